@@ -1,0 +1,51 @@
+# `make run` and `make test` set themselves up: Python 3.11 or newer and make are all they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Types of MicroPython's modules. Their names shadow the standard library's, so they stay out of .venv.
+STUBS := micropython-stm32-stubs==1.28.0.post5 micropython-stdlib-stubs==1.28.0.post6
+
+.PHONY: help run test lint format bench clean setup
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
+
+run: setup ## the whole system simulated on this computer, a tour of 30 s
+	@$(BIN)/bmsctl sim demo
+
+test: lint ## lint, types and all tests
+	@$(BIN)/pytest -q -n auto
+
+lint: setup typings/.installed ## ruff and the type checker
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/basedpyright
+
+format: setup ## write the code in the project's form
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: setup ## measured figures: speed, reaction, heap, bus load
+	@$(BIN)/bmsctl bench
+
+clean: ## remove what these commands made; recorded logs stay
+	@rm -rf $(VENV) typings build dist .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "make: $(PYTHON) is missing or older than Python 3.11; name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "make: $(PYTHON) has no venv module; on Debian: apt install python3-venv" >&2; exit 1; }
+	@echo "setting up $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -e '.[dev]'
+	@touch $@
+
+typings/.installed: Makefile | setup
+	@rm -rf typings
+	@$(PIP) install --no-deps --target typings/stm32 $(STUBS)
+	@touch $@

@@ -1,0 +1,449 @@
+"""The pack file: one table of every setting, its reader, and the checks that refuse a bad one.
+
+The board and the host read a pack file with this same code. The format is a subset of TOML:
+`[table]`, `[[slave]]`, `key = "text"`, `key = 12`, `key = true`, comments; a quantity is a text
+with its unit, as in `cell_max = "3.65 V"`. Allocates freely: it runs before the cycle starts.
+"""
+
+LFP = 0
+NMC = 1
+CHEMISTRIES = ("LFP", "NMC")
+
+# unit in a pack file -> (unit inside, decimal places to shift)
+UNITS = {
+    "mV": ("mV", 0),
+    "V": ("mV", 3),
+    "mA": ("mA", 0),
+    "A": ("mA", 3),
+    "mAh": ("mAh", 0),
+    "Ah": ("mAh", 3),
+    "ms": ("ms", 0),
+    "s": ("ms", 3),
+    "degC": ("0.1 degC", 1),
+    "permille": ("permille", 0),
+    "%": ("permille", 1),
+    "bit/s": ("bit/s", 0),
+    "kbit/s": ("bit/s", 3),
+}
+SUFFIX = {
+    "mV": "_mv",
+    "mA": "_ma",
+    "mAh": "_mah",
+    "ms": "_ms",
+    "0.1 degC": "_dc",
+    "permille": "_pm",
+    "bit/s": "_bps",
+}
+
+# Every setting: (table, key, unit inside, lowest, highest, default LFP, default NMC, meaning).
+# Units "text", "bool" and "" (a count) take no unit in the file; default None = must be given.
+# Cell bounds: common data-sheet values of the chemistry (LFP 2.50..3.65 V, NMC 2.5..4.20 V,
+# charge 0..45 degC, discharge -20..60 degC) for the delayed trip, a margin beyond for the trip on
+# arrival, one inside for the warning. Times: foxBMS 2 v1.11 defaults, or faster. Check the cell's
+# own data sheet.
+SETTINGS = (
+    ("pack", "name", "text", 1, 32, None, None, "name of the pack, said in every boot line"),
+    ("pack", "chemistry", "text", 1, 8, None, None, "LFP or NMC: chooses the defaults below"),
+    ("pack", "cells", "", 1, 1984, None, None, "cells that the slaves must bring, all added"),
+    ("pack", "capacity", "mAh", 100, 5000000, None, None, "rated capacity of one string"),
+    ("limits", "cell_hard_max", "mV", 1000, 5000, 3750, 4300, "one reading above: trip at once"),
+    ("limits", "cell_max", "mV", 1000, 5000, 3650, 4250, "trip above it for cell_delay"),
+    ("limits", "cell_warn_max", "mV", 1000, 5000, 3600, 4210, "warn above it for cell_delay"),
+    ("limits", "cell_warn_min", "mV", 500, 4500, 2800, 3000, "warn below it for cell_delay"),
+    ("limits", "cell_min", "mV", 500, 4500, 2500, 2800, "trip below it for cell_delay"),
+    ("limits", "cell_hard_min", "mV", 0, 4500, 2000, 2500, "one reading below: trip at once"),
+    ("limits", "cell_hysteresis", "mV", 1, 500, 50, 50, "how far back before a cause is gone"),
+    ("limits", "cell_delay", "ms", 100, 60000, 1000, 1000, "time a cell bound must be exceeded"),
+    ("limits", "spread_warn", "mV", 5, 2000, 300, 300, "warn when highest - lowest exceeds it"),
+    ("limits", "temp_hard_max", "0.1 degC", 300, 1200, 700, 700, "one reading above: trip at once"),
+    ("limits", "temp_max", "0.1 degC", 200, 1000, 600, 600, "trip above it for temp_delay"),
+    ("limits", "temp_warn_max", "0.1 degC", 200, 1000, 500, 500, "warn above it for temp_delay"),
+    ("limits", "temp_charge_max", "0.1 degC", 200, 800, 450, 450, "charging: trip above it"),
+    ("limits", "temp_charge_min", "0.1 degC", -400, 300, 0, 0, "charging: trip below it"),
+    ("limits", "temp_min", "0.1 degC", -400, 300, -200, -200, "trip below it for temp_delay"),
+    ("limits", "temp_hysteresis", "0.1 degC", 5, 200, 20, 20, "how far back before it is gone"),
+    ("limits", "temp_delay", "ms", 100, 60000, 1000, 1000, "time a temperature must exceed it"),
+    ("limits", "charge_max", "mA", 100, 2000000, None, None, "charge current: trip above it"),
+    ("limits", "discharge_max", "mA", 100, 2000000, None, None, "discharge current: trip above it"),
+    ("limits", "current_hard_max", "mA", 100, 4000000, None, None, "one sample above: trip at once"),
+    ("limits", "current_delay", "ms", 10, 60000, 100, 100, "time a current bound must be exceeded"),
+    ("limits", "current_idle", "mA", 1, 50000, 500, 500, "below it the pack rests"),
+    ("limits", "current_age", "ms", 50, 5000, 200, 200, "older current, contactors closed: trip"),
+    ("limits", "current_sensor", "bool", 0, 1, 1, 1, "a current sensor is fitted"),
+    ("limits", "cell_age", "ms", 100, 60000, 500, 500, "an older cell reading trips"),
+    ("limits", "temp_age", "ms", 100, 120000, 5000, 5000, "an older temperature trips"),
+    ("limits", "stack_tolerance", "mV", 100, 50000, 2000, 2000, "slave's stack against its cells"),
+    ("scan", "scan_period", "ms", 20, 10000, 100, 100, "time between two scans"),
+    ("contactors", "contactor_settle", "ms", 10, 2000, 200, 200, "wait after minus and after plus"),
+    ("contactors", "contactor_feedback", "bool", 0, 1, 1, 1, "auxiliary contacts are wired"),
+    ("contactors", "feedback_delay", "ms", 10, 2000, 300, 300, "time a feedback may disagree"),
+    ("contactors", "precharge_min", "ms", 0, 10000, 200, 200, "shortest precharge"),
+    ("contactors", "precharge_max", "ms", 50, 30000, 2000, 2000, "longest precharge"),
+    ("contactors", "precharge_ratio", "permille", 500, 999, 950, 950, "link / pack voltage proven"),
+    ("contactors", "precharge_tries", "", 1, 10, 3, 3, "failed precharges until the fault latches"),
+    ("contactors", "precharge_rest", "ms", 0, 120000, 3000, 3000, "resistor rests after a failed one"),
+    ("contactors", "link_sensor", "bool", 0, 1, 1, 1, "link voltage is measured; else by time"),
+    ("contactors", "reclose", "ms", 0, 600000, 2000, 2000, "shortest time from opening to closing"),
+    ("balancing", "balance", "bool", 0, 1, 1, 1, "bleed high cells"),
+    ("balancing", "balance_start", "mV", 2, 500, 10, 10, "above the lowest cell: bleeding starts"),
+    ("balancing", "balance_stop", "mV", 1, 500, 5, 5, "above the lowest cell: bleeding ends"),
+    ("balancing", "balance_floor", "mV", 1500, 4500, 3300, 3700, "cells below it never bleed"),
+    ("balancing", "balance_cells", "", 1, 32, 8, 8, "cells of one slave that bleed at once"),
+    ("balancing", "balance_temp_max", "0.1 degC", 200, 1200, 700, 700, "a slave hotter than it won't bleed"),
+    ("telemetry", "status_period", "ms", 100, 60000, 1000, 1000, "time between status lines"),
+    ("telemetry", "cells_period", "ms", 100, 600000, 1000, 1000, "time between rounds of cells lines"),
+)
+
+# each key must be below the next one of its row
+ORDER = (
+    ("cell_hard_min", "cell_min", "cell_warn_min", "cell_warn_max", "cell_max", "cell_hard_max"),
+    ("temp_min", "temp_charge_min", "temp_charge_max", "temp_max", "temp_hard_max"),
+    ("temp_warn_max", "temp_max"),
+    ("charge_max", "current_hard_max"),
+    ("discharge_max", "current_hard_max"),
+    ("precharge_min", "precharge_max"),
+    ("balance_stop", "balance_start"),
+    ("scan_period", "cell_age"),
+)
+
+# keys of [[slave]]: (key, unit inside, lowest, highest, default, meaning)
+SLAVE_KEYS = (
+    ("kind", "text", 1, 16, None, "driver: cell_link, jbd"),
+    ("link", "text", 1, 16, None, "port of the board: can0, uart0"),
+    ("node", "nodes", 1, 62, 1, 'address, or a range of equal boards as "1-4"'),
+    ("cells", "", 1, 32, None, "cells on this board"),
+    ("temps", "", 0, 16, 0, "temperature sensors that must read"),
+    ("string", "", 1, 1, 1, "parallel string it belongs to"),
+    ("serial", "", 0, 0x3FFFFFFF, 0, "serial number: a board without a number gets its node by it"),
+)
+# keys of [[link]]: the same columns
+LINK_KEYS = (
+    ("port", "text", 1, 16, None, "port of the board: can0, uart0"),
+    ("rate", "bit/s", 1200, 5000000, 0, "bits per second; 0: the slaves' usual rate"),
+)
+
+
+class ConfigError(Exception):
+    """A pack file that is refused: `line` (0 = the file as a whole), `key` and `reason`."""
+
+    def __init__(self, line, key, reason):
+        super().__init__(line, key, reason)
+        self.line = line
+        self.key = key
+        self.reason = reason
+
+    def __str__(self):
+        where = "line %d: " % self.line if self.line else ""
+        return where + (self.key + ": " if self.key else "") + self.reason
+
+
+class SlaveConfig:
+    """One slave board of the pack file; `line` says where it stands."""
+
+
+class LinkConfig:
+    """One port's settings of the pack file; `line` says where it stands."""
+
+
+class Config:
+    """A valid pack file: every setting as an attribute named key + unit suffix, as `cell_max_mv`.
+
+    `slaves` [SlaveConfig], `links` [LinkConfig], `crc` of the file's bytes (CRC-16/CCITT-FALSE),
+    `chemistry` 0 = LFP, 1 = NMC.
+    """
+
+
+def attribute(key, unit):
+    """Name of a setting inside the firmware: its key and the suffix of its unit."""
+    return key + SUFFIX.get(unit, "")
+
+
+def load(path):
+    """Read the pack file at `path`; a `Config`. Raises ConfigError, OSError."""
+    from array import array
+
+    from bms.kernels import crc16
+
+    crc = array("i", [0xFFFF])
+
+    def lines(f):
+        for raw in f:
+            crc[0] = crc16(raw, 0, len(raw), crc[0])
+            try:
+                yield raw.decode()
+            except UnicodeError:
+                yield "\0"
+
+    with open(path, "rb") as f:
+        config = parse(lines(f))
+    config.crc = crc[0]
+    return config
+
+
+def parse(lines):
+    """Read and check pack-file lines (any iterable of text); a `Config`. Raises ConfigError."""
+    known = {}
+    for row in SETTINGS:
+        known.setdefault(row[0], {})[row[1]] = row
+    tables = {"slave": _rows(SLAVE_KEYS), "link": _rows(LINK_KEYS)}
+    given = {}
+    slaves = []
+    links = []
+    table = ""
+    keys = None
+    into = None
+    number = 0
+    for text in lines:
+        number += 1
+        text = _strip(text, number)
+        if not text:
+            continue
+        if text[0] == "[":
+            many = text.startswith("[[")
+            closing = "]]" if many else "]"
+            if not text.endswith(closing):
+                raise ConfigError(number, "", "expected %s at the end of %s" % (closing, text))
+            table = text[2:-2].strip() if many else text[1:-1].strip()
+            if many and table in tables:
+                keys = tables[table]
+                into = {"": (number, number)}
+                (slaves if table == "slave" else links).append(into)
+            elif not many and table in known:
+                keys = known[table]
+                into = given
+            else:
+                raise ConfigError(number, "", "unknown table " + text + _table_hint(table, many))
+            continue
+        if "=" not in text:
+            raise ConfigError(number, "", "expected key = value, found: " + text)
+        key, value = text.split("=", 1)
+        key = key.strip()
+        if keys is None or into is None:
+            raise ConfigError(number, key, "stands before any [table]")
+        if key not in keys:
+            raise ConfigError(number, key, "unknown key in [%s]%s" % (table, _key_hint(key, keys)))
+        name = table + "." + key if into is given else key
+        if name in into:
+            raise ConfigError(number, key, "given twice, first in line %d" % into[name][1])
+        row = keys[key]
+        into[name] = (_value(number, key, value.strip(), row[2], row[3], row[4]), number)
+    return _check(given, slaves, links)
+
+
+def _rows(keys):
+    # the same columns as SETTINGS, so that one reader serves all tables
+    return {row[0]: ("", row[0], row[1], row[2], row[3], row[4]) for row in keys}
+
+
+def _strip(text, number):
+    out = ""
+    quoted = False
+    for c in text.rstrip("\r\n"):
+        if c == '"':
+            quoted = not quoted
+        elif c == "#" and not quoted:
+            break
+        if c < " " and c != "\t":
+            raise ConfigError(number, "", "a control byte or broken UTF-8 in the line")
+        out += c
+    if quoted:
+        raise ConfigError(number, "", "a quote is not closed")
+    return out.strip()
+
+
+def _table_hint(table, many):
+    if table in ("slave", "link") and not many:
+        return ": write [[%s]]" % table
+    return "; known: [pack] [limits] [scan] [contactors] [balancing] [telemetry] [[slave]] [[link]]"
+
+
+def _key_hint(key, keys):
+    for known in keys:
+        unit = keys[known][2]
+        if key.startswith(known) and key[len(known) :].startswith("_") and unit in SUFFIX:
+            return ': write %s = "... %s", the unit stands in the value' % (known, _shown_unit(unit))
+    best = None
+    for known in keys:
+        if known.replace("_", "") == key.replace("_", "").lower():
+            best = known
+    return ": did you mean %s?" % best if best else "; known: " + " ".join(sorted(keys))
+
+
+def _shown_unit(unit):
+    return "degC" if unit == "0.1 degC" else unit
+
+
+def _value(line, key, text, unit, low, high):
+    quoted = len(text) >= 2 and text[0] == '"' and text[-1] == '"'
+    inner = text[1:-1] if quoted else text
+    if unit == "text":
+        if not quoted:
+            raise ConfigError(line, key, 'expected a text in quotes, as "%s"' % inner)
+        if not low <= len(inner) <= high or '"' in inner or "\\" in inner:
+            raise ConfigError(line, key, "a text of %d to %d plain characters" % (low, high))
+        return inner
+    if unit == "bool":
+        if text not in ("true", "false"):
+            raise ConfigError(line, key, "expected true or false, found " + text)
+        return 1 if text == "true" else 0
+    if unit == "nodes":
+        return _nodes(line, key, inner, low, high)
+    if unit == "":
+        if quoted:
+            raise ConfigError(line, key, "a count: expected a number without quotes or unit")
+        value = _number(line, key, text, 0)
+    else:
+        value = _quantity(line, key, inner if quoted else "", text, unit)
+    if not low <= value <= high:
+        raise ConfigError(
+            line, key, "%s is out of range: %s to %s" % (text, show(low, unit), show(high, unit))
+        )
+    return value
+
+
+def _quantity(line, key, inner, text, unit):
+    parts = inner.split()
+    if len(parts) != 2:
+        raise ConfigError(
+            line,
+            key,
+            'expected a number and its unit in quotes, as "%s", found %s'
+            % (_example(unit), text or "nothing"),
+        )
+    inside, places = UNITS.get(parts[1], ("", 0))
+    if inside != unit:
+        names = [name for name in UNITS if UNITS[name][0] == unit]
+        names.sort()
+        raise ConfigError(
+            line, key, "wrong unit %s: this setting takes %s" % (parts[1], " or ".join(names))
+        )
+    return _number(line, key, parts[0], places)
+
+
+def _example(unit):
+    return {"mV": "3.65 V", "mA": "100 A", "ms": "500 ms", "0.1 degC": "55.0 degC"}.get(
+        unit, "10 " + _shown_unit(unit)
+    )
+
+
+def _number(line, key, text, places):
+    """A decimal number as an integer of 10**-places; refuses what would lose a digit."""
+    digits = text[1:] if text[:1] in "+-" and text else text
+    whole, dot, rest = digits.partition(".")
+    plain = whole + rest
+    if not whole or (dot and not rest) or not all("0" <= c <= "9" for c in plain):
+        raise ConfigError(line, key, "not a number: " + (text or "nothing"))
+    rest = rest.rstrip("0")
+    if len(rest) > places or len(whole) > 9:
+        raise ConfigError(line, key, "%s has more digits than this setting holds" % text)
+    value = int(whole + rest + "0" * (places - len(rest)))
+    return -value if text[0] == "-" else value
+
+
+def _nodes(line, key, text, low, high):
+    first, dash, last = text.partition("-")
+    a = _number(line, key, first.strip(), 0)
+    b = _number(line, key, last.strip(), 0) if dash else a
+    if not low <= a <= b <= high:
+        raise ConfigError(line, key, "%s is out of range: %d to %d" % (text, low, high))
+    return range(a, b + 1)
+
+
+def show(value, unit):
+    """A value as a person writes it in a pack file, without quotes."""
+    if unit == "text":
+        return value
+    if unit == "bool":
+        return "true" if value else "false"
+    if unit == "0.1 degC":
+        sign = "-" if value < 0 else ""
+        return "%s%d.%d degC" % (sign, abs(value) // 10, abs(value) % 10)
+    return "%d %s" % (value, unit) if unit else str(value)
+
+
+def _check(given, slaves, links):
+    name, line = given.get("pack.chemistry", ("", 0))
+    if name not in CHEMISTRIES:
+        reason = "missing in [pack]" if not line else '"%s" is not known' % name
+        raise ConfigError(line, "chemistry", reason + ': write "LFP" or "NMC"')
+    config = Config()
+    chemistry = CHEMISTRIES.index(name)
+    line_of = {}
+    for table, key, unit, _low, _high, lfp, nmc, _meaning in SETTINGS:
+        value, line = given.get(table + "." + key, (nmc if chemistry else lfp, 0))
+        if value is None:
+            raise ConfigError(0, key, "missing in [%s]: it has no default" % table)
+        line_of[key] = (line, value, unit)
+        setattr(config, attribute(key, unit), value)
+    config.chemistry = chemistry
+    for row in ORDER:
+        for i in range(len(row) - 1):
+            low_line, low, unit = line_of[row[i]]
+            high_line, high, _ = line_of[row[i + 1]]
+            if not low < high:
+                # name the one that the file sets; where both are set, the later one
+                first = low_line >= high_line
+                raise ConfigError(
+                    max(low_line, high_line),
+                    row[i] if first else row[i + 1],
+                    "%s = %s must be below %s = %s"
+                    % (row[i], show(low, unit), row[i + 1], show(high, unit)),
+                )
+    config.links = _links(links)
+    config.slaves = _slaves(slaves)
+    cells = sum(s.cells for s in config.slaves)
+    if cells != config.cells:
+        raise ConfigError(
+            line_of["cells"][0],
+            "cells",
+            "the pack has %d cells but the slaves bring %d" % (config.cells, cells),
+        )
+    config.crc = 0
+    return config
+
+
+def _fields(entry, table, rows, cls):
+    out = cls()
+    out.line = entry[""][0]
+    for key, unit, _low, _high, default, _meaning in rows:
+        value = entry[key][0] if key in entry else default
+        if value is None:
+            raise ConfigError(out.line, key, "missing in this [[%s]]" % table)
+        setattr(out, attribute(key, unit), value)
+    return out
+
+
+def _links(entries):
+    links = []
+    for entry in entries:
+        link = _fields(entry, "link", LINK_KEYS, LinkConfig)
+        if any(other.port == link.port for other in links):
+            raise ConfigError(link.line, "port", "%s stands in two [[link]]" % link.port)
+        links.append(link)
+    return links
+
+
+def _slaves(entries):
+    if not entries:
+        raise ConfigError(0, "", "no [[slave]] in the file")
+    slaves = []
+    taken = {}
+    for entry in entries:
+        nodes = entry["node"][0] if "node" in entry else range(1, 2)
+        for node in nodes:
+            slave = _fields(entry, "slave", SLAVE_KEYS, SlaveConfig)
+            slave.node = node
+            place = (slave.link, node)
+            if place in taken:
+                line = entry["node"][1] if "node" in entry else slave.line
+                raise ConfigError(
+                    line,
+                    "node",
+                    "node %d on %s is taken by the slave in line %d"
+                    % (node, slave.link, taken[place]),
+                )
+            if slave.serial and len(nodes) > 1:
+                raise ConfigError(slave.line, "serial", "one serial number for several nodes")
+            taken[place] = slave.line
+            slaves.append(slave)
+    return slaves

@@ -1,0 +1,116 @@
+"""What comes in over the serial port: commands of words, one a line.
+
+Bytes are taken as they come; a line is looked at when it is whole, and answered with one line of
+kind `answer`. An idle console allocates nothing, and neither do the commands.
+"""
+
+from bms import telemetry as T
+
+_LONGEST = 40
+
+
+class Console:
+    """refused: lines that were no command, too long or not text."""
+
+    def __init__(self, master, stream, telemetry):
+        self._m = master
+        self._stream = stream
+        self._telemetry = telemetry
+        self._chunk = bytearray(16)
+        self._line = bytearray(_LONGEST)
+        self._n = 0
+        self._over = False
+        self.refused = 0
+
+    def step(self, now):
+        """Take a few bytes; act on a whole line."""
+        got = self._stream.read(self._chunk)
+        for i in range(got):
+            c = self._chunk[i]
+            if c == 10 or c == 13:
+                if self._over:
+                    self._refuse(b"line too long")
+                elif self._n:
+                    self._command(now)
+                self._n = 0
+                self._over = False
+            elif self._n < _LONGEST and 32 <= c < 127:
+                self._line[self._n] = c
+                self._n += 1
+            else:
+                self._over = True
+
+    def _word(self, start, word):
+        """Index behind `word` where it stands at `start` and ends there, else -1."""
+        end = start + len(word)
+        if end > self._n:
+            return -1
+        for i in range(len(word)):
+            if self._line[start + i] != word[i]:
+                return -1
+        return end if end == self._n or self._line[end] == 32 else -1
+
+    def _refuse(self, why):
+        self.refused += 1
+        self._telemetry.answer(b"?", False, why)
+
+    def _command(self, now):
+        for i in range(len(T.COMMANDS)):
+            row = T.COMMANDS[i]
+            end = self._word(0, row[0])
+            if end >= 0:
+                self._act(row, end + 1, now)
+                return
+        self._refuse(b"unknown command: see help")
+
+    def _act(self, row, rest, now):
+        word = row[0]
+        m = self._m
+        t = self._telemetry
+        ok = True
+        text = b""
+        if word == b"balance":
+            if self._word(rest, b"on") == self._n:
+                m.balancing.wanted = True
+            elif self._word(rest, b"off") == self._n:
+                m.balancing.wanted = False
+            elif rest <= self._n:
+                self._refuse(b"balance on, balance off or balance")
+                return
+            text = b"on" if m.balancing.wanted else b"off"
+        elif row[1]:
+            if self._word(rest, row[1]) != self._n:
+                t.answer(word, False, row[2])
+                return
+            m.leave(word == b"reset")
+            text = b"contactors open"
+        elif rest <= self._n:
+            t.answer(word, False, b"takes no word behind it")
+            self.refused += 1
+            return
+        elif word == b"help":
+            t.request(T.HELP)
+        elif word == b"status":
+            t.request(T.STATUS)
+        elif word == b"cells":
+            t.request(T.CELLS)
+        elif word == b"faults":
+            t.request(T.FAULTS)
+        elif word == b"events":
+            t.request(T.PAST)
+        elif word == b"limits" or word == b"config":
+            t.request_settings(word == b"config")
+        elif word == b"version":
+            t.request(T.BOOT)
+            t.request(T.MEM)
+        elif word == b"clear":
+            ok = not m.faults.acknowledge()
+            text = b"" if ok else b"a cause is still there: see faults"
+        elif word == b"open":
+            m.contactors.open()
+        elif word == b"close":
+            why = m.contactors.close(now)
+            if why is not None:
+                ok = False
+                text = why
+        t.answer(word, ok, text)

@@ -1,0 +1,246 @@
+"""The inner loops as viper machine code; see `kernels_plain`, their twin, for what each does."""
+
+import micropython
+
+from bms.tables import CRC8_J1850, CRC16_CCITT, DIGITS, HEX_VALUE
+
+
+@micropython.viper
+def crc8_frame(ident: int, data: ptr8, n: int) -> int:
+    table = ptr8(CRC8_J1850)
+    crc = int(table[0xFF ^ (ident >> 8)])
+    crc = int(table[crc ^ (ident & 0xFF)])
+    i = 0
+    while i < n:
+        crc = int(table[crc ^ data[i]])
+        i += 1
+    return crc ^ 0xFF
+
+
+@micropython.viper
+def crc16(data: ptr8, start: int, end: int, crc: int) -> int:
+    table = ptr16(CRC16_CCITT)
+    while start < end:
+        crc = ((crc << 8) & 0xFFFF) ^ int(table[(crc >> 8) ^ data[start]])
+        start += 1
+    return crc
+
+
+@micropython.viper
+def find(data: ptr8, start: int, end: int, value: int) -> int:
+    while start < end:
+        if int(data[start]) == value:
+            return start
+        start += 1
+    return -1
+
+
+@micropython.viper
+def shift(data: ptr8, start: int, end: int) -> int:
+    n = end - start
+    i = 0
+    while i < n:
+        data[i] = data[start + i]
+        i += 1
+    return n
+
+
+@micropython.viper
+def cobs_encode(src: ptr8, n: int, dst: ptr8, at: int) -> int:
+    code_at = at
+    out = at + 1
+    i = 0
+    while i < n:
+        if src[i]:
+            dst[out] = src[i]
+        else:
+            dst[code_at] = out - code_at
+            code_at = out
+        out += 1
+        i += 1
+    dst[code_at] = out - code_at
+    dst[out] = 0
+    return out + 1
+
+
+@micropython.viper
+def cobs_decode(src: ptr8, start: int, end: int, dst: ptr8, room: int) -> int:
+    out = 0
+    i = start
+    while i < end:
+        code = int(src[i])
+        if code == 0 or i + code > end:
+            return -1
+        i += 1
+        k = 1
+        while k < code:
+            if out >= room:
+                return -1
+            dst[out] = src[i]
+            out += 1
+            i += 1
+            k += 1
+        if code < 0xFF and i < end:
+            if out >= room:
+                return -1
+            dst[out] = 0
+            out += 1
+    return out
+
+
+@micropython.viper
+def slcan_decode(src: ptr8, start: int, end: int, dst: ptr8) -> int:
+    value = ptr8(HEX_VALUE)
+    if end - start < 5 or int(src[start]) != 0x74:
+        return -1
+    ident = 0
+    i = start + 1
+    while i < start + 4:
+        digit = int(value[src[i]])
+        if digit > 15:
+            return -1
+        ident = ident << 4 | digit
+        i += 1
+    n = int(value[src[start + 4]])
+    if n > 8 or end - start != 5 + 2 * n or ident > 0x7FF:
+        return -1
+    i = 0
+    while i < n:
+        high = int(value[src[start + 5 + 2 * i]])
+        low = int(value[src[start + 6 + 2 * i]])
+        if high > 15 or low > 15:
+            return -1
+        dst[i] = high << 4 | low
+        i += 1
+    return ident << 4 | n
+
+
+@micropython.viper
+def slcan_encode(ident: int, data: ptr8, n: int, dst: ptr8, at: int) -> int:
+    digits = ptr8(DIGITS)
+    dst[at] = 0x74
+    dst[at + 1] = digits[(ident >> 8) & 15]
+    dst[at + 2] = digits[(ident >> 4) & 15]
+    dst[at + 3] = digits[ident & 15]
+    dst[at + 4] = digits[n]
+    out = at + 5
+    i = 0
+    while i < n:
+        dst[out] = digits[int(data[i]) >> 4]
+        dst[out + 1] = digits[int(data[i]) & 15]
+        out += 2
+        i += 1
+    dst[out] = 13
+    return out + 1
+
+
+@micropython.viper
+def store13(data: ptr8, values: ptr16, flags: ptr8, stamps: ptr32, p: ptr32) -> int:
+    worst = -1
+    stored = 0
+    base = int(p[0])
+    count = int(p[1])
+    now = int(p[2])
+    low = int(p[3])
+    high = int(p[4])
+    flag = int(p[5])
+    offset = int(p[6])
+    bit = 0
+    k = 0
+    while k < count:
+        at = bit >> 3
+        raw = int(data[at]) | int(data[at + 1]) << 8 | int(data[at + 2]) << 16
+        raw = (raw >> (bit & 7)) & 0x1FFF
+        if raw != 0x1FFF:
+            value = raw + offset
+            i = base + k
+            values[i] = value
+            flags[i] = flag
+            stamps[i] = now
+            stored += 1
+            if worst < 0 and (value < low or value > high):
+                worst = k
+        bit += 13
+        k += 1
+    return worst + (stored << 8)
+
+
+@micropython.viper
+def extremes(values: ptr16, flags: ptr8, start: int, end: int, out: ptr32):
+    low = 0x7FFF
+    high = -0x8000
+    low_at = -1
+    high_at = -1
+    total = 0
+    count = 0
+    i = start
+    while i < end:
+        if int(flags[i]) & 1:
+            value = (int(values[i]) ^ 0x8000) - 0x8000
+            if value < low:
+                low = value
+                low_at = i
+            if value > high:
+                high = value
+                high_at = i
+            total += value
+            count += 1
+        i += 1
+    out[0] = low
+    out[1] = low_at
+    out[2] = high
+    out[3] = high_at
+    out[4] = total
+    out[5] = count
+
+
+@micropython.viper
+def expire(flags: ptr8, stamps: ptr32, start: int, end: int, now: int, max_age: int) -> int:
+    first = -1
+    i = start
+    while i < end:
+        flag = int(flags[i])
+        if flag & 1:
+            age = ((now - int(stamps[i]) + 0x10000000) & 0x1FFFFFFF) - 0x10000000
+            if age > max_age:
+                flag &= 0xFE
+                flags[i] = flag
+        if first < 0 and flag & 5 == 4:
+            first = i
+        i += 1
+    return first
+
+
+@micropython.viper
+def put(buf: ptr8, at: int, text: ptr8, n: int) -> int:
+    i = 0
+    while i < n:
+        buf[at + i] = text[i]
+        i += 1
+    return at + n
+
+
+@micropython.viper
+def put_int(buf: ptr8, at: int, value: int) -> int:
+    if value < 0:
+        buf[at] = 45
+        at += 1
+        value = 0 - value
+    power = 1
+    while value // power >= 10:
+        power *= 10
+    while power > 0:
+        buf[at] = 48 + value // power % 10
+        at += 1
+        power = power // 10
+    return at
+
+
+@micropython.viper
+def put_hex4(buf: ptr8, at: int, value: int) -> int:
+    digits = ptr8(DIGITS)
+    buf[at] = digits[(value >> 12) & 15]
+    buf[at + 1] = digits[(value >> 8) & 15]
+    buf[at + 2] = digits[(value >> 4) & 15]
+    buf[at + 3] = digits[value & 15]
+    return at + 4

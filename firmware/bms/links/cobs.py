@@ -1,0 +1,56 @@
+"""The cell link's frames over a UART: COBS, 00 between frames, CRC-16/CCITT-FALSE inside.
+
+`id low, id high, payload 0..8, CRC low, CRC high`. Nothing here waits, and nothing allocates after
+start-up.
+"""
+
+from bms.kernels import cobs_decode, cobs_encode, crc16, put
+from bms.links.serial import SerialLink
+
+DEFAULT_BPS = 1000000
+_LONGEST = 13  # 2 + 8 + 2 bytes and COBS's own
+_WIRE = 14
+
+
+class CobsLink(SerialLink):
+    """A bus of boards on one UART; see `SerialLink` for its fields."""
+
+    polled = True  # one board may talk at a time: the master asks each by its number
+
+    def __init__(self, stream, rate=0):
+        super().__init__(stream, 0, _LONGEST)
+        self.rate = rate or DEFAULT_BPS
+        self._plain = bytearray(12)
+
+    def send(self, ident, data, n):
+        """Queue one frame; False (and counted) where there is no room."""
+        if self.room() < _WIRE:
+            self.dropped += 1
+            return False
+        plain = self._plain
+        plain[0] = ident & 0xFF
+        plain[1] = ident >> 8
+        put(plain, 2, data, n)
+        crc = crc16(plain, 0, n + 2, 0xFFFF)
+        plain[n + 2] = crc & 0xFF
+        plain[n + 3] = crc >> 8
+        self._queued = cobs_encode(plain, n + 4, self._out, self._queued)
+        self.tx += 1
+        self.flush()
+        return True
+
+    def _piece(self, start, end, sink, now):
+        plain = self._plain
+        n = cobs_decode(self._in, start, end, plain, 12) - 4
+        if (
+            n < 0
+            or crc16(plain, 0, n + 2, 0xFFFF) != plain[n + 2] | plain[n + 3] << 8
+            or plain[1] > 7
+        ):
+            self.damaged += 1
+            return
+        data = self.data
+        for i in range(n):
+            data[i] = plain[i + 2]
+        self.rx += 1
+        sink.on_frame(plain[0] | plain[1] << 8, n, data, now)

@@ -1,0 +1,71 @@
+"""What slcan and COBS framing share: bytes in up to a delimiter, bytes out as the port has room.
+
+A stream (from the HAL) has `read(buf) -> n` and `write(buf, start, n) -> n`, neither of which
+waits. Nothing here allocates after start-up.
+"""
+
+from bms.kernels import find, put, shift
+
+_CHUNK = 128
+
+
+class SerialLink:
+    """Cuts a stream at a delimiter and hands each piece to `_piece`.
+
+    `data`: payload of the frame being handed over. Counters: rx, tx frames; damaged pieces;
+    dropped frames for which the port had no room. heard_at: ms tick of the last bytes.
+    """
+
+    def __init__(self, stream, delimiter, longest):
+        self.rx = self.tx = self.damaged = self.dropped = 0
+        self.data = bytearray(8)
+        self._stream = stream
+        self._delimiter = delimiter
+        self._longest = longest
+        self._chunk = bytearray(_CHUNK)
+        self._in = bytearray(2 * longest + _CHUNK)
+        self._filled = 0
+        self._out = bytearray(512)
+        self._sent = 0
+        self._queued = 0
+        self.heard_at = 0
+
+    def poll(self, sink, now):
+        """Take what has come, hand each good frame to `sink.on_frame(ident, n, data, now)`."""
+        self.flush()
+        while True:
+            got = self._stream.read(self._chunk)
+            if not got:
+                return
+            self.heard_at = now
+            filled = put(self._in, self._filled, self._chunk, got)
+            start = 0
+            while True:
+                end = find(self._in, start, filled, self._delimiter)
+                if end < 0:
+                    break
+                if end > start:
+                    self._piece(start, end, sink, now)
+                start = end + 1
+            if filled - start > self._longest:
+                # no frame is this long: forget it, up to the next delimiter nothing is valid
+                self.damaged += 1
+                self._in[0] = 0xFF
+                self._filled = 1
+            else:
+                self._filled = shift(self._in, start, filled) if start else filled
+            if got < _CHUNK:
+                return
+
+    def room(self):
+        """Bytes that can still be queued."""
+        if self._sent == self._queued:
+            self._sent = self._queued = 0
+        return len(self._out) - self._queued
+
+    def flush(self):
+        """Give the port what it takes now."""
+        if self._sent < self._queued:
+            self._sent += self._stream.write(self._out, self._sent, self._queued - self._sent)
+            if self._sent >= self._queued:
+                self._sent = self._queued = 0

@@ -1,0 +1,72 @@
+"""CAN frames over a serial port in slcan ASCII (Lawicel CAN232): the protocol of USB adapters.
+
+Each good frame is handed to a sink, everything else is counted. Nothing here waits, and nothing
+allocates after start-up.
+"""
+
+from bms import ticks
+from bms.kernels import put, slcan_decode, slcan_encode
+from bms.links.serial import SerialLink
+
+# bit/s -> the adapter's speed command
+SPEEDS = {
+    10000: b"S0\r",
+    20000: b"S1\r",
+    50000: b"S2\r",
+    100000: b"S3\r",
+    125000: b"S4\r",
+    250000: b"S5\r",
+    500000: b"S6\r",
+    800000: b"S7\r",
+    1000000: b"S8\r",
+}
+DEFAULT_BPS = 500000
+_LONGEST = 31  # an extended frame with its time stamp and a little more
+_FRAME = 22  # characters of the longest standard frame
+_SILENT_MS = 1000
+_ANSWERS = (0x7A, 0x5A, 0x07, 0x56, 0x46, 0x4E)  # z Z BEL V F N: an adapter's own words
+
+
+class Slcan(SerialLink):
+    """A CAN link over an adapter; see `SerialLink` for its fields."""
+
+    polled = False  # many boards may talk at once: the bus arbitrates
+
+    def __init__(self, stream, rate=0):
+        """Open the channel at `rate` bit/s (0 = 500000). Raises ValueError for another rate."""
+        super().__init__(stream, 13, _LONGEST)
+        self.rate = rate or DEFAULT_BPS
+        if self.rate not in SPEEDS:
+            raise ValueError("slcan has no %d bit/s" % self.rate)
+        self._setup = b"\r\rC\r" + SPEEDS[self.rate] + b"O\r"
+        self._open()
+
+    def poll(self, sink, now):
+        """As `SerialLink.poll`; an adapter that has been silent is opened again: it may be new."""
+        super().poll(sink, now)
+        if ticks.diff(now, self.heard_at) >= _SILENT_MS:
+            self.heard_at = now
+            self._open()
+
+    def _open(self):
+        if self.room() >= len(self._setup):
+            self._queued = put(self._out, self._queued, self._setup, len(self._setup))
+            self.flush()
+
+    def send(self, ident, data, n):
+        """Queue one standard frame; False (and counted) where there is no room."""
+        if self.room() < _FRAME:
+            self.dropped += 1
+            return False
+        self._queued = slcan_encode(ident, data, n, self._out, self._queued)
+        self.tx += 1
+        self.flush()
+        return True
+
+    def _piece(self, start, end, sink, now):
+        frame = slcan_decode(self._in, start, end, self.data)
+        if frame >= 0:
+            self.rx += 1
+            sink.on_frame(frame >> 4, frame & 15, self.data, now)
+        elif self._in[start] not in _ANSWERS:
+            self.damaged += 1

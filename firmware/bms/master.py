@@ -1,0 +1,145 @@
+"""The master: one cycle of scan -> judge -> act -> report, stepped for ever.
+
+Read this first. `board` is the only thing here that differs between boards; everything else is
+built from the pack file. No stage waits, and after start-up none allocates.
+"""
+
+from micropython import const
+
+from bms import slaves, ticks
+from bms.balancing import Balancing
+from bms.clock import Clock
+from bms.console import Console
+from bms.contactors import Contactors
+from bms.current import Current
+from bms.faults import Faults
+from bms.kernels import NATIVE
+from bms.limits import Limits
+from bms.outbox import Outbox
+from bms.pack import Pack
+from bms.telemetry import Telemetry
+
+_TICK_MS = const(10)  # ages, contactor sequence and balancing are looked at so often
+_FEED_MS = const(50)
+_SCANNED, _JUDGED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
+_LEAVE_MS = const(200)  # time for the last lines to get out
+
+
+class Master:
+    """scans: completed or given up since boot; cycles: steps since boot."""
+
+    def __init__(self, config, board):
+        """Build everything that runs. Raises ConfigError where pack file and board disagree."""
+        self.board = board
+        self.native = NATIVE
+        self.clock = Clock(board.clock)
+        self.pack = Pack(config)
+        self.faults = Faults(self.clock)
+        self.current = Current(config)
+        self.contactors = Contactors(config, board, self.faults, self.pack, self.clock)
+        self.faults.opens(self.contactors)
+        self.limits = Limits(config, self.pack, self.current, self.faults, self.contactors)
+        self.balancing = Balancing(config, self.pack, self.faults)
+        self.drivers = slaves.build(config, board, self.pack, self.limits, self.faults)
+        self.outbox = Outbox(board.console, self.clock)
+        self.telemetry = Telemetry(config, board, self, self.outbox)
+        self.console = Console(self, board.console, self.telemetry)
+        self.scans = 0
+        self.cycles = 0
+        self.leaving = False
+        self.restart = False
+        self._period = config.scan_period_ms
+        self._scan_at = self.clock.now
+        self._tick_at = self._feed_at = self._leave_at = self.clock.now
+        self._seq = 0
+        self._open_scan = False  # started, and not judged yet
+        self._evidence = 0
+
+    def run(self):
+        """Step until a person asks to leave; the contactors are open then."""
+        while not (self.leaving and ticks.diff(self.clock.now, self._leave_at) >= _LEAVE_MS):
+            self.step()
+            self.board.wait(self._rest())
+
+    def step(self):
+        """One cycle."""
+        now = self.clock.tick()
+        self._scan(now)
+        self._judge(now)
+        self._act(now)
+        self._report(now)
+        self._feed(now)
+        self.cycles = (self.cycles + 1) & 0x1FFFFFFF
+
+    def leave(self, restart):
+        """Open the contactors and end `run` a moment later, to start again or for good."""
+        self.contactors.open()
+        self.leaving = True
+        self.restart = restart
+        self._leave_at = self.clock.now
+
+    def _scan(self, now):
+        if ticks.diff(now, self._scan_at) >= 0:
+            if self._open_scan:
+                self._finish(now)
+            self._seq = (self._seq + 1) & 0xFF
+            for driver in self.drivers:
+                driver.begin(self._seq, now)
+            self._open_scan = True
+            self._scan_at = ticks.add(self._scan_at, self._period)
+            if ticks.diff(now, self._scan_at) >= 0:
+                self._scan_at = ticks.add(now, self._period)  # far behind: don't catch up
+            self._evidence |= _SCANNED
+        done = True
+        for driver in self.drivers:
+            driver.step(now)
+            done = done and driver.done
+        if done and self._open_scan:
+            self._finish(now)
+
+    def _finish(self, now):
+        # every fresh reading is judged once per scan
+        self._open_scan = False
+        self.scans = (self.scans + 1) & 0x1FFFFFFF
+        self.limits.scanned(now)
+
+    def _judge(self, now):
+        if self.current.fitted and self.current.sample(self.board.current_ma(), now):
+            self.limits.sampled(now)
+        link = self.board.link_mv()
+        self.contactors.link_mv = -1 if link is None else link
+        if ticks.diff(now, self._tick_at) >= 0:
+            self.limits.aged(now)
+        self._evidence |= _JUDGED
+
+    def _act(self, now):
+        self.contactors.step(now)
+        if ticks.diff(now, self._tick_at) >= 0:
+            self._tick_at = ticks.add(now, _TICK_MS)
+            self.balancing.step()
+        self._evidence |= _ACTED
+
+    def _report(self, now):
+        self.console.step(now)
+        self.telemetry.step(now)
+        self.outbox.flush()
+        self._evidence |= _REPORTED
+
+    def _feed(self, now):
+        """Feed the watchdog and toggle the heartbeat, where every stage did its part since."""
+        if self._evidence == _ALL and ticks.diff(now, self._feed_at) >= _FEED_MS:
+            self._feed_at = now
+            # the scan must prove itself again within its own period
+            late = ticks.diff(now, self._scan_at) > self._period
+            self._evidence = 0 if late else _SCANNED
+            self.board.feed()
+
+    def _rest(self):
+        """ms until the next thing that is due by time; bytes that come end the wait before."""
+        if self.telemetry.busy():
+            return 1
+        rest = ticks.diff(self._scan_at, self.clock.now)
+        tick = ticks.diff(self._tick_at, self.clock.now)
+        if tick < rest:
+            rest = tick
+        return rest if rest > 0 else 0

@@ -1,0 +1,95 @@
+"""Whole lines on their way out of the serial port; what nobody reads is dropped and counted.
+
+A line is built in place, piece by piece over several steps, and becomes visible only when it is
+ended with its CRC. The port is given what it takes, never waited for. Nothing here allocates.
+"""
+
+from bms.kernels import crc16, put, put_hex4, put_int, shift
+
+_SIZE = 4096
+_LINE = 640  # room that a line may need: 32 cells and 32 temperatures
+
+
+class Outbox:
+    """lines: ended since boot; dropped: lines for which there was no room."""
+
+    def __init__(self, stream, clock):
+        self._stream = stream
+        self._clock = clock
+        self._buf = bytearray(_SIZE)
+        self._sent = 0
+        self._ready = 0  # end of the last whole line
+        self._at = 0  # end of what is built
+        self.building = False
+        self.lines = self.dropped = 0
+
+    def begin(self, kind):
+        """Start a line of a kind; False (and counted) where there is no room for it."""
+        if self._sent and _SIZE - self._ready < _LINE:
+            self._ready = shift(self._buf, self._sent, self._ready)
+            self._sent = 0
+        if _SIZE - self._ready < _LINE:
+            self.dropped += 1
+            return False
+        self.building = True
+        self._at = self._ready
+        self.raw(b'{"k":"')
+        self.raw(kind)
+        self.raw(b'","t_ms":')
+        self.uptime(self._clock.uptime_s, self._clock.uptime_ms)
+        return True
+
+    def uptime(self, seconds, ms):
+        """Write seconds and ms as one number of ms, which may be larger than any small int."""
+        if seconds:
+            self._at = put_int(self._buf, self._at, seconds)
+            if ms < 100:
+                self.raw(b"0" if ms > 9 else b"00")
+        self._at = put_int(self._buf, self._at, ms)
+
+    def raw(self, text):
+        """Append bytes as they are."""
+        self._at = put(self._buf, self._at, text, len(text))
+
+    def key(self, name):
+        """Append a key, given as b'name'."""
+        self.raw(b',"')
+        self.raw(name)
+        self.raw(b'":')
+
+    def number(self, name, value):
+        """Append a key and an integer; None gives null."""
+        self.key(name)
+        self.value(value)
+
+    def value(self, value):
+        """Append an integer; None gives null."""
+        if value is None:
+            self.raw(b"null")
+        else:
+            self._at = put_int(self._buf, self._at, value)
+
+    def text(self, name, text):
+        """Append a key and a text of plain characters."""
+        self.key(name)
+        self.raw(b'"')
+        self.raw(text)
+        self.raw(b'"')
+
+    def end(self):
+        """Close the line with its CRC; it may leave now."""
+        self.raw(b",")
+        crc = crc16(self._buf, self._ready, self._at, 0xFFFF)
+        self.raw(b'"crc":"')
+        self._at = put_hex4(self._buf, self._at, crc)
+        self.raw(b'"}\n')
+        self._ready = self._at
+        self.building = False
+        self.lines += 1
+
+    def flush(self):
+        """Give the port what it takes now."""
+        if self._sent < self._ready:
+            self._sent += self._stream.write(self._buf, self._sent, self._ready - self._sent)
+            if self._sent == self._ready and not self.building:
+                self._sent = self._ready = self._at = 0

@@ -1,0 +1,63 @@
+"""What runs instead of the master while there is no valid pack file: it says why, and no more.
+
+Outputs stay off, the heartbeat stands still. `version` and `reset yes` are answered; allocates.
+"""
+
+import json
+
+from bms.clock import Clock
+from bms.kernels import crc16
+from bms.version import VERSION
+
+
+class Refused:
+    """Says a ConfigError or OSError once a second."""
+
+    def __init__(self, error, board):
+        self._board = board
+        self._clock = Clock(board.clock)
+        self._fields = {
+            "line": getattr(error, "line", 0),
+            "key": getattr(error, "key", ""),
+            "reason": getattr(error, "reason", None) or "pack file: " + str(error),
+        }
+        self._said = -1
+        self._buf = bytearray(16)
+        self._word = b""
+        self.restart = False
+
+    def run(self):
+        """Until somebody says `reset yes` or `service yes`."""
+        while not self._step():
+            self._board.wait(100)
+
+    def _step(self):
+        self._clock.tick()
+        if self._clock.uptime_s != self._said:
+            self._said = self._clock.uptime_s
+            self._say("refused", self._fields)
+        got = self._board.console.read(self._buf)
+        for c in self._buf[:got]:
+            if c != 10 and c != 13:
+                self._word = (self._word + bytes([c]))[-40:]
+                continue
+            word, self._word = self._word, b""
+            if word in (b"reset yes", b"service yes"):
+                self.restart = word == b"reset yes"
+                return True
+            if word == b"version":
+                self._say("boot", {"version": VERSION, "board": self._board.NAME})
+            if word:
+                text = "no valid pack file: " + self._fields["reason"]
+                name = word.split()[0].decode() if word.split() else "?"
+                self._say("answer", {"cmd": name, "ok": word == b"version", "text": text})
+        return False
+
+    def _say(self, kind, fields):
+        ms = self._clock.uptime_s * 1000 + self._clock.uptime_ms
+        line = '{"k":"%s","t_ms":%d,' % (kind, ms)
+        for key in fields:
+            line += json.dumps(key) + ":" + json.dumps(fields[key]) + ","
+        raw = line.encode()
+        raw += b'"crc":"%04X"}\n' % crc16(raw, 0, len(raw), 0xFFFF)
+        self._board.console.write(raw, 0, len(raw))

@@ -1,0 +1,47 @@
+"""The contract of a slave driver: what the master calls, what a driver must do, what it counts.
+
+A driver serves all boards of one kind on one port. The master calls `begin` at the start of each
+scan and `step` in every step of its cycle; the driver sends, takes what has come, writes readings
+into its slices of the pack, calls `limits` for a reading outside its hard bounds in the moment
+that it is parsed, and sends the bleeding planned in `pack.bleed`. It never waits and, once
+running, never allocates. Wrong responders, echoes, truncated and stale frames are its to survive
+and to count; none of them ever becomes a reading.
+"""
+
+from micropython import const
+
+# what a kind of board can do
+BALANCE_MASK = const(1)  # bleeds the cells that it is told
+BALANCE_TARGET = const(2)  # bleeds what is above a voltage that it is told
+BALANCE_ON_OFF = const(4)  # bleeds as it likes, and can be told not to
+OWN_FETS = const(8)  # has switches of its own in the current's path
+ADJACENT_APART = const(16)  # cannot bleed two neighbours at once
+
+
+class Driver:
+    """Base of all drivers.
+
+    members: indices in the pack of the slaves served; done: the running scan has all its answers
+    or gave up on the rest. Counters: stale (answers to an older scan), strange (boards or frames
+    that are not configured, answers for somebody else), repeated (the same answer twice), missed
+    (answers that a scan ended without); link: its port, with counters of its own.
+    """
+
+    ABILITIES = 0
+
+    def __init__(self, link, members, pack, limits, faults, config):
+        self.link = link
+        self.members = members
+        self.pack = pack
+        self.limits = limits
+        self.faults = faults
+        self.done = True
+        self.damaged = self.stale = self.strange = self.repeated = self.missed = 0
+
+    def begin(self, seq, now):
+        """Start scan number `seq` (0..255)."""
+        raise NotImplementedError
+
+    def step(self, now):
+        """Do what can be done now; sets `done`."""
+        raise NotImplementedError

@@ -1,0 +1,439 @@
+"""Driver of the project's own slave protocol, over CAN and over UART alike.
+
+Frames: id = function << 6 | node; layout, scaling and CRC-8 (SAE J1850 over id high, id low and
+the other payload bytes) are those of the protocol's page in the reference. Over CAN all boards
+answer a SCAN of everybody, and one whose answer is missing is asked once more by its number; over
+UART each is asked in turn. Voltages mV, temperatures 0.1 degC.
+"""
+
+from array import array
+
+from micropython import const
+
+from bms import faults as F
+from bms import ticks
+from bms.kernels import crc8_frame, store13
+from bms.links.cobs import DEFAULT_BPS, CobsLink
+from bms.pack import BLEEDING, FRESH, SEEN
+from bms.slaves.base import BALANCE_MASK, Driver
+from bms.tables import P_BASE, P_COUNT, P_FLAGS, P_HIGH, P_LOW, P_NOW, P_SHIFT
+
+VERSION = const(1)
+
+# functions
+ALARM = const(0x00)
+SCAN = const(0x01)
+BALANCE = const(0x02)
+HELLO = const(0x03)
+ASSIGN = const(0x04)
+CELLS = const(0x08)
+TEMPS = const(0x10)
+STATUS = const(0x14)
+
+ALL = const(0)
+UNADDRESSED = const(63)
+PAUSE_BALANCING = const(1)  # flag of SCAN
+
+# fault bits of ALARM and STATUS: the low byte trips, the high byte informs
+SEVERE = const(0xFF)
+
+_TEMP_OFFSET_DC = const(-1000)
+_STATUS_BIT = const(0x1000)  # in the mask of expected frames: CELLS 0-7, TEMPS 8-11, STATUS 12
+_QUIET_MS = const(20)  # without a frame for so long, what is missing is asked for again
+_HELLO_MS = const(200)  # between two questions to everybody
+_ALARM_MS = const(500)
+_BLEED_S = const(5)  # a slave stops bleeding by itself after it
+_BLEED_AGAIN_MS = const(2000)
+_CONFLICTS = const(3)
+
+
+class CellLink(Driver):
+    """All cell link boards of one port; see `Driver`."""
+
+    ABILITIES = BALANCE_MASK
+    UART_BPS = DEFAULT_BPS
+    frame = CobsLink
+
+    def __init__(self, link, members, pack, limits, faults, config):
+        super().__init__(link, members, pack, limits, faults, config)
+        n = len(members)
+        self._seq = 0
+        self._member_of = bytearray(64)  # node -> member + 1
+        self._node = bytearray(n)
+        self._serial = array("i", [0] * n)
+        self._want = array("H", [0] * n)
+        self._got = array("H", [0] * n)
+        self._asked = bytearray(n)  # times in this scan
+        self._crc = bytearray(n * 13)  # of the frame taken, to tell a repeated from another one
+        self._conflict = bytearray(n)  # scans in a row; bit 7 = in this scan
+        self._sent_bleed = array("H", [0] * (2 * n))
+        self._bleed_at = array("i", [0] * n)
+        self._bleed_on = bytearray(n)
+        self._bleed_next = 0
+        self._alarm_on = False
+        self._alarm_at = 0
+        self._asking = -1  # member that may talk now, on a polled bus
+        self._missing = 0
+        self._heard_at = 0
+        self._hello_at = 0
+        self._hello_next = 0
+        self._hello_sent = False
+        self._unknown = n
+        self._out = bytearray(8)
+        self._p = array("i", [0] * 7)
+        self._low_mv = config.cell_hard_min_mv
+        self._high_mv = config.cell_hard_max_mv
+        self._high_dc = config.temp_hard_max_dc
+        for m in range(n):
+            slave = config.slaves[members[m]]
+            self._node[m] = slave.node
+            self._serial[m] = slave.serial
+            self._member_of[slave.node] = m + 1
+            cells = (slave.cells + 3) // 4
+            temps = (slave.temps + 3) // 4
+            self._want[m] = (1 << cells) - 1 | ((1 << temps) - 1) << 8 | _STATUS_BIT
+
+    def scan_ms(self, config):
+        """ms that a scan of all members takes on the wire at the least, rounded up.
+
+        CAN: 8-byte frames of 111 bits and a tenth for stuffing. UART: 14 bytes of 10 bits each.
+        """
+        bits = 0
+        for m in range(len(self.members)):
+            frames = 0
+            want = self._want[m]
+            while want:
+                frames += want & 1
+                want >>= 1
+            bits += frames * (140 if self.link.polled else 122)
+            if self.link.polled:
+                bits += 80
+        return bits // (self.link.rate // 1000) + 1
+
+    def begin(self, seq, now):
+        """Start a scan: everybody samples at this moment."""
+        self._end_scan()
+        self._seq = seq
+        self._missing = 0
+        for m in range(len(self._got)):
+            self._got[m] = 0
+            self._asked[m] = 0
+            if self.pack.known[self.members[m]]:
+                self._missing += 1
+        self._send_scan(ALL)
+        self._heard_at = now
+        self._asking = -1
+        self.done = not self._missing
+        if self.link.polled:
+            self._ask_next(now)
+
+    def step(self, now):
+        """Take what has come; ask for what is missing; between scans greet and balance."""
+        self.link.poll(self, now)
+        if self._alarm_on and ticks.diff(now, self._alarm_at) > _ALARM_MS:
+            self._alarm_on = False
+            self.faults.gone(F.SLAVE_ALARM)
+        if not self.done:
+            if not self._missing:
+                self.done = True
+            elif self.link.polled:
+                m = self._asking
+                if self._got[m] == self._want[m] or ticks.diff(now, self._heard_at) > _QUIET_MS:
+                    self._ask_next(now)
+            elif ticks.diff(now, self._heard_at) > _QUIET_MS:
+                self._ask_next(now)
+        if self.done and not self._greet(now):
+            self._balance(now)
+
+    # --- scanning ---
+
+    def _end_scan(self):
+        # answers that never came, and boards that contradicted themselves in the scan that ends
+        for m in range(len(self._got)):
+            if self.pack.known[self.members[m]] and self._got[m] != self._want[m]:
+                self.missed += 1
+            state = self._conflict[m]
+            if state & 0x80:
+                self._conflict[m] = (state & 0x7F) + 1
+                if state & 0x7F >= _CONFLICTS - 1:
+                    self._conflict[m] = _CONFLICTS
+                    self.faults.raised(F.SLAVE_CONFLICT, self.members[m], self.repeated)
+            elif state:
+                self._conflict[m] = state - 1
+                if state == 1:
+                    self.faults.gone(F.SLAVE_CONFLICT)
+
+    def _ask_next(self, now):
+        """Give the word to the next board with answers outstanding, at most twice a scan each."""
+        n = len(self._got)
+        for times in range(1, 3):
+            for m in range(n):
+                if (
+                    self._got[m] != self._want[m]
+                    and self._asked[m] < times
+                    and self.pack.known[self.members[m]]
+                ):
+                    self._asked[m] += 1
+                    self._asking = m
+                    self._heard_at = now
+                    self._send_scan(self._node[m])
+                    return
+        self.done = True
+
+    def _send_scan(self, node):
+        out = self._out
+        out[0] = self._seq
+        out[1] = PAUSE_BALANCING
+        self.link.send(SCAN << 6 | node, out, 2)
+
+    # --- greeting ---
+
+    def _greet(self, now):
+        """Ask who is there until every board has answered; True while an answer may be coming.
+
+        Over CAN everybody at once; over UART one after the other, and those without a number.
+        """
+        if not self._unknown:
+            return False
+        since = ticks.diff(now, self._hello_at)
+        if self._hello_sent and since < (_QUIET_MS if self.link.polled else _HELLO_MS):
+            return self.link.polled
+        node = ALL
+        if self.link.polled:
+            node = self._next_unknown()
+        self._hello_sent = True
+        self._hello_at = now
+        self.link.send(HELLO << 6 | node, self._out, 0)
+        return self.link.polled
+
+    def _next_unknown(self):
+        # one place behind the last member stands for the boards that have no number yet
+        n = len(self._node)
+        while True:
+            m = self._hello_next
+            self._hello_next = m + 1 if m < n else 0
+            if m == n:
+                return UNADDRESSED
+            if not self.pack.known[self.members[m]]:
+                return self._node[m]
+
+    def _hello(self, node, n, data):
+        if n != 8:
+            self.damaged += 1
+            return
+        # 31 bits are enough to tell boards apart, and stay small ints
+        serial = data[4] | data[5] << 8 | data[6] << 16 | (data[7] & 0x3F) << 24
+        if node == UNADDRESSED:
+            self._assign(serial, data)
+            return
+        m = self._member_of[node] - 1
+        if m < 0:
+            self.strange += 1
+            return
+        slave = self.members[m]
+        pack = self.pack
+        fits = (
+            data[0] == VERSION
+            and data[1] == pack.slave_cells[slave]
+            and data[2] >= pack.slave_temps[slave]
+            and (not self._serial[m] or self._serial[m] == serial)
+        )
+        if pack.known[slave]:
+            if not fits:
+                pack.known[slave] = 0
+                self._unknown += 1
+            else:
+                # nobody asked: it started again, and its balancing with it
+                self._bleed_on[m] = 0
+                self.faults.raised(F.SLAVE_REBOOT, slave, 1)
+                self.faults.gone(F.SLAVE_REBOOT)
+        elif fits:
+            pack.known[slave] = 1
+            self._unknown -= 1
+            self.faults.gone(F.SLAVE_MISMATCH)
+        if not fits:
+            self.faults.raised(F.SLAVE_MISMATCH, slave, data[1])
+
+    def _assign(self, serial, data):
+        for m in range(len(self._node)):
+            if self._serial[m] == serial and serial:
+                out = self._out
+                for i in range(4):
+                    out[i] = data[4 + i]
+                out[4] = self._node[m]
+                self.link.send(ASSIGN << 6 | UNADDRESSED, out, 5)
+                return
+        self.strange += 1
+
+    # --- answers ---
+
+    def on_frame(self, ident, n, data, now):
+        """Take one frame from the link; a reading out of its hard bounds trips before this ends."""
+        function = ident >> 6
+        node = ident & 63
+        if function == HELLO:
+            if n:  # an empty one is a question: our own echo
+                self._hello(node, n, data)
+            return
+        if SCAN <= function <= ASSIGN:
+            self.strange += 1  # another master, or our own echo
+            return
+        m = self._member_of[node] - 1
+        if m < 0:
+            self.strange += 1
+            return
+        if n < 7 or crc8_frame(ident, data, n - 1) != data[n - 1]:
+            self.damaged += 1
+            return
+        if function == ALARM:
+            if n == 7:
+                self._alarm(m, data, now)
+            else:
+                self.damaged += 1
+            return
+        if n != 8:
+            self.damaged += 1
+            return
+        slave = self.members[m]
+        if not self.pack.known[slave]:
+            self.strange += 1
+            return
+        if function == STATUS:
+            seq = data[6]
+            bit = _STATUS_BIT
+        elif CELLS <= function < STATUS:
+            seq = data[6] >> 4
+            bit = 1 << (function - CELLS)
+        else:
+            self.strange += 1
+            return
+        if seq != (self._seq if function == STATUS else self._seq & 15):
+            self.stale += 1
+            return
+        if not bit & self._want[m]:
+            self.strange += 1
+            return
+        if self.link.polled and not self._asked[m]:
+            self.strange += 1  # it has not been asked in this scan: somebody else's answer
+            return
+        self._heard_at = now
+        self._take(m, slave, function, bit, data, now)
+
+    def _take(self, m, slave, function, bit, data, now):
+        place = m * 13 + (12 if function == STATUS else function - CELLS)
+        if not bit & self._got[m]:
+            self._got[m] |= bit
+            self._crc[place] = data[7]
+            if self._got[m] == self._want[m]:
+                self._missing -= 1
+        else:
+            self.repeated += 1
+            if self._crc[place] != data[7] and not self._conflict[m] & 0x80:
+                # same scan, same number, other values: whose they are can't be told
+                self._conflict[m] |= 0x80
+                self.pack.invalidate(slave)
+        if function == STATUS:
+            self._status(m, slave, data, now)
+        elif function >= TEMPS:
+            self._temps(m, slave, 4 * (function - TEMPS), data, now)
+        else:
+            self._cells(m, slave, 4 * (function - CELLS), data, now)
+
+    def _cells(self, m, slave, first, data, now):
+        pack = self.pack
+        p = self._p
+        count = pack.slave_cells[slave] - first
+        p[P_BASE] = base = pack.first_cell[slave] + first
+        p[P_COUNT] = count if count < 4 else 4
+        p[P_NOW] = now
+        p[P_LOW] = self._low_mv
+        p[P_HIGH] = self._high_mv
+        p[P_FLAGS] = self._flags(m)
+        p[P_SHIFT] = 0
+        found = store13(data, pack.cell_mv, pack.cell_flags, pack.cell_at, p)
+        k = ((found + 1) & 0xFF) - 1
+        if k >= 0:
+            for i in range(base + k, base + p[P_COUNT]):
+                self.limits.hard_cell(i, pack.cell_mv[i])
+
+    def _temps(self, m, slave, first, data, now):
+        pack = self.pack
+        p = self._p
+        count = pack.slave_temps[slave] - first
+        p[P_BASE] = base = pack.first_temp[slave] + first
+        p[P_COUNT] = count if count < 4 else 4
+        p[P_NOW] = now
+        p[P_LOW] = _TEMP_OFFSET_DC
+        p[P_HIGH] = self._high_dc
+        p[P_FLAGS] = self._flags(m)
+        p[P_SHIFT] = _TEMP_OFFSET_DC
+        found = store13(data, pack.temp_dc, pack.temp_flags, pack.temp_at, p)
+        k = ((found + 1) & 0xFF) - 1
+        if k >= 0:
+            for i in range(base + k, base + p[P_COUNT]):
+                self.limits.hard_temp(i, pack.temp_dc[i])
+
+    def _flags(self, m):
+        if self._conflict[m] & 0x80:
+            return SEEN  # judged against its bounds all the same, but never a valid reading
+        return FRESH | SEEN | BLEEDING if self._bleed_on[m] else FRESH | SEEN
+
+    def _status(self, m, slave, data, now):
+        pack = self.pack
+        flags = data[2] | data[3] << 8
+        pack.stack_mv[slave] = (data[0] | data[1] << 8) * 10
+        pack.stack_at[slave] = now
+        pack.stack_ok[slave] = 0 if self._conflict[m] & 0x80 else 1
+        pack.slave_flags[slave] = flags
+        pack.die_dc[slave] = (data[4] - 40) * 10
+        if flags & SEVERE:
+            self._alarmed(slave, flags, now)
+
+    def _alarm(self, m, data, now):
+        slave = self.members[m]
+        cell = data[2]
+        if 1 <= cell <= self.pack.slave_cells[slave]:
+            self.limits.hard_cell(self.pack.first_cell[slave] + cell - 1, data[3] | data[4] << 8)
+        flags = data[0] | data[1] << 8
+        if flags & SEVERE:
+            self._alarmed(slave, flags, now)
+
+    def _alarmed(self, slave, flags, now):
+        self._alarm_on = True
+        self._alarm_at = now
+        self.faults.raised(F.SLAVE_ALARM, slave, flags)
+
+    # --- balancing ---
+
+    def _balance(self, now):
+        """Send what is planned for the next board where it changed or is about to expire."""
+        n = len(self._node)
+        bleed = self.pack.bleed
+        sent = self._sent_bleed
+        for _ in range(n):
+            m = self._bleed_next
+            self._bleed_next = m + 1 if m + 1 < n else 0
+            slave = self.members[m]
+            low = bleed[2 * slave]
+            high = bleed[2 * slave + 1]
+            same = low == sent[2 * m] and high == sent[2 * m + 1]
+            if same and not self._bleed_on[m]:
+                continue
+            if same and ticks.diff(now, self._bleed_at[m]) < _BLEED_AGAIN_MS:
+                continue
+            out = self._out
+            out[0] = low & 0xFF
+            out[1] = low >> 8
+            out[2] = high & 0xFF
+            out[3] = high >> 8
+            out[4] = _BLEED_S
+            out[5] = self._seq
+            out[6] = 0
+            ident = BALANCE << 6 | self._node[m]
+            out[7] = crc8_frame(ident, out, 7)
+            if self.link.send(ident, out, 8):
+                sent[2 * m] = low
+                sent[2 * m + 1] = high
+                self._bleed_at[m] = now
+                self._bleed_on[m] = 1 if low or high else 0
+            return

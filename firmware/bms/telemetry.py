@@ -1,0 +1,374 @@
+"""What leaves over the serial port: JSON lines, each built in short pieces, one piece a step.
+
+`step` is called once a cycle and does at most a few fields or eight cells. Jobs are asked for by
+time, by events and by the console. Nothing here allocates after start-up.
+"""
+
+from micropython import const
+
+from bms import contactors as C
+from bms import faults as F
+from bms import ticks
+from bms.config import SETTINGS, SUFFIX
+from bms.version import VERSION
+
+# jobs, the first pending one goes first
+ANSWER, EVENT, CONTACTOR, BOOT, STATUS, CELLS, FAULTS, PAST, SETTING, HELP, MEM = range(11)
+_IDLE = const(-1)
+_LEVELS = (b"", b"warn", b"derate", b"trip")
+_PER_STEP = const(8)
+
+# console words: (word, unlock word needed behind it or b"", meaning)
+COMMANDS = (
+    (b"help", b"", b"this list"),
+    (b"status", b"", b"a status line now"),
+    (b"cells", b"", b"every cell and temperature now"),
+    (b"faults", b"", b"faults that are active or latched"),
+    (b"events", b"", b"the last 32 changes of faults"),
+    (b"clear", b"", b"acknowledge faults whose cause is gone"),
+    (b"close", b"", b"close the contactors, with precharge"),
+    (b"open", b"", b"open the contactors"),
+    (b"balance", b"", b"balance on | balance off | balance"),
+    (b"limits", b"", b"settings of [limits]"),
+    (b"config", b"", b"all settings"),
+    (b"reset", b"yes", b"reset yes: open the contactors and start again"),
+    (b"version", b"", b"version, board, checksum of the pack file"),
+    (b"service", b"yes", b"service yes: open the contactors and leave the master program"),
+)
+
+# kinds of lines and their keys, for the reference page; the tests compare them with real lines
+KINDS = (
+    ("boot", "version board config_crc native slaves cells temps", "once after start"),
+    (
+        "status",
+        "state pack_mv link_mv i_ma min_mv min_cell max_mv max_cell min_dc max_dc scans known"
+        " trips first bleeding rx tx damaged stale strange missed dropped",
+        "every status_period; pack_mv, min, max are null where a reading is not fresh",
+    ),
+    (
+        "cells",
+        "slave first_cell cell_mv temp_dc stack_mv bleed",
+        "one line per slave every cells_period; null = no fresh reading",
+    ),
+    ("event", "what name code level place index value at_ms", "a fault raised, gone or cleared"),
+    ("contactor", "state closings", "the contactor sequence took a step"),
+    ("fault", "name code level active latched place index value at_ms count", "by `faults`"),
+    ("past_event", "what name code level place index value at_ms", "by `events`"),
+    ("setting", "name value", "by `limits` and `config`; the unit is the name's suffix"),
+    ("mem", "heap_used cycles", "every status_period on a computer, and by `version`"),
+    ("answer", "cmd ok text", "to every command"),
+    ("refused", "line key reason", "once a second while no valid pack file is loaded"),
+    ("host", "utc t_host_ms what lines damaged", "written by `bmsctl log` into its record"),
+)
+
+
+class Telemetry:
+    """Builds lines into an Outbox from the parts that it is given."""
+
+    def __init__(self, config, board, master, outbox):
+        self._board = board
+        self._m = master
+        self._out = outbox
+        self._status_ms = config.status_period_ms
+        self._cells_ms = config.cells_period_ms
+        self._status_at = master.clock.now
+        self._cells_at = master.clock.now
+        self._pending = bytearray(11)
+        self._job = _IDLE
+        self._at = 0
+        self._part = 0
+        self._changes = -1
+        self._answer = b""
+        self._answer_cmd = b""
+        self._answer_ok = False
+        self._all_settings = False
+        self._mem = board.heap_used() is not None
+        self._version = VERSION.encode()
+        self._board_name = board.NAME.encode()
+        self._config_crc = config.crc
+        rows = [row for row in SETTINGS if row[2] != "text"]
+        self._limits = 0
+        for row in rows:
+            self._limits += row[0] == "limits"
+        rows.sort(key=lambda row: row[0] != "limits")
+        self._setting_names = [(row[1] + SUFFIX.get(row[2], "")).encode() for row in rows]
+        self._setting_values = [getattr(config, n.decode()) for n in self._setting_names]
+        self._pending[BOOT] = 1
+
+    def request(self, job):
+        """Ask for a round of lines as soon as may be."""
+        self._pending[job] = 1
+
+    def request_settings(self, every):
+        """Ask for the settings: the limits, or every one."""
+        self._all_settings = every
+        self._pending[SETTING] = 1
+
+    def answer(self, cmd, ok, text):
+        """Answer a command; False while an older answer has not left yet."""
+        if self._pending[ANSWER]:
+            return False
+        self._answer_cmd = cmd
+        self._answer_ok = ok
+        self._answer = text
+        self._pending[ANSWER] = 1
+        return True
+
+    def busy(self):
+        """True while a line is being built or one is due."""
+        if self._job != _IDLE:
+            return True
+        for job in range(11):
+            if self._pending[job]:
+                return True
+        return False
+
+    def step(self, now):
+        """Build one piece."""
+        if ticks.diff(now, self._status_at) >= self._status_ms:
+            self._status_at = now
+            self._pending[STATUS] = 1
+            if self._mem:
+                self._pending[MEM] = 1
+        if ticks.diff(now, self._cells_at) >= self._cells_ms:
+            self._cells_at = now
+            self._pending[CELLS] = 1
+        faults = self._m.faults
+        if faults.read < faults.events:
+            self._pending[EVENT] = 1
+        if self._changes != self._m.contactors.changes:
+            self._changes = self._m.contactors.changes
+            self._pending[CONTACTOR] = 1
+        if self._job == _IDLE:
+            for job in range(11):
+                if self._pending[job]:
+                    self._pending[job] = 0
+                    self._job = job
+                    self._at = self._part = 0
+                    break
+            else:
+                return
+        if self._piece(self._job):
+            self._job = _IDLE
+
+    def _piece(self, job):
+        """Do one piece of a job; True when the job is done."""
+        if job == STATUS:
+            return self._status()
+        if job == CELLS:
+            return self._cells()
+        if job == EVENT:
+            return self._event()
+        if job == FAULTS:
+            return self._faults()
+        if job == PAST:
+            return self._past()
+        if job == SETTING:
+            return self._settings()
+        if job == HELP:
+            return self._help()
+        out = self._out
+        if job == ANSWER:
+            if out.begin(b"answer"):
+                out.text(b"cmd", self._answer_cmd)
+                out.key(b"ok")
+                out.raw(b"true" if self._answer_ok else b"false")
+                out.text(b"text", self._answer)
+                out.end()
+        elif job == CONTACTOR:
+            if out.begin(b"contactor"):
+                out.text(b"state", C.STATES[self._m.contactors.state])
+                out.number(b"closings", self._m.contactors.closings)
+                out.end()
+        elif job == BOOT:
+            if out.begin(b"boot"):
+                out.text(b"version", self._version)
+                out.text(b"board", self._board_name)
+                out.number(b"config_crc", self._config_crc)
+                out.number(b"native", 1 if self._m.native else 0)
+                out.number(b"slaves", self._m.pack.slaves)
+                out.number(b"cells", self._m.pack.cells)
+                out.number(b"temps", self._m.pack.temps)
+                out.end()
+        elif out.begin(b"mem"):
+            out.number(b"heap_used", self._board.heap_used())
+            out.number(b"cycles", self._m.cycles)
+            out.end()
+        return True
+
+    def _status(self):
+        out = self._out
+        m = self._m
+        cell = m.pack.cell
+        part = self._part
+        self._part += 1
+        if part == 0:
+            if not out.begin(b"status"):
+                return True
+            out.text(b"state", C.STATES[m.contactors.state])
+            out.number(b"pack_mv", cell.total if cell.complete else None)
+            link = m.contactors.link_mv
+            out.number(b"link_mv", link if link >= 0 else None)
+            out.number(b"i_ma", m.current.ma if m.current.valid else None)
+        elif part == 1:
+            out.number(b"min_mv", cell.low if cell.complete else None)
+            out.number(b"min_cell", cell.low_at + 1 if cell.complete else None)
+            out.number(b"max_mv", cell.high if cell.complete else None)
+            out.number(b"max_cell", cell.high_at + 1 if cell.complete else None)
+        elif part == 2:
+            temp = m.pack.temp
+            known = temp.complete and temp.count
+            out.number(b"min_dc", temp.low if known else None)
+            out.number(b"max_dc", temp.high if known else None)
+            out.number(b"scans", m.scans)
+            n = 0
+            for i in range(m.pack.slaves):
+                n += m.pack.known[i]
+            out.number(b"known", n)
+        elif part == 3:
+            out.number(b"trips", m.faults.trips)
+            out.text(b"first", m.faults.names[m.faults.first])
+            out.number(b"bleeding", m.balancing.cells)
+        else:
+            rx = tx = damaged = stale = strange = missed = dropped = 0
+            for d in m.drivers:
+                rx += d.link.rx
+                tx += d.link.tx
+                damaged += d.link.damaged + d.damaged
+                stale += d.stale
+                strange += d.strange
+                missed += d.missed
+                dropped += d.link.dropped
+            out.number(b"rx", rx)
+            out.number(b"tx", tx)
+            out.number(b"damaged", damaged)
+            out.number(b"stale", stale)
+            out.number(b"strange", strange)
+            out.number(b"missed", missed)
+            out.number(b"dropped", dropped + out.dropped)
+            out.end()
+            return True
+        return False
+
+    def _cells(self):
+        out = self._out
+        pack = self._m.pack
+        slave = self._at
+        part = self._part
+        if part == 0:
+            if not out.begin(b"cells"):
+                return True
+            out.number(b"slave", slave + 1)
+            out.number(b"first_cell", pack.first_cell[slave] + 1)
+            out.raw(b',"cell_mv":[')
+            self._part = 1
+            return False
+        part = (part - 1) * _PER_STEP
+        cells = pack.slave_cells[slave]
+        if part < cells:
+            self._values(pack.cell_mv, pack.cell_flags, pack.first_cell[slave], part, cells)
+            return False
+        if part - (cells + _PER_STEP - 1) // _PER_STEP * _PER_STEP == 0:
+            out.raw(b'],"temp_dc":[')
+        part -= (cells + _PER_STEP - 1) // _PER_STEP * _PER_STEP
+        temps = pack.slave_temps[slave]
+        if part < temps:
+            self._values(pack.temp_dc, pack.temp_flags, pack.first_temp[slave], part, temps)
+            return False
+        out.raw(b"]")
+        out.number(b"stack_mv", pack.stack_mv[slave] if pack.stack_ok[slave] else None)
+        out.raw(b',"bleed":[')
+        out.value(pack.bleed[2 * slave])
+        out.raw(b",")
+        out.value(pack.bleed[2 * slave + 1])
+        out.raw(b"]")
+        out.end()
+        self._part = 0
+        self._at = slave + 1
+        return self._at >= pack.slaves
+
+    def _values(self, values, flags, base, start, count):
+        out = self._out
+        end = start + _PER_STEP
+        for i in range(start, end if end < count else count):
+            if i:
+                out.raw(b",")
+            out.value(values[base + i] if flags[base + i] & 1 else None)
+        self._part += 1
+
+    def _event(self):
+        faults = self._m.faults
+        if faults.read < faults.events:
+            i = faults.read % len(faults.event_code)
+            faults.read += 1
+            if self._out.begin(b"event"):
+                self._one_event(i)
+        return faults.read >= faults.events
+
+    def _past(self):
+        faults = self._m.faults
+        size = len(faults.event_code)
+        if self._part == 0:
+            self._part = 1
+            self._at = faults.events - size if faults.events > size else 0
+        if self._at < faults.events:
+            if self._out.begin(b"past_event"):
+                self._one_event(self._at % size)
+            self._at += 1
+        return self._at >= faults.events
+
+    def _one_event(self, i):
+        faults = self._m.faults
+        code = faults.event_code[i]
+        self._out.text(b"what", F.CHANGES[faults.event_change[i]])
+        self._named(code, faults.event_place[i], faults.event_value[i])
+        self._out.key(b"at_ms")
+        self._out.uptime(faults.event_at_s[i], faults.event_at_ms[i])
+        self._out.end()
+
+    def _named(self, code, place, value):
+        out = self._out
+        faults = self._m.faults
+        out.text(b"name", faults.names[code])
+        out.number(b"code", code)
+        out.text(b"level", _LEVELS[faults.level[code]])
+        out.text(b"place", F.PLACES[faults.kind[code]])
+        out.number(b"index", place + 1 if place >= 0 else None)
+        out.number(b"value", value)
+
+    def _faults(self):
+        faults = self._m.faults
+        n = len(faults.active)
+        while self._at < n:
+            code = self._at
+            self._at += 1
+            if faults.active[code] or faults.latched[code]:
+                out = self._out
+                if out.begin(b"fault"):
+                    self._named(code, faults.place[code], faults.value[code])
+                    out.number(b"active", faults.active[code])
+                    out.number(b"latched", faults.latched[code])
+                    out.key(b"at_ms")
+                    out.uptime(faults.at_s[code], faults.at_ms[code])
+                    out.number(b"count", faults.count[code])
+                    out.end()
+                return False
+        return True
+
+    def _settings(self):
+        i = self._at
+        self._at += 1
+        if self._out.begin(b"setting"):
+            self._out.text(b"name", self._setting_names[i])
+            self._out.number(b"value", self._setting_values[i])
+            self._out.end()
+        return self._at >= (len(self._setting_names) if self._all_settings else self._limits)
+
+    def _help(self):
+        word, _unlock, meaning = COMMANDS[self._at]
+        self._at += 1
+        if self._out.begin(b"help"):
+            self._out.text(b"cmd", word)
+            self._out.text(b"text", meaning)
+            self._out.end()
+        return self._at >= len(COMMANDS)

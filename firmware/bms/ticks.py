@@ -1,0 +1,21 @@
+"""Wrap-around arithmetic on the 29-bit ticks that every clock of the firmware gives.
+
+A tick is a millisecond or a microsecond, 0..2**29-1, then 0 again (6.2 days of milliseconds,
+8.9 minutes of microseconds). 29 bits, so that sums and differences stay below 2**30: larger
+ints live on the heap of a 32-bit board. Nothing here allocates.
+"""
+
+from micropython import const
+
+MASK = const(0x1FFFFFFF)
+HALF = const(0x10000000)
+
+
+def diff(later, earlier):
+    """Ticks from `earlier` to `later`, -2**28..2**28-1; negative where `later` comes first."""
+    return ((later - earlier + HALF) & MASK) - HALF
+
+
+def add(tick, delta):
+    """The tick `delta` (|delta| < 2**29) after `tick`."""
+    return (tick + delta) & MASK

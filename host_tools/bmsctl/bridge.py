@@ -1,0 +1,169 @@
+"""Real ports for the master on this computer: bytes between an adapter and the firmware."""
+
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from .errors import ToolError
+from .serial_port import PortLost, open_port, read_some, write_all
+
+RETRY_S = 0.5
+_CAN_FRAME = struct.Struct("=IB3x8s")
+
+
+@dataclass(frozen=True)
+class LinkSpec:
+    """A `--link` value: kind uart, slcan or socketcan; where; bit/s (0 = not said)."""
+
+    kind: str
+    path: str
+    rate: int
+
+    @property
+    def medium(self) -> str:
+        return "uart" if self.kind == "uart" else "can"
+
+
+def parse_link(text: str) -> LinkSpec:
+    """`uart:/dev/ttyUSB0@115200`, `slcan:/dev/ttyACM0@500000`, `socketcan:can0`.
+
+    Raises ToolError that says what is wrong.
+    """
+    kind, colon, rest = text.partition(":")
+    if kind not in ("uart", "slcan", "socketcan") or not colon or not rest:
+        raise ToolError(
+            f"--link {text}: write uart:PORT@BAUD, slcan:PORT@BITRATE or socketcan:INTERFACE"
+        )
+    path, _at, rate = rest.rpartition("@") if "@" in rest else (rest, "", "0")
+    if not rate.isdigit() or (kind == "socketcan" and int(rate)):
+        raise ToolError(f"--link {text}: {rate} is no rate in bits per second here")
+    return LinkSpec(kind, path, int(rate))
+
+
+class Bridge(Protocol):
+    """One open port. `read` and `write` never wait; they raise PortLost when it vanishes."""
+
+    def fileno(self) -> int: ...
+    def read(self) -> bytes: ...
+    def write(self, data: bytes) -> None: ...
+    def close(self) -> None: ...
+
+
+class SerialBridge:
+    """A serial adapter: UART bytes, or slcan text, as they are."""
+
+    def __init__(self, spec: LinkSpec, baud: int) -> None:
+        self._port = open_port(spec.path, baud)
+
+    def fileno(self) -> int:
+        return self._port.fileno()
+
+    def read(self) -> bytes:
+        return read_some(self._port)
+
+    def write(self, data: bytes) -> None:
+        write_all(self._port, data)
+
+    def close(self) -> None:
+        self._port.close()
+
+
+class SocketCanBridge:
+    """A Linux CAN interface; the firmware's slcan text is turned into frames and back.
+
+    The interface must be up with its bit rate set: `ip link set can0 up type can bitrate 500000`.
+    """
+
+    def __init__(self, spec: LinkSpec) -> None:
+        family = getattr(socket, "AF_CAN", None)
+        if family is None:
+            raise ToolError("socketcan: this computer's system has no CAN sockets")
+        try:
+            self._socket = socket.socket(family, socket.SOCK_RAW, socket.CAN_RAW)
+            self._socket.bind((spec.path,))
+        except OSError as error:
+            raise ToolError(f"socketcan:{spec.path}: {error.strerror or error}") from None
+        self._socket.setblocking(False)
+        self._line = b""
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def read(self) -> bytes:
+        text = b""
+        while True:
+            try:
+                raw = self._socket.recv(16)
+            except BlockingIOError:
+                return text
+            except OSError as error:
+                raise PortLost(str(error)) from None
+            ident, n, data = _CAN_FRAME.unpack(raw)
+            if ident <= 0x7FF:
+                text += b"t%03X%d%s\r" % (ident, n, data[:n].hex().upper().encode())
+
+    def write(self, data: bytes) -> None:
+        *lines, self._line = (self._line + data).split(b"\r")
+        for line in lines:
+            if line[:1] == b"t":
+                n = int(line[4:5])
+                payload = bytes.fromhex(line[5 : 5 + 2 * n].decode())
+                try:
+                    self._socket.send(_CAN_FRAME.pack(int(line[1:4], 16), n, payload))
+                except BlockingIOError:
+                    pass  # the queue is full: the bus is off or overloaded, and the scan will miss
+                except OSError as error:
+                    raise PortLost(str(error)) from None
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def open_bridge(spec: LinkSpec, uart_baud: int) -> Bridge:
+    """Open what a link names. Raises ToolError where it can't be."""
+    if spec.kind == "socketcan":
+        return SocketCanBridge(spec)
+    # the rate of an slcan adapter's own serial side means nothing over USB
+    return SerialBridge(spec, uart_baud if spec.kind == "uart" else 115200)
+
+
+class Reconnecting:
+    """A bridge that comes back after its port vanished; `said` is what changed, once."""
+
+    def __init__(self, spec: LinkSpec, uart_baud: int) -> None:
+        self.spec = spec
+        self._baud = uart_baud
+        self._bridge: Bridge | None = open_bridge(spec, uart_baud)
+        self._retry = 0.0
+        self.said: list[str] = []
+
+    def fileno(self) -> int | None:
+        return self._bridge.fileno() if self._bridge else None
+
+    def exchange(self, data: bytes) -> bytes:
+        """Send `data`, return what came; b"" while the port is away (`data` is lost then)."""
+        if self._bridge is None:
+            if time.monotonic() < self._retry:
+                return b""
+            self._retry = time.monotonic() + RETRY_S
+            try:
+                self._bridge = open_bridge(self.spec, self._baud)
+            except ToolError:
+                return b""
+            self.said.append(f"{self.spec.path} is back")
+        try:
+            if data:
+                self._bridge.write(data)
+            return self._bridge.read()
+        except PortLost as error:
+            self._bridge.close()
+            self._bridge = None
+            self._retry = time.monotonic() + RETRY_S
+            self.said.append(f"{self.spec.path} vanished ({error}); waiting for it")
+            return b""
+
+    def close(self) -> None:
+        if self._bridge is not None:
+            self._bridge.close()

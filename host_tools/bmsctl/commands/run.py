@@ -1,0 +1,163 @@
+"""`bmsctl run`: the master on this computer, against real slave boards behind a USB adapter."""
+
+import argparse
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+from bms import config as pack_config
+from bms.slaves import KINDS
+from bmssim.lines import LineReader
+from bmssim.mirror import Mirror
+from bmssim.process import Firmware, FirmwareDied, Inputs
+
+from ..bridge import Reconnecting, parse_link
+from ..errors import ToolError
+from ..record import Record
+from ..show import Story
+
+HELP = "run the master on this computer against real slave boards"
+EXAMPLE = """examples:
+  bmsctl run --config pack.toml --link slcan:/dev/ttyACM0@500000
+  bmsctl run --config pack.toml --link uart:/dev/ttyUSB0@1000000 --log logs
+  bmsctl run --config pack.toml --link can0=socketcan:can0
+
+Type commands (help, status, close, ..) and Enter. The contactors are shown, not driven: this
+computer has no outputs. Ctrl-C ends it.
+"""
+INPUTS_S = 0.1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, metavar="PACK", help="the pack file")
+    parser.add_argument(
+        "--link",
+        action="append",
+        required=True,
+        metavar="[NAME=]KIND:WHERE",
+        help="uart:PORT@BAUD, slcan:PORT@BITRATE or socketcan:IFACE; NAME = in a pack of several",
+    )
+    parser.add_argument("--for", dest="seconds", type=float, metavar="S", help="end after S seconds")
+    parser.add_argument("--log", type=Path, metavar="DIR", help="record the telemetry there")
+    parser.add_argument("--runtime", choices=("micropython", "cpython"), default="micropython")
+
+
+def load_pack(path: Path) -> pack_config.Config:
+    """The pack file, checked by the firmware's own code. Raises ToolError naming file and line."""
+    try:
+        return pack_config.load(str(path))
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror}") from None
+    except pack_config.ConfigError as error:
+        raise ToolError(f"{path}: {error}") from None
+
+
+def run(args: argparse.Namespace) -> int:
+    pack = load_pack(args.config)
+    used = {slave.link: slave for slave in pack.slaves}
+    links = {}
+    for text in args.link:
+        name, equals, spec = text.partition("=")
+        if not equals:
+            if len(used) != 1:
+                raise ToolError(f"--link {text}: the pack uses {' '.join(used)}; write NAME={text}")
+            name, spec = next(iter(used)), text
+        if name not in used:
+            raise ToolError(f"--link {text}: the pack file uses {' '.join(used)}, not {name}")
+        links[name] = parse_link(spec)
+    for name in used:
+        if name not in links:
+            raise ToolError(f"the pack file uses {name}: give --link {name}=...")
+    bridges = {}
+    for name, spec in links.items():
+        rate = next((x.rate_bps for x in pack.links if x.port == name), 0)
+        if rate and spec.rate and rate != spec.rate:
+            raise ToolError(f"{name}: --link says {spec.rate} bit/s, the pack file {rate}")
+        bridges[name] = Reconnecting(spec, spec.rate or rate or _usual_rate(used[name].kind))
+    rates = {name: spec.rate for name, spec in links.items() if spec.medium == "can"}
+    media = {name: spec.medium for name, spec in links.items()}
+    firmware = Firmware(args.runtime, False, media, args.config.resolve(), rates)
+    mirror = Mirror()
+    recorder = Record(args.log, "run") if args.log else None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(f"console for other programs: {mirror.path}", flush=True)
+    try:
+        return _loop(args, firmware, bridges, mirror, recorder)
+    except KeyboardInterrupt:
+        return 0
+    except FirmwareDied as death:
+        if death.code:
+            raise ToolError(str(death)) from None
+        return 0
+    finally:
+        firmware.close()
+        mirror.close()
+        for bridge in bridges.values():
+            bridge.close()
+        if recorder is not None:
+            recorder.close()
+            print(f"log: {recorder.path}")
+
+
+def _usual_rate(kind: str) -> int:
+    if kind not in KINDS:
+        return 115200
+    module, name, _media = KINDS[kind]
+    return getattr(getattr(__import__(module, fromlist=[name]), name), "UART_BPS", 115200)
+
+
+def _loop(
+    args: argparse.Namespace,
+    firmware: Firmware,
+    bridges: dict[str, Reconnecting],
+    mirror: Mirror,
+    recorder: Record | None,
+) -> int:
+    story = Story(quiet=False, live=True)
+    reader = LineReader()
+    start = time.monotonic()
+    waiting = {name: b"" for name in bridges}
+    typed = b""
+    stdin: list[int] = [sys.stdin.fileno()]
+    said = -INPUTS_S
+    while args.seconds is None or time.monotonic() - start < args.seconds:
+        now = time.monotonic() - start
+        while firmware.readable():
+            firmware.request()
+        if now - said >= INPUTS_S:
+            said = now
+            firmware.go(0, Inputs(), [])
+        data = firmware.console.read_now()
+        if data:
+            mirror.write(data)
+            if recorder is not None:
+                recorder.take(data)
+            for line in reader.feed(data):
+                if line.obj is not None:
+                    if line.obj["k"] == "refused":
+                        raise ToolError(f"{args.config}: {line.obj['reason']}")
+                    story.line(line.obj, now)
+        typed += mirror.read()
+        for name, bridge in bridges.items():
+            waiting[name] += bridge.exchange(firmware.ports[name].read_now())
+            if waiting[name]:
+                waiting[name] = waiting[name][firmware.ports[name].write(waiting[name]) :]
+            while bridge.said:
+                print(bridge.said.pop(0), file=sys.stderr, flush=True)
+        if typed:
+            typed = typed[firmware.console.write(typed) :]
+        fds = [firmware.io_fd, mirror.fd, firmware.console.master, *stdin]
+        fds += [t.master for t in firmware.ports.values()]
+        fds += [fd for b in bridges.values() if (fd := b.fileno()) is not None]
+        ready = select.select(fds, [], [], 0.02)[0]
+        if stdin and stdin[0] in ready:
+            with contextlib.suppress(OSError):
+                got = os.read(stdin[0], 1024)
+                typed += got
+                if not got:
+                    stdin = []
+    return 0

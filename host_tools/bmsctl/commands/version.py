@@ -1,0 +1,45 @@
+"""`bmsctl version`: of the tools, the interpreter and, with a port, the master."""
+
+import argparse
+import json
+import platform
+from typing import Any
+
+from bms.version import VERSION
+from bmssim.micropython_path import MicroPythonMissing, find_micropython, micropython_version
+
+from ..ask import ask
+from ..errors import ToolError
+
+HELP = "show the versions of the tools, of MicroPython here, and of a master"
+EXAMPLE = """examples:
+  bmsctl version
+  bmsctl version --port /dev/ttyACM0 --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", help="also ask the master there")
+    parser.add_argument("--json", action="store_true", help="one object")
+
+
+def run(args: argparse.Namespace) -> int:
+    out: dict[str, Any] = {"bmsctl": VERSION, "python": platform.python_version()}
+    try:
+        out["micropython"] = micropython_version()
+        out["micropython_path"] = str(find_micropython())
+    except MicroPythonMissing as error:
+        out["micropython"] = None
+        out["micropython_error"] = str(error)
+    if args.port:
+        lines = ask(args.port, 115200, "version", 3.0)
+        boot = next((x for x in lines if x["k"] == "boot"), None)
+        if boot is None:
+            raise ToolError(f"{args.port}: the master said no version")
+        out["master"] = {key: boot[key] for key in boot if key not in ("k", "t_ms", "crc")}
+    if args.json:
+        print(json.dumps(out))
+    else:
+        for key, value in out.items():
+            print(f"{key}: {value}")
+    return 0

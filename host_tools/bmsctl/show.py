@@ -1,0 +1,155 @@
+"""Telemetry for a person's eyes: one short line per thing that matters."""
+
+from typing import Any
+
+from bmssim.scenario import Scenario
+from bmssim.world import CAN_BPS, UART_BPS, Setup
+
+
+def clock(seconds: float) -> str:
+    """A moment as the stories show it."""
+    return f"{seconds:8.3f} s"
+
+
+def volts(mv: int | None) -> str:
+    """mV as V, or a dash."""
+    return "   -   " if mv is None else f"{mv / 1000:.3f} V"
+
+
+def figures(status: dict[str, Any]) -> str:
+    """The pack in one line, from a status line."""
+    pack = "    -    " if status["pack_mv"] is None else f"{status['pack_mv'] / 1000:7.2f} V"
+    amps = "   -   " if status["i_ma"] is None else f"{status['i_ma'] / 1000:+7.1f} A"
+    warm = "-" if status["max_dc"] is None else f"{status['max_dc'] / 10:.1f}"
+    return (
+        f"{status['state']:13} pack {pack} {amps}   cells {volts(status['min_mv'])}"
+        f" (#{status['min_cell'] or '-'}) .. {volts(status['max_mv'])} (#{status['max_cell'] or '-'})"
+        f"   {warm} degC   bleeding {status['bleeding']}"
+    )
+
+
+UNITS = {"cell": "mV", "temp": "dc"}
+
+
+def cause(event: dict[str, Any]) -> str:
+    """A fault in words: its name, where, and the value that was measured."""
+    where = f" {event['place']} {event['index']}" if event["index"] is not None else ""
+    value = event["value"]
+    if event["place"] == "cell":
+        shown = f"{value} mV"
+    elif event["place"] == "temp":
+        shown = f"{value / 10:.1f} degC"
+    elif "current" in event["name"] and event["name"] != "current_lost":
+        shown = f"{value / 1000:.1f} A"
+    else:
+        shown = str(value)
+    return f"{event['name']}{where}: {shown}"
+
+
+class Story:
+    """Prints a run as it goes; quiet says nothing, live adds the pack's figures each second."""
+
+    def __init__(self, quiet: bool, live: bool) -> None:
+        self._quiet = quiet
+        self._live = live
+        self._known = -1
+
+    def _say(self, text: str = "") -> None:
+        if not self._quiet:
+            print(text, flush=True)
+
+    def begin(self, chosen: Scenario, setup: Setup) -> None:
+        """What is simulated."""
+        rate = CAN_BPS if setup.link == "can" else UART_BPS
+        runtime = "MicroPython" if setup.runtime == "micropython" else "CPython"
+        self._say(f"{chosen.name}: {chosen.summary}")
+        self._say(
+            f"  {setup.slaves} slave boards x {setup.cells} {setup.chemistry} cells on"
+            f" {setup.link.upper()} at {rate // 1000} kbit/s; the firmware runs in {runtime};"
+            f" {chosen.duration_s:g} s{'' if self._live else ', virtual time'}, seed {setup.seed}"
+        )
+        self._say()
+
+    def action(self, now_s: float, words: str) -> None:
+        """Something was done to the simulated world."""
+        self._say(f"{clock(now_s)}  >> {words}")
+
+    def line(self, obj: dict[str, Any], now_s: float) -> None:
+        """One telemetry line."""
+        kind = obj["k"]
+        if kind == "boot":
+            self._say(
+                f"{clock(now_s)}  boot: version {obj['version']} on {obj['board']},"
+                f" {obj['slaves']} slaves, {obj['cells']} cells configured"
+            )
+        elif kind == "status":
+            if obj["known"] != self._known:
+                self._known = obj["known"]
+                self._say(f"{clock(now_s)}  slaves found: {self._known}")
+            if self._live:
+                self._say(f"{clock(now_s)}  {figures(obj)}")
+        elif kind == "contactor":
+            self._say(f"{clock(now_s)}  contactors: {obj['state'].replace('_', ' ')}")
+        elif kind == "event":
+            mark = "!! TRIP" if obj["level"] == "trip" and obj["what"] == "raised" else obj["level"]
+            self._say(f"{clock(now_s)}  {mark} {obj['what']}: {cause(obj)}")
+        elif kind == "answer" and not obj["ok"]:
+            self._say(f"{clock(now_s)}  refused: {obj['cmd']}: {obj['text']}")
+
+    def end(self, result: dict[str, Any], chosen: Scenario) -> None:
+        """What came out."""
+        self._say()
+        trip = result["trip"]
+        if trip is None:
+            self._say("no trip")
+        else:
+            self._say(f"tripped by {trip['code']}" + (f", no. {trip['cell']}" if trip["cell"] else ""))
+            if trip["t_open_ms"] is not None and trip["t_injected_ms"] is not None:
+                took = trip["t_open_ms"] - trip["t_injected_ms"]
+                self._say(f"  contactor coils off {took:.1f} ms after the fault was injected")
+            if trip["reaction_ms"] is not None:
+                self._say(
+                    f"  {trip['reaction_ms']:.1f} ms after the last bit of the first frame that showed it"
+                )
+        scan = result["scan_ms"]
+        frames = result["frames"]
+        speed = result["sim_s"] / result["wall_s"] if result["wall_s"] else 0
+        self._say(
+            f"{result['scans']} scans, {scan['p50']:.1f} ms each (longest {scan['max']:.1f});"
+            f" {frames['rx']} frames received, {frames['damaged']} damaged, {frames['stale']} stale"
+        )
+        allocated = result["alloc_bytes_per_cycle"]
+        if allocated is not None:
+            self._say(
+                f"heap: {result['heap_peak_bytes']} bytes used,"
+                f" {allocated:g} bytes allocated per cycle"
+            )
+        self._say(f"{result['sim_s']:.1f} s simulated in {result['wall_s']:.1f} s ({speed:.0f} x)")
+        if result["log"]:
+            self._say(f"log: {result['log']}")
+        for problem in result["problems"]:
+            self._say(f"NOT AS STATED: {problem}")
+        self._say(f"{chosen.name}: {'ok, all came out as stated' if result['ok'] else 'FAILED'}")
+
+
+def readable(obj: dict[str, Any]) -> str:
+    """Any telemetry line as one short line for a person."""
+    kind = obj["k"]
+    at = clock(obj["t_ms"] / 1000)
+    if kind == "status":
+        return f"{at}  {figures(obj)}"
+    if kind in ("event", "past_event", "fault"):
+        what = obj.get("what") or ("active" if obj["active"] else "latched, gone")
+        return f"{at}  {obj['level']} {what}: {cause(obj)} (at {obj['at_ms'] / 1000:.3f} s)"
+    if kind == "cells":
+        mv = " ".join("-" if v is None else str(v) for v in obj["cell_mv"])
+        dc = " ".join("-" if v is None else f"{v / 10:.1f}" for v in obj["temp_dc"])
+        return f"{at}  slave {obj['slave']} mV: {mv}  degC: {dc}"
+    if kind == "setting":
+        return f"{obj['name']} = {obj['value']}"
+    if kind == "help":
+        return f"{obj['cmd']:8} {obj['text']}"
+    if kind == "answer":
+        return f"{obj['cmd']}: {'ok' if obj['ok'] else 'NO'}" + (f", {obj['text']}" if obj["text"] else "")
+    rest = ", ".join(f"{k} {v}" for k, v in obj.items() if k not in ("k", "t_ms", "crc"))
+    return f"{at}  {kind}: {rest}"

@@ -1,0 +1,1 @@
+"""The simulated world: cells, slave boards, buses, contactors, faults, scenarios."""

@@ -1,0 +1,1 @@
+"""Simulated slave boards, one file per kind."""

@@ -1,0 +1,191 @@
+"""A slave board that speaks the cell link, over CAN or UART."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from .. import protocol as p
+from ..bus import CanBus, UartBus
+from ..events import Events
+from ..protocol import Frame
+
+SAMPLE_US = 1500  # conversion of all cells
+TURNAROUND_US = 30  # a UART board's time from the request's last bit to its answer's first
+BOOT_US = 150_000
+
+# What a board measures: (true voltages in V, true temperatures in degC) at this moment.
+Measure = Callable[[], tuple[np.ndarray, np.ndarray]]
+
+
+class CellLinkBoard:
+    """One board: `cells` cells and `temps` sensors measured by `measure` with ADC noise.
+
+    Faults to inject: `alive` (False: silent), `node` (changed: it answers for another),
+    `open_cells`, `open_temps` (no reading), `alarm_high_mv` (its own limit). `on_sample` is told
+    (board, mV list, 0.1 degC list, seq) at every sample, `bleed` is the mask that it obeys.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        node: int,
+        cells: int,
+        temps: int,
+        measure: Measure,
+        rng: np.random.Generator,
+        noise_mv: float = 0.6,
+        serial: int | None = None,
+    ) -> None:
+        self.events = events
+        self.node = node
+        self.cells = cells
+        self.temps = temps
+        self.serial = serial if serial is not None else 0x10000 + node
+        self.alive = True
+        self.open_cells: set[int] = set()
+        self.open_temps: set[int] = set()
+        self.alarm_high_mv = 0
+        self.faults = 0
+        self.bleed = 0
+        self.balance_frames = 0
+        self.watch = (0, 8191, 10000)  # hard bounds in mV, mV, 0.1 degC: frames beyond are marked
+        self.on_sample: Callable[[CellLinkBoard, list, list, int], None] = lambda *a: None
+        self._measure = measure
+        self._rng = rng
+        self._noise_mv = noise_mv
+        self._bleed_until_us = 0
+        self._seq: int | None = None
+        self._ready_us = 0
+        self._mv: list[int | None] = []
+        self._dc: list[int | None] = []
+        self.port: CanPort | UartPort | None = None
+
+    def restart(self) -> None:
+        """Lose everything and say HELLO after the boot time, as after a brown-out."""
+        self.alive = False
+        self.bleed = 0
+        self._seq = None
+        self.events.after(BOOT_US, self._booted)
+
+    def _booted(self) -> None:
+        self.alive = True
+        if isinstance(self.port, CanPort):
+            self._send([self._hello()], 0)
+
+    def bleeding(self) -> int:
+        """The mask that bleeds now; expired commands count no more."""
+        return self.bleed if self.alive and self.events.now_us < self._bleed_until_us else 0
+
+    def receive(self, frame: Frame) -> None:
+        """One good frame from the line."""
+        if not self.alive or frame.node not in (0, self.node):
+            return
+        if frame.function == p.SCAN and len(frame.data) == 2:
+            self._scan(frame.node, frame.data[0])
+        elif frame.function == p.HELLO and not frame.data:
+            delay = 0 if self.node != p.UNADDRESSED else self.serial % 64 * 300
+            self._send([self._hello()], delay)
+        elif frame.function == p.BALANCE and len(frame.data) == 8 and p.seal_is_good(frame):
+            self.bleed = int.from_bytes(frame.data[:4], "little")
+            self._bleed_until_us = self.events.now_us + frame.data[4] * 1_000_000
+            self.balance_frames += 1
+        elif frame.function == p.ASSIGN and len(frame.data) == 5:
+            if int.from_bytes(frame.data[:4], "little") == self.serial:
+                self.node = frame.data[4]
+                self._send([self._hello()], 0)
+
+    def _hello(self) -> Frame:
+        return p.hello_frame(self.node, self.cells, self.temps, self.serial)
+
+    def _scan(self, node: int, seq: int) -> None:
+        now = self.events.now_us
+        if node == 0 or seq != self._seq:
+            self._sample(seq)
+        if node == 0 and isinstance(self.port, UartPort):
+            return  # it samples now and answers when it is asked
+        self._send(self._answers(), max(self._ready_us - now, 0))
+
+    def _sample(self, seq: int) -> None:
+        volts, degrees = self._measure()
+        noise = self._rng.normal(0.0, self._noise_mv, self.cells)
+        mv = np.rint(volts * 1000 + noise).astype(int)
+        dc = np.rint(degrees[: self.temps] * 10).astype(int)
+        self._mv = [None if i in self.open_cells else int(v) for i, v in enumerate(mv)]
+        self._dc = [None if i in self.open_temps else int(v) for i, v in enumerate(dc)]
+        self._seq = seq
+        self._ready_us = self.events.now_us + SAMPLE_US
+        self.on_sample(self, self._mv, self._dc, seq)
+
+    def _answers(self) -> list[Frame]:
+        seq = self._seq or 0
+        frames = []
+        low, high, hottest = self.watch
+        known = [v for v in self._mv if v is not None]
+        if self.alarm_high_mv and known and max(known) > self.alarm_high_mv:
+            cell = self._mv.index(max(known))
+            frames.append(p.alarm_frame(self.node, 1, cell + 1, max(known), seq))
+        for k in range((self.cells + 3) // 4):
+            four = self._mv[4 * k : 4 * k + 4]
+            marked = any(v is not None and not low <= v <= high for v in four)
+            frames.append(replace(p.cells_frame(self.node, k, four, seq), marked=marked))
+        for k in range((self.temps + 3) // 4):
+            four = self._dc[4 * k : 4 * k + 4]
+            marked = any(v is not None and v > hottest for v in four)
+            frames.append(replace(p.temps_frame(self.node, k, four, seq), marked=marked))
+        die_c = 30 + 2 * bin(self.bleeding()).count("1")
+        duty = 100 if self.bleeding() else 0
+        frames.append(p.status_frame(self.node, sum(known), self.faults, die_c, duty, seq))
+        return frames
+
+    def _send(self, frames: list[Frame], delay_us: int) -> None:
+        if self.port is not None:
+            self.port.send(frames, delay_us)
+
+
+class CanPort:
+    """A board's CAN controller."""
+
+    def __init__(self, bus: CanBus, board: CellLinkBoard) -> None:
+        self._bus = bus
+        self._board = board
+        board.port = self
+        bus.attach(self)
+
+    def on_frame(self, frame: Frame) -> None:
+        self._board.receive(frame)
+
+    def send(self, frames: list[Frame], delay_us: int) -> None:
+        self._board.events.after(delay_us, lambda: self._now(frames))
+
+    def _now(self, frames: list[Frame]) -> None:
+        if self._board.alive:
+            for frame in frames:
+                self._bus.send(frame, self)
+
+
+class UartPort:
+    """A board's transceiver on a UART bus; it talks only when it was asked."""
+
+    def __init__(self, bus: UartBus, board: CellLinkBoard) -> None:
+        self._bus = bus
+        self._board = board
+        self._piece = b""
+        board.port = self
+        bus.attach(self)
+
+    def on_bytes(self, data: bytes) -> None:
+        *whole, self._piece = (self._piece + data).split(b"\0")
+        for piece in whole:
+            frame = p.uart_decode(piece) if piece else None
+            if frame is not None:
+                self._board.receive(frame)
+        self._piece = self._piece[-64:]
+
+    def send(self, frames: list[Frame], delay_us: int) -> None:
+        self._board.events.after(max(delay_us, TURNAROUND_US), lambda: self._now(frames))
+
+    def _now(self, frames: list[Frame]) -> None:
+        if self._board.alive:
+            for i, frame in enumerate(frames):
+                self._bus.from_board(frame, p.uart_encode(frame), self, i == len(frames) - 1)

@@ -1,0 +1,202 @@
+"""Lines between the master and the slave boards, with the timing of their bits.
+
+A CAN bus arbitrates by id and carries one frame at a time. A UART bus (half-duplex RS-485, or a
+pair of isolated TTL lines used in turn) carries bytes; two that talk at once destroy each other.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from .canbits import frame_bits
+from .events import Events
+from .protocol import CELLS, SCAN, Frame, uart_decode
+
+
+class Noise:
+    """Damage on the line: `rate` is the share of frames hit; `hits` counts them."""
+
+    def __init__(self, rng: np.random.Generator, rate: float = 0.0) -> None:
+        self.rng = rng
+        self.rate = rate
+        self.hits = 0
+
+    def strikes(self) -> bool:
+        """Whether the next frame is hit."""
+        if self.rate <= 0 or self.rng.random() >= self.rate:
+            return False
+        self.hits += 1
+        return True
+
+    def bytes(self, data: bytes) -> bytes:
+        """Flip one to three bits, or lose, double or replace a byte."""
+        if not data:
+            return data
+        kind = self.rng.integers(0, 4)
+        at = int(self.rng.integers(0, len(data)))
+        if kind == 0:
+            out = bytearray(data)
+            for _ in range(int(self.rng.integers(1, 4))):
+                bit = int(self.rng.integers(0, 8 * len(out)))
+                out[bit // 8] ^= 1 << bit % 8
+            return bytes(out)
+        if kind == 1:
+            return data[:at] + data[at + 1 :]
+        if kind == 2:
+            return data[:at] + data[at : at + 1] + data[at:]
+        return data[:at] + bytes([int(self.rng.integers(0, 256))]) + data[at + 1 :]
+
+    def frame(self, frame: Frame) -> Frame | None:
+        """Lose a CAN frame, or flip one to three bits of its id and data."""
+        if self.rng.integers(0, 4) == 0:
+            return None
+        raw = bytearray(frame.ident.to_bytes(2, "big") + frame.data)
+        for _ in range(int(self.rng.integers(1, 4))):
+            bit = int(self.rng.integers(5, 8 * len(raw)))
+            raw[bit // 8] ^= 0x80 >> bit % 8
+        return Frame(int.from_bytes(raw[:2], "big") & 0x7FF, bytes(raw[2:]))
+
+
+class Usage:
+    """Time on the line, and what the frames on it say about the scans.
+
+    busy_us: all of it; readings_us: the part that frames with readings need. scan_ms: per scan,
+    from the first bit of the master's SCAN to the last bit of its last answer. violation_us: the
+    last bit of the first frame that carried a reading out of its hard bounds.
+    """
+
+    def __init__(self) -> None:
+        self.busy_us = 0.0
+        self.readings_us = 0.0
+        self.frames = 0
+        self.scan_ms: list[float] = []
+        self.violation_us: int | None = None
+        self._scan_us: float | None = None
+        self._answer_us = 0.0
+
+    def on_frame(self, frame: Frame, start_us: float, end_us: float) -> None:
+        """Count one frame that is on the line from `start_us` to `end_us`."""
+        self.busy_us += end_us - start_us
+        self.frames += 1
+        if frame.function >= CELLS:
+            self.readings_us += end_us - start_us
+            self._answer_us = end_us
+            if frame.marked and self.violation_us is None:
+                self.violation_us = round(end_us)
+        elif frame.function == SCAN and frame.node == 0:
+            if self._scan_us is not None and self._answer_us > self._scan_us:
+                self.scan_ms.append((self._answer_us - self._scan_us) / 1000)
+            self._scan_us = start_us
+
+
+class CanNode(Protocol):
+    def on_frame(self, frame: Frame) -> None: ...
+
+
+class CanBus:
+    """All frames of all nodes, the lowest id first; every other node gets each at its last bit."""
+
+    def __init__(self, events: Events, rate_bps: int, noise: Noise) -> None:
+        self._events = events
+        self._us_per_bit = 1e6 / rate_bps
+        self._noise = noise
+        self._nodes: list[CanNode] = []
+        self._queue: list[tuple[int, int, Frame, CanNode]] = []
+        self._made = 0
+        self._busy = False
+        self.usage = Usage()
+
+    def attach(self, node: CanNode) -> None:
+        self._nodes.append(node)
+
+    def send(self, frame: Frame, sender: CanNode) -> None:
+        """Queue a frame; it is sent when it wins the bus."""
+        self._made += 1
+        self._queue.append((frame.ident, self._made, frame, sender))
+        if not self._busy:
+            self._start()
+
+    def _start(self) -> None:
+        first = min(self._queue)
+        self._queue.remove(first)
+        self._busy = True
+        frame, sender = first[2], first[3]
+        us = frame_bits(frame.ident, frame.data) * self._us_per_bit
+        now = self._events.now_us
+        self.usage.on_frame(frame, now, now + us)
+        self._events.after(round(us), lambda: self._end(frame, sender))
+
+    def _end(self, frame: Frame, sender: CanNode) -> None:
+        self._busy = False
+        struck = self._noise.strikes()
+        for node in self._nodes:
+            if node is sender:
+                continue
+            # damage behind the bus' own CRC: in a transceiver, a gateway, a controller's buffer
+            got = self._noise.frame(frame) if struck else frame
+            if got is not None:
+                node.on_frame(got)
+        if self._queue and not self._busy:
+            self._start()
+
+
+class UartNode(Protocol):
+    def on_bytes(self, data: bytes) -> None: ...
+
+
+class UartBus:
+    """Bytes of 10 bits; what is sent while another sends is destroyed, and so is the other's."""
+
+    def __init__(self, events: Events, rate_bps: int, noise: Noise) -> None:
+        self._events = events
+        self._us_per_byte = 1e7 / rate_bps
+        self._noise = noise
+        self._boards: list[UartNode] = []
+        self._free_us = 0.0
+        self._owner: object = None
+        self._collided = False
+        self.collisions = 0
+        self.usage = Usage()
+        self.to_master: Callable[[bytes, bool], None] = lambda data, last: None
+
+    def attach(self, board: UartNode) -> None:
+        self._boards.append(board)
+
+    def from_master(self, data: bytes) -> None:
+        """The master's bytes go on the line as soon as it is free."""
+        start = max(self._free_us, self._events.now_us)
+        self._send(data, self, True)
+        for piece in data.split(b"\0"):
+            frame = uart_decode(piece) if piece else None
+            if frame is not None:
+                end = start + (len(piece) + 1) * self._us_per_byte
+                self.usage.on_frame(frame, start, end)
+                start = end
+
+    def from_board(self, frame: Frame, data: bytes, board: UartNode, last: bool) -> None:
+        """One frame of a board as bytes; `last` ends its turn."""
+        self._send(data, board, last)
+        self.usage.on_frame(frame, self._free_us - len(data) * self._us_per_byte, self._free_us)
+
+    def _send(self, data: bytes, sender: object, last: bool) -> None:
+        now = self._events.now_us
+        if now < self._free_us and self._owner is not sender:
+            self._collided = True
+            self.collisions += 1
+        elif now >= self._free_us:
+            self._collided = False
+        self._owner = sender
+        self._free_us = max(self._free_us, now) + len(data) * self._us_per_byte
+        if self._collided:
+            data = bytes(b & 0x5A for b in data)
+        elif self._noise.strikes():
+            data = self._noise.bytes(data)
+        self._events.at(round(self._free_us), lambda: self._deliver(data, sender, last))
+
+    def _deliver(self, data: bytes, sender: object, last: bool) -> None:
+        if sender is self:
+            for board in self._boards:
+                board.on_bytes(data)
+        else:
+            self.to_master(data, last)

@@ -1,0 +1,222 @@
+"""The firmware as a process on this computer: its descriptors, its pins, its clock.
+
+`boards/HOST/board.py` is the other end of everything here; the layout of the pin frames is its.
+"""
+
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tty
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .micropython_path import find_micropython
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAP = "384K"  # objects are twice the size of a 32-bit board's: 192 KiB there
+TICK_MASK = 0x1FFFFFFF
+# the clock starts shortly before its ticks wrap, so that every run passes a wrap
+FIRST_US = TICK_MASK - 5_000_000
+FIRST_MS = TICK_MASK - 20_000
+
+MINUS, PRECHARGE, PLUS, HEARTBEAT = 1, 2, 4, 8
+_WAITING, _CHANGED = 1, 2
+_GO, _QUIT = 1, 2
+_FRAME = struct.Struct("16i")
+
+
+class FirmwareDied(Exception):
+    """The firmware's process ended; `code` is its exit code, `text` what it said on stderr."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"the firmware ended with exit code {code}" + (f": {text}" if text else ""))
+        self.code = code
+        self.text = text
+
+
+class Terminal:
+    """A raw pseudo-terminal: the firmware has one end, `master` is ours."""
+
+    def __init__(self, blocking: bool) -> None:
+        self.master, self.slave = os.openpty()
+        tty.setraw(self.slave)
+        os.set_blocking(self.slave, blocking)
+        os.set_blocking(self.master, blocking)
+
+    @property
+    def path(self) -> str:
+        return os.ttyname(self.slave)
+
+    def read_exactly(self, n: int) -> bytes:
+        data = b""
+        while len(data) < n:
+            data += os.read(self.master, n - len(data))
+        return data
+
+    def read_now(self) -> bytes:
+        try:
+            return os.read(self.master, 65536)
+        except (BlockingIOError, OSError):
+            return b""
+
+    def write(self, data: bytes) -> int:
+        """Bytes taken."""
+        try:
+            return os.write(self.master, data)
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        os.close(self.master)
+        os.close(self.slave)
+
+
+@dataclass
+class Inputs:
+    """What the firmware's pins and sensors read."""
+
+    feedback: int = 0  # bits minus, precharge, plus: closed
+    wired: int = 0
+    current_ma: int | None = None
+    link_mv: int | None = None
+
+
+@dataclass
+class Request:
+    """What the firmware said: its pins and, where it waits, for how long."""
+
+    pins: int
+    wait_ms: int | None
+    written: list[int] = field(default_factory=list)
+
+
+class Firmware:
+    """One run of the firmware. `ports` maps port names of the board to "can" or "uart", `rates` to
+    bit/s where the pack file needn't say.
+
+    runtime "micropython" or "cpython"; stepped: the caller owns the time and must answer each
+    waiting request with `go`. Raises MicroPythonMissing, FirmwareDied.
+    """
+
+    def __init__(
+        self,
+        runtime: str,
+        stepped: bool,
+        ports: dict[str, str],
+        pack: Path,
+        rates: dict[str, int] | None = None,
+    ) -> None:
+        self.runtime = runtime
+        self.stepped = stepped
+        self.console = Terminal(stepped)
+        self.ports = {name: Terminal(stepped) for name in sorted(ports)}
+        self.terminals = [self.console, *self.ports.values()]
+        from_fw, fw_write = os.pipe()
+        fw_read, self._to_fw = os.pipe()
+        self.io_fd = from_fw
+        slots = {
+            name: {"medium": ports[name], "fd": self.ports[name].slave, "rate": (rates or {}).get(name, 0)}
+            for name in self.ports
+        }
+        args = json.dumps(
+            {
+                "stepped": stepped,
+                "io": [fw_read, fw_write],
+                "console": self.console.slave,
+                "pack": str(pack),
+                "ports": slots,
+            }
+        )
+        main = ROOT / "firmware" / "main.py"
+        host = ROOT / "boards" / "HOST"
+        env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        if runtime == "micropython":
+            command = [str(find_micropython()), "-X", f"heapsize={HEAP}", str(main), args]
+            env["MICROPYPATH"] = f"{ROOT / 'firmware'}:{host}"
+        else:
+            command = [sys.executable, str(main), args]
+            env["PYTHONPATH"] = f"{host}:{ROOT / 'host_tools'}"
+        inherited = [fw_read, fw_write, *(t.slave for t in self.terminals)]
+        self.process = subprocess.Popen(
+            command, env=env, pass_fds=inherited, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+        )
+        os.close(fw_read)
+        os.close(fw_write)
+
+    def share_cpu(self) -> None:
+        """Keep this process and the firmware on one CPU: they take turns, and wake faster so."""
+        if hasattr(os, "sched_setaffinity"):
+            cpus = sorted(os.sched_getaffinity(0))
+            cpu = cpus[os.getpid() % len(cpus)]
+            os.sched_setaffinity(self.process.pid, {cpu})
+            os.sched_setaffinity(0, {cpu})
+
+    def request(self) -> Request:
+        """The firmware's next word; waits for it. Raises FirmwareDied."""
+        data = b""
+        while len(data) < _FRAME.size:
+            got = os.read(self.io_fd, _FRAME.size - len(data))
+            if not got:
+                raise self._death()
+            data += got
+        word = _FRAME.unpack(data)
+        written = list(word[8 : 8 + len(self.terminals)])
+        return Request(word[1], word[2] if word[0] == _WAITING else None, written)
+
+    def readable(self) -> bool:
+        """True where `request` would not wait."""
+        return bool(select.select([self.io_fd], [], [], 0)[0])
+
+    def go(self, now_us: int, inputs: Inputs, pending: list[int]) -> None:
+        """Answer a waiting firmware: the time, its inputs, the bytes waiting on each terminal."""
+        self._say(_GO, now_us, inputs, pending)
+
+    def quit(self) -> None:
+        """Ask it to end at its next wait."""
+        self._say(_QUIT, 0, Inputs(), [])
+
+    def _say(self, kind: int, now_us: int, inputs: Inputs, pending: list[int]) -> None:
+        valid = (inputs.current_ma is not None) | (inputs.link_mv is not None) << 1
+        counts = pending + [0] * (8 - len(pending))
+        try:
+            os.write(
+                self._to_fw,
+                _FRAME.pack(
+                    kind,
+                    (FIRST_US + now_us) & TICK_MASK,
+                    (FIRST_MS + now_us // 1000) & TICK_MASK,
+                    inputs.feedback | inputs.wired << 8,
+                    valid,
+                    inputs.current_ma or 0,
+                    inputs.link_mv or 0,
+                    0,
+                    *counts,
+                ),
+            )
+        except BrokenPipeError:
+            raise self._death() from None
+
+    def kill(self) -> None:
+        """Kill it as a power cut would."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def _death(self) -> FirmwareDied:
+        text = self.process.stderr.read().decode(errors="replace") if self.process.stderr else ""
+        return FirmwareDied(self.process.wait(), text.strip())
+
+    def close(self) -> None:
+        """End the process and give back all descriptors."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if self.process.stderr:
+            self.process.stderr.close()
+        os.close(self.io_fd)
+        os.close(self._to_fw)
+        for terminal in self.terminals:
+            terminal.close()

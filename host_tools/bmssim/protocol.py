@@ -1,0 +1,141 @@
+"""The cell link as a slave board speaks it, written from the protocol's layout alone.
+
+Shares no code with the firmware, so that a mistake in one of the two shows.
+"""
+
+from dataclasses import dataclass
+
+ALARM, SCAN, BALANCE, HELLO, ASSIGN = range(5)
+CELLS, TEMPS, STATUS = 0x08, 0x10, 0x14
+UNADDRESSED = 63
+NO_READING = 8191
+VERSION = 1
+ABILITY_BALANCE_MASK = 1
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One CAN 2.0A frame, or the same inside a UART frame.
+
+    marked: it carries a reading out of hard bounds, said by the simulated board for measuring.
+    """
+
+    ident: int
+    data: bytes
+    marked: bool = False
+
+    @property
+    def function(self) -> int:
+        return self.ident >> 6
+
+    @property
+    def node(self) -> int:
+        return self.ident & 63
+
+
+def crc8(data: bytes) -> int:
+    """CRC-8 SAE J1850: poly 1D, init FF, xor FF, bit by bit."""
+    crc = 0xFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1) ^ 0x11D if crc & 0x80 else crc << 1
+    return crc ^ 0xFF
+
+
+_CRC8 = [crc8(bytes([i])) ^ 0xFF for i in range(256)]
+
+
+def _crc8_fast(data: bytes) -> int:
+    # table of one-byte CRCs from init FF: index i is reached from state FF by byte i
+    crc = 0xFF
+    for byte in data:
+        crc = _CRC8[crc ^ byte ^ 0xFF]
+    return crc ^ 0xFF
+
+
+def sealed(function: int, node: int, payload: bytes) -> Frame:
+    """A frame whose last byte is the CRC-8 over id high, id low and `payload`."""
+    ident = function << 6 | node
+    return Frame(ident, payload + bytes([_crc8_fast(ident.to_bytes(2, "big") + payload)]))
+
+
+def seal_is_good(frame: Frame) -> bool:
+    """True where the last payload byte is the CRC-8 of everything before it."""
+    head = frame.ident.to_bytes(2, "big") + frame.data[:-1]
+    return bool(frame.data) and _crc8_fast(head) == frame.data[-1]
+
+
+def _four(function: int, node: int, raw: list[int], seq: int) -> Frame:
+    word = 0
+    for k in range(4):
+        word |= (raw[k] if k < len(raw) else NO_READING) << (13 * k)
+    return sealed(function, node, (word | (seq & 15) << 52).to_bytes(7, "little"))
+
+
+def cells_frame(node: int, k: int, mv: list[int | None], seq: int) -> Frame:
+    """CELLS k: up to four voltages in mV, None = no valid reading."""
+    raw = [NO_READING if v is None else min(max(v, 0), 8190) for v in mv]
+    return _four(CELLS + k, node, raw, seq)
+
+
+def temps_frame(node: int, k: int, dc: list[int | None], seq: int) -> Frame:
+    """TEMPS k: up to four temperatures in 0.1 degC, None = no sensor."""
+    raw = [NO_READING if v is None else min(max(v + 1000, 0), 8190) for v in dc]
+    return _four(TEMPS + k, node, raw, seq)
+
+
+def status_frame(node: int, stack_mv: int, faults: int, die_c: int, duty: int, seq: int) -> Frame:
+    """STATUS: stack voltage, fault bits, die temperature in degC, balancing duty in %."""
+    payload = (
+        min(stack_mv // 10, 65535).to_bytes(2, "little")
+        + faults.to_bytes(2, "little")
+        + bytes([min(max(die_c + 40, 0), 255), duty, seq & 255])
+    )
+    return sealed(STATUS, node, payload)
+
+
+def hello_frame(node: int, cells: int, temps: int, serial: int) -> Frame:
+    """HELLO: protocol version, cells, temperatures, abilities, serial number."""
+    head = bytes([VERSION, cells, temps, ABILITY_BALANCE_MASK])
+    return Frame(HELLO << 6 | node, head + serial.to_bytes(4, "little"))
+
+
+def alarm_frame(node: int, flags: int, cell: int, mv: int, seq: int) -> Frame:
+    """ALARM: fault bits, worst cell (1..), its voltage in mV."""
+    payload = flags.to_bytes(2, "little") + bytes([cell]) + mv.to_bytes(2, "little")
+    return sealed(ALARM, node, payload + bytes([seq & 255]))
+
+
+def crc16_ccitt_false(data: bytes) -> int:
+    """CRC-16/CCITT-FALSE by the standard library's CRC-CCITT."""
+    import binascii
+
+    return binascii.crc_hqx(data, 0xFFFF)
+
+
+def uart_encode(frame: Frame) -> bytes:
+    """COBS of id low, id high, payload, CRC-16 low, high; ended by 00."""
+    plain = frame.ident.to_bytes(2, "little") + frame.data
+    plain += crc16_ccitt_false(plain).to_bytes(2, "little")
+    out = b""
+    for block in plain.split(b"\0"):
+        out += bytes([len(block) + 1]) + block
+    return out + b"\0"
+
+
+def uart_decode(piece: bytes) -> Frame | None:
+    """The frame in a piece between two 00; None where it is broken."""
+    plain = b""
+    rest = piece
+    while rest:
+        code = rest[0]
+        if code == 0 or code > len(rest):
+            return None
+        plain += rest[1:code]
+        rest = rest[code:]
+        if rest:
+            plain += b"\0"
+    if len(plain) < 4 or crc16_ccitt_false(plain[:-2]) != int.from_bytes(plain[-2:], "little"):
+        return None
+    return Frame(int.from_bytes(plain[:2], "little"), plain[2:-2])

@@ -1,0 +1,416 @@
+"""Scenarios: small TOML files that say what is simulated, what goes wrong and what must come out.
+
+```toml
+summary = "one line"
+duration_s = 30                 # of simulated time
+[setup]                         # fields of world.Setup: chemistry, soc, load, damage, ..
+[settings]                      # pack-file keys that differ from the defaults, as "3.65 V" or 8
+[[do]]                          # at_s and one action
+at_s = 1
+type = "close"                  # a console command
+[[do]]
+at_s = 10
+inject = "cell_voltage"         # a name of ACTIONS, with its arguments beside it
+cell = 23
+mv = 3900
+[expect]                        # see `_judge`
+trip = "cell_hard_high"
+```
+"""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bms import config as pack_config
+
+from .world import Setup, World
+
+FOLDER = Path(__file__).parent / "scenarios"
+
+
+class ScenarioError(Exception):
+    """A scenario that isn't there or is malformed; names the file and the reason."""
+
+
+@dataclass
+class Scenario:
+    """A scenario as read; `actions` are (time in us, name, arguments)."""
+
+    name: str
+    summary: str
+    duration_s: float
+    setup: dict[str, Any]
+    settings: dict[str, Any]
+    actions: list[tuple[int, str, dict[str, Any]]]
+    expect: dict[str, Any]
+
+
+def names() -> list[str]:
+    """Scenarios that come with the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name: str) -> Scenario:
+    """A scenario by name, or from a path that ends in .toml. Raises ScenarioError."""
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    try:
+        raw = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        known = " ".join(names())
+        raise ScenarioError(f"no scenario {name}; there are: {known}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"{path}: {error}") from None
+    allowed = {"summary", "duration_s", "setup", "settings", "do", "expect"}
+    for key in raw:
+        if key not in allowed:
+            raise ScenarioError(f"{path}: unknown key {key}; known: {' '.join(sorted(allowed))}")
+    known_setup = {f.name for f in fields(Setup)}
+    for key in raw.get("setup", {}):
+        if key not in known_setup:
+            raise ScenarioError(f"{path}: [setup] has no {key}; it has: {sorted(known_setup)}")
+    for key in raw.get("expect", {}):
+        if key not in EXPECTATIONS:
+            raise ScenarioError(f"{path}: [expect] has no {key}; it has: {sorted(EXPECTATIONS)}")
+    actions = []
+    for number, entry in enumerate(raw.get("do", []), 1):
+        args = dict(entry)
+        at_us = round(float(args.pop("at_s", -1)) * 1e6)
+        if at_us < 0:
+            raise ScenarioError(f"{path}: [[do]] number {number} needs at_s")
+        if "type" in args:
+            actions.append((at_us, "type", {"command": args["type"]}))
+            continue
+        action = args.pop("inject", None)
+        if action not in ACTIONS:
+            raise ScenarioError(
+                f"{path}: [[do]] number {number}: unknown inject {action!r};"
+                f" known: {' '.join(sorted(ACTIONS))}"
+            )
+        actions.append((at_us, action, args))
+    return Scenario(
+        path.stem,
+        raw.get("summary", ""),
+        float(raw.get("duration_s", 10)),
+        raw.get("setup", {}),
+        raw.get("settings", {}),
+        actions,
+        raw.get("expect", {}),
+    )
+
+
+def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
+    """A pack file for a setup; `settings` by key, written into the tables they belong to."""
+    c_rate_a = setup.capacity_ah
+    base: dict[str, Any] = {
+        "name": "simulated",
+        "chemistry": setup.chemistry,
+        "cells": setup.slaves * setup.cells,
+        "capacity": f"{setup.capacity_ah:g} Ah",
+        "charge_max": f"{2 * c_rate_a:g} A",
+        "discharge_max": f"{6 * c_rate_a:g} A",
+        "current_hard_max": f"{10 * c_rate_a:g} A",
+    }
+    base.update(settings)
+    lines: list[str] = []
+    table = ""
+    for row in pack_config.SETTINGS:
+        if row[1] in base:
+            if row[0] != table:
+                table = row[0]
+                lines.append(f"[{table}]")
+            value = base.pop(row[1])
+            shown = str(value).lower() if isinstance(value, bool) else value
+            lines.append(f"{row[1]} = " + (f'"{shown}"' if isinstance(value, str) else str(shown)))
+    if base:
+        raise ScenarioError(f"[settings] has keys that no pack file has: {' '.join(base)}")
+    lines += [
+        "[[slave]]",
+        'kind = "cell_link"',
+        f'link = "{setup.port}"',
+        f'node = "1-{setup.slaves}"',
+        f"cells = {setup.cells}",
+        f"temps = {setup.temps}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+# --- what can be done to the world ---
+
+
+def _cell_voltage(world: World, cell: int, mv: float) -> None:
+    """The cell's terminals show `mv` from now on."""
+    world.cells.override_v[cell - 1] = mv / 1000
+
+
+def _cell_temperature(world: World, cell: int, dc: float) -> None:
+    """The cell is `dc` (0.1 degC) warm from now on."""
+    world.cells.override_temp_c[cell - 1] = dc / 10
+
+
+def _load(world: World, a: float) -> None:
+    """A further current, + = charge."""
+    world.load_a = a
+
+
+def _slave_silent(world: World, slave: int) -> None:
+    """The board's transceiver dies."""
+    world.boards[slave - 1].alive = False
+
+
+def _slave_restart(world: World, slave: int) -> None:
+    """The board restarts after a brown-out."""
+    world.boards[slave - 1].restart()
+
+
+def _slave_answers_as(world: World, slave: int, node: int) -> None:
+    """The board takes itself for another one."""
+    world.boards[slave - 1].node = node
+
+
+def _open_sensor(world: World, slave: int, temp: int) -> None:
+    """A thermistor's wire breaks."""
+    world.boards[slave - 1].open_temps.add(temp - 1)
+
+
+def _contactor(world: World, which: str, fault: str) -> None:
+    """A contactor gets a fault of plant.Contactor: stuck_open, welded, feedback_lost, .."""
+    setattr(world.plant.contactors[which], fault, True)
+
+
+def _precharge_open(world: World) -> None:
+    """The precharge resistor is burnt through."""
+    world.plant.precharge_resistor_open = True
+
+
+def _current_sensor_lost(world: World) -> None:
+    """The current sensor falls silent."""
+    world.sensor_ok = False
+
+
+def _kill_master(world: World) -> None:
+    """The firmware's process is killed."""
+    world.kill()
+
+
+def _restart_master(world: World) -> None:
+    """The firmware is started again."""
+    world.restart()
+
+
+ACTIONS: dict[str, Callable[..., None]] = {
+    "cell_voltage": _cell_voltage,
+    "cell_temperature": _cell_temperature,
+    "load": _load,
+    "slave_silent": _slave_silent,
+    "slave_restart": _slave_restart,
+    "slave_answers_as": _slave_answers_as,
+    "open_sensor": _open_sensor,
+    "contactor": _contactor,
+    "precharge_open": _precharge_open,
+    "current_sensor_lost": _current_sensor_lost,
+    "kill_master": _kill_master,
+    "restart_master": _restart_master,
+}
+
+# --- what must come out ---
+
+EXPECTATIONS = {
+    "trip": 'name of the first trip, "" = none',
+    "index": "cell, slave, .. that the trip names",
+    "state": "contactor state at the end",
+    "closed": "whether the contactors closed at least once, and current could flow",
+    "open_within_ms": "from the last injection to the coils off, at most",
+    "reaction_ms": "from the last bit of the first violating frame to the coils off, at most",
+    "damaged_at_least": "damaged frames that the master must have counted",
+    "spread_at_most_mv": "true spread of the cells at the end",
+    "dropped_by_supervisor": "the contactors fell open by the missing heartbeat",
+}
+
+
+class Run:
+    """One run of a scenario: `start`, then `go_on` to times up to the end, then `result`."""
+
+    def __init__(self, scenario: Scenario, setup: Setup, pack: Path) -> None:
+        self.scenario = scenario
+        self.setup = setup
+        pack.write_text(pack_text(setup, scenario.settings))
+        settings = pack_config.load(str(pack))
+        bounds = (
+            settings.cell_hard_min_mv,
+            settings.cell_hard_max_mv,
+            settings.temp_hard_max_dc,
+        )
+        self.world = World(setup, pack, bounds)
+        self.spread_before_mv = self._spread_mv()
+        self.injected_us: int | None = None
+        self.on_action: Callable[[str, dict[str, Any]], None] = lambda name, args: None
+        for at_us, name, args in scenario.actions:
+            self.world.events.at(at_us, lambda n=name, a=args: self._act(n, a))
+
+    def _act(self, name: str, args: dict[str, Any]) -> None:
+        self.on_action(name, args)
+        if name == "type":
+            self.world.type(args["command"])
+            return
+        self.injected_us = self.world.events.now_us
+        ACTIONS[name](self.world, **args)
+
+    def go(self, until_s: float | None = None) -> None:
+        """Boot where needed and run to `until_s`, or to the scenario's end."""
+        if self.world.firmware is None and self.world.events.now_us == 0:
+            self.world.boot()
+        end_s = self.scenario.duration_s if until_s is None else until_s
+        self.world.run(round(end_s * 1e6))
+
+    def _spread_mv(self) -> float:
+        ocv = self.world.cells.ocv_v()
+        return float(np.max(ocv) - np.min(ocv)) * 1000
+
+    def _last(self, kind: str) -> dict[str, Any]:
+        return next((x for x in reversed(self.world.seen.lines) if x["k"] == kind), {})
+
+    def trip(self) -> dict[str, Any] | None:
+        """The first trip: code, cell and times as documented for `sim --json`; None without one."""
+        event = next(
+            (
+                x
+                for x in self.world.seen.lines
+                if x["k"] == "event" and x["what"] == "raised" and x["level"] == "trip"
+            ),
+            None,
+        )
+        if event is None:
+            return None
+        seen_us = self.world.bus.usage.violation_us
+        detected_ms = event["at_ms"] if seen_us is None else seen_us / 1000
+        first_us = min(detected_ms, event["at_ms"]) * 1000 - 1000
+        off = [t for t in self.world.seen.coil_off_after_us if t >= first_us]
+        open_ms = off[0] / 1000 if off else None
+        by_frame = event["name"].find("_hard_") >= 0 and seen_us is not None
+        return {
+            "code": event["name"],
+            "cell": event["index"],
+            "t_injected_ms": None if self.injected_us is None else self.injected_us / 1000,
+            "t_detected_ms": detected_ms,
+            "t_open_ms": open_ms,
+            "reaction_ms": round(open_ms - detected_ms, 3) if by_frame and open_ms else None,
+        }
+
+    def allocated_per_cycle(self) -> float | None:
+        """Growth of the heap per cycle between the first and the last `mem` line of each boot."""
+        grown = cycles = 0
+        last = None
+        for line in self.world.seen.lines:
+            if line["k"] == "boot":
+                last = None
+            elif line["k"] == "mem":
+                if last is not None:
+                    grown += max(line["heap_used"] - last["heap_used"], 0)
+                    cycles += line["cycles"] - last["cycles"]
+                last = line
+        return grown / cycles if cycles else None
+
+    def problems(self) -> list[str]:
+        """What did not come out as the scenario states; empty = it came out."""
+        expect = self.scenario.expect
+        world = self.world
+        seen = world.seen
+        status = self._last("status")
+        trip = self.trip()
+        out = []
+
+        def check(what: str, good: bool, found: object) -> None:
+            if not good:
+                out.append(f"{what}: expected {expect.get(what)!r}, found {found!r}")
+
+        if "trip" in expect:
+            name = trip["code"] if trip else ""
+            check("trip", name == expect["trip"], name)
+        if "index" in expect:
+            index = trip["cell"] if trip else None
+            check("index", index == expect["index"], index)
+        if "state" in expect:
+            check("state", status.get("state") == expect["state"], status.get("state"))
+        if "closed" in expect:
+            closings = any(x["k"] == "contactor" and x["closings"] for x in seen.lines)
+            check("closed", closings == expect["closed"], closings)
+        if "open_within_ms" in expect:
+            took = None
+            if trip and trip["t_open_ms"] is not None and trip["t_injected_ms"] is not None:
+                took = trip["t_open_ms"] - trip["t_injected_ms"]
+            check("open_within_ms", took is not None and 0 <= took <= expect["open_within_ms"], took)
+        if "reaction_ms" in expect:
+            took = trip["reaction_ms"] if trip else None
+            check("reaction_ms", took is not None and 0 <= took <= expect["reaction_ms"], took)
+        if "damaged_at_least" in expect:
+            damaged = status.get("damaged", 0)
+            check("damaged_at_least", damaged >= expect["damaged_at_least"], damaged)
+        if "spread_at_most_mv" in expect:
+            spread = self._spread_mv()
+            check("spread_at_most_mv", spread <= expect["spread_at_most_mv"], round(spread, 1))
+        if "dropped_by_supervisor" in expect:
+            dropped = world.plant.supervisor_drops > 0
+            check("dropped_by_supervisor", dropped == expect["dropped_by_supervisor"], dropped)
+            if seen.closed_after_restart:
+                out.append("a coil went on after the restart though nobody told it to close")
+        # what holds in every scenario
+        if seen.wrong_values:
+            out.append(f"{len(seen.wrong_values)} wrong values, first: {seen.wrong_values[0]}")
+        if not seen.checked_values:
+            out.append("no reading was reported at all")
+        if seen.damaged_lines:
+            out.append(f"{seen.damaged_lines} damaged telemetry lines")
+        grown = self.allocated_per_cycle()
+        if grown:
+            out.append(f"the cycle allocates: {grown:.3f} bytes each")
+        return out
+
+    def result(self, wall_s: float, log: str | None) -> dict[str, Any]:
+        """The object that `bmsctl sim --json` prints."""
+        world = self.world
+        status = self._last("status")
+        scans = np.array(world.bus.usage.scan_ms or [0.0])
+        heaps = [x["heap_used"] for x in world.seen.lines if x["k"] == "mem"]
+        usage = world.bus.usage
+        problems = self.problems()
+        return {
+            "scenario": self.scenario.name,
+            "ok": not problems,
+            "problems": problems,
+            "runtime": self.setup.runtime,
+            "link": self.setup.link,
+            "slaves": self.setup.slaves,
+            "cells": self.setup.slaves * self.setup.cells,
+            "seed": self.setup.seed,
+            "sim_s": world.events.now_us / 1e6,
+            "wall_s": round(wall_s, 3),
+            "scans": status.get("scans", 0),
+            "scan_ms": {
+                "p50": round(float(np.percentile(scans, 50)), 3),
+                "p99": round(float(np.percentile(scans, 99)), 3),
+                "max": round(float(np.max(scans)), 3),
+            },
+            "bus_use": round(usage.busy_us / usage.readings_us, 3) if usage.readings_us else None,
+            "frames": {
+                "rx": status.get("rx", 0),
+                "tx": status.get("tx", 0),
+                "damaged": status.get("damaged", 0),
+                "stale": status.get("stale", 0),
+            },
+            "trip": self.trip(),
+            "spread_mv": {
+                "before": round(self.spread_before_mv, 1),
+                "after": round(self._spread_mv(), 1),
+            },
+            "alloc_bytes_per_cycle": self.allocated_per_cycle(),
+            "heap_peak_bytes": max(heaps) if heaps else None,
+            "log": log,
+        }
+
+    def close(self) -> None:
+        """End the firmware."""
+        self.world.close()
