@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Types of MicroPython's modules. Their names shadow the standard library's, so they stay out of .venv.
+# Types of MicroPython's modules; they shadow the standard library's, so they stay out of .venv.
 STUBS := micropython-stm32-stubs==1.28.0.post5 micropython-stdlib-stubs==1.28.0.post6
 
 .PHONY: help run test lint format bench clean setup
@@ -21,6 +21,7 @@ lint: setup typings/.installed ## ruff and the type checker
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/basedpyright
+	@$(BIN)/basedpyright -p firmware
 
 format: setup ## write the code in the project's form
 	@$(BIN)/ruff check --fix

@@ -1,4 +1,4 @@
-"""Who bleeds: towards the lowest cell of the whole pack, one slave planned per step.
+"""Who bleeds: towards the lowest cell of the whole pack, one slave planned per step, in rounds.
 
 A cell starts above `balance_start` over the lowest cell, goes on down to `balance_stop`, and never
 bleeds below `balance_floor`. Of one slave at most `balance_cells` bleed at once, the highest ones.
@@ -10,13 +10,16 @@ from array import array
 
 from micropython import const
 
+from bms import ticks
+
 _OPEN_SENSOR_DC = const(-390)
+_ROUND_MS = const(2000)  # between two plans of one slave, so that noise doesn't stir the masks
 
 
 class Balancing:
     """wanted: a person's switch; cells: planned to bleed in the whole pack."""
 
-    def __init__(self, config, pack, faults):
+    def __init__(self, config, pack, faults, now):
         self._pack = pack
         self._faults = faults
         self._start = config.balance_start_mv
@@ -25,6 +28,7 @@ class Balancing:
         self._most = config.balance_cells
         self._hottest = config.balance_temp_max_dc
         self._next = 0
+        self._round_at = now
         self._planned = bytearray(pack.slaves)
         self._over = array("h", [0] * 32)
         self.wanted = bool(config.balance)
@@ -39,13 +43,17 @@ class Balancing:
             self._planned[i] = 0
         self.cells = 0
 
-    def step(self):
+    def step(self, now):
         """Plan the next slave; stops everything while a fault trips or a cell is not read."""
         if not self.wanted or self._faults.trips or not self._pack.cell.complete:
             if self.cells:
                 self.stop()
             return
         slave = self._next
+        if slave == 0:
+            if ticks.diff(now, self._round_at) < _ROUND_MS:
+                return
+            self._round_at = now
         self._next = slave + 1 if slave + 1 < self._pack.slaves else 0
         self.cells -= self._planned[slave]
         self._planned[slave] = self._plan(slave)

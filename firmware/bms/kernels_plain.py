@@ -200,17 +200,20 @@ def extremes(values, flags, start, end, out):
 
 
 def expire(flags, stamps, start, end, now, max_age):
-    """Clear bit 0 (fresh) of `flags` where a stamp is older than `max_age` ms.
+    """Mark every reading that was valid once (bit 2) and is older than `max_age` ms as lost.
 
-    Returns the first index that was read once (bit 2) and is not fresh now, -1 where there is none.
+    Lost is bit 3, and takes fresh (bit 0) away; it stays until the next reading is stored. Returns
+    the first index that is lost, -1 where none is.
     """
     first = -1
     for i in range(start, end):
-        if flags[i] & 1:
+        flag = flags[i]
+        if flag & 12 == 4:
             age = ((now - stamps[i] + 0x10000000) & 0x1FFFFFFF) - 0x10000000
             if age > max_age:
-                flags[i] &= 0xFE
-        if first < 0 and flags[i] & 5 == 4:
+                flag = (flag & 0xFE) | 8
+                flags[i] = flag
+        if first < 0 and flag & 8:
             first = i
     return first
 

@@ -200,12 +200,12 @@ def expire(flags: ptr8, stamps: ptr32, start: int, end: int, now: int, max_age: 
     i = start
     while i < end:
         flag = int(flags[i])
-        if flag & 1:
+        if flag & 12 == 4:
             age = ((now - int(stamps[i]) + 0x10000000) & 0x1FFFFFFF) - 0x10000000
             if age > max_age:
-                flag &= 0xFE
+                flag = (flag & 0xFE) | 8
                 flags[i] = flag
-        if first < 0 and flag & 5 == 4:
+        if first < 0 and flag & 8:
             first = i
         i += 1
     return first

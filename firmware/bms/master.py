@@ -39,7 +39,7 @@ class Master:
         self.contactors = Contactors(config, board, self.faults, self.pack, self.clock)
         self.faults.opens(self.contactors)
         self.limits = Limits(config, self.pack, self.current, self.faults, self.contactors)
-        self.balancing = Balancing(config, self.pack, self.faults)
+        self.balancing = Balancing(config, self.pack, self.faults, self.clock.now)
         self.drivers = slaves.build(config, board, self.pack, self.limits, self.faults)
         self.outbox = Outbox(board.console, self.clock)
         self.telemetry = Telemetry(config, board, self, self.outbox)
@@ -116,7 +116,7 @@ class Master:
         self.contactors.step(now)
         if ticks.diff(now, self._tick_at) >= 0:
             self._tick_at = ticks.add(now, _TICK_MS)
-            self.balancing.step()
+            self.balancing.step(now)
         self._evidence |= _ACTED
 
     def _report(self, now):

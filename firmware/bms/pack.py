@@ -14,6 +14,7 @@ from bms.tables import E_COUNT, E_MAX, E_MAX_AT, E_MIN, E_MIN_AT, E_SUM
 FRESH = 1  # the value is valid and younger than its bound
 BLEEDING = 2  # it was sampled while its slave was bleeding cells
 SEEN = 4  # it was valid at least once since the start
+LOST = 8  # it was, and the last valid one is too old; set by the kernel `expire`
 
 
 class Extremes:
@@ -42,7 +43,7 @@ class Pack:
     """Readings of the whole pack.
 
     cell_mv [cells] mV, temp_dc [temps] 0.1 degC: array('h'); cell_flags, temp_flags: FRESH,
-    BLEEDING and SEEN bits; cell_at, temp_at: ms tick of the sample. Per slave: first_cell, cells,
+    BLEEDING, SEEN and LOST bits; cell_at, temp_at: ms tick of the sample. Per slave: first_cell, cells,
     first_temp, temps, known (answered as the pack file says), stack_mv, stack_ok, stack_at,
     slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32).
     """
@@ -112,13 +113,16 @@ class Pack:
         return self._slave
 
     def invalidate(self, slave):
-        """Take validity from every reading of a slave whose answers contradict each other."""
+        """Take validity from every reading of a slave whose answers contradict each other.
+
+        They are lost only when they grow too old: the next good scan brings them back.
+        """
         first = self.first_cell[slave]
         for i in range(first, first + self.slave_cells[slave]):
-            self.cell_flags[i] &= SEEN
+            self.cell_flags[i] &= SEEN | LOST
         first = self.first_temp[slave]
         for i in range(first, first + self.slave_temps[slave]):
-            self.temp_flags[i] &= SEEN
+            self.temp_flags[i] &= SEEN | LOST
         self.stack_ok[slave] = 0
 
     def all_known(self):

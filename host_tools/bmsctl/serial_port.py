@@ -49,30 +49,30 @@ def _reason(path: str, error: Exception) -> str:
     return _WHY.get(code or 0) or str(error)
 
 
-def wait_readable(port: serial.Serial, timeout_s: float, *others: int) -> bool:
-    """Wait for the port or other descriptors. True where the port has bytes or has vanished."""
-    try:
-        return port.fileno() in select.select([port.fileno(), *others], [], [], timeout_s)[0]
-    except (OSError, ValueError) as error:
-        raise PortLost(str(error)) from None
-
-
 def read_some(port: serial.Serial) -> bytes:
-    """What has arrived, at least a byte: only after `wait_readable`. Raises PortLost."""
+    """What has arrived, b"" where nothing has; never waits. Raises PortLost."""
     try:
         data = os.read(port.fileno(), 65536)
+        if not data:
+            _ = port.in_waiting  # an unplugged port reads as empty, but refuses this
+        return data
     except BlockingIOError:
         return b""
-    except OSError as error:
-        raise PortLost(error.strerror or str(error)) from None
-    if not data:
-        raise PortLost("unplugged")
-    return data
+    except (OSError, TypeError, serial.SerialException) as error:
+        raise PortLost(getattr(error, "strerror", None) or str(error)) from None
 
 
-def send_line(port: serial.Serial, words: str) -> None:
-    """Send a command. The empty line before it ends what an earlier program left half sent."""
+def wait_readable(port: serial.Serial, timeout_s: float, *others: int) -> list[int]:
+    """Wait up to `timeout_s` for the port or other descriptors; those with something to read."""
     try:
-        port.write(b"\n" + words.encode() + b"\n")
-    except OSError as error:
+        return select.select([port.fileno(), *others], [], [], timeout_s)[0]
+    except (OSError, ValueError, serial.SerialException) as error:
         raise PortLost(str(error)) from None
+
+
+def write_all(port: serial.Serial, data: bytes) -> None:
+    """Write bytes, waiting for room for as long as the port is there. Raises PortLost."""
+    try:
+        port.write(data)
+    except OSError as error:  # SerialException is one
+        raise PortLost(getattr(error, "strerror", None) or str(error)) from None

@@ -19,7 +19,7 @@ Kind = Literal["data", "text", "damaged"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: `raw` as received, its end included; `obj` only where it is data."""
+    """One line: `raw` as received without its "\\n"; `obj` only where it is data."""
 
     kind: Kind
     raw: bytes
@@ -115,7 +115,7 @@ class LineReader:
                 self.dropped_bytes += len(raw) + 1 - LONGEST
                 lines.append(self._damaged(raw[:LONGEST]))
             elif raw and raw != b"\r":
-                lines.append(self._whole(raw + b"\n"))
+                lines.append(self._whole(raw))
         if self._over:
             self.dropped_bytes += len(self._partial)
             self._partial = b""

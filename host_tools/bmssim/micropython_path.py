@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,3 +32,20 @@ def find_micropython() -> Path:
         "no micropython found: run `make setup`, or install MicroPython's unix port and put it"
         " on PATH or name it in MICROPYTHON"
     )
+
+
+def micropython_version() -> str:
+    """What the interpreter says of itself, as in "3.4.0; MicroPython v1.28.0 on 2026-04-06".
+
+    Raises MicroPythonMissing, also where the program found is no MicroPython.
+    """
+    path = find_micropython()
+    code = "import sys; print(sys.implementation.name); print(sys.version)"
+    try:
+        done = subprocess.run([path, "-c", code], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MicroPythonMissing(f"{path} does not run: {error}") from None
+    name, _, version = done.stdout.partition("\n")
+    if done.returncode or name != "micropython":
+        raise MicroPythonMissing(f"{path} is not MicroPython")
+    return version.strip()

@@ -45,6 +45,7 @@ _ALARM_MS = const(500)
 _BLEED_S = const(5)  # a slave stops bleeding by itself after it
 _BLEED_AGAIN_MS = const(2000)
 _CONFLICTS = const(3)
+_MISFITS = const(2)
 
 
 class CellLink(Driver):
@@ -65,7 +66,7 @@ class CellLink(Driver):
         self._got = array("H", [0] * n)
         self._asked = bytearray(n)  # times in this scan
         self._crc = bytearray(n * 13)  # of the frame taken, to tell a repeated from another one
-        self._conflict = bytearray(n)  # scans in a row; bit 7 = in this scan
+        self._conflict = bytearray(n)  # scans with contradictions, less clean ones; bit 7 = in this scan
         self._sent_bleed = array("H", [0] * (2 * n))
         self._bleed_at = array("i", [0] * n)
         self._bleed_on = bytearray(n)
@@ -79,8 +80,12 @@ class CellLink(Driver):
         self._hello_next = 0
         self._hello_sent = False
         self._unknown = n
+        self._misfits = bytearray(n)
         self._out = bytearray(8)
         self._p = array("i", [0] * 7)
+        self._spare = array("h", [0] * 4)  # readings of a board in conflict, to be judged only
+        self._spare_flags = bytearray(4)
+        self._spare_at = array("i", [0] * 4)
         self._low_mv = config.cell_hard_min_mv
         self._high_mv = config.cell_hard_max_mv
         self._high_dc = config.temp_hard_max_dc
@@ -238,21 +243,32 @@ class CellLink(Driver):
             and data[2] >= pack.slave_temps[slave]
             and (not self._serial[m] or self._serial[m] == serial)
         )
-        if pack.known[slave]:
-            if not fits:
+        if not fits:
+            # HELLO has no checksum of its own: it is believed when it is said twice
+            self._misfits[m] += 1
+            if self._misfits[m] < _MISFITS:
+                self.link.send(HELLO << 6 | node, self._out, 0)
+                return
+            self._misfits[m] = 0
+            if pack.known[slave]:
                 pack.known[slave] = 0
                 self._unknown += 1
+            self.faults.raised(F.SLAVE_MISMATCH, slave, data[1])
+            return
+        if pack.known[slave]:
+            if self._misfits[m]:
+                self._misfits[m] = 0  # the answer to our question: the misfit was damage
             else:
                 # nobody asked: it started again, and its balancing with it
                 self._bleed_on[m] = 0
                 self.faults.raised(F.SLAVE_REBOOT, slave, 1)
                 self.faults.gone(F.SLAVE_REBOOT)
-        elif fits:
-            pack.known[slave] = 1
-            self._unknown -= 1
+            return
+        self._misfits[m] = 0
+        pack.known[slave] = 1
+        self._unknown -= 1
+        if not self._unknown:
             self.faults.gone(F.SLAVE_MISMATCH)
-        if not fits:
-            self.faults.raised(F.SLAVE_MISMATCH, slave, data[1])
 
     def _assign(self, serial, data):
         for m in range(len(self._node)):
@@ -328,7 +344,8 @@ class CellLink(Driver):
                 self._missing -= 1
         else:
             self.repeated += 1
-            if self._crc[place] != data[7] and not self._conflict[m] & 0x80:
+            again = self._asked[m] > (1 if self.link.polled else 0)
+            if self._crc[place] != data[7] and not again and not self._conflict[m] & 0x80:
                 # same scan, same number, other values: whose they are can't be told
                 self._conflict[m] |= 0x80
                 self.pack.invalidate(slave)
@@ -343,39 +360,52 @@ class CellLink(Driver):
         pack = self.pack
         p = self._p
         count = pack.slave_cells[slave] - first
-        p[P_BASE] = base = pack.first_cell[slave] + first
+        base = pack.first_cell[slave] + first
         p[P_COUNT] = count if count < 4 else 4
         p[P_NOW] = now
         p[P_LOW] = self._low_mv
         p[P_HIGH] = self._high_mv
-        p[P_FLAGS] = self._flags(m)
         p[P_SHIFT] = 0
-        found = store13(data, pack.cell_mv, pack.cell_flags, pack.cell_at, p)
-        k = ((found + 1) & 0xFF) - 1
+        if self._conflict[m]:
+            # never a valid reading, but judged against its hard bounds all the same
+            p[P_BASE] = 0
+            k = self._spare_store(data)
+            if k >= 0:
+                self.limits.hard_cell(base + k, self._spare[k])
+            return
+        p[P_BASE] = base
+        p[P_FLAGS] = self._flags(m)
+        k = ((store13(data, pack.cell_mv, pack.cell_flags, pack.cell_at, p) + 1) & 0xFF) - 1
         if k >= 0:
-            for i in range(base + k, base + p[P_COUNT]):
-                self.limits.hard_cell(i, pack.cell_mv[i])
+            self.limits.hard_cell(base + k, pack.cell_mv[base + k])
 
     def _temps(self, m, slave, first, data, now):
         pack = self.pack
         p = self._p
         count = pack.slave_temps[slave] - first
-        p[P_BASE] = base = pack.first_temp[slave] + first
+        base = pack.first_temp[slave] + first
         p[P_COUNT] = count if count < 4 else 4
         p[P_NOW] = now
         p[P_LOW] = _TEMP_OFFSET_DC
         p[P_HIGH] = self._high_dc
-        p[P_FLAGS] = self._flags(m)
         p[P_SHIFT] = _TEMP_OFFSET_DC
-        found = store13(data, pack.temp_dc, pack.temp_flags, pack.temp_at, p)
-        k = ((found + 1) & 0xFF) - 1
+        if self._conflict[m]:
+            p[P_BASE] = 0
+            k = self._spare_store(data)
+            if k >= 0:
+                self.limits.hard_temp(base + k, self._spare[k])
+            return
+        p[P_BASE] = base
+        p[P_FLAGS] = self._flags(m)
+        k = ((store13(data, pack.temp_dc, pack.temp_flags, pack.temp_at, p) + 1) & 0xFF) - 1
         if k >= 0:
-            for i in range(base + k, base + p[P_COUNT]):
-                self.limits.hard_temp(i, pack.temp_dc[i])
+            self.limits.hard_temp(base + k, pack.temp_dc[base + k])
+
+    def _spare_store(self, data):
+        found = store13(data, self._spare, self._spare_flags, self._spare_at, self._p)
+        return ((found + 1) & 0xFF) - 1
 
     def _flags(self, m):
-        if self._conflict[m] & 0x80:
-            return SEEN  # judged against its bounds all the same, but never a valid reading
         return FRESH | SEEN | BLEEDING if self._bleed_on[m] else FRESH | SEEN
 
     def _status(self, m, slave, data, now):
@@ -383,7 +413,7 @@ class CellLink(Driver):
         flags = data[2] | data[3] << 8
         pack.stack_mv[slave] = (data[0] | data[1] << 8) * 10
         pack.stack_at[slave] = now
-        pack.stack_ok[slave] = 0 if self._conflict[m] & 0x80 else 1
+        pack.stack_ok[slave] = 0 if self._conflict[m] else 1
         pack.slave_flags[slave] = flags
         pack.die_dc[slave] = (data[4] - 40) * 10
         if flags & SEVERE:
