@@ -2,11 +2,10 @@
 
 import sys
 
-from board import Board
-
 from bms import config
 from bms.master import Master
 from bms.refused import Refused
+from board import Board
 
 
 def main():

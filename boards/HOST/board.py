@@ -2,9 +2,10 @@
 
 The program that starts it hands over descriptors in a JSON argument:
 {"stepped": bool, "io": [read, write], "console": fd, "pack": path,
- "ports": {"can0": {"medium": "can", "fd": n, "rate": bit/s or 0}, ..}}. `io` carries the pins: 16 ints of 32 bits each
-way (`OUT_*`, `IN_*`). Stepped: the other side owns the time and answers every wait; otherwise the
-firmware runs by the computer's clock. A CAN port is an slcan adapter.
+ "ports": {"can0": {"medium": "can", "fd": n, "rate": bit/s or 0}, ..}}. `io` carries
+the pins: 16 ints of 32 bits each way (`OUT_*`, `IN_*`). Stepped: the other side owns the time and
+answers every wait; otherwise the firmware runs by the computer's clock. A CAN port is an slcan
+adapter.
 """
 
 import gc
@@ -31,9 +32,7 @@ MA_VALID, LINK_VALID = 1, 2
 
 class _RealClock:
     def ms(self):
-        return (
-            time.ticks_ms() if ON_MICROPYTHON else time.monotonic_ns() // 1000000
-        ) & ticks.MASK
+        return (time.ticks_ms() if ON_MICROPYTHON else time.monotonic_ns() // 1000000) & ticks.MASK
 
     def us(self):
         return (time.ticks_us() if ON_MICROPYTHON else time.monotonic_ns() // 1000) & ticks.MASK

@@ -65,7 +65,16 @@ SETTINGS = (
     ("limits", "temp_delay", "ms", 100, 60000, 1000, 1000, "time a temperature must exceed it"),
     ("limits", "charge_max", "mA", 100, 2000000, None, None, "charge current: trip above it"),
     ("limits", "discharge_max", "mA", 100, 2000000, None, None, "discharge current: trip above it"),
-    ("limits", "current_hard_max", "mA", 100, 4000000, None, None, "one sample above: trip at once"),
+    (
+        "limits",
+        "current_hard_max",
+        "mA",
+        100,
+        4000000,
+        None,
+        None,
+        "one sample above: trip at once",
+    ),
     ("limits", "current_delay", "ms", 10, 60000, 100, 100, "time a current bound must be exceeded"),
     ("limits", "current_idle", "mA", 1, 50000, 500, 500, "below it the pack rests"),
     ("limits", "current_age", "ms", 50, 5000, 200, 200, "older current, contactors closed: trip"),
@@ -81,7 +90,16 @@ SETTINGS = (
     ("contactors", "precharge_max", "ms", 50, 30000, 2000, 2000, "longest precharge"),
     ("contactors", "precharge_ratio", "permille", 500, 999, 950, 950, "link / pack voltage proven"),
     ("contactors", "precharge_tries", "", 1, 10, 3, 3, "failed precharges until the fault latches"),
-    ("contactors", "precharge_rest", "ms", 0, 120000, 3000, 3000, "resistor rests after a failed one"),
+    (
+        "contactors",
+        "precharge_rest",
+        "ms",
+        0,
+        120000,
+        3000,
+        3000,
+        "resistor rests after a failed one",
+    ),
     ("contactors", "link_sensor", "bool", 0, 1, 1, 1, "link voltage is measured; else by time"),
     ("contactors", "reclose", "ms", 0, 600000, 2000, 2000, "shortest time from opening to closing"),
     ("balancing", "balance", "bool", 0, 1, 1, 1, "bleed high cells"),
@@ -89,9 +107,27 @@ SETTINGS = (
     ("balancing", "balance_stop", "mV", 1, 500, 5, 5, "above the lowest cell: bleeding ends"),
     ("balancing", "balance_floor", "mV", 1500, 4500, 3300, 3700, "cells below it never bleed"),
     ("balancing", "balance_cells", "", 1, 32, 8, 8, "cells of one slave that bleed at once"),
-    ("balancing", "balance_temp_max", "0.1 degC", 200, 1200, 700, 700, "a slave hotter than it won't bleed"),
+    (
+        "balancing",
+        "balance_temp_max",
+        "0.1 degC",
+        200,
+        1200,
+        700,
+        700,
+        "a slave hotter than it won't bleed",
+    ),
     ("telemetry", "status_period", "ms", 100, 60000, 1000, 1000, "time between status lines"),
-    ("telemetry", "cells_period", "ms", 100, 600000, 1000, 1000, "time between rounds of cells lines"),
+    (
+        "telemetry",
+        "cells_period",
+        "ms",
+        100,
+        600000,
+        1000,
+        1000,
+        "time between rounds of cells lines",
+    ),
 )
 
 # each key must be below the next one of its row
@@ -261,7 +297,10 @@ def _key_hint(key, keys):
     for known in keys:
         unit = keys[known][2]
         if key.startswith(known) and key[len(known) :].startswith("_") and unit in SUFFIX:
-            return ': write %s = "... %s", the unit stands in the value' % (known, _shown_unit(unit))
+            return ': write %s = "... %s", the unit stands in the value' % (
+                known,
+                _shown_unit(unit),
+            )
     best = None
     for known in keys:
         if known.replace("_", "") == key.replace("_", "").lower():

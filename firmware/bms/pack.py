@@ -43,9 +43,9 @@ class Pack:
     """Readings of the whole pack.
 
     cell_mv [cells] mV, temp_dc [temps] 0.1 degC: array('h'); cell_flags, temp_flags: FRESH,
-    BLEEDING, SEEN and LOST bits; cell_at, temp_at: ms tick of the sample. Per slave: first_cell, cells,
-    first_temp, temps, known (answered as the pack file says), stack_mv, stack_ok, stack_at,
-    slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32).
+    BLEEDING, SEEN and LOST bits; cell_at, temp_at: ms tick of the sample. Per slave: first_cell,
+    slave_cells, first_temp, slave_temps, known (answered as the pack file says), stack_mv,
+    stack_ok, stack_at, slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32).
     """
 
     def __init__(self, config):
@@ -107,9 +107,7 @@ class Pack:
     def slave_extremes(self, slave):
         """Extremes of one slave's cells; the object is the pack's own and used again."""
         first = self.first_cell[slave]
-        self._slave.update(
-            self.cell_mv, self.cell_flags, first, first + self.slave_cells[slave]
-        )
+        self._slave.update(self.cell_mv, self.cell_flags, first, first + self.slave_cells[slave])
         return self._slave
 
     def invalidate(self, slave):

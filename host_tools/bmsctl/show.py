@@ -23,8 +23,8 @@ def figures(status: dict[str, Any]) -> str:
     warm = "-" if status["max_dc"] is None else f"{status['max_dc'] / 10:.1f}"
     return (
         f"{status['state']:13} pack {pack} {amps}   cells {volts(status['min_mv'])}"
-        f" (#{status['min_cell'] or '-'}) .. {volts(status['max_mv'])} (#{status['max_cell'] or '-'})"
-        f"   {warm} degC   bleeding {status['bleeding']}"
+        f" (#{status['min_cell'] or '-'}) .. {volts(status['max_mv'])}"
+        f" (#{status['max_cell'] or '-'})   {warm} degC   bleeding {status['bleeding']}"
     )
 
 
@@ -103,13 +103,16 @@ class Story:
         if trip is None:
             self._say("no trip")
         else:
-            self._say(f"tripped by {trip['code']}" + (f", no. {trip['cell']}" if trip["cell"] else ""))
+            self._say(
+                f"tripped by {trip['code']}" + (f", no. {trip['cell']}" if trip["cell"] else "")
+            )
             if trip["t_open_ms"] is not None and trip["t_injected_ms"] is not None:
                 took = trip["t_open_ms"] - trip["t_injected_ms"]
                 self._say(f"  contactor coils off {took:.1f} ms after the fault was injected")
             if trip["reaction_ms"] is not None:
                 self._say(
-                    f"  {trip['reaction_ms']:.1f} ms after the last bit of the first frame that showed it"
+                    f"  {trip['reaction_ms']:.1f} ms after the last bit of the first frame"
+                    " that showed it"
                 )
         scan = result["scan_ms"]
         frames = result["frames"]
@@ -150,6 +153,8 @@ def readable(obj: dict[str, Any]) -> str:
     if kind == "help":
         return f"{obj['cmd']:8} {obj['text']}"
     if kind == "answer":
-        return f"{obj['cmd']}: {'ok' if obj['ok'] else 'NO'}" + (f", {obj['text']}" if obj["text"] else "")
+        return f"{obj['cmd']}: {'ok' if obj['ok'] else 'NO'}" + (
+            f", {obj['text']}" if obj["text"] else ""
+        )
     rest = ", ".join(f"{k} {v}" for k, v in obj.items() if k not in ("k", "t_ms", "crc"))
     return f"{at}  {kind}: {rest}"

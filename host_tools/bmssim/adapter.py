@@ -44,7 +44,9 @@ class SlcanAdapter:
             self._open = False
         elif line[:1] == b"t" and self._open:
             n = int(line[4:5], 16)
-            self._bus.send(Frame(int(line[1:4], 16), bytes.fromhex(line[5 : 5 + 2 * n].decode())), self)
+            self._bus.send(
+                Frame(int(line[1:4], 16), bytes.fromhex(line[5 : 5 + 2 * n].decode())), self
+            )
             self._say(b"z\r")
             return
         self._say(b"\r")
@@ -52,7 +54,11 @@ class SlcanAdapter:
     def on_frame(self, frame: Frame) -> None:
         """A frame from the bus."""
         if self._open:
-            text = b"t%03X%d%s\r" % (frame.ident, len(frame.data), frame.data.hex().upper().encode())
+            text = b"t%03X%d%s\r" % (
+                frame.ident,
+                len(frame.data),
+                frame.data.hex().upper().encode(),
+            )
             # a quarter of all damage strikes behind the bus, on the way to the master
             if self._noise.rate and self._noise.rng.random() < 0.25 and self._noise.strikes():
                 text = self._noise.bytes(text)

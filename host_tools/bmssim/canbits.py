@@ -60,9 +60,11 @@ def frame_bits(ident: int, data: bytes) -> int:
     width += 15
     first = width % 8
     # before the frame the bus is recessive: the dominant start bit begins a run of one
-    added, state = _stuff(0, value >> (width - first) & ((1 << (first - 1)) - 1), first - 1) if (
-        first
-    ) else _stuff(0, value >> (width - 8) & 127, 7)
+    added, state = (
+        _stuff(0, value >> (width - first) & ((1 << (first - 1)) - 1), first - 1)
+        if (first)
+        else _stuff(0, value >> (width - 8) & 127, 7)
+    )
     width -= first or 8
     for byte in (value & ((1 << width) - 1)).to_bytes(width // 8, "big"):
         more, state = _STUFF[state][byte]

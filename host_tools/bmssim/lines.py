@@ -101,6 +101,7 @@ class LineReader:
     def __init__(self) -> None:
         self._partial = b""
         self._over = False
+        self._joined = False
         self.data = self.text = self.damaged = self.dropped_bytes = 0
 
     def feed(self, data: bytes) -> list[Line]:
@@ -128,7 +129,7 @@ class LineReader:
 
     def end(self) -> Line | None:
         """Nothing more comes for now: what is left of an unended line, as damaged."""
-        raw, self._partial, self._over = self._partial, b"", False
+        raw, self._partial, self._over, self._joined = self._partial, b"", False, False
         return self._damaged(raw) if raw else None
 
     def _damaged(self, raw: bytes) -> Line:
@@ -136,12 +137,13 @@ class LineReader:
         return Line("damaged", raw)
 
     def _whole(self, raw: bytes) -> Line:
+        joined, self._joined = self._joined, True
         obj = parse(raw)
         if obj is not None:
             self.data += 1
             return Line("data", raw, obj)
-        # a data line that lost its front still ends as one
-        if raw.startswith(b"{") or b',"crc":"' in raw[-_TAIL - 3 :]:
+        # a data line that lost its front still ends as one; the first may, since we came late
+        if raw.startswith(b"{") or (joined and b',"crc":"' in raw[-_TAIL - 3 :]):
             return self._damaged(raw)
         self.text += 1
         return Line("text", raw)

@@ -1,4 +1,4 @@
-"""A pseudo-terminal that shows the master's console to other programs, as a board's USB port does."""
+"""The master's console as a port for other programs, as a board's USB port is one."""
 
 import os
 import tty

@@ -139,9 +139,7 @@ class Plant:
         for contactor in self.contactors.values():
             contactor.arrive(now_us)
         if self.is_closed and not was_closed:
-            self.peak_inrush_a = max(
-                self.peak_inrush_a, abs(pack_v - self.link_v) / INRUSH_OHM
-            )
+            self.peak_inrush_a = max(self.peak_inrush_a, abs(pack_v - self.link_v) / INRUSH_OHM)
         for name, contactor in self.contactors.items():
             if contactor.conducts != self._was[name]:
                 self._was[name] = contactor.conducts

@@ -33,7 +33,9 @@ class FirmwareDied(Exception):
     """The firmware's process ended; `code` is its exit code, `text` what it said on stderr."""
 
     def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"the firmware ended with exit code {code}" + (f": {text}" if text else ""))
+        super().__init__(
+            f"the firmware ended with exit code {code}" + (f": {text}" if text else "")
+        )
         self.code = code
         self.text = text
 
@@ -119,7 +121,11 @@ class Firmware:
         fw_read, self._to_fw = os.pipe()
         self.io_fd = from_fw
         slots = {
-            name: {"medium": ports[name], "fd": self.ports[name].slave, "rate": (rates or {}).get(name, 0)}
+            name: {
+                "medium": ports[name],
+                "fd": self.ports[name].slave,
+                "rate": (rates or {}).get(name, 0),
+            }
             for name in self.ports
         }
         args = json.dumps(

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from bms import config as pack_config
 
 from .world import Setup, World
@@ -343,7 +344,9 @@ class Run:
             took = None
             if trip and trip["t_open_ms"] is not None and trip["t_injected_ms"] is not None:
                 took = trip["t_open_ms"] - trip["t_injected_ms"]
-            check("open_within_ms", took is not None and 0 <= took <= expect["open_within_ms"], took)
+            check(
+                "open_within_ms", took is not None and 0 <= took <= expect["open_within_ms"], took
+            )
         if "reaction_ms" in expect:
             took = trip["reaction_ms"] if trip else None
             check("reaction_ms", took is not None and 0 <= took <= expect["reaction_ms"], took)

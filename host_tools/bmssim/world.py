@@ -35,7 +35,12 @@ HISTORY = 8  # samples in which a reported value may be found: cell_age / period
 
 @dataclass
 class Setup:
-    """What is simulated. Capacities in Ah, spread as a standard deviation of the start voltage."""
+    """What is simulated.
+
+    capacity_ah of a cell; soc 0..1; spread_mv from the lowest to the highest cell at the start;
+    temp_c of the surroundings; damage: share of frames hit; load "us06" or "none", load_scale of
+    it, load_start_s into it; load_a: a constant current besides, + = charge.
+    """
 
     link: str = "can"
     slaves: int = 4
@@ -50,6 +55,7 @@ class Setup:
     seed: int = 1
     load: str = "none"
     load_scale: float = 1.0
+    load_start_s: float = 0.0
     load_a: float = 0.0
     runtime: str = "micropython"
     fast: bool = True
@@ -64,7 +70,6 @@ class Seen:
     """What came out of the run, as the world saw it."""
 
     lines: list[dict] = field(default_factory=list)
-    coil_off_us: int | None = None
     coil_off_after_us: list[int] = field(default_factory=list)
     wrong_values: list[str] = field(default_factory=list)
     checked_values: int = 0
@@ -206,7 +211,9 @@ class World:
         if self.profile is not None and self.plant.is_closed:
             if self._profile_start_us is None:
                 self._profile_start_us = self.events.now_us
-            a += self.profile.current_a((self.events.now_us - self._profile_start_us) / 1e6)
+            a += self.profile.current_a(
+                (self.events.now_us - self._profile_start_us) / 1e6 + self.setup.load_start_s
+            )
         self.plant.set_load(self.events.now_us, a)
 
     # --- the firmware's side ---
@@ -268,9 +275,7 @@ class World:
                 self.seen.coil_off_after_us.append(now)
             if pins & 7 and self.seen.restarts:
                 self.seen.closed_after_restart = True
-            self.plant.set_coils(
-                now, bool(pins & MINUS), bool(pins & PRECHARGE), bool(pins & PLUS)
-            )
+            self.plant.set_coils(now, bool(pins & MINUS), bool(pins & PRECHARGE), bool(pins & PLUS))
             self._watch_plant()
         self._pins = pins
 

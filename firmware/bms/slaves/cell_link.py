@@ -66,7 +66,9 @@ class CellLink(Driver):
         self._got = array("H", [0] * n)
         self._asked = bytearray(n)  # times in this scan
         self._crc = bytearray(n * 13)  # of the frame taken, to tell a repeated from another one
-        self._conflict = bytearray(n)  # scans with contradictions, less clean ones; bit 7 = in this scan
+        self._conflict = bytearray(
+            n
+        )  # scans with contradictions, less clean ones; bit 7 = in this scan
         self._sent_bleed = array("H", [0] * (2 * n))
         self._bleed_at = array("i", [0] * n)
         self._bleed_on = bytearray(n)

@@ -1,4 +1,112 @@
-HELP = "later"
-EXAMPLE = ""
-def add_arguments(p): pass
-def run(a): return 1
+"""`bmsctl bench`: the figures of this machine, each measured in this run."""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bmssim import scenario
+from bmssim.world import Setup
+
+HELP = "measure speed, reaction, bus use and heap on this machine"
+EXAMPLE = """examples:
+  bmsctl bench
+  bmsctl bench --json
+"""
+
+TARGETS = {
+    "alloc_bytes_per_cycle": "0",
+    "reaction_ms": "<= 2 (simulated time)",
+    "bus_use": "<= 1.15",
+    "speed": ">= 20 x real time",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one array of objects as the last line")
+
+
+def _one(name: str, seconds: float, **setup: Any) -> dict[str, Any]:
+    chosen = scenario.load(name)
+    chosen.duration_s = min(chosen.duration_s, seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.monotonic()
+        run = scenario.Run(chosen, Setup(**{**chosen.setup, **setup}), Path(folder) / "pack.toml")
+        try:
+            run.go()
+            result = run.result(time.monotonic() - started, None)
+        finally:
+            run.close()
+    result["speed"] = round(result["sim_s"] / result["wall_s"], 1)
+    return result
+
+
+def _reaction(link: str, moments: int) -> dict[str, Any]:
+    """The worst reaction over faults injected at many moments of a scan, in one run each."""
+    worst: dict[str, Any] = {}
+    for i in range(moments):
+        chosen = scenario.load("overvoltage")
+        chosen.duration_s = 4.0
+        chosen.actions = [
+            (1_000_000, "type", {"command": "close"}),
+            (
+                3_000_000 + i * 100_000 // moments,
+                "cell_voltage",
+                {"cell": 1 + 7 * i % 64, "mv": 3900},
+            ),
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            setup = Setup(**{**chosen.setup, "link": link, "seed": i + 1})
+            run = scenario.Run(chosen, setup, Path(folder) / "pack.toml")
+            try:
+                run.go()
+                result = run.result(1.0, None)
+            finally:
+                run.close()
+        if not worst or result["trip"]["reaction_ms"] > worst["trip"]["reaction_ms"]:
+            worst = result
+    return worst
+
+
+def run(args: argparse.Namespace) -> int:
+    rows = []
+    for link in ("can", "uart"):
+        for runtime in ("micropython", "cpython"):
+            result = _one("us06", 60, link=link, runtime=runtime)
+            rows.append({"what": "us06, 64 cells, 10 scans/s", **result})
+            _print(args, rows[-1])
+        rows.append({"what": "overvoltage, worst of 20 moments", **_reaction(link, 20)})
+        _print(args, rows[-1])
+        result = _one("noisy_bus", 60, link=link)
+        rows.append({"what": "noisy_bus, 64 cells", **result})
+        _print(args, rows[-1])
+        result = _one("us06", 10, link=link, slaves=16, cells=16)
+        rows.append({"what": "us06, 256 cells, 10 scans/s", **result})
+        _print(args, rows[-1])
+    if args.json:
+        print(json.dumps(rows))
+    else:
+        print()
+        for key, target in TARGETS.items():
+            print(f"target: {key} {target}")
+    return 0
+
+
+def _print(args: argparse.Namespace, row: dict[str, Any]) -> None:
+    if args.json:
+        return
+    trip = row["trip"] or {}
+    reaction = trip.get("reaction_ms")
+    speed = f"{row['speed']:5.1f} x real time" if "speed" in row else " " * 17
+    alloc = row["alloc_bytes_per_cycle"]
+    print(
+        f"{row['what']:33} {row['link']:4} {row['runtime']:11} {speed}"
+        f"   bus use {row['bus_use']:.3f}   scan {row['scan_ms']['p50']:5.1f} ms"
+        f" (max {row['scan_ms']['max']:5.1f})"
+        f"   alloc {'-' if alloc is None else f'{alloc:g}'}"
+        f"   heap {row['heap_peak_bytes'] or '-'}"
+        + (f"   reaction {reaction:.2f} ms" if reaction is not None else ""),
+        flush=True,
+    )

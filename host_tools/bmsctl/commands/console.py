@@ -3,14 +3,17 @@
 import argparse
 import json
 import os
-import select
 import sys
+import time
+
+from serial import Serial
 
 from bmssim.lines import Line, LineReader
 
 from ..ask import FOLLOW, ask
 from ..errors import ToolError
-from ..serial_port import PortLost, open_port, read_some, write_all
+from ..options import add_port, positive
+from ..serial_port import PortLost, open_port, read_some, wait_readable, write_all
 from ..show import readable
 
 HELP = "talk to a master over its serial port, or give it one command"
@@ -19,27 +22,35 @@ EXAMPLE = """examples:
   bmsctl console --port /dev/ttyACM0 status      one command, its answer, exit 0 or 1
   bmsctl console --port /dev/ttyACM0 --json close
 """
+RETRY_S = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", required=True, help="serial port of the master")
-    parser.add_argument("--baud", type=int, default=115200, help="bits per second (USB: any)")
+    add_port(parser)
     parser.add_argument("--raw", action="store_true", help="lines as they come")
     parser.add_argument("--json", action="store_true", help="with a command: its answer as JSON")
-    parser.add_argument("--timeout", type=float, default=3.0, metavar="S", help="for the answer")
-    parser.add_argument("command_words", nargs="*", metavar="COMMAND", help="words of one command")
+    parser.add_argument(
+        "--timeout", type=positive, default=3.0, metavar="S", help="wait for the answer; 3"
+    )
+    parser.add_argument(
+        "words", nargs="*", type=_word, metavar="COMMAND", help="words of one command"
+    )
+
+
+def _word(text: str) -> str:
+    if not text.isprintable() or not text.isascii() or not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is no command word")
+    return text
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.command_words:
-        return _once(args)
-    return _talk(args)
+    return _once(args) if args.words else _talk(args)
 
 
 def _once(args: argparse.Namespace) -> int:
-    command = " ".join(args.command_words)
+    command = " ".join(args.words)
     *lines, answer = ask(args.port, args.baud, command, args.timeout)
-    wanted = FOLLOW.get(args.command_words[0], ())
+    wanted = FOLLOW.get(command.split()[0], ())
     follow = [line for line in lines if line["k"] in wanted]
     if args.json:
         print(json.dumps({**answer, "lines": follow}))
@@ -47,39 +58,79 @@ def _once(args: argparse.Namespace) -> int:
         for line in follow:
             print(readable(line))
         print(readable(answer))
-    return 0 if answer["ok"] else 1
+    return 0 if answer["ok"] is True else 1
 
 
-def _show(line: Line, raw: bool) -> None:
-    if raw or line.obj is None:
-        print(line.raw.decode(errors="replace"), flush=True)
-    else:
-        print(readable(line.obj), flush=True)
+class _Talk:
+    """A conversation: the keyboard's lines to the master, the master's to the screen."""
+
+    def __init__(self, args: argparse.Namespace, port: Serial) -> None:
+        self._args = args
+        self._port = port
+        self._reader = LineReader()
+        self._typed = b""
+        self._unanswered = 0
+        self._stdin = sys.stdin.fileno()
+        self._leave_at: float | None = None
+
+    def run(self) -> None:
+        """Until the keyboard ends and what it asked is answered, or time for that is over."""
+        while self._leave_at is None or (self._unanswered and time.monotonic() < self._leave_at):
+            try:
+                keyboard = () if self._leave_at else (self._stdin,)
+                ready = wait_readable(self._port, 0.2, *keyboard)
+                for line in self._reader.feed(read_some(self._port)):
+                    self._show(line)
+                if self._stdin in ready:
+                    self._keys()
+            except PortLost as error:
+                self._again(error)
+
+    def _show(self, line: Line) -> None:
+        if line.obj is not None and line.obj["k"] == "answer":
+            self._unanswered -= 1
+        if line.kind == "damaged" and not self._args.raw:
+            print("(a damaged line)", flush=True)
+        elif line.obj is None or self._args.raw:
+            print(line.raw.decode(errors="replace").rstrip("\r"), flush=True)
+        else:
+            print(readable(line.obj), flush=True)
+
+    def _keys(self) -> None:
+        got = os.read(self._stdin, 1024)
+        if not got:
+            self._leave_at = time.monotonic() + self._args.timeout
+        *whole, self._typed = (self._typed + got).split(b"\n")
+        for command in whole:
+            if command.strip():
+                write_all(self._port, b"\n" + command.strip() + b"\n")
+                self._unanswered += 1
+
+    def _again(self, error: PortLost) -> None:
+        """Wait for the port to come back."""
+        self._port.close()
+        self._reader.end()
+        print(f"bmsctl: {self._args.port} lost: {error}; waiting for it", file=sys.stderr)
+        while True:
+            time.sleep(RETRY_S)
+            try:
+                self._port = open_port(self._args.port, self._args.baud)
+            except ToolError:
+                continue
+            print(f"bmsctl: {self._args.port} is here", file=sys.stderr)
+            return
+
+    def close(self) -> None:
+        self._port.close()
 
 
 def _talk(args: argparse.Namespace) -> int:
-    with open_port(args.port, args.baud) as port:
-        print(f"{args.port}: type a command (help), Ctrl-C leaves", file=sys.stderr)
-        reader = LineReader()
-        fds = [port.fileno(), sys.stdin.fileno()]
-        typed = b""
-        try:
-            while True:
-                ready = select.select(fds, [], [])[0]
-                if port.fileno() in ready:
-                    data = read_some(port)
-                    if not data:
-                        raise PortLost("end of file")
-                    for line in reader.feed(data):
-                        _show(line, args.raw)
-                if sys.stdin.fileno() in ready:
-                    got = os.read(sys.stdin.fileno(), 1024)
-                    if not got:
-                        return 0
-                    *whole, typed = (typed + got).split(b"\n")
-                    for command in whole:
-                        write_all(port, b"\n" + command + b"\n")
-        except PortLost as error:
-            raise ToolError(f"{args.port} vanished: {error}") from None
-        except KeyboardInterrupt:
-            return 0
+    talk = _Talk(args, open_port(args.port, args.baud))
+    print(f"{args.port}: type a command (help), Ctrl-C leaves", file=sys.stderr, flush=True)
+    try:
+        talk.run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        talk.close()
+    return 0

@@ -1,4 +1,10 @@
 HELP = "later"
 EXAMPLE = ""
-def add_arguments(p): pass
-def run(a): return 1
+
+
+def add_arguments(p):
+    pass
+
+
+def run(a):
+    return 1

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 
 from serial.tools import list_ports
 
@@ -11,14 +12,15 @@ EXAMPLE = """examples:
   bmsctl ports --json
 """
 
-# USB vendor and product -> what it is
-KNOWN = {
+# USB vendor and product (None: any) -> what it is
+KNOWN: dict[tuple[int | None, int | None], str] = {
     (0xF055, 0x9800): "MicroPython board (pyboard)",
     (0xF055, 0x9801): "MicroPython board (pyboard)",
     (0xF055, 0x9802): "MicroPython board (pyboard)",
     (0x2E8A, 0x0005): "MicroPython on RP2040 or RP2350",
     (0x303A, 0x1001): "ESP32-S3 (USB serial/JTAG)",
     (0x303A, 0x4001): "MicroPython on ESP32-S3",
+    (0x303A, None): "ESP32-S3",
     (0x0483, 0x374B): "Nucleo (ST-Link virtual port)",
     (0x0483, 0x374E): "Nucleo (ST-Link V3 virtual port)",
     (0x1A86, 0x7523): "CH340 USB-serial adapter",
@@ -29,6 +31,11 @@ KNOWN = {
 }
 
 
+def known(vid: int | None, pid: int | None) -> str:
+    """The name of a USB device, "" where it is none that we know."""
+    return KNOWN.get((vid, pid)) or KNOWN.get((vid, None), "")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one array of objects")
 
@@ -36,13 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     found = []
     for port in sorted(list_ports.comports()):
-        usb = (port.vid, port.pid) if port.vid is not None else None
         found.append(
             {
                 "device": port.device,
-                "name": KNOWN.get(usb, "") if usb else "",
+                "name": known(port.vid, port.pid),
                 "description": port.description if port.description != "n/a" else "",
-                "usb": f"{port.vid:04x}:{port.pid:04x}" if usb else None,
+                "usb": f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None else None,
                 "serial_number": port.serial_number,
             }
         )
@@ -52,6 +58,6 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             words = (port["device"], port["usb"] or "", port["name"] or port["description"])
             print("  ".join(w for w in words if w))
-    if not found and not args.json:
-        print("no serial port")
+    if not found:
+        print("bmsctl: no serial port found", file=sys.stderr)
     return 0 if found else 1

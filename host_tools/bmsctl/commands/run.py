@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]KIND:WHERE",
         help="uart:PORT@BAUD, slcan:PORT@BITRATE or socketcan:IFACE; NAME = in a pack of several",
     )
-    parser.add_argument("--for", dest="seconds", type=float, metavar="S", help="end after S seconds")
+    parser.add_argument(
+        "--for", dest="seconds", type=float, metavar="S", help="end after S seconds"
+    )
     parser.add_argument("--log", type=Path, metavar="DIR", help="record the telemetry there")
     parser.add_argument("--runtime", choices=("micropython", "cpython"), default="micropython")
 

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--link", choices=("can", "uart"), help="how the slave boards are wired")
     parser.add_argument("--slaves", type=_count(1, 62), metavar="N", help="slave boards, 1..62")
     parser.add_argument("--cells", type=_count(1, 32), metavar="M", help="cells a board, 1..32")
-    parser.add_argument("--runtime", choices=("micropython", "cpython"), help="what runs the firmware")
+    parser.add_argument(
+        "--runtime", choices=("micropython", "cpython"), help="what runs the firmware"
+    )
     parser.add_argument("--fast", action="store_true", help="virtual time, as fast as it goes")
     parser.add_argument("--for", dest="seconds", type=float, metavar="S", help="simulated seconds")
     parser.add_argument("--seed", type=int, help="of every random number")
@@ -112,5 +114,3 @@ def _words(name: str, args: dict[str, Any]) -> str:
     if name == "type":
         return f"you type: {args['command']}"
     return "injected: " + " ".join([name.replace("_", " "), *(f"{k} {v}" for k, v in args.items())])
-
-

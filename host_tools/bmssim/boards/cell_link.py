@@ -90,10 +90,13 @@ class CellLinkBoard:
             self.bleed = int.from_bytes(frame.data[:4], "little")
             self._bleed_until_us = self.events.now_us + frame.data[4] * 1_000_000
             self.balance_frames += 1
-        elif frame.function == p.ASSIGN and len(frame.data) == 5:
-            if int.from_bytes(frame.data[:4], "little") == self.serial:
-                self.node = frame.data[4]
-                self._send([self._hello()], 0)
+        elif (
+            frame.function == p.ASSIGN
+            and len(frame.data) == 5
+            and int.from_bytes(frame.data[:4], "little") == self.serial
+        ):
+            self.node = frame.data[4]
+            self._send([self._hello()], 0)
 
     def _hello(self) -> Frame:
         return p.hello_frame(self.node, self.cells, self.temps, self.serial)
