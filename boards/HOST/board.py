@@ -30,12 +30,29 @@ WIRED_SHIFT = 8  # feedback bits 0..2 closed, 8..10 wired
 MA_VALID, LINK_VALID = 1, 2
 
 
+def _now_us():
+    if ON_MICROPYTHON:
+        return int(time.ticks_us())
+    return time.monotonic_ns() // 1000  # pyright: ignore[reportAttributeAccessIssue] (CPython's)
+
+
 class _RealClock:
+    def __init__(self):
+        self._us = _now_us()
+        self._part_us = 0
+        self._ms = 0
+
     def ms(self):
-        return (time.ticks_ms() if ON_MICROPYTHON else time.monotonic_ns() // 1000000) & ticks.MASK
+        # from the one microsecond clock, whose wrap is the port's
+        us = _now_us()
+        self._part_us += (us - self._us) & ticks.MASK
+        self._us = us
+        self._ms = (self._ms + self._part_us // 1000) & ticks.MASK
+        self._part_us %= 1000
+        return self._ms
 
     def us(self):
-        return (time.ticks_us() if ON_MICROPYTHON else time.monotonic_ns() // 1000) & ticks.MASK
+        return _now_us() & ticks.MASK
 
 
 class _SteppedClock:

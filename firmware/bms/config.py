@@ -174,11 +174,24 @@ class ConfigError(Exception):
 
 
 class SlaveConfig:
-    """One slave board of the pack file; `line` says where it stands."""
+    """One slave board of the pack file, fields as SLAVE_KEYS; `line` says where it stands."""
+
+    kind: str
+    link: str
+    node: int
+    cells: int
+    temps: int
+    string: int
+    serial: int
+    line: int
 
 
 class LinkConfig:
-    """One port's settings of the pack file; `line` says where it stands."""
+    """One port's settings of the pack file, fields as LINK_KEYS; `line` says where it stands."""
+
+    port: str
+    rate_bps: int
+    line: int
 
 
 class Config:
@@ -187,6 +200,16 @@ class Config:
     `slaves` [SlaveConfig], `links` [LinkConfig], `crc` of the file's bytes (CRC-16/CCITT-FALSE),
     `chemistry` 0 = LFP, 1 = NMC.
     """
+
+    def __init__(self):
+        self.slaves = []
+        self.links = []
+        self.chemistry = 0
+        self.crc = 0
+
+    def __getattr__(self, name) -> int:
+        # for checkers: every setting of the table is there as an int, and nothing else is
+        raise AttributeError(name)
 
 
 def attribute(key, unit):
@@ -242,7 +265,8 @@ def parse(lines):
             table = text[2:-2].strip() if many else text[1:-1].strip()
             if many and table in tables:
                 keys = tables[table]
-                into = {"": (number, number)}
+                into = {}
+                into[""] = (number, number)
                 (slaves if table == "slave" else links).append(into)
             elif not many and table in known:
                 keys = known[table]
@@ -262,7 +286,8 @@ def parse(lines):
         if name in into:
             raise ConfigError(number, key, "given twice, first in line %d" % into[name][1])
         row = keys[key]
-        into[name] = (_value(number, key, value.strip(), row[2], row[3], row[4]), number)
+        given_value = _value(number, key, value.strip(), row[2], row[3], row[4])
+        into[name] = (given_value, number)
     return _check(given, slaves, links)
 
 
@@ -437,7 +462,6 @@ def _check(given, slaves, links):
             "cells",
             "the pack has %d cells but the slaves bring %d" % (config.cells, cells),
         )
-    config.crc = 0
     return config
 
 

@@ -239,7 +239,7 @@ class Run:
         self.scenario = scenario
         self.setup = setup
         pack.write_text(pack_text(setup, scenario.settings))
-        settings = pack_config.load(str(pack))
+        settings: Any = pack_config.load(str(pack))
         bounds = (
             settings.cell_hard_min_mv,
             settings.cell_hard_max_mv,

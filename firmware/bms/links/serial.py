@@ -57,6 +57,10 @@ class SerialLink:
             if got < _CHUNK:
                 return
 
+    def _piece(self, start, end, sink, now):
+        """Look at the bytes start..end-1 of `_in`: a frame for the sink, or damage to count."""
+        raise NotImplementedError
+
     def room(self):
         """Bytes that can still be queued."""
         if self._sent == self._queued:

@@ -237,6 +237,8 @@ class CellLink(Driver):
         if m < 0:
             self.strange += 1
             return
+        if self.link.polled:
+            self._hello_sent = False  # it was asked alone and has answered: the next may be asked
         slave = self.members[m]
         pack = self.pack
         fits = (

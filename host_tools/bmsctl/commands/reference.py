@@ -39,7 +39,7 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _default(value: object, unit: str) -> str:
-    return "must be given" if value is None else config.show(value, unit)
+    return "must be given" if value is None else str(config.show(value, unit))
 
 
 def page() -> str:

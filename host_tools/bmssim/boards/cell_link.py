@@ -49,7 +49,11 @@ class CellLinkBoard:
         self.faults = 0
         self.bleed = 0
         self.balance_frames = 0
-        self.watch = (0, 8191, 10000)  # hard bounds in mV, mV, 0.1 degC: frames beyond are marked
+        self.watch: tuple[int, int, int] = (
+            0,
+            8191,
+            10000,
+        )  # hard bounds in mV, mV, 0.1 degC: frames beyond are marked
         self.on_sample: Callable[[CellLinkBoard, list, list, int], None] = lambda *a: None
         self._measure = measure
         self._rng = rng

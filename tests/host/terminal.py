@@ -1,0 +1,108 @@
+"""Real pseudo-terminals as the master's serial port, and `bmsctl` as a process of its own."""
+
+import contextlib
+import fcntl
+import os
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+import tty
+from collections.abc import Callable
+from pathlib import Path
+
+PATIENCE_S = 60  # for something that must come; reached only when it doesn't
+
+
+def until(done: Callable[[], object], what: str) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + PATIENCE_S
+    while not done():
+        assert time.monotonic() < end, f"waited in vain until {what}"
+        time.sleep(0.01)
+
+
+class Board:
+    """The board's end of a serial port; `link` is what stands in /dev for it."""
+
+    def __init__(self, link: Path) -> None:
+        self.link = link
+        self.master = self.slave = -1
+        self.plug()
+
+    def plug(self) -> None:
+        """A new pseudo-terminal behind the same name."""
+        self.master, self.slave = os.openpty()
+        tty.setraw(self.slave)
+        self.link.unlink(missing_ok=True)
+        self.link.symlink_to(os.ttyname(self.slave))
+
+    def unplug(self) -> None:
+        """Everything sent was read; then the device goes, and its name with it."""
+        until(lambda: not self.unread(), "the reader has taken all")
+        self.link.unlink()
+        os.close(self.master)
+        os.close(self.slave)
+        self.master = self.slave = -1
+
+    def unread(self) -> int:
+        """Bytes that nobody took yet."""
+        return struct.unpack("i", fcntl.ioctl(self.slave, termios.FIONREAD, b"0000"))[0]
+
+    def say(self, data: bytes) -> None:
+        """Send all of it."""
+        while data:
+            data = data[os.write(self.master, data) :]
+
+    def hear(self) -> bytes:
+        """The next whole line that the other side sends; b"" for an empty one."""
+        line = b""
+        while not line.endswith(b"\n"):
+            assert select.select([self.master], [], [], PATIENCE_S)[0], "nothing comes"
+            line += os.read(self.master, 1)
+        return line[:-1]
+
+    def close(self) -> None:
+        for fd in (self.master, self.slave):
+            if fd >= 0:
+                os.close(fd)
+
+
+class Tool:
+    """Starts `bmsctl`; ends what a test left running."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, *words: object, **env: str) -> subprocess.Popen[str]:
+        """A running `bmsctl`, its stdin, stdout and stderr piped as text."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bmsctl", *map(str, words)],
+            cwd=self._folder,
+            env=os.environ | env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._started.append(process)
+        return process
+
+    def run(self, *words: object, **env: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr."""
+        process = self.start(*words, **env)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        return process.returncode, out, err
+
+    def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()

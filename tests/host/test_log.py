@@ -1,0 +1,225 @@
+"""`bmsctl log` on real pseudo-terminals: not a line is lost, and no damaged one becomes data."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from terminal import Board, Tool, until
+
+from bmssim.lines import LineReader, encode
+
+
+def line(number: int) -> bytes:
+    return encode({"k": "status", "t_ms": number, "cell_mv": [3300 + number % 9] * 16})
+
+
+def record(folder: Path) -> Path:
+    """The one record in a folder, as soon as it is there."""
+    until(lambda: list(folder.glob("*.jsonl")), "there is a record")
+    (path,) = folder.glob("*.jsonl")
+    return path
+
+
+def split(path: Path) -> tuple[list[bytes], list[dict]]:
+    """The master's lines as they stand in the record, and the record's own."""
+    masters: list[bytes] = []
+    hosts: list[dict] = []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    reader = LineReader()
+    for read in reader.feed(whole):
+        assert read.obj is not None, read
+        if read.obj["k"] == "host":
+            hosts.append(read.obj)
+        else:
+            masters.append(read.raw + b"\n")
+    return masters, hosts
+
+
+def aside(path: Path, suffix: str) -> bytes:
+    """What was kept apart from the record, b"" for nothing."""
+    file = Path(f"{path}.{suffix}")
+    return file.read_bytes() if file.exists() else b""
+
+
+def finish(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[str, str]:
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    return out, err
+
+
+def test_no_line_of_many_is_lost_and_damage_is_kept_aside(
+    board: Board, bmsctl: Tool, tmp_path: Path
+) -> None:
+    process = bmsctl.start("log", "--port", board.link, "--out", "out", "--json")
+    path = record(tmp_path / "out")
+    until(lambda: b"connected" in path.read_bytes(), "the port is open")
+    good, bad, text = [], [], []
+    for burst in range(200):
+        data = b""
+        for number in range(burst * 110, burst * 110 + 110):
+            good.append(line(number))
+            data += good[-1]
+        bad.append(line(burst)[:30] + line(burst + 1)[:-1])
+        bad.append(line(burst)[:-1].replace(b"3", b"4", 1))
+        text.append(b"burst %d \xe2\x82\xac" % burst)
+        board.say(bad[-2] + b"\n" + data + bad[-1] + b"\n" + text[-1] + b"\n")
+    until(lambda: path.read_bytes().count(b"\n") >= len(good), "all is written")
+    until(lambda: not board.unread(), "all is read")
+    out, _ = finish(process)
+    masters, hosts = split(path)
+    assert len(good) >= 20_000 and masters == good
+    assert [x.split(b" ", 1)[1] for x in aside(path, "damaged").splitlines()] == bad
+    assert [x.split(b" ", 1)[1] for x in aside(path, "txt").splitlines()] == text
+    summary = json.loads(out)
+    assert summary == {
+        "file": str(path.relative_to(tmp_path)),
+        "lines": len(good),
+        "damaged": len(bad),
+        "text": len(text),
+        "losses": 0,
+    }
+    assert [hosts[0]["what"], hosts[-1]["what"]] == ["connected", "end"]
+    assert hosts[0]["t_ms"] is None and hosts[-1]["t_ms"] == len(good) - 1
+    assert hosts[-1]["lines"] == len(good) and hosts[-1]["damaged"] == len(bad)
+    times = [host["t_host_ms"] for host in hosts]
+    assert times == sorted(times)
+
+
+def test_kill_leaves_all_that_was_there_a_second_before(
+    board: Board, bmsctl: Tool, tmp_path: Path
+) -> None:
+    process = bmsctl.start("log", "--port", board.link, "--out", "out")
+    path = record(tmp_path / "out")
+    until(lambda: b"connected" in path.read_bytes(), "the port is open")
+    board.say(b"".join(map(line, range(500))))
+    # the next mark after the last line: a second is over
+    until(lambda: b'"lines":500,' in path.read_bytes(), "a second is over")
+    board.say(b"".join(map(line, range(500, 600))))
+    process.kill()
+    process.wait()
+    masters, _ = split(path)
+    assert masters[:500] == [line(number) for number in range(500)]
+
+
+def test_unplugged_and_plugged_in_again(board: Board, bmsctl: Tool, tmp_path: Path) -> None:
+    process = bmsctl.start("log", "--port", board.link, "--out", "out")
+    path = record(tmp_path / "out")
+    for turn in range(3):
+        until(lambda t=turn: path.read_bytes().count(b'"connected"') == t + 1, "it is connected")
+        board.say(b"".join(map(line, range(turn * 100, turn * 100 + 100))))
+        until(lambda t=turn: path.read_bytes().count(b"status") == t * 100 + 100, "it is read")
+        if turn < 2:
+            # text in the same write: once it is read, the half line behind it is there too
+            board.say(b"turn %d\n" % turn + line(7)[:40])
+            until(lambda t=turn: b"turn %d" % t in aside(path, "txt"), "that text is read")
+            board.unplug()
+            until(lambda t=turn: path.read_bytes().count(b'"lost"') == t + 1, "it is missed")
+            board.plug()
+    _, err = finish(process, signal.SIGTERM)
+    masters, hosts = split(path)
+    assert masters == [line(number) for number in range(300)]
+    changes = [host["what"] for host in hosts if host["what"] != "mark"]
+    assert changes == ["connected", "lost", "connected", "lost", "connected", "end"]
+    halves = [x.split(b" ", 1)[1] for x in aside(path, "damaged").splitlines()]
+    assert halves == [line(7)[:40]] * 2
+    assert err.count("waiting for it") == 2 and err.count("is here") == 2
+
+
+def test_the_name_moves_to_another_device(board: Board, bmsctl: Tool, tmp_path: Path) -> None:
+    """A quiet device whose name went to another one is not listened to for ever."""
+    process = bmsctl.start("log", "--port", board.link, "--out", "out")
+    path = record(tmp_path / "out")
+    until(lambda: b"connected" in path.read_bytes(), "the port is open")
+    old = board.master, board.slave
+    board.plug()
+    until(lambda: path.read_bytes().count(b'"connected"') == 2, "the new one is found")
+    board.say(line(1))
+    until(lambda: b"status" in path.read_bytes(), "it is read")
+    finish(process)
+    for fd in old:
+        os.close(fd)
+
+
+def test_a_port_that_comes_later(board: Board, bmsctl: Tool, tmp_path: Path) -> None:
+    board.unplug()
+    process = bmsctl.start("log", "--port", board.link, "--out", "out", "--wait")
+    path = record(tmp_path / "out")
+    board.plug()
+    until(lambda: b"connected" in path.read_bytes(), "the port is open")
+    board.say(line(1))
+    until(lambda: b"status" in path.read_bytes(), "it is read")
+    _, err = finish(process)
+    assert "does not exist; " in err and "waiting for it" in err and "is here" in err
+
+
+def test_it_ends_by_itself(board: Board, bmsctl: Tool, tmp_path: Path) -> None:
+    code, out, err = bmsctl.run("log", "--port", board.link, "--for", "0.3", "--quiet")
+    (path,) = (tmp_path / "logs").glob("ttyACM0-*.jsonl")
+    assert code == 0 and err == ""
+    assert out == f"0 lines, 0 damaged, in {path.relative_to(tmp_path)}\n"
+
+
+def refused(result: tuple[int, str, str]) -> str:
+    """The one line that says why."""
+    code, out, err = result
+    assert code == 1 and out == ""
+    assert err.startswith("bmsctl: ") and err.count("\n") == 1, err
+    return err
+
+
+@pytest.mark.parametrize("command", [["log"], ["console"], ["console", "status"], ["version"]])
+def test_a_port_that_cannot_be_used(board: Board, bmsctl: Tool, command: list[str]) -> None:
+    tmp_path = board.link.parent
+    assert "does not exist" in refused(bmsctl.run(*command, "--port", tmp_path / "none"))
+    (tmp_path / "file").write_text("")
+    assert "is not a serial port" in refused(bmsctl.run(*command, "--port", tmp_path / "file"))
+    assert "not a serial port" in refused(bmsctl.run(*command, "--port", tmp_path))
+    # not a record is begun for it
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_busy_port(board: Board, bmsctl: Tool, tmp_path: Path) -> None:
+    first = bmsctl.start("log", "--port", board.link)
+    record(tmp_path / "logs")
+    for command in (["log"], ["console"], ["console", "status"], ["version"]):
+        assert "is busy" in refused(bmsctl.run(*command, "--port", board.link))
+    finish(first)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may open everything")
+def test_a_forbidden_port(board: Board, bmsctl: Tool) -> None:
+    os.chmod(board.link, 0)
+    assert "permission denied" in refused(bmsctl.run("log", "--port", board.link))
+
+
+def test_a_folder_that_cannot_be_written(board: Board, bmsctl: Tool, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "file" in refused(bmsctl.run("log", "--port", board.link, "--out", "file"))
+
+
+def test_a_full_disk_is_said(board: Board, bmsctl: Tool, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    process = bmsctl.start("log", "--port", board.link, "--out", "out", "--quiet")
+    path = record(tmp_path / "out")
+    until(lambda: b"connected" in path.read_bytes(), "the port is open")
+    full = subprocess.run(["prlimit", f"--pid={process.pid}", "--fsize=100"], check=False)
+    if full.returncode:
+        pytest.skip("no prlimit here")
+    board.say(line(1))
+    code = process.wait(60)
+    assert process.stderr is not None
+    err = process.stderr.read()
+    assert code == 1 and err.startswith("bmsctl: ") and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize("words", [["--for", "0"], ["--for", "x"], ["--baud", "0"], []])
+def test_wrong_usage(bmsctl: Tool, words: list[str]) -> None:
+    port = ["--port", "none"] if words else []
+    code, _, err = bmsctl.run("log", *port, *words)
+    assert code == 2 and "usage: bmsctl log" in err
