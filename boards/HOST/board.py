@@ -30,29 +30,37 @@ WIRED_SHIFT = 8  # feedback bits 0..2 closed, 8..10 wired
 MA_VALID, LINK_VALID = 1, 2
 
 
-def _now_us():
-    if ON_MICROPYTHON:
-        return int(time.ticks_us())
-    return time.monotonic_ns() // 1000  # pyright: ignore[reportAttributeAccessIssue] (CPython's)
+if ON_MICROPYTHON:
+    from time import ticks_diff, ticks_us  # pyright: ignore[reportAssignmentType]
+else:
+
+    def ticks_us():
+        return time.monotonic_ns() // 1000  # pyright: ignore[reportAttributeAccessIssue]
+
+    def ticks_diff(later, earlier):
+        return later - earlier
 
 
 class _RealClock:
+    """Ticks of 29 bits from the port's own, whose period differs from port to port."""
+
     def __init__(self):
-        self._us = _now_us()
-        self._part_us = 0
-        self._ms = 0
+        self._last = ticks_us()
+        self._us = self._part_us = self._ms = 0
+
+    def us(self):
+        now = ticks_us()
+        passed = ticks_diff(now, self._last)
+        self._last = now
+        self._us = (self._us + passed) & ticks.MASK
+        self._part_us += passed
+        return self._us
 
     def ms(self):
-        # from the one microsecond clock, whose wrap is the port's
-        us = _now_us()
-        self._part_us += (us - self._us) & ticks.MASK
-        self._us = us
+        self.us()
         self._ms = (self._ms + self._part_us // 1000) & ticks.MASK
         self._part_us %= 1000
         return self._ms
-
-    def us(self):
-        return _now_us() & ticks.MASK
 
 
 class _SteppedClock:
