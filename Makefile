@@ -34,14 +34,14 @@ clean: ## remove what these commands made; recorded logs stay
 	@rm -rf $(VENV) typings build dist .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-setup: $(VENV)/.installed
+setup: $(VENV)/.installed ## .venv with all that is needed; the others do it themselves
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "make: $(PYTHON) is missing or older than Python 3.11; name another: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 		{ echo "make: $(PYTHON) has no venv module; on Debian: apt install python3-venv" >&2; exit 1; }
-	@echo "setting up $(VENV) (once)"
+	@echo "setting up $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install -e '.[dev]'
 	@touch $@

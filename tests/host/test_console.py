@@ -26,6 +26,7 @@ REPLIES = {
     + b"".join(encode({"k": "setting", "t_ms": 3, "name": f"x{i}", "value": i}) for i in range(40)),
     b"version": answer("version", True)
     + encode({"k": "boot", "t_ms": 3, "version": "9.9.9", "board": "NONE"}),
+    b"late": answer("open", True),
     b"damaged": answer("damaged", True)[:-9] + b'X0000"}\n',
 }
 
@@ -85,7 +86,7 @@ def test_the_lines_that_an_answer_announces(board: Board, bmsctl: Tool, heard: l
     assert (code, out) == (0, "faults: ok\n")
 
 
-@pytest.mark.parametrize("command", ["mute", "damaged"])
+@pytest.mark.parametrize("command", ["mute", "late", "damaged"])
 def test_no_answer(board: Board, bmsctl: Tool, heard: list[bytes], command: str) -> None:
     code, out, err = bmsctl.run("console", "--port", board.link, "--timeout", "0.5", command)
     assert code == 1 and out == ""

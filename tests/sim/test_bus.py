@@ -1,0 +1,116 @@
+"""Lines carry bits at their rate, arbitrate, collide and are damaged as said."""
+
+import numpy as np
+import pytest
+from bmssim import protocol as p
+from bmssim.bus import CanBus, Noise, UartBus
+from bmssim.canbits import frame_bits
+from bmssim.events import Events
+from bmssim.protocol import Frame
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def bits_one_by_one(ident: int, data: bytes) -> int:
+    """ISO 11898-1 by its words: build the frame, add the CRC, stuff after five equal bits."""
+    bits = [0] + [ident >> k & 1 for k in range(10, -1, -1)] + [0, 0, 0]
+    bits += [len(data) >> k & 1 for k in (3, 2, 1, 0)]
+    bits += [byte >> k & 1 for byte in data for k in range(7, -1, -1)]
+    crc = 0
+    for bit in bits:
+        top = bit ^ (crc >> 14)
+        crc = (crc << 1) & 0x7FFF
+        if top:
+            crc ^= 0x4599
+    bits += [crc >> k & 1 for k in range(14, -1, -1)]
+    sent, run, last = 0, 0, None
+    for bit in bits:
+        sent += 1
+        run = run + 1 if bit == last else 1
+        last = bit
+        if run == 5:
+            sent, last, run = sent + 1, 1 - bit, 1
+    return sent + 13
+
+
+@given(st.integers(0, 0x7FF), st.binary(max_size=8))
+def test_frame_bits(ident: int, data: bytes) -> None:
+    assert frame_bits(ident, data) == bits_one_by_one(ident, data)
+
+
+@pytest.mark.parametrize("data", [bytes(8), b"\xff" * 8, b"\xf0" * 8, b""])
+def test_frame_bits_where_stuffing_is_worst(data: bytes) -> None:
+    for ident in (0, 0x7FF, 0x41, 0x20F):
+        assert frame_bits(ident, data) == bits_one_by_one(ident, data)
+
+
+class Node:
+    def __init__(self) -> None:
+        self.got: list[Frame] = []
+
+    def on_frame(self, frame: Frame) -> None:
+        self.got.append(frame)
+
+
+def can(rate: float = 0.0) -> tuple[Events, CanBus, Node, Node]:
+    events = Events()
+    bus = CanBus(events, 500_000, Noise(np.random.default_rng(1), rate))
+    a, b = Node(), Node()
+    bus.attach(a)
+    bus.attach(b)
+    return events, bus, a, b
+
+
+def test_the_lowest_id_wins_and_frames_follow_each_other() -> None:
+    events, bus, a, b = can()
+    frames = [Frame(ident, bytes(8)) for ident in (0x300, 0x200, 0x100)]
+    for frame in frames:
+        bus.send(frame, a)
+    while events.run_next(10_000):
+        pass
+    assert [f.ident for f in b.got] == [0x300, 0x100, 0x200]  # the first one had begun
+    assert a.got == []
+    us = sum(frame_bits(f.ident, f.data) * 2 for f in frames)
+    assert bus.usage.busy_us == us
+
+
+def test_damage_hits_its_share_and_is_never_a_good_cell_frame() -> None:
+    events, bus, a, b = can(0.25)
+    frame = p.cells_frame(3, 1, [3300, 3301, 3302, 3303], 5)
+    for _ in range(4000):
+        bus.send(frame, a)
+    while events.run_next(10_000_000):
+        pass
+    other = [f for f in b.got if f != frame]
+    assert 800 < bus._noise.hits < 1200
+    assert len(other) > 500
+    assert not any(p.seal_is_good(f) for f in other)
+
+
+def test_uart_takes_ten_bits_a_byte_and_two_talkers_destroy_each_other() -> None:
+    events = Events()
+    bus = UartBus(events, 1_000_000, Noise(np.random.default_rng(1)))
+    heard: list[tuple[int, bytes]] = []
+    bus.to_master = lambda data, last: heard.append((events.now_us, data))
+    frame = p.cells_frame(1, 0, [3300] * 4, 1)
+    data = p.uart_encode(frame)
+
+    class Board:
+        def on_bytes(self, data: bytes) -> None: ...
+
+    one, two = Board(), Board()
+    bus.from_board(frame, data, one, True)
+    while events.run_next(1000):
+        pass
+    assert heard == [(len(data) * 10, data)]
+    bus.from_board(frame, data, one, True)
+    bus.from_board(frame, data, two, True)
+    while events.run_next(3000):
+        pass
+    assert bus.collisions == 1
+    assert p.uart_decode(heard[-1][1].rstrip(b"\0")) is None
+
+
+def test_crc8_check_value() -> None:
+    assert p.crc8(b"123456789") == 0x4B  # SAE J1850, catalogue of parametrised CRCs
+    assert p.sealed(0x3132 >> 6, 0x32, b"3456789").data[-1] == 0x4B
