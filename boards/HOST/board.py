@@ -164,8 +164,11 @@ class Board:
 
     def safe(self):
         """All coils off, whatever the master believes."""
+        was = self._pins
         for which in range(3):
             self.coil(which, 0)
+        if self._stepped and self._pins != was:
+            self._send(CHANGED, 0)
 
     def wait(self, ms):
         """Until bytes come, an input changes or `ms` are over."""

@@ -174,7 +174,10 @@ class ConfigError(Exception):
 
 
 class SlaveConfig:
-    """One slave board of the pack file, fields as SLAVE_KEYS; `line` says where it stands."""
+    """One slave board of the pack file, fields as SLAVE_KEYS.
+
+    line: where its table stands; at: the line of each key that is given.
+    """
 
     kind: str
     link: str
@@ -184,14 +187,16 @@ class SlaveConfig:
     string: int
     serial: int
     line: int
+    at: dict
 
 
 class LinkConfig:
-    """One port's settings of the pack file, fields as LINK_KEYS; `line` says where it stands."""
+    """One port's settings of the pack file, fields as LINK_KEYS; line, at: as a slave's."""
 
     port: str
     rate_bps: int
     line: int
+    at: dict
 
 
 class Config:
@@ -473,6 +478,7 @@ def _fields(entry, table, rows, cls):
         if value is None:
             raise ConfigError(out.line, key, "missing in this [[%s]]" % table)
         setattr(out, attribute(key, unit), value)
+    out.at = {key: entry[key][1] for key in entry}
     return out
 
 

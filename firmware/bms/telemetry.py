@@ -58,7 +58,7 @@ KINDS = (
     ("mem", "heap_used cycles", "every status_period on a computer, and by `version`"),
     ("answer", "cmd ok text", "to every command"),
     ("refused", "line key reason", "once a second while no valid pack file is loaded"),
-    ("host", "utc t_host_ms what lines damaged", "written by `bmsctl log` into its record"),
+    ("host", "age_ms utc t_host_ms what lines damaged", "written by `bmsctl log` each second"),
 )
 
 

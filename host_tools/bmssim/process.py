@@ -30,7 +30,7 @@ _FRAME = struct.Struct("16i")
 
 
 class FirmwareDied(Exception):
-    """The firmware's process ended; `code` is its exit code, `text` what it said on stderr."""
+    """The firmware's process ended; `code` is its exit code, `text` what it printed."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(
@@ -148,7 +148,12 @@ class Firmware:
             env["PYTHONPATH"] = f"{host}:{ROOT / 'host_tools'}"
         inherited = [fw_read, fw_write, *(t.slave for t in self.terminals)]
         self.process = subprocess.Popen(
-            command, env=env, pass_fds=inherited, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+            command,
+            env=env,
+            pass_fds=inherited,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # MicroPython says its tracebacks on stdout
         )
         os.close(fw_read)
         os.close(fw_write)
@@ -212,7 +217,8 @@ class Firmware:
         self.process.wait()
 
     def _death(self) -> FirmwareDied:
-        text = self.process.stderr.read().decode(errors="replace") if self.process.stderr else ""
+        said = self.process.stdout
+        text = said.read().decode(errors="replace") if said else ""
         return FirmwareDied(self.process.wait(), text.strip())
 
     def close(self) -> None:
@@ -220,8 +226,8 @@ class Firmware:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        if self.process.stderr:
-            self.process.stderr.close()
+        if self.process.stdout:
+            self.process.stdout.close()
         os.close(self.io_fd)
         os.close(self._to_fw)
         for terminal in self.terminals:

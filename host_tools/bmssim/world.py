@@ -344,8 +344,10 @@ class World:
                     else:
                         self._heard(data)
             self._take_pins(request.pins)
+            if request.wait_ms is None:
+                continue
             now = self.events.now_us
-            deadline = max((now // 1000 + (request.wait_ms or 0)) * 1000, now + CYCLE_US)
+            deadline = max((now // 1000 + request.wait_ms) * 1000, now + CYCLE_US)
             while self.firmware is firmware and not self._inbox:
                 if not self.events.run_next(deadline):
                     break

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bmssim import protocol as p
 from bmssim.bus import CanBus, Noise, UartBus
 from bmssim.canbits import frame_bits
 from bmssim.events import Events
 from bmssim.protocol import Frame
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def bits_one_by_one(ident: int, data: bytes) -> int:

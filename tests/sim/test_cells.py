@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from bmssim.cells import CellArray, Spread
 from bmssim.chemistry import CHEMISTRIES, LFP, NMC
 

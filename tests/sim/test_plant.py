@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from bmssim.plant import (
     CLOSE_US,
     HEARTBEAT_US,

@@ -14,52 +14,63 @@ def build(config, board, pack, limits, faults):
 
     Raises ConfigError for a kind or a port that isn't there, or a scan that takes too long.
     """
+    for link in config.links:
+        if not any(slave.link == link.port for slave in config.slaves):
+            raise ConfigError(link.at["port"], "port", "no [[slave]] is on " + link.port)
     drivers = []
-    used = {}
+    kind_on = {}
     for slave in config.slaves:
-        place = (slave.link, slave.kind)
-        if place in used:
+        if kind_on.get(slave.link) == slave.kind:
             continue
-        if slave.kind not in KINDS:
-            known = " ".join(sorted(KINDS))
-            raise ConfigError(slave.line, "kind", "unknown: %s; known: %s" % (slave.kind, known))
-        module, name, media = KINDS[slave.kind]
-        for other in used:
-            if other[0] == slave.link:
-                raise ConfigError(slave.line, "link", "%s carries another kind" % slave.link)
-        if slave.link not in board.ports:
-            known = " ".join(sorted(board.ports))
+        if slave.link in kind_on:
             raise ConfigError(
-                slave.line, "link", "this board has no port %s; it has: %s" % (slave.link, known)
+                slave.at["kind"],
+                "kind",
+                "%s carries %s already" % (slave.link, kind_on[slave.link]),
             )
-        medium = board.ports[slave.link]
-        if medium not in media:
-            raise ConfigError(
-                slave.line, "link", "%s speaks over %s" % (slave.kind, " or ".join(media))
-            )
-        used[place] = True
-        cls = getattr(__import__(module, None, None, (name,)), name)
-        members = [
-            i
-            for i in range(len(config.slaves))
-            if config.slaves[i].link == slave.link and config.slaves[i].kind == slave.kind
-        ]
-        rate = 0
-        for link in config.links:
-            if link.port == slave.link:
-                rate = link.rate_bps
+        kind_on[slave.link] = slave.kind
+        drivers.append(_driver(slave, config, board, pack, limits, faults))
+    return drivers
+
+
+def _driver(slave, config, board, pack, limits, faults):
+    """The driver of one port; `slave` is the first one on it."""
+    if slave.kind not in KINDS:
+        known = " ".join(sorted(KINDS))
+        raise ConfigError(slave.at["kind"], "kind", "unknown: %s; known: %s" % (slave.kind, known))
+    module, name, media = KINDS[slave.kind]
+    if slave.link not in board.ports:
+        known = " ".join(sorted(board.ports))
+        raise ConfigError(
+            slave.at["link"], "link", "this board has no port %s; it has: %s" % (slave.link, known)
+        )
+    medium = board.ports[slave.link]
+    if medium not in media:
+        raise ConfigError(
+            slave.at["link"], "link", "%s speaks over %s" % (slave.kind, " or ".join(media))
+        )
+    cls = getattr(__import__(module, None, None, (name,)), name)
+    members = [i for i in range(len(config.slaves)) if config.slaves[i].link == slave.link]
+    rate = 0
+    line = slave.at["link"]
+    for link in config.links:
+        if link.port == slave.link:
+            rate = link.rate_bps
+            line = link.at.get("rate", link.line)
+    try:
         if medium == "can":
             link = board.open_can(slave.link, rate)
         else:
             link = cls.frame(board.open_uart(slave.link, rate or cls.UART_BPS), rate)
-        driver = cls(link, members, pack, limits, faults, config)
-        need = driver.scan_ms(config)
-        if need > config.scan_period_ms:
-            raise ConfigError(
-                slave.line,
-                "link",
-                "a scan of %s takes %d ms, longer than scan_period = %d ms"
-                % (slave.link, need, config.scan_period_ms),
-            )
-        drivers.append(driver)
-    return drivers
+    except ValueError as error:
+        raise ConfigError(line, "rate", str(error))
+    driver = cls(link, members, pack, limits, faults, config)
+    need = driver.scan_ms(config)
+    if need > config.scan_period_ms:
+        raise ConfigError(
+            slave.at["link"],
+            "link",
+            "a scan of %s takes %d ms, longer than scan_period = %d ms"
+            % (slave.link, need, config.scan_period_ms),
+        )
+    return driver
