@@ -64,6 +64,21 @@ class Board:
             line += os.read(self.master, 1)
         return line[:-1]
 
+    def take(self, wait_s: float) -> bytes:
+        """What was sent by now, waiting a moment for it; b"" where nothing is."""
+        if self.master < 0 or not select.select([self.master], [], [], wait_s)[0]:
+            return b""
+        with contextlib.suppress(OSError):
+            return os.read(self.master, 65536)
+        return b""
+
+    def vanish(self) -> None:
+        """The device goes without warning."""
+        self.link.unlink()
+        master, slave, self.master, self.slave = self.master, self.slave, -1, -1
+        os.close(master)
+        os.close(slave)
+
     def close(self) -> None:
         for fd in (self.master, self.slave):
             if fd >= 0:

@@ -1,0 +1,128 @@
+"""`bmsctl run`: the firmware on this computer against boards behind a real terminal."""
+
+import os
+import select
+import time
+from pathlib import Path
+
+import pytest
+from terminal import PATIENCE_S, Tool
+
+from boards import PACK, Boards
+
+
+class Output:
+    """A process's stdout, waited on for words; stdout comes through a pipe, unbuffered here."""
+
+    def __init__(self, process) -> None:
+        self.process = process
+        self.text = ""
+
+    def until(self, words: str, stream: str = "stdout") -> None:
+        pipe = getattr(self.process, stream)
+        end = time.monotonic() + PATIENCE_S
+        while words not in self.text:
+            assert time.monotonic() < end, f"waited in vain for {words!r} in {self.text!r}"
+            if select.select([pipe.fileno()], [], [], 0.2)[0]:
+                got = os.read(pipe.fileno(), 65536).decode()
+                assert got, f"ended without {words!r}: {self.text!r}"
+                self.text += got
+
+
+@pytest.fixture
+def pack(tmp_path: Path):
+    def write(medium: str) -> Path:
+        path = tmp_path / "pack.toml"
+        path.write_text(PACK.format(port="can0" if medium == "can" else "uart0"))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("runtime", ["micropython", "cpython"])
+@pytest.mark.parametrize("kind", ["slcan", "uart"])
+def test_boards_are_found_closed_and_tripped(
+    kind: str, runtime: str, pack, bmsctl: Tool, tmp_path: Path
+) -> None:
+    medium = "can" if kind == "slcan" else "uart"
+    rate = 500000 if kind == "slcan" else 1000000
+    boards = Boards(tmp_path / "ttyUSB0", medium, 2)
+    try:
+        process = bmsctl.start(
+            "run", "--config", pack(medium), "--link", f"{kind}:{boards.terminal.link}@{rate}",
+            "--runtime", runtime, "--log", tmp_path / "log",
+        )  # fmt: skip
+        out = Output(process)
+        out.until("slaves found: 2")
+        process.stdin.write("close\n")
+        process.stdin.flush()
+        out.until("contactors: closed")
+        boards.mv = 3850.0
+        out.until("TRIP raised: cell_hard_high")
+        out.until("contactors: open")
+        process.stdin.write("service yes\n")
+        process.stdin.flush()
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        boards.close()
+    assert list((tmp_path / "log").glob("run-*.jsonl"))
+
+
+def test_an_adapter_that_vanishes_and_comes_back(pack, bmsctl: Tool, tmp_path: Path) -> None:
+    boards = Boards(tmp_path / "ttyACM0", "can", 2)
+    try:
+        process = bmsctl.start(
+            "run", "--config", pack("can"), "--link", f"slcan:{boards.terminal.link}@500000"
+        )
+        out = Output(process)
+        out.until("slaves found: 2")
+        boards.terminal.vanish()
+        out.until("TRIP raised: cell_lost")
+        boards.terminal.plug()
+        out.text = ""
+        out.until("cells 3.2")  # readings are back; the trip stays latched
+    finally:
+        boards.close()
+        process.terminate()
+    err = process.stderr.read()
+    assert err.count("vanished") == 1
+    assert err.count("is back") == 1
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        ("slcan:/dev/nowhere@500000", "/dev/nowhere: does not exist"),
+        ("slcan:/etc/hostname@500000", "not a serial port"),
+        ("socketcan:nocan7", "nocan7"),
+        ("carrier_pigeon:x", "carrier_pigeon"),
+        ("slcan:/dev/null@fast", "fast"),
+        ("can9=slcan:/dev/null", "can9"),
+    ],
+)
+def test_a_port_that_is_none_is_one_line_and_exit_1(
+    link: str, said: str, pack, bmsctl: Tool
+) -> None:
+    code, _out, err = bmsctl.run("run", "--config", pack("can"), "--link", link)
+    assert (code, err.count("\n")) == (1, 1)
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("cells = 16", "cells = 17", 4, "cells: the pack has 17 cells but the slaves bring 16"),
+        ('"20 Ah"', '"20 V"', 5, "capacity: wrong unit V"),
+        ("chemistry", "chemistri", 3, "chemistri: unknown key"),
+        ('"60 A"', '"10 A"', 9, "must be below"),
+    ],
+)
+def test_a_bad_pack_file_is_refused_by_file_line_and_reason(
+    old: str, new: str, line: int, said: str, pack, bmsctl: Tool
+) -> None:
+    path = pack("can")
+    path.write_text(path.read_text().replace(old, new))
+    code, _out, err = bmsctl.run("run", "--config", path, "--link", "slcan:/dev/null")
+    assert code == 1
+    assert f"{path}: line {line}: " in err
+    assert said in err

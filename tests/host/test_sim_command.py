@@ -1,0 +1,118 @@
+"""`bmsctl sim`, `dbc` and `reference` as their users call them."""
+
+import json
+from pathlib import Path
+
+import cantools
+from terminal import Tool
+
+from bmsctl.commands.dbc import dbc
+from bmsctl.commands.reference import page
+from bmssim import protocol as p
+from bmssim import scenario
+from bmssim.lines import LineReader
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_list_names_every_scenario(bmsctl: Tool) -> None:
+    code, out, _err = bmsctl.run("sim", "--list")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == scenario.names()
+    named = (
+        "us06 overvoltage undervoltage overtemperature overcurrent slave_lost noisy_bus"
+        " wrong_responder precharge_stuck contactor_feedback_lost imbalance master_killed"
+    )
+    assert set(named.split()) <= set(scenario.names())
+
+
+def test_json_is_the_last_line_and_the_log_holds_what_was_said(bmsctl: Tool, tmp_path) -> None:
+    code, out, err = bmsctl.run("sim", "overvoltage", "--fast", "--json", "--log", tmp_path / "l")
+    assert (code, err) == (0, "")
+    result = json.loads(out.splitlines()[-1])
+    assert result["ok"] is True
+    assert result["trip"]["code"] == "cell_hard_high"
+    assert result["trip"]["cell"] == 23
+    lines = LineReader().feed(Path(result["log"]).read_bytes())
+    assert len(lines) > 50
+    assert all(x.kind == "data" for x in lines)
+    assert any(x.obj and x.obj["k"] == "event" for x in lines)
+
+
+def test_a_person_reads_the_trip_its_cause_and_its_time(bmsctl: Tool) -> None:
+    code, out, _err = bmsctl.run("sim", "overvoltage", "--fast", "--link", "uart")
+    assert code == 0
+    for words in ("slaves found: 4", "precharge", "TRIP", "cell_hard_high cell 23", "coils off"):
+        assert words in out
+    assert "ok, all came out as stated" in out
+
+
+def test_what_does_not_come_out_is_exit_1(bmsctl: Tool, tmp_path: Path) -> None:
+    text = (ROOT / "host_tools/bmssim/scenarios/overvoltage.toml").read_text()
+    path = tmp_path / "wrong.toml"
+    path.write_text(text.replace('"cell_hard_high"', '"cell_low"'))
+    code, out, _err = bmsctl.run("sim", path, "--fast")
+    assert code == 1
+    assert "NOT AS STATED: trip" in out
+    assert "FAILED" in out
+
+
+def test_wrong_usage(bmsctl: Tool) -> None:
+    code, _out, err = bmsctl.run("sim", "no_such_thing")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "no_such_thing" in err
+    for words in (["--slaves", "63"], ["--cells", "0"], ["--link", "tin"], ["--speed"]):
+        assert bmsctl.run("sim", *words)[0] == 2
+
+
+def test_a_missing_interpreter_is_one_clear_line(bmsctl: Tool) -> None:
+    code, _out, err = bmsctl.run("sim", "overvoltage", "--fast", MICROPYTHON="/nowhere/micropython")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "/nowhere/micropython" in err
+
+
+def test_the_reference_page_is_what_the_code_says() -> None:
+    assert (ROOT / "docs/reference.md").read_text() == page(), "run `make reference`"
+
+
+def test_dbc_reads_what_a_board_sends() -> None:
+    db = cantools.database.load_string(dbc(3, 16, 4), "dbc")
+    frame = p.cells_frame(3, 2, [3300, 3301, None, 4199], 9)
+    got = db.decode_message(frame.ident, frame.data)
+    assert (got["Cell9"], got["Cell10"], got["Cell11"], got["Cell12"]) == (3300, 3301, 8191, 4199)
+    assert got["Seq"] == 9
+    frame = p.temps_frame(2, 0, [251, -400, None, 0], 1)
+    got = db.decode_message(frame.ident, frame.data)
+    assert abs(got["Temp1"] - 25.1) < 1e-6
+    assert abs(got["Temp2"] + 40.0) < 1e-6
+    frame = p.status_frame(1, 52_800, 0x0102, 31, 40, 7)
+    got = db.decode_message(frame.ident, frame.data)
+    assert (got["Stack"], got["Faults"], got["Die"], got["Duty"]) == (52_800, 0x0102, 31, 40)
+    frame = p.hello_frame(1, 16, 4, 0xDEADBEEF)
+    assert db.decode_message(frame.ident, frame.data)["Serial"] == 0xDEADBEEF
+    frame = p.alarm_frame(1, 1, 5, 3901, 2)
+    assert db.decode_message(frame.ident, frame.data)["Voltage"] == 3901
+
+
+def test_the_firmware_reads_what_the_dbc_encodes() -> None:
+    from array import array
+
+    from bms import kernels_plain as k
+
+    db = cantools.database.load_string(dbc(1, 4, 4), "dbc")
+    message = db.get_message_by_name("Cells0_N1")
+    data = message.encode(
+        {"Cell1": 3300, "Cell2": 0, "Cell3": 8190, "Cell4": 8191, "Seq": 5, "Crc": 0}
+    )
+    values, flags, stamps = array("h", [0] * 4), bytearray(4), array("i", [0] * 4)
+    k.store13(data, values, flags, stamps, array("i", [0, 4, 1, 0, 8191, 5, 0]))
+    assert list(values) == [3300, 0, 8190, 0]
+    assert list(flags) == [5, 5, 5, 0]
+
+
+def test_dbc_command(bmsctl: Tool, tmp_path: Path) -> None:
+    code, out, _err = bmsctl.run("dbc", "--nodes", "2")
+    assert code == 0
+    assert len(cantools.database.load_string(out, "dbc").messages) > 20
+    assert bmsctl.run("dbc", "--nodes", "63")[0] == 1
+    assert bmsctl.run("dbc", "--out", tmp_path / "no" / "x.dbc")[0] == 1
