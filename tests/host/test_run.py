@@ -4,22 +4,26 @@ import os
 import select
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from simulated import PACK, Boards
 from terminal import PATIENCE_S, Tool
-
-from boards import PACK, Boards
 
 
 class Output:
     """A process's stdout, waited on for words; stdout comes through a pipe, unbuffered here."""
 
-    def __init__(self, process) -> None:
+    def __init__(self, process: Any) -> None:
         self.process = process
         self.text = ""
 
-    def until(self, words: str, stream: str = "stdout") -> None:
-        pipe = getattr(self.process, stream)
+    def say(self, command: str) -> None:
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def until(self, words: str) -> None:
+        pipe = self.process.stdout
         end = time.monotonic() + PATIENCE_S
         while words not in self.text:
             assert time.monotonic() < end, f"waited in vain for {words!r} in {self.text!r}"
@@ -54,14 +58,12 @@ def test_boards_are_found_closed_and_tripped(
         )  # fmt: skip
         out = Output(process)
         out.until("slaves found: 2")
-        process.stdin.write("close\n")
-        process.stdin.flush()
+        out.say("close")
         out.until("contactors: closed")
         boards.mv = 3850.0
         out.until("TRIP raised: cell_hard_high")
         out.until("contactors: open")
-        process.stdin.write("service yes\n")
-        process.stdin.flush()
+        out.say("service yes")
         assert process.wait(PATIENCE_S) == 0
     finally:
         boards.close()
@@ -70,10 +72,10 @@ def test_boards_are_found_closed_and_tripped(
 
 def test_an_adapter_that_vanishes_and_comes_back(pack, bmsctl: Tool, tmp_path: Path) -> None:
     boards = Boards(tmp_path / "ttyACM0", "can", 2)
+    process: Any = bmsctl.start(
+        "run", "--config", pack("can"), "--link", f"slcan:{boards.terminal.link}@500000"
+    )
     try:
-        process = bmsctl.start(
-            "run", "--config", pack("can"), "--link", f"slcan:{boards.terminal.link}@500000"
-        )
         out = Output(process)
         out.until("slaves found: 2")
         boards.terminal.vanish()
