@@ -58,8 +58,8 @@ class Story:
         if not self._quiet:
             print(text, flush=True)
 
-    def begin(self, chosen: Scenario, setup: Setup) -> None:
-        """What is simulated."""
+    def begin(self, chosen: Scenario, setup: Setup, console: str | None) -> None:
+        """What is simulated, and where its console is."""
         rate = CAN_BPS if setup.link == "can" else UART_BPS
         runtime = "MicroPython" if setup.runtime == "micropython" else "CPython"
         self._say(f"{chosen.name}: {chosen.summary}")
@@ -68,6 +68,8 @@ class Story:
             f" {setup.link.upper()} at {rate // 1000} kbit/s; the firmware runs in {runtime};"
             f" {chosen.duration_s:g} s{'' if self._live else ', virtual time'}, seed {setup.seed}"
         )
+        if console is not None:
+            self._say(f"  console for other programs: {console}")
         self._say()
 
     def action(self, now_s: float, words: str) -> None:

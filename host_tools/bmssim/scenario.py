@@ -258,7 +258,13 @@ class Run:
             self.world.type(args["command"])
             return
         self.injected_us = self.world.events.now_us
-        ACTIONS[name](self.world, **args)
+        try:
+            ACTIONS[name](self.world, **args)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise ScenarioError(
+                f"{name} {args} can't be done to {self.setup.slaves} slaves"
+                f" x {self.setup.cells} cells: {error}"
+            ) from None
 
     def go(self, until_s: float | None = None) -> None:
         """Boot where needed and run to `until_s`, or to the scenario's end."""

@@ -92,6 +92,7 @@ class World:
         self.reader = LineReader()
         self.on_line: Callable[[dict, bytes], None] = lambda obj, raw: None
         self.on_bytes: Callable[[bytes], None] = lambda data: None
+        self.typed_elsewhere: Callable[[], bytes] = lambda: b""
         self._make_cells()
         self.plant = Plant()
         self._make_boards(hard_bounds)
@@ -404,6 +405,7 @@ class World:
         data = port.read_now()
         if data:
             self.port.on_bytes(data)
+        self._typed += self.typed_elsewhere()
         if self._typed:
             self._typed = self._typed[console.write(self._typed) :]
         if self._inbox:

@@ -118,3 +118,24 @@ def test_dbc_command(bmsctl: Tool, tmp_path: Path) -> None:
     assert len(db.messages) > 20
     assert bmsctl.run("dbc", "--nodes", "63")[0] == 1
     assert bmsctl.run("dbc", "--out", tmp_path / "no" / "x.dbc")[0] == 1
+
+
+def test_a_fault_that_does_not_fit_the_pack_is_one_line(bmsctl: Tool) -> None:
+    code, _out, err = bmsctl.run("sim", "overvoltage", "--fast", "--slaves", "1", "--cells", "4")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "'cell': 23" in err
+
+
+def test_the_console_of_a_simulation_in_real_time_is_a_port(bmsctl: Tool) -> None:
+    process: Any = bmsctl.start("sim", "us06", "--for", "20")
+    line = ""
+    while "console" not in line:
+        line = process.stdout.readline()
+    port = line.split()[-1]
+    code, out, _err = bmsctl.run("console", "--port", port, "version")
+    assert code == 0
+    assert "HOST" in out
+    code, out, _err = bmsctl.run("console", "--port", port, "reset")
+    assert code == 1
+    assert "reset yes" in out
+    process.terminate()

@@ -1,6 +1,7 @@
 """`bmsctl sim`: the whole system on this computer, the real firmware in it."""
 
 import argparse
+import contextlib
 import json
 import tempfile
 import time
@@ -8,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bms.config import ConfigError
 from bmssim import scenario
+from bmssim.mirror import Mirror
 from bmssim.process import FirmwareDied
 from bmssim.world import Setup
 
@@ -85,32 +88,45 @@ def _simulate(
     chosen: scenario.Scenario, setup: Setup, folder: Path, args: argparse.Namespace
 ) -> int:
     started = time.monotonic()
-    try:
-        run = scenario.Run(chosen, setup, folder / "pack.toml")
-    except scenario.ScenarioError as error:
-        raise ToolError(str(error)) from None
     log_dir = args.log or (Path("logs") if not args.fast else None)
-    recorder = Record(log_dir, f"sim-{chosen.name}") if log_dir else None
-    if recorder is not None:
-        run.world.on_bytes = recorder.take
     story = Story(quiet=args.json, live=not args.fast)
-    story.begin(chosen, setup)
-    run.on_action = lambda name, a: story.action(run.world.events.now_us / 1e6, _words(name, a))
-    run.world.on_line = lambda obj, raw: story.line(obj, run.world.events.now_us / 1e6)
-    try:
-        run.go()
-        error = None
-    except FirmwareDied as death:
-        error = str(death)
-    finally:
-        wall_s = time.monotonic() - started
-        result = run.result(wall_s, str(recorder.path) if recorder else None)
-        run.close()
-        if recorder is not None:
-            recorder.close()
-    if error:
+    with contextlib.ExitStack() as closing:
+        try:
+            run = closing.enter_context(
+                contextlib.closing(scenario.Run(chosen, setup, folder / "pack.toml"))
+            )
+            recorder = Record(log_dir, f"sim-{chosen.name}") if log_dir else None
+            mirror = None if args.fast else Mirror()
+            for thing in (recorder, mirror):
+                if thing is not None:
+                    closing.enter_context(contextlib.closing(thing))
+            story.begin(chosen, setup, mirror.path if mirror else None)
+            world = run.world
+
+            def heard(data: bytes) -> None:
+                if recorder is not None:
+                    recorder.take(data)
+                if mirror is not None:
+                    mirror.write(data)
+
+            world.on_bytes = heard
+            if mirror is not None:
+                world.typed_elsewhere = mirror.read
+            run.on_action = lambda name, a: story.action(world.events.now_us / 1e6, _words(name, a))
+            world.on_line = lambda obj, raw: story.line(obj, world.events.now_us / 1e6)
+            problem = None
+            try:
+                run.go()
+            except FirmwareDied as death:
+                problem = str(death)
+            result = run.result(
+                time.monotonic() - started, str(recorder.path) if recorder else None
+            )
+        except (scenario.ScenarioError, ConfigError) as error:
+            raise ToolError(f"{chosen.name}: {error}") from None
+    if problem:
         result["ok"] = False
-        result["problems"].insert(0, error)
+        result["problems"].insert(0, problem)
     if args.json:
         print(json.dumps(result))
     else:
