@@ -17,16 +17,20 @@ class Console:
         self._stream = stream
         self._telemetry = telemetry
         self._chunk = bytearray(16)
+        self._got = self._at = 0
         self._line = bytearray(_LONGEST)
         self._n = 0
         self._over = False
         self.refused = 0
 
     def step(self, now):
-        """Take a few bytes; act on a whole line."""
-        got = self._stream.read(self._chunk)
-        for i in range(got):
-            c = self._chunk[i]
+        """Take a few bytes; act on a whole line, one at a time."""
+        if self._at == self._got:
+            self._at = 0
+            self._got = self._stream.read(self._chunk)
+        while self._at < self._got and not self._telemetry.answering():
+            c = self._chunk[self._at]
+            self._at += 1
             if c == 10 or c == 13:
                 if self._over:
                     self._refuse(b"line too long")

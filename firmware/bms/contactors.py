@@ -16,10 +16,12 @@ STATES = (b"open", b"rest", b"closing_minus", b"precharge", b"closing_plus", b"c
 class Contactors:
     """state: one of STATES; link_mv: last link voltage, -1 = not measured; closings, trips."""
 
-    def __init__(self, config, hal, faults_, pack, clock):
+    def __init__(self, config, hal, faults_, pack, current, clock):
         self._hal = hal
         self._faults = faults_
         self._pack = pack
+        self._current = current
+        self._current_age = config.current_age_ms
         self._clock = clock
         self._settle = config.contactor_settle_ms
         self._has_feedback = bool(config.contactor_feedback)
@@ -71,6 +73,12 @@ class Contactors:
             return b"not every temperature has a fresh reading"
         if self._has_link and self.link_mv < 0:
             return b"the link voltage is not measured"
+        if self._has_feedback and (
+            self._hal.feedback(MINUS) is None or self._hal.feedback(PLUS) is None
+        ):
+            return b"the contactor feedback is not wired"
+        if self._current.fitted and self._current.age(now) > self._current_age:
+            return b"the current is not measured"
         if self.state != OPEN:
             return b"already closed or closing"
         if self._opened and ticks.diff(now, self._opened_at) < self._reclose:

@@ -91,6 +91,8 @@ class Limits:
         self._out_ms = array("i", [0] * n)
         self._last = array("i", [0] * n)
         self._seen = bytearray(n)
+        self._sample_at = array("i", [-1] * n)  # stamp and place of the sample counted last
+        self._sample_of = array("h", [-1] * n)
         self._code = bytearray([row[0] for row in TABLE])
         self._quantity = bytearray([row[1] for row in TABLE])
         self._above = bytearray([1 if row[2] == ABOVE else 0 for row in TABLE])
@@ -193,6 +195,8 @@ class Limits:
             value = self._current.ma
         else:
             value = -self._current.ma
+        if place >= 0 and self._counted(row, quantity, place):
+            return
         beyond = value - self._bound[row]
         if not self._above[row]:
             beyond = -beyond
@@ -202,6 +206,16 @@ class Limits:
             self._inside(row, now)
         else:
             self._last[row] = now
+
+    def _counted(self, row, quantity, place):
+        """True where this very sample was judged before: an old one counts only once."""
+        pack = self._pack
+        at = pack.cell_at[place] if quantity <= SPREAD else pack.temp_at[place]
+        if at == self._sample_at[row] and place == self._sample_of[row]:
+            return True
+        self._sample_at[row] = at
+        self._sample_of[row] = place
+        return False
 
     def _elapsed(self, row, now):
         # bounded: a gap without samples is silence, not time out of bound

@@ -36,7 +36,9 @@ class Master:
         self.pack = Pack(config)
         self.faults = Faults(self.clock)
         self.current = Current(config)
-        self.contactors = Contactors(config, board, self.faults, self.pack, self.clock)
+        self.contactors = Contactors(
+            config, board, self.faults, self.pack, self.current, self.clock
+        )
         self.faults.opens(self.contactors)
         self.limits = Limits(config, self.pack, self.current, self.faults, self.contactors)
         self.balancing = Balancing(config, self.pack, self.faults, self.clock.now)

@@ -7,7 +7,7 @@ ended with its CRC. The port is given what it takes, never waited for. Nothing h
 from bms.kernels import crc16, put, put_hex4, put_int, shift
 
 _SIZE = 4096
-_LINE = 640  # room that a line may need: 32 cells and 32 temperatures
+_LINE = 1024  # room for any line: a status with every number at its longest takes 600
 
 
 class Outbox:

@@ -105,14 +105,15 @@ class Telemetry:
         self._pending[SETTING] = 1
 
     def answer(self, cmd, ok, text):
-        """Answer a command; False while an older answer has not left yet."""
-        if self._pending[ANSWER]:
-            return False
+        """Answer a command."""
         self._answer_cmd = cmd
         self._answer_ok = ok
         self._answer = text
         self._pending[ANSWER] = 1
-        return True
+
+    def answering(self):
+        """True while an answer waits to be built: the next command has to wait for it."""
+        return bool(self._pending[ANSWER])
 
     def busy(self):
         """True while a line is being built or one is due."""

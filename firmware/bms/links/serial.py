@@ -7,6 +7,7 @@ waits. Nothing here allocates after start-up.
 from bms.kernels import find, put, shift
 
 _CHUNK = 128
+_CHUNKS = 8  # taken in one step at most: a port that floods must not hold up the cycle
 
 
 class SerialLink:
@@ -33,7 +34,7 @@ class SerialLink:
     def poll(self, sink, now):
         """Take what has come, hand each good frame to `sink.on_frame(ident, n, data, now)`."""
         self.flush()
-        while True:
+        for _ in range(_CHUNKS):
             got = self._stream.read(self._chunk)
             if not got:
                 return
