@@ -58,6 +58,10 @@ class SerialLink:
             if got < _CHUNK:
                 return
 
+    def unended(self):
+        """Bytes of a piece whose delimiter has not come."""
+        return self._filled
+
     def _piece(self, start, end, sink, now):
         """Look at the bytes start..end-1 of `_in`: a frame for the sink, or damage to count."""
         raise NotImplementedError
