@@ -239,14 +239,14 @@ def test_the_cycle_does_not_allocate():
     b = Bench()
     b.scan()
     b.scan()
-    stream = bytearray(64)
     views = []
     for data in (CELLS, BASIC):
         views.append((data, len(data)))
 
     class Locked:
-        turn = 0
-        give = False
+        def __init__(self):
+            self.turn = 0
+            self.give = False
 
         def read(self, buf):
             if not self.give:
@@ -266,7 +266,6 @@ def test_the_cycle_does_not_allocate():
     driver = b.driver
     driver.link._stream = port
     now = b.now
-    del stream
     micropython.heap_lock()
     try:
         for _ in range(200):
