@@ -8,27 +8,26 @@ from bmssim.world import CAN_BPS, UART_BPS, Setup
 
 def clock(seconds: float) -> str:
     """A moment as the stories show it."""
-    return f"{seconds:8.3f} s"
+    return f"{seconds:7.3f} s"
 
 
-def volts(mv: int | None) -> str:
-    """mV as V, or a dash."""
-    return "   -   " if mv is None else f"{mv / 1000:.3f} V"
+def _or_dash(value: int | None, scale: float, form: str) -> str:
+    width = len(format(0.0, form))
+    return "-".rjust(width) if value is None else format(value / scale, form)
 
 
 def figures(status: dict[str, Any]) -> str:
-    """The pack in one line, from a status line."""
-    pack = "    -    " if status["pack_mv"] is None else f"{status['pack_mv'] / 1000:7.2f} V"
-    amps = "   -   " if status["i_ma"] is None else f"{status['i_ma'] / 1000:+7.1f} A"
-    warm = "-" if status["max_dc"] is None else f"{status['max_dc'] / 10:.1f}"
+    """The pack in one line of a terminal, from a status line."""
+    low = f"{_or_dash(status['min_mv'], 1000, '.3f')} #{status['min_cell'] or '-'}"
+    high = f"{_or_dash(status['max_mv'], 1000, '.3f')} #{status['max_cell'] or '-'}"
+    bleeding = f"  bleeding {status['bleeding']}" if status["bleeding"] else ""
     return (
-        f"{status['state']:13} pack {pack} {amps}   cells {volts(status['min_mv'])}"
-        f" (#{status['min_cell'] or '-'}) .. {volts(status['max_mv'])}"
-        f" (#{status['max_cell'] or '-'})   {warm} degC   bleeding {status['bleeding']}"
+        f"{status['state'].replace('_', ' '):13}"
+        f" {_or_dash(status['pack_mv'], 1000, '7.2f')} V"
+        f" {_or_dash(status['i_ma'], 1000, '+6.1f')} A"
+        f"  cells {low:9} .. {high:9} V"
+        f"  {_or_dash(status['max_dc'], 10, '.0f')} degC{bleeding}"
     )
-
-
-UNITS = {"cell": "mV", "temp": "dc"}
 
 
 def cause(event: dict[str, Any]) -> str:
@@ -53,6 +52,7 @@ class Story:
         self._quiet = quiet
         self._live = live
         self._known = -1
+        self._tripped = False  # what is raised after the first trip follows from it, mostly
 
     def _say(self, text: str = "") -> None:
         if not self._quiet:
@@ -93,7 +93,10 @@ class Story:
         elif kind == "contactor":
             self._say(f"{clock(now_s)}  contactors: {obj['state'].replace('_', ' ')}")
         elif kind == "event":
-            mark = "!! TRIP" if obj["level"] == "trip" and obj["what"] == "raised" else obj["level"]
+            mark = obj["level"]
+            if obj["level"] == "trip" and obj["what"] == "raised":
+                mark = "   then" if self._tripped else "!! TRIP"
+                self._tripped = True
             self._say(f"{clock(now_s)}  {mark} {obj['what']}: {cause(obj)}")
         elif kind == "answer" and not obj["ok"]:
             self._say(f"{clock(now_s)}  refused: {obj['cmd']}: {obj['text']}")
