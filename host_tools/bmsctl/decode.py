@@ -195,6 +195,7 @@ def decode_cell_link(data: bytes, can: bool, node: int | None = None) -> Decoded
     out = Decoded("cell_link")
     stream = _Capture(data)
     link = Slcan(stream) if can else CobsLink(stream)
+    link.polled = False  # whoever was asked, a capture holds only the answers
     frames = _Frames()
     while stream.left:
         link.poll(frames, 0)
@@ -219,12 +220,18 @@ def decode_cell_link(data: bytes, can: bool, node: int | None = None) -> Decoded
     driver, pack = _driver_of("cell_link", link, table or [(1, 1, 0)])
     alarms: list[str] = []
     buf = bytearray(8)
+    seq = -1
     for ident, payload in frames.seen:
         if ident & 63 not in boards or not cell_link.CELLS <= ident >> 6 <= cell_link.STATUS:
             continue
         buf[: len(payload)] = payload
         if len(payload) == 8:
-            driver.answering(ident, buf)
+            # the running scan is the one that the answer names: with 8 bits in STATUS, else 4
+            whole = ident >> 6 == cell_link.STATUS
+            named = payload[6] if whole else payload[6] >> 4
+            if named != (seq if whole else seq & 15):
+                seq = named
+                driver.begin(seq, 0)
         driver.on_frame(ident, len(payload), buf, 0)
     values = out.values
     if table:

@@ -141,7 +141,7 @@ class CellLink(Driver):
             self._alarm_on = False
             self.faults.gone(F.SLAVE_ALARM)
         if not self.done:
-            if not self._missing:
+            if self._missing <= 0:  # below: a board that became known in this scan answered too
                 self.done = True
             elif self.link.polled:
                 m = self._asking
@@ -286,16 +286,6 @@ class CellLink(Driver):
         self.strange += 1
 
     # --- answers ---
-
-    def answering(self, ident, data):
-        """Take the scan that a captured answer names for the running one, for `bmsctl decode`."""
-        seq = data[6] if ident >> 6 == STATUS else data[6] >> 4
-        if seq & 15 != self._seq & 15:
-            self.begin(seq, 0)
-        elif ident >> 6 == STATUS:
-            self._seq = seq
-        for m in range(len(self._asked)):
-            self._asked[m] = 2
 
     def on_frame(self, ident, n, data, now):
         """Take one frame from the link; a reading out of its hard bounds trips before this ends."""

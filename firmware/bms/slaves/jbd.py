@@ -271,7 +271,7 @@ class Jbd(Driver):
 
     def _ask(self, register, now):
         self._tries += 1
-        self._asked = register
+        self.expect(register)
         self._at = now
         self.link.ask(register)
 
