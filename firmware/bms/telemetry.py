@@ -86,11 +86,9 @@ class Telemetry:
         self._version = VERSION.encode()
         self._board_name = board.NAME.encode()
         self._config_crc = config.crc
-        rows = [row for row in SETTINGS if row[2] != "text"]
-        self._limits = 0
-        for row in rows:
-            self._limits += row[0] == "limits"
-        rows.sort(key=lambda row: row[0] != "limits")
+        rows = [row for row in SETTINGS if row[0] == "limits"]
+        self._limits = len(rows)
+        rows += [row for row in SETTINGS if row[0] != "limits" and row[2] != "text"]
         self._setting_names = [(row[1] + SUFFIX.get(row[2], "")).encode() for row in rows]
         self._setting_values = [getattr(config, n.decode()) for n in self._setting_names]
         self._pending[BOOT] = 1
