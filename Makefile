@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Types of MicroPython's modules; they shadow the standard library's, so they stay out of .venv.
 STUBS := micropython-stm32-stubs==1.28.0.post5 micropython-stdlib-stubs==1.28.0.post6
 
-.PHONY: help run test lint format bench clean setup
+.PHONY: help run test lint format bench reference clean setup
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ format: setup ## write the code in the project's form
 
 bench: setup ## measured figures: speed, reaction, heap, bus load
 	@$(BIN)/bmsctl bench
+
+reference: setup ## write docs/reference.md anew from the code
+	@$(BIN)/bmsctl reference > docs/reference.md
 
 clean: ## remove what these commands made; recorded logs stay
 	@rm -rf $(VENV) typings build dist .pytest_cache .ruff_cache .hypothesis
