@@ -48,6 +48,8 @@ class Balancing:
         if not self.wanted or self._faults.trips or not self._pack.cell.complete:
             if self.cells:
                 self.stop()
+            self._next = 0
+            self._round_at = now
             return
         slave = self._next
         if slave == 0:

@@ -135,11 +135,13 @@ ORDER = (
     ("cell_hard_min", "cell_min", "cell_warn_min", "cell_warn_max", "cell_max", "cell_hard_max"),
     ("temp_min", "temp_charge_min", "temp_charge_max", "temp_max", "temp_hard_max"),
     ("temp_warn_max", "temp_max"),
-    ("charge_max", "current_hard_max"),
-    ("discharge_max", "current_hard_max"),
+    ("current_idle", "charge_max", "current_hard_max"),
+    ("current_idle", "discharge_max", "current_hard_max"),
+    ("cell_hysteresis", "spread_warn"),
     ("precharge_min", "precharge_max"),
     ("balance_stop", "balance_start"),
     ("scan_period", "cell_age"),
+    ("scan_period", "temp_age"),
 )
 
 # keys of [[slave]]: (key, unit inside, lowest, highest, default, meaning)

@@ -14,7 +14,7 @@ STATES = (b"open", b"rest", b"closing_minus", b"precharge", b"closing_plus", b"c
 
 
 class Contactors:
-    """state: one of STATES; link_mv: last link voltage, -1 = not measured; closings, trips."""
+    """state: one of STATES; link_mv: last link voltage, None = not measured; closings, trips."""
 
     def __init__(self, config, hal, faults_, pack, current, clock):
         self._hal = hal
@@ -41,7 +41,8 @@ class Contactors:
         self._opened = False  # it was closed before, so `reclose` counts from _opened_at
         self._opened_at = 0
         self.state = OPEN
-        self.link_mv = -1
+        self.link_mv = None
+        self.locked = False  # the program is about to end: nothing closes any more
         self.closings = 0
         self.changes = 0  # of state, for telemetry
         self._all_off()
@@ -63,6 +64,8 @@ class Contactors:
     def refusal(self, now):
         """Why the contactors may not close now, as bytes; None where they may."""
         pack = self._pack
+        if self.locked:
+            return b"the program is about to end"
         if self._faults.trips:
             return b"a fault is latched: see faults, then clear"
         if not pack.all_known():
@@ -71,7 +74,7 @@ class Contactors:
             return b"not every cell has a fresh reading"
         if not pack.temp.complete:
             return b"not every temperature has a fresh reading"
-        if self._has_link and self.link_mv < 0:
+        if self._has_link and self.link_mv is None:
             return b"the link voltage is not measured"
         if self._has_feedback and (
             self._hal.feedback(MINUS) is None or self._hal.feedback(PLUS) is None
@@ -125,7 +128,7 @@ class Contactors:
         if not self._has_link:
             return waited >= self._max_ms  # proven by time: the whole of it
         cell = self._pack.cell
-        if self.link_mv < 0 or not cell.complete:
+        if self.link_mv is None or not cell.complete:
             return False
         pack_mv = cell.total
         # split, so that the product stays below 2**30 for any pack
@@ -136,7 +139,8 @@ class Contactors:
         self._all_off()
         self._tried += 1
         if self._tried >= self._tries:
-            self._faults.raised(faults.PRECHARGE_FAILED, -1, self.link_mv)
+            link = self.link_mv
+            self._faults.raised(faults.PRECHARGE_FAILED, -1, -1 if link is None else link)
             self._faults.gone(faults.PRECHARGE_FAILED)  # latched: it stays until acknowledged
         else:
             self._enter(REST, now)

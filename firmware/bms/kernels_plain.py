@@ -171,17 +171,18 @@ def store13(data, values, flags, stamps, p):
     return worst + (stored << 8)
 
 
-def extremes(values, flags, start, end, out):
-    """Minimum, maximum, where each stands first, sum and count of the fresh values in a range.
+def extremes(values, flags, start, end, mark, out):
+    """Minimum, maximum, where each stands first, sum and count of the marked values in a range.
 
-    `values` array('h'), `flags` bit 0 = fresh; `out` array('i') of 6, count 0 where none is.
+    `values` array('h'); marked: `flags` & `mark` isn't 0; `out` array('i') of 6, count 0 where
+    none is.
     """
     low = 0x7FFF
     high = -0x8000
     low_at = high_at = -1
     total = count = 0
     for i in range(start, end):
-        if flags[i] & 1:
+        if flags[i] & mark:
             value = values[i]
             if value < low:
                 low = value
@@ -216,6 +217,12 @@ def expire(flags, stamps, start, end, now, max_age):
         if first < 0 and flag & 8:
             first = i
     return first
+
+
+def unmark(flags, start, end, mark):
+    """Clear the bits of `mark` in a range of `flags`."""
+    for i in range(start, end):
+        flags[i] &= 0xFF ^ mark
 
 
 def put(buf, at, text, n):

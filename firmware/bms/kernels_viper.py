@@ -141,10 +141,11 @@ def store13(data: ptr8, values: ptr16, flags: ptr8, stamps: ptr32, p: ptr32) -> 
     base = int(p[0])
     count = int(p[1])
     now = int(p[2])
-    low = int(p[3])
-    high = int(p[4])
+    # signed 16 bits: where words are wider than 32 bits, ptr32 doesn't extend the sign
+    low = ((int(p[3]) & 0xFFFF) ^ 0x8000) - 0x8000
+    high = ((int(p[4]) & 0xFFFF) ^ 0x8000) - 0x8000
     flag = int(p[5])
-    offset = int(p[6])
+    offset = ((int(p[6]) & 0xFFFF) ^ 0x8000) - 0x8000
     bit = 0
     k = 0
     while k < count:
@@ -166,7 +167,7 @@ def store13(data: ptr8, values: ptr16, flags: ptr8, stamps: ptr32, p: ptr32) -> 
 
 
 @micropython.viper
-def extremes(values: ptr16, flags: ptr8, start: int, end: int, out: ptr32):
+def extremes(values: ptr16, flags: ptr8, start: int, end: int, mark: int, out: ptr32):
     low = 0x7FFF
     high = -0x8000
     low_at = -1
@@ -175,7 +176,7 @@ def extremes(values: ptr16, flags: ptr8, start: int, end: int, out: ptr32):
     count = 0
     i = start
     while i < end:
-        if int(flags[i]) & 1:
+        if int(flags[i]) & mark:
             value = (int(values[i]) ^ 0x8000) - 0x8000
             if value < low:
                 low = value
@@ -209,6 +210,14 @@ def expire(flags: ptr8, stamps: ptr32, start: int, end: int, now: int, max_age: 
             first = i
         i += 1
     return first
+
+
+@micropython.viper
+def unmark(flags: ptr8, start: int, end: int, mark: int):
+    keep = 0xFF ^ mark
+    while start < end:
+        flags[start] = int(flags[start]) & keep
+        start += 1
 
 
 @micropython.viper

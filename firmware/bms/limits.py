@@ -91,8 +91,6 @@ class Limits:
         self._out_ms = array("i", [0] * n)
         self._last = array("i", [0] * n)
         self._seen = bytearray(n)
-        self._sample_at = array("i", [-1] * n)  # stamp and place of the sample counted last
-        self._sample_of = array("h", [-1] * n)
         self._code = bytearray([row[0] for row in TABLE])
         self._quantity = bytearray([row[1] for row in TABLE])
         self._above = bytearray([1 if row[2] == ABOVE else 0 for row in TABLE])
@@ -105,8 +103,9 @@ class Limits:
         self._idle_ma = config.current_idle_ma
         self._current_age = config.current_age_ms
         self._tolerance = config.stack_tolerance_mv
-        self._stack_scans = 0  # scans in a row with a slave out of tolerance
-        self._longest_step = 2 * config.scan_period_ms
+        self._stack_out = bytearray(pack.slaves)  # 2 for each scan out of tolerance, less 1 for in
+        self._stack_at = array("i", [-1] * pack.slaves)  # stamp of the value judged last
+        self._longest_scan = 2 * config.scan_period_ms
 
     def hard_cell(self, cell, mv):
         """A cell reading outside its hard bounds has just arrived."""
@@ -166,7 +165,7 @@ class Limits:
         quantity = self._quantity[row]
         place = -1
         if quantity <= SPREAD:
-            cell = self._pack.cell
+            cell = self._pack.new_cell
             if not cell.count:
                 return
             if quantity == CELL_MAX:
@@ -176,10 +175,10 @@ class Limits:
                 value = cell.low
                 place = cell.low_at
             else:
-                value = cell.high - cell.low
-                place = cell.high_at
+                value = self._pack.cell.high - self._pack.cell.low
+                place = self._pack.cell.high_at
         elif quantity <= TEMP_MIN_CHARGE:
-            temp = self._pack.temp
+            temp = self._pack.new_temp
             if not temp.count:
                 return
             if quantity == TEMP_MAX or quantity == TEMP_MAX_CHARGE:
@@ -195,8 +194,6 @@ class Limits:
             value = self._current.ma
         else:
             value = -self._current.ma
-        if place >= 0 and self._counted(row, quantity, place):
-            return
         beyond = value - self._bound[row]
         if not self._above[row]:
             beyond = -beyond
@@ -207,31 +204,23 @@ class Limits:
         else:
             self._last[row] = now
 
-    def _counted(self, row, quantity, place):
-        """True where this very sample was judged before: an old one counts only once."""
-        pack = self._pack
-        at = pack.cell_at[place] if quantity <= SPREAD else pack.temp_at[place]
-        if at == self._sample_at[row] and place == self._sample_of[row]:
-            return True
-        self._sample_at[row] = at
-        self._sample_of[row] = place
-        return False
-
     def _elapsed(self, row, now):
         # bounded: a gap without samples is silence, not time out of bound
         ms = ticks.diff(now, self._last[row]) if self._seen[row] else 0
         self._seen[row] = 1
         self._last[row] = now
-        return ms if ms < self._longest_step else self._longest_step
+        longest = self._longest_scan if row < _FIRST_CURRENT_ROW else self._current_age
+        return ms if 0 <= ms < longest else longest
 
     def _outside(self, row, now, place, value):
-        out = self._out_ms[row] + self._elapsed(row, now)
+        out = self._out_ms[row]
+        passed = self._elapsed(row, now)
+        # the first sample only starts the time: how long it was so before, nobody knows
+        out = out + passed if out else 1
         delay = self._delay[row]
-        if out >= delay:
-            out = delay
+        if out > delay:
+            out = delay + 1
             self._faults.raised(self._code[row], place, value)
-        elif not out:
-            out = 1  # the sample itself counts: time is added from here on
         self._out_ms[row] = out
 
     def _inside(self, row, now):
@@ -259,22 +248,23 @@ class Limits:
             f.gone(faults.TEMP_HARD_HIGH)
 
     def _stacks(self):
+        """A slave's stack voltage against its cells; a good scan undoes half of a bad one."""
         pack = self._pack
-        worst = -1
-        worst_by = 0
+        on = False
         for i in range(pack.slaves):
-            if not pack.stack_ok[i]:
-                continue
-            cells = pack.slave_extremes(i)
-            if cells.complete:
-                by = pack.stack_mv[i] - cells.total
-                if (by if by >= 0 else -by) > self._tolerance:
-                    worst = i
-                    worst_by = by
-        if worst >= 0:
-            self._stack_scans += 1
-            if self._stack_scans >= 3:
-                self._faults.raised(faults.STACK_VOLTAGE, worst, worst_by)
-        else:
-            self._stack_scans = 0
+            out = self._stack_out[i]
+            if pack.stack_ok[i] and pack.stack_at[i] != self._stack_at[i]:
+                cells = pack.slave_extremes(i)
+                if cells.complete:
+                    self._stack_at[i] = pack.stack_at[i]
+                    by = pack.stack_mv[i] - cells.total
+                    if (by if by >= 0 else -by) > self._tolerance:
+                        out = out + 2 if out < 4 else 6
+                        if out == 6:
+                            self._faults.raised(faults.STACK_VOLTAGE, i, by)
+                    elif out:
+                        out = out - 1 if out < 6 else 0
+                    self._stack_out[i] = out
+            on = on or out > 0
+        if not on:
             self._faults.gone(faults.STACK_VOLTAGE)

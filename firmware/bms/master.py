@@ -76,6 +76,7 @@ class Master:
     def leave(self, restart):
         """Open the contactors and end `run` a moment later, to start again or for good."""
         self.contactors.open()
+        self.contactors.locked = True
         self.leaving = True
         self.restart = restart
         self._leave_at = self.clock.now
@@ -108,8 +109,7 @@ class Master:
     def _judge(self, now):
         if self.current.fitted and self.current.sample(self.board.current_ma(), now):
             self.limits.sampled(now)
-        link = self.board.link_mv()
-        self.contactors.link_mv = -1 if link is None else link
+        self.contactors.link_mv = self.board.link_mv()
         if ticks.diff(now, self._tick_at) >= 0:
             self.limits.aged(now)
         self._evidence |= _JUDGED

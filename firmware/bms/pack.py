@@ -8,17 +8,18 @@ allocates.
 from array import array
 
 from bms import ticks
-from bms.kernels import expire, extremes
+from bms.kernels import expire, extremes, unmark
 from bms.tables import E_COUNT, E_MAX, E_MAX_AT, E_MIN, E_MIN_AT, E_SUM
 
 FRESH = 1  # the value is valid and younger than its bound
 BLEEDING = 2  # it was sampled while its slave was bleeding cells
 SEEN = 4  # it was valid at least once since the start
+NEW = 16  # it came since the last scan was judged
 LOST = 8  # it was, and the last valid one is too old; set by the kernel `expire`
 
 
 class Extremes:
-    """Lowest, highest and sum of one kind of reading; `complete` where every one is fresh."""
+    """Lowest, highest and sum of one kind of reading; `complete` where every one is marked."""
 
     def __init__(self):
         self.out = array("i", [0] * 6)
@@ -26,10 +27,10 @@ class Extremes:
         self.low = self.high = self.total = self.count = 0
         self.low_at = self.high_at = -1
 
-    def update(self, values, flags, start, end):
-        """Scan readings start..end-1; indices are 0-based, -1 where no reading is fresh."""
+    def update(self, values, flags, start, end, mark):
+        """Scan readings start..end-1 marked FRESH or NEW; 0-based indices, -1 where none is."""
         out = self.out
-        extremes(values, flags, start, end, out)
+        extremes(values, flags, start, end, mark, out)
         self.low = out[E_MIN]
         self.low_at = out[E_MIN_AT]
         self.high = out[E_MAX]
@@ -43,9 +44,9 @@ class Pack:
     """Readings of the whole pack.
 
     cell_mv [cells] mV, temp_dc [temps] 0.1 degC: array('h'); cell_flags, temp_flags: FRESH,
-    BLEEDING, SEEN and LOST bits; cell_at, temp_at: ms tick of the sample. Per slave: first_cell,
-    slave_cells, first_temp, slave_temps, known (answered as the pack file says), stack_mv,
-    stack_ok, stack_at, slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32).
+    BLEEDING, SEEN, LOST and NEW bits; cell_at, temp_at: ms tick of the sample. Per slave:
+    first_cell, slave_cells, first_temp, slave_temps, known (answered as the pack file says),
+    stack_mv, stack_ok, stack_at, slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32).
     """
 
     def __init__(self, config):
@@ -73,6 +74,8 @@ class Pack:
         self.bleed = array("H", [0] * (2 * n))
         self.cell = Extremes()
         self.temp = Extremes()
+        self.new_cell = Extremes()
+        self.new_temp = Extremes()
         self._slave = Extremes()
         self._max_cell_age = config.cell_age_ms
         self._max_temp_age = config.temp_age_ms
@@ -100,14 +103,22 @@ class Pack:
                 self.stack_ok[i] = 0
 
     def update(self):
-        """Find the extremes of all fresh readings."""
-        self.cell.update(self.cell_mv, self.cell_flags, 0, self.cells)
-        self.temp.update(self.temp_dc, self.temp_flags, 0, self.temps)
+        """Find the extremes of all fresh readings, and of those that are new; none is new then."""
+        for which in range(2):
+            values = self.temp_dc if which else self.cell_mv
+            flags = self.temp_flags if which else self.cell_flags
+            count = self.temps if which else self.cells
+            fresh = self.temp if which else self.cell
+            new = self.new_temp if which else self.new_cell
+            fresh.update(values, flags, 0, count, FRESH)
+            new.update(values, flags, 0, count, NEW)
+            unmark(flags, 0, count, NEW)
 
     def slave_extremes(self, slave):
         """Extremes of one slave's cells; the object is the pack's own and used again."""
         first = self.first_cell[slave]
-        self._slave.update(self.cell_mv, self.cell_flags, first, first + self.slave_cells[slave])
+        end = first + self.slave_cells[slave]
+        self._slave.update(self.cell_mv, self.cell_flags, first, end, FRESH)
         return self._slave
 
     def invalidate(self, slave):

@@ -206,8 +206,7 @@ class Telemetry:
                 return True
             out.text(b"state", C.STATES[m.contactors.state])
             out.number(b"pack_mv", cell.total if cell.complete else None)
-            link = m.contactors.link_mv
-            out.number(b"link_mv", link if link >= 0 else None)
+            out.number(b"link_mv", m.contactors.link_mv)
             out.number(b"i_ma", m.current.ma if m.current.valid else None)
         elif part == 1:
             out.number(b"min_mv", cell.low if cell.complete else None)

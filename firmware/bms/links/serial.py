@@ -29,7 +29,7 @@ class SerialLink:
         self._out = bytearray(512)
         self._sent = 0
         self._queued = 0
-        self.heard_at = 0
+        self.heard_at = -1  # before the first poll
 
     def poll(self, sink, now):
         """Take what has come, hand each good frame to `sink.on_frame(ident, n, data, now)`."""

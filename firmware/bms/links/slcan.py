@@ -4,6 +4,8 @@ Each good frame is handed to a sink, everything else is counted. Nothing here wa
 allocates after start-up.
 """
 
+from micropython import const
+
 from bms import ticks
 from bms.kernels import put, slcan_decode, slcan_encode
 from bms.links.serial import SerialLink
@@ -24,7 +26,8 @@ DEFAULT_BPS = 500000
 _LONGEST = 31  # an extended frame with its time stamp and a little more
 _FRAME = 22  # characters of the longest standard frame
 _SILENT_MS = 1000
-_ANSWERS = (0x7A, 0x5A, 0x07, 0x56, 0x46, 0x4E)  # z Z BEL V F N: an adapter's own words
+_BEL = const(7)
+_ANSWERS = b"zZVFN"  # what an adapter's own words begin with
 
 
 class Slcan(SerialLink):
@@ -43,6 +46,8 @@ class Slcan(SerialLink):
 
     def poll(self, sink, now):
         """As `SerialLink.poll`; an adapter that has been silent is opened again: it may be new."""
+        if self.heard_at < 0:
+            self.heard_at = now
         super().poll(sink, now)
         if ticks.diff(now, self.heard_at) >= _SILENT_MS:
             self.heard_at = now
@@ -64,6 +69,10 @@ class Slcan(SerialLink):
         return True
 
     def _piece(self, start, end, sink, now):
+        while start < end and self._in[start] == _BEL:
+            start += 1  # an adapter's "no" has no end of its own
+        if start == end:
+            return
         frame = slcan_decode(self._in, start, end, self.data)
         if frame >= 0:
             self.rx += 1

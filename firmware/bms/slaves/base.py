@@ -10,6 +10,9 @@ and to count; none of them ever becomes a reading.
 
 from micropython import const
 
+from bms import ticks
+from bms.faults import SLAVE_ALARM
+
 # what a kind of board can do
 BALANCE_MASK = const(1)  # bleeds the cells that it is told
 BALANCE_TARGET = const(2)  # bleeds what is above a voltage that it is told
@@ -28,6 +31,7 @@ class Driver:
     """
 
     ABILITIES = 0
+    ALARM_MS = 500  # an alarm that is not said again for so long has ended
 
     def __init__(self, link, members, pack, limits, faults, config):
         self.link = link
@@ -36,6 +40,9 @@ class Driver:
         self.limits = limits
         self.faults = faults
         self.done = True
+        self._alarm_of = -1  # slave whose alarm is on
+        self._alarm_flags = 0
+        self._alarm_at = 0
         self.damaged = self.stale = self.strange = self.repeated = self.missed = 0
 
     def begin(self, seq, now):
@@ -45,3 +52,20 @@ class Driver:
     def step(self, now):
         """Do what can be done now; sets `done`."""
         raise NotImplementedError
+
+    def alarmed(self, slave, flags, now):
+        """A board says that it is in a state that trips."""
+        self._alarm_of = slave
+        self._alarm_flags = flags
+        self._alarm_at = now
+        self.faults.raised(SLAVE_ALARM, slave, flags)
+
+    def alarm_step(self, now):
+        """End an alarm that is not said any more; hold one that is, whoever else ended his."""
+        if self._alarm_of < 0:
+            return
+        if ticks.diff(now, self._alarm_at) > self.ALARM_MS:
+            self._alarm_of = -1
+            self.faults.gone(SLAVE_ALARM)
+        else:
+            self.faults.raised(SLAVE_ALARM, self._alarm_of, self._alarm_flags)

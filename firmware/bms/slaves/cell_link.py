@@ -14,7 +14,7 @@ from bms import faults as F
 from bms import ticks
 from bms.kernels import crc8_frame, store13
 from bms.links.cobs import DEFAULT_BPS, CobsLink
-from bms.pack import BLEEDING, FRESH, SEEN
+from bms.pack import BLEEDING, FRESH, NEW, SEEN
 from bms.slaves.base import BALANCE_MASK, Driver
 from bms.tables import P_BASE, P_COUNT, P_FLAGS, P_HIGH, P_LOW, P_NOW, P_SHIFT
 
@@ -41,7 +41,6 @@ _TEMP_OFFSET_DC = const(-1000)
 _STATUS_BIT = const(0x1000)  # in the mask of expected frames: CELLS 0-7, TEMPS 8-11, STATUS 12
 _QUIET_MS = const(20)  # without a frame for so long, what is missing is asked for again
 _HELLO_MS = const(200)  # between two questions to everybody
-_ALARM_MS = const(500)
 _BLEED_S = const(5)  # a slave stops bleeding by itself after it
 _BLEED_AGAIN_MS = const(2000)
 _CONFLICTS = const(3)
@@ -73,8 +72,6 @@ class CellLink(Driver):
         self._bleed_at = array("i", [0] * n)
         self._bleed_on = bytearray(n)
         self._bleed_next = 0
-        self._alarm_on = False
-        self._alarm_at = 0
         self._asking = -1  # member that may talk now, on a polled bus
         self._missing = 0
         self._heard_at = 0
@@ -137,9 +134,7 @@ class CellLink(Driver):
     def step(self, now):
         """Take what has come; ask for what is missing; between scans greet and balance."""
         self.link.poll(self, now)
-        if self._alarm_on and ticks.diff(now, self._alarm_at) > _ALARM_MS:
-            self._alarm_on = False
-            self.faults.gone(F.SLAVE_ALARM)
+        self.alarm_step(now)
         if not self.done:
             if self._missing <= 0:  # below: a board that became known in this scan answered too
                 self.done = True
@@ -257,14 +252,16 @@ class CellLink(Driver):
             if pack.known[slave]:
                 pack.known[slave] = 0
                 self._unknown += 1
+                self._hello_sent = False  # the last question may be days old
             self.faults.raised(F.SLAVE_MISMATCH, slave, data[1])
             return
         if pack.known[slave]:
             if self._misfits[m]:
                 self._misfits[m] = 0  # the answer to our question: the misfit was damage
             else:
-                # nobody asked: it started again, and its balancing with it
+                # nobody asked: it started again, and has forgotten what it bleeds
                 self._bleed_on[m] = 0
+                self._sent_bleed[2 * m] = self._sent_bleed[2 * m + 1] = 0
                 self.faults.raised(F.SLAVE_REBOOT, slave, 1)
                 self.faults.gone(F.SLAVE_REBOOT)
             return
@@ -410,7 +407,7 @@ class CellLink(Driver):
         return ((found + 1) & 0xFF) - 1
 
     def _flags(self, m):
-        return FRESH | SEEN | BLEEDING if self._bleed_on[m] else FRESH | SEEN
+        return FRESH | SEEN | NEW | (BLEEDING if self._bleed_on[m] else 0)
 
     def _status(self, m, slave, data, now):
         pack = self.pack
@@ -421,7 +418,7 @@ class CellLink(Driver):
         pack.slave_flags[slave] = flags
         pack.die_dc[slave] = (data[4] - 40) * 10
         if flags & SEVERE:
-            self._alarmed(slave, flags, now)
+            self.alarmed(slave, flags, now)
 
     def _alarm(self, m, data, now):
         slave = self.members[m]
@@ -430,12 +427,7 @@ class CellLink(Driver):
             self.limits.hard_cell(self.pack.first_cell[slave] + cell - 1, data[3] | data[4] << 8)
         flags = data[0] | data[1] << 8
         if flags & SEVERE:
-            self._alarmed(slave, flags, now)
-
-    def _alarmed(self, slave, flags, now):
-        self._alarm_on = True
-        self._alarm_at = now
-        self.faults.raised(F.SLAVE_ALARM, slave, flags)
+            self.alarmed(slave, flags, now)
 
     # --- balancing ---
 

@@ -14,7 +14,7 @@ from micropython import const
 from bms import faults as F
 from bms import ticks
 from bms.kernels import put, shift
-from bms.pack import BLEEDING, FRESH, SEEN
+from bms.pack import BLEEDING, FRESH, NEW, SEEN
 from bms.slaves.base import BALANCE_ON_OFF, OWN_FETS, Driver
 
 BASIC = const(0x03)
@@ -51,7 +51,6 @@ _WRITE = const(0x5A)
 _LONGEST = const(262)
 _QUIET_MS = const(300)  # without an answer for so long, the request is repeated
 _GAP_MS = const(20)  # between an answer and the next request
-_ALARM_MS = const(3000)
 _KELVIN_DC = const(2731)
 _NO_SENSOR_DC = const(-400)  # what an open thermistor reads
 
@@ -186,6 +185,7 @@ class Jbd(Driver):
     """
 
     ABILITIES = BALANCE_ON_OFF | OWN_FETS
+    ALARM_MS = 3000
     UART_BPS = 9600
     frame = JbdLink
 
@@ -207,8 +207,6 @@ class Jbd(Driver):
         self._waiting = False  # for the gap before the next request
         self._misfits = bytearray(2)  # replies in a row with other cells, other sensors
         self._fits = bytearray(2)
-        self._alarm_on = False
-        self._alarm_at = 0
 
     def scan_ms(self, config):
         """ms that both requests and replies take on the wire at the least, and the gaps."""
@@ -228,9 +226,7 @@ class Jbd(Driver):
         """Take what has come; ask on, or again."""
         self.link.poll(self, now)
         since = ticks.diff(now, self._at)
-        if self._alarm_on and ticks.diff(now, self._alarm_at) > _ALARM_MS:
-            self._alarm_on = False
-            self.faults.gone(F.SLAVE_ALARM)
+        self.alarm_step(now)
         if self.done:
             return
         if self._waiting:
@@ -304,7 +300,7 @@ class Jbd(Driver):
         if not fits or not known:
             return
         base = pack.first_cell[self.slave]
-        flags = FRESH | SEEN
+        flags = FRESH | SEEN | NEW
         if self.balance_low > 0 or self.balance_high > 0:
             flags |= BLEEDING
         for i in range(self._cells):
@@ -338,9 +334,7 @@ class Jbd(Driver):
         known = pack.known[slave]
         self._fit(1, reply[22] >= self._temps and reply[21] == self._cells, reply[21])
         if self.protection & SEVERE:
-            self._alarm_on = True
-            self._alarm_at = now
-            self.faults.raised(F.SLAVE_ALARM, slave, self.protection)
+            self.alarmed(slave, self.protection, now)
         if not known or not pack.known[slave]:
             return
         pack.stack_mv[slave] = self._word(0) * 10
@@ -353,7 +347,7 @@ class Jbd(Driver):
             if dc <= _NO_SENSOR_DC or dc > 0x7000:
                 continue  # an open sensor: let the last reading age
             pack.temp_dc[base + i] = dc
-            pack.temp_flags[base + i] = FRESH | SEEN
+            pack.temp_flags[base + i] = FRESH | SEEN | NEW
             pack.temp_at[base + i] = now
             if dc > self._high_dc:
                 self.limits.hard_temp(base + i, dc)

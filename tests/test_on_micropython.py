@@ -1,0 +1,51 @@
+"""The files of tests/unit once more, in the real interpreter with the heap of a small board."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bmssim.micropython_path import find_micropython
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "tests" / "unit").glob("test_*.py"))
+HEAP = "384k"  # objects are twice the size of a 32-bit board's: 192 KiB there
+
+
+def run(path: Path) -> subprocess.CompletedProcess[str]:
+    folders = [ROOT / "firmware", path.parent, ROOT / "tests" / "unit", ROOT / "boards" / "HOST"]
+    env = dict(os.environ, MICROPYPATH=":".join(map(str, folders)))
+    return subprocess.run(
+        [find_micropython(), "-X", f"heapsize={HEAP}", ROOT / "tests" / "mpy_runner.py", path],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=ROOT,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_unit(path: Path) -> None:
+    done = run(path)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    total = re.search(r"^(\d+) tests, 0 failed$", done.stdout, re.MULTILINE)
+    assert total, said
+    assert int(total[1]) > 0
+    # as many as pytest finds in the file
+    found = re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    assert int(total[1]) == len(set(found)), said
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["def test_x():\n    assert 1 == 2\n", "x = 1\n", "def test_x():\n    raise ValueError\n"],
+    ids=["false", "empty", "raises"],
+)
+def test_the_runner_says_no(body: str, tmp_path: Path) -> None:
+    path = tmp_path / "test_bad.py"
+    path.write_text(body)
+    assert run(path).returncode == 1

@@ -1,0 +1,642 @@
+"""A strict board, a wire with slave boards, and parts of the firmware put together for tests.
+
+Runs under CPython and MicroPython. Frames are built bit by bit from the protocol's layout and
+share no code with the firmware. What a real board refuses is refused here by an exception.
+"""
+
+import json
+
+from bms import config as config_
+from bms import slaves as slaves_
+from bms.clock import Clock
+from bms.contactors import Contactors
+from bms.current import Current
+from bms.faults import TABLE, Faults
+from bms.limits import Limits
+from bms.links.slcan import Slcan
+from bms.master import Master
+from bms.pack import FRESH, NEW, SEEN, Pack
+
+ALARM, SCAN, BALANCE, HELLO, ASSIGN = range(5)
+CELLS, TEMPS, STATUS = 0x08, 0x10, 0x14
+MASK29 = (1 << 29) - 1
+
+
+def raises(cls, fn, *args):
+    """Call; the exception of class `cls` that it must raise."""
+    try:
+        fn(*args)
+    except cls as error:
+        return error
+    raise AssertionError(f"{cls.__name__} was not raised")
+
+
+class Random:
+    """The same numbers on every runtime."""
+
+    def __init__(self, seed):
+        self.state = seed
+
+    def below(self, n):
+        self.state = (self.state * 1103515245 + 12345) & 0x7FFFFFFF
+        return (self.state >> 8) % n
+
+    def between(self, low, high):
+        return low + self.below(high - low + 1)
+
+    def bytes(self, n):
+        return bytes([self.below(256) for _ in range(n)])
+
+
+# --- frames ---
+
+
+def crc8(data):
+    """CRC-8 SAE J1850, bit by bit."""
+    crc = 0xFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = ((crc << 1) ^ 0x11D) if crc & 0x80 else crc << 1
+    return crc ^ 0xFF
+
+
+def crc16(data):
+    """CRC-16/CCITT-FALSE, bit by bit."""
+    crc = 0xFFFF
+    for byte in data:
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = ((crc << 1) ^ 0x11021) if crc & 0x8000 else crc << 1
+    return crc
+
+
+def ident_of(function, node):
+    return function << 6 | node
+
+
+def sealed(function, node, payload):
+    """(id, payload and its CRC-8)."""
+    ident = ident_of(function, node)
+    payload = bytes(payload)
+    return ident, payload + bytes([crc8(bytes([ident >> 8, ident & 255]) + payload)])
+
+
+def four(function, node, raw, seq):
+    """Four 13-bit values and four bits of seq, the first in the lowest bits."""
+    bits = 0
+    for k in range(4):
+        bits |= (raw[k] if k < len(raw) else 8191) << (13 * k)
+    bits |= (seq & 15) << 52
+    return sealed(function, node, [(bits >> (8 * i)) & 255 for i in range(7)])
+
+
+def cells_frame(node, k, mv, seq):
+    """CELLS k of a node; mV, None = no reading."""
+    return four(CELLS + k, node, [8191 if v is None else v for v in mv], seq)
+
+
+def temps_frame(node, k, dc, seq):
+    """TEMPS k of a node; 0.1 degC, None = no reading."""
+    return four(TEMPS + k, node, [8191 if v is None else v + 1000 for v in dc], seq)
+
+
+def status_frame(node, seq, stack_mv, flags=0, die_c=25):
+    raw = stack_mv // 10
+    return sealed(
+        STATUS,
+        node,
+        [raw & 255, raw >> 8, flags & 255, flags >> 8, die_c + 40, 0, seq & 255],
+    )
+
+
+def alarm_frame(node, flags, cell, mv, seq=0):
+    return sealed(ALARM, node, [flags & 255, flags >> 8, cell, mv & 255, mv >> 8, seq])
+
+
+def hello_frame(node, cells, temps, serial=0, version=1):
+    tail = [(serial >> (8 * i)) & 255 for i in range(4)]
+    return ident_of(HELLO, node), bytes([version, cells, temps, 1] + tail)
+
+
+def slcan_bytes(ident, data):
+    text = f"t{ident:03X}{len(data)}"
+    for byte in data:
+        text += f"{byte:02X}"
+    return text.encode() + b"\r"
+
+
+def cobs_bytes(ident, data):
+    plain = bytes([ident & 255, ident >> 8]) + bytes(data)
+    crc = crc16(plain)
+    plain += bytes([crc & 255, crc >> 8])
+    out = b""
+    for block in plain.split(b"\0"):
+        out += bytes([len(block) + 1]) + block
+    return out + b"\0"
+
+
+def _from_slcan(piece):
+    if piece[:1] != b"t":
+        return None
+    n = int(piece[4:5])
+    assert len(piece) == 5 + 2 * n, piece
+    return int(piece[1:4], 16), bytes([int(piece[5 + 2 * i : 7 + 2 * i], 16) for i in range(n)])
+
+
+def _from_cobs(piece):
+    plain = b""
+    while piece:
+        assert piece[0] <= len(piece), "broken COBS"
+        plain += piece[1 : piece[0]]
+        piece = piece[piece[0] :]
+        if piece:
+            plain += b"\0"
+    assert crc16(plain[:-2]) == plain[-2] | plain[-1] << 8, "wrong CRC"
+    return plain[0] | plain[1] << 8, plain[2:-2]
+
+
+# --- the board ---
+
+
+class FakeClock:
+    """29-bit ticks under the test's control."""
+
+    def __init__(self, ms=1000):
+        self.total_ms = ms
+
+    def ms(self):
+        return self.total_ms & MASK29
+
+    def us(self):
+        return (self.total_ms * 1000) & MASK29
+
+    def pass_ms(self, ms):
+        if ms < 0:
+            raise ValueError("time does not go back")
+        self.total_ms += ms
+
+
+class FakeStream:
+    """A serial port with bounded room; refuses what `readinto` and `write` of a real one refuse."""
+
+    def __init__(self, room=4096):
+        self.room = room  # bytes that it takes until `took` empties it
+        self._in = b""
+        self._at = 0
+        self._out = b""
+
+    def left(self):
+        """Bytes that came and were not read."""
+        return len(self._in) - self._at
+
+    def read(self, buf):
+        if not isinstance(buf, bytearray) or not buf:
+            raise TypeError("read needs a bytearray")
+        n = min(self.left(), len(buf))
+        buf[:n] = self._in[self._at : self._at + n]
+        self._at += n
+        return n
+
+    def write(self, buf, start, n):
+        if not isinstance(buf, (bytes, bytearray)):
+            raise TypeError("write needs bytes")
+        if start < 0 or n < 1 or start + n > len(buf):
+            raise ValueError("not inside the buffer")
+        n = min(n, self.room - len(self._out))
+        self._out += bytes(buf[start : start + n])
+        return n
+
+    def give(self, data):
+        """Bytes that come in."""
+        self._in = self._in[self._at :] + bytes(data)
+        self._at = 0
+
+    def took(self):
+        """Bytes that went out since the last call."""
+        out, self._out = self._out, b""
+        return out
+
+
+class FakeBoard:
+    """Coils, feedback, sensors and ports; `history`: (ms, coil, on) of every change."""
+
+    NAME = "FAKE"
+
+    def __init__(self, ports=(("can0", "can"), ("uart0", "uart")), ms=1000):
+        self.clock = FakeClock(ms)
+        self.console = FakeStream()
+        self.ports = dict(ports)
+        self.wires = {name: Wire(self.ports[name]) for name in self.ports}
+        self.opened = []
+        self.pack_path = ""
+        self.coils = [0, 0, 0]
+        self.history = []
+        self.wired = [True, True, True]
+        self.stuck = [None, None, None]  # 0 or 1: what an auxiliary contact says for ever
+        self.ma = 0  # None: the sensor is silent
+        self.ma_every = 10
+        self.link = None  # mV; None: follows the contactors towards pack_mv
+        self.link_fitted = True
+        self.pack_mv = 0
+        self.feeds = []
+        self.safe_calls = 0
+        self.starts = 0
+        self._ma_at = -1000
+
+    def open_can(self, name, rate):
+        if self.ports[name] != "can":
+            raise ValueError("no CAN there")
+        self.opened.append((name, rate))
+        return Slcan(self.wires[name].stream, rate)
+
+    def open_uart(self, name, rate):
+        if self.ports[name] != "uart":
+            raise ValueError("no UART there")
+        self.opened.append((name, rate))
+        return self.wires[name].stream
+
+    def started(self):
+        self.starts += 1
+
+    def heap_used(self):
+        return 1234
+
+    def coil(self, which, on):
+        if which not in (0, 1, 2) or on not in (0, 1):
+            raise ValueError(f"no such coil or level: {which} {on}")
+        if self.coils[which] != on:
+            self.coils[which] = on
+            self.history.append((self.clock.total_ms, which, on))
+
+    def feedback(self, which):
+        if which not in (0, 1, 2):
+            raise ValueError("no such contactor")
+        if not self.wired[which]:
+            return None
+        stuck = self.stuck[which]
+        return self.coils[which] if stuck is None else stuck
+
+    def current_ma(self):
+        now = self.clock.total_ms
+        if self.ma is None or now - self._ma_at < self.ma_every:
+            return None
+        self._ma_at = now
+        return self.ma
+
+    def link_mv(self):
+        if not self.link_fitted:
+            return None
+        if self.link is not None:
+            return self.link
+        return self.pack_mv if self.coils[0] and (self.coils[1] or self.coils[2]) else 0
+
+    def feed(self):
+        self.feeds.append(self.clock.total_ms)
+
+    def safe(self):
+        self.safe_calls += 1
+        for which in range(3):
+            self.coil(which, 0)
+
+    def wait(self, ms):
+        if not isinstance(ms, int) or ms < 0:
+            raise ValueError("cannot wait a negative time")
+        self.clock.pass_ms(ms)
+
+
+class Wire:
+    """The far end of a port: frames that the master sent, frames for it."""
+
+    def __init__(self, medium):
+        self.medium = medium
+        self.stream = FakeStream(1 << 20)
+        self._piece = b""
+
+    def sent(self):
+        """(id, data) of every frame since the last call; the adapter's commands are left out."""
+        delimiter = b"\r" if self.medium == "can" else b"\0"
+        pieces = (self._piece + self.stream.took()).split(delimiter)
+        self._piece = pieces[-1]
+        decode = _from_slcan if self.medium == "can" else _from_cobs
+        frames = [decode(piece) for piece in pieces[:-1] if piece]
+        return [frame for frame in frames if frame is not None]
+
+    def encode(self, ident, data):
+        return (slcan_bytes if self.medium == "can" else cobs_bytes)(ident, data)
+
+    def give(self, frame):
+        self.stream.give(self.encode(frame[0], frame[1]))
+
+
+class FakeSlave:
+    """A slave board. `mv`, `dc`: what it reads, None = nothing; `bleeds`: (mask, s) it was told.
+
+    Faults: alive, skip (functions that it does not send), delay_seq (answers to an older scan).
+    """
+
+    def __init__(self, node, mv, dc, serial=0):
+        self.node = node
+        self.mv = mv
+        self.dc = dc
+        self.serial = serial
+        self.alive = True
+        self.skip = ()
+        self.delay_seq = 0
+        self.flags = 0
+        self.die_c = 25
+        self.stack_error = 0
+        self.bleeds = []
+        self.scans = 0
+
+    def frames(self, seq):
+        """All answers to a scan."""
+        seq = (seq - self.delay_seq) & 255
+        out = []
+        for k in range((len(self.mv) + 3) // 4):
+            out.append(cells_frame(self.node, k, self.mv[4 * k : 4 * k + 4], seq))
+        for k in range((len(self.dc) + 3) // 4):
+            out.append(temps_frame(self.node, k, self.dc[4 * k : 4 * k + 4], seq))
+        stack = sum([3300 if v is None else v for v in self.mv]) + self.stack_error
+        out.append(status_frame(self.node, seq, stack, self.flags, self.die_c))
+        return [frame for frame in out if frame[0] >> 6 not in self.skip]
+
+    def hello(self):
+        return hello_frame(self.node, len(self.mv), len(self.dc), self.serial)
+
+    def receive(self, frame, medium):
+        """What it answers to a frame of the master."""
+        ident, data = frame
+        function, node = ident >> 6, ident & 63
+        if not self.alive or node not in (0, self.node):
+            return []
+        if function == SCAN:
+            if node == 0:
+                self.scans += 1
+                if medium == "uart":
+                    return []
+            return self.frames(data[0])
+        if function == HELLO and not data:
+            return [self.hello()]
+        if function == BALANCE:
+            assert crc8(bytes([ident >> 8, ident & 255]) + data[:7]) == data[7]
+            mask = data[0] | data[1] << 8 | data[2] << 16 | data[3] << 24
+            self.bleeds.append((mask, data[4]))
+        if function == ASSIGN and data[:4] == self.hello()[1][4:]:
+            self.node = data[4]
+            return [self.hello()]
+        return []
+
+
+# --- parts of the firmware ---
+
+
+def pack_lines(slaves=1, cells=4, temps=2, link="can0", chemistry="LFP", **tables):
+    """Lines of a valid pack file; limits="cell_delay = ...; .." adds to or replaces in a table."""
+    content = {
+        "pack": f'name = "test"; chemistry = "{chemistry}"; cells = {slaves * cells};'
+        ' capacity = "100 Ah"',
+        "limits": 'charge_max = "100 A"; discharge_max = "200 A"; current_hard_max = "400 A"',
+    }
+    lines = []
+    for name in ("pack", "limits", "scan", "contactors", "balancing", "telemetry"):
+        rows = [row.strip() for row in tables.get(name, "").split(";") if row.strip()]
+        given = [row.split("=")[0].strip() for row in rows]
+        for row in content.get(name, "").split(";"):
+            if row.strip() and row.split("=")[0].strip() not in given:
+                rows.append(row.strip())
+        if rows:
+            lines += ["[" + name + "]"] + rows
+    node = f"1-{slaves}" if slaves > 1 else "1"
+    lines += ["[[slave]]", 'kind = "cell_link"', f'link = "{link}"', f'node = "{node}"']
+    lines += [f"cells = {cells}", f"temps = {temps}"]
+    rows = [row.strip() for row in tables.get("slave", "").split(";") if row.strip()]
+    return lines + rows
+
+
+class Parts:
+    """Everything below the master, without drivers: pack, faults, limits, contactors.
+
+    `scan` writes readings as a driver would and has them judged.
+    """
+
+    def __init__(self, ms=1000, **packfile):
+        self.config = config_.parse(pack_lines(**packfile))
+        self.board = FakeBoard(ms=ms)
+        self.clock = Clock(self.board.clock)
+        self.pack = Pack(self.config)
+        self.faults = Faults(self.clock)
+        self.current = Current(self.config)
+        self.contactors = Contactors(
+            self.config, self.board, self.faults, self.pack, self.current, self.clock
+        )
+        self.faults.opens(self.contactors)
+        self.limits = Limits(self.config, self.pack, self.current, self.faults, self.contactors)
+        self.mv = [3300] * self.pack.cells
+        self.dc = [250] * self.pack.temps
+
+    def ready(self):
+        """All slaves known and read, a current, a link voltage: may close."""
+        for i in range(self.pack.slaves):
+            self.pack.known[i] = 1
+        self.current.sample(0, self.now)
+        self.contactors.link_mv = 0
+        self.scan(0)
+        return self
+
+    @property
+    def now(self):
+        return self.clock.now
+
+    def active(self, code):
+        return bool(self.faults.active[code])
+
+    def tripped(self, code):
+        return bool(self.faults.latched[code])
+
+    def names(self):
+        """Codes that are latched or active, by name."""
+        f = self.faults
+        return [row[1] for row in TABLE if f.active[row[0]] or f.latched[row[0]]]
+
+    def pass_ms(self, ms):
+        """Time goes by, in parts that the clock can tell apart."""
+        while ms > 0:
+            part = min(ms, 1 << 27)
+            self.board.clock.pass_ms(part)
+            self.clock.tick()
+            ms -= part
+
+    def read(self):
+        """Readings as a driver writes them; None leaves the older one."""
+        p = self.pack
+        for i in range(p.cells):
+            if self.mv[i] is not None:
+                p.cell_mv[i] = self.mv[i]
+                p.cell_flags[i] = FRESH | SEEN | NEW
+                p.cell_at[i] = self.now
+        for i in range(p.temps):
+            if self.dc[i] is not None:
+                p.temp_dc[i] = self.dc[i]
+                p.temp_flags[i] = FRESH | SEEN | NEW
+                p.temp_at[i] = self.now
+
+    def scan(self, ms=100):
+        """After `ms` new readings, judged as after a scan."""
+        self.pass_ms(ms)
+        self.read()
+        self.limits.aged(self.now)
+        self.limits.scanned(self.now)
+
+    def sample(self, ma, ms=10):
+        """After `ms` a new current sample, judged."""
+        self.pass_ms(ms)
+        self.current.sample(ma, self.now)
+        self.limits.sampled(self.now)
+
+    def step(self, ms=10):
+        """After `ms` one step of the contactors, the sensors alive."""
+        self.pass_ms(ms)
+        if self.board.ma is not None:
+            self.current.sample(self.board.ma, self.now)
+        self.read()
+        self.pack.update()
+        self.contactors.link_mv = self.board.link_mv()
+        self.contactors.step(self.now)
+
+    def steps(self, ms):
+        for _ in range(ms // 10):
+            self.step()
+
+
+class Bench:
+    """Drivers on wires with slave boards; scans are begun by the test, time passes in ms."""
+
+    def __init__(self, slaves=1, cells=4, temps=2, link="can0", boards=None, ms=1000, **tables):
+        self.parts = Parts(ms=ms, slaves=slaves, cells=cells, temps=temps, link=link, **tables)
+        p = self.parts
+        self.board = p.board
+        self.pack = p.pack
+        self.faults = p.faults
+        self.wire = self.board.wires[link]
+        if boards is None:
+            boards = [FakeSlave(i + 1, [3300] * cells, [250] * temps) for i in range(slaves)]
+        self.boards = boards
+        self.drivers = slaves_.build(p.config, self.board, p.pack, p.limits, p.faults)
+        self.driver = self.drivers[0]
+        self.seq = 0
+        self.asked = []
+
+    def exchange(self):
+        """Deliver what the master sent, and the answers; True where there was one."""
+        answered = False
+        for frame in self.wire.sent():
+            self.asked = self.asked[-40:] + [frame]
+            for board in self.boards:
+                for answer in board.receive(frame, self.wire.medium):
+                    self.wire.give(answer)
+                    answered = True
+        return answered
+
+    def answers(self):
+        """Questions and answers to and fro, as many as a millisecond or two may hold."""
+        for _ in range(2 * len(self.boards) + 4):
+            if not self.exchange():
+                break
+            self.driver.step(self.parts.now)
+
+    def step(self, ms=1):
+        self.parts.pass_ms(ms)
+        self.driver.step(self.parts.now)
+        self.answers()
+
+    def begin(self):
+        self.seq = (self.seq + 1) & 255
+        self.driver.begin(self.seq, self.parts.now)
+
+    def scan(self, ms=100):
+        """One scan and the time to the next, then the judgement."""
+        self.begin()
+        self.answers()
+        for _ in range(ms // 5):
+            self.step(5)
+        self.parts.limits.aged(self.parts.now)
+        self.parts.limits.scanned(self.parts.now)
+
+    def greet(self):
+        """Until every board is known, then one scan."""
+        for _ in range(10 + 2 * self.pack.slaves):
+            self.scan(50)
+            if self.pack.all_known():
+                break
+        assert self.pack.all_known()
+        self.scan()
+        return self
+
+
+class Rig:
+    """The whole master on a fake board with slave boards on its wires."""
+
+    def __init__(self, slaves=2, cells=4, temps=2, link="can0", ms=1000, **tables):
+        self.board = FakeBoard(ms=ms)
+        self.board.pack_mv = 3300 * slaves * cells
+        self.wire = self.board.wires[link]
+        self.boards = [FakeSlave(i + 1, [3300] * cells, [250] * temps) for i in range(slaves)]
+        lines = pack_lines(slaves=slaves, cells=cells, temps=temps, link=link, **tables)
+        self.master = Master(config_.parse(lines), self.board)
+        self._text = b""
+
+    def exchange(self):
+        answered = False
+        for frame in self.wire.sent():
+            for board in self.boards:
+                for answer in board.receive(frame, self.wire.medium):
+                    self.wire.give(answer)
+                    answered = True
+        return answered
+
+    def step(self):
+        """One cycle; bytes that came end the wait."""
+        self.master.step()
+        answered = self.exchange()
+        self.board.wait(1 if answered else self.master._rest())
+
+    def run(self, ms):
+        end = self.board.clock.total_ms + ms
+        while self.board.clock.total_ms < end:
+            self.step()
+
+    def type(self, line):
+        self.board.console.give(line.encode() + b"\n")
+
+    def say(self, line, ms=60):
+        """Type a command; its answer as a dict."""
+        self.lines()
+        self.type(line)
+        self.run(ms)
+        answers = self.lines("answer")
+        assert len(answers) == 1, (line, answers)
+        return answers[0]
+
+    def lines(self, kind=None):
+        """Telemetry since the last call, every line's CRC checked."""
+        pieces = (self._text + self.board.console.took()).split(b"\n")
+        self._text = pieces[-1]
+        lines = [checked(piece) for piece in pieces[:-1]]
+        return [line for line in lines if kind is None or line["k"] == kind]
+
+    @property
+    def state(self):
+        return self.master.contactors.state
+
+    def names(self):
+        f = self.master.faults
+        return [row[1] for row in TABLE if f.active[row[0]] or f.latched[row[0]]]
+
+
+def checked(line):
+    """A telemetry line as a dict, its CRC compared."""
+    at = line.find(b'"crc":"')
+    assert at > 0, line
+    assert line[at + 7 :] == f'{crc16(line[:at]):04X}"}}'.encode(), line
+    return json.loads(line)

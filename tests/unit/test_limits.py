@@ -1,0 +1,506 @@
+"""Bounds: at once, after their delay, with hysteresis, on fresh samples only."""
+
+from bms import faults as F
+from bms.pack import FRESH
+from fakes import Parts
+
+PERIOD = 100  # ms of a scan here
+WRAP = 1 << 29
+
+
+def _scans_until(parts, code, most=60):
+    for n in range(1, most + 1):
+        parts.scan(PERIOD)
+        if parts.active(code):
+            return n
+    raise AssertionError("never tripped")
+
+
+def _near(parts, scans, delay):
+    # the sample before the first one out of bound bounds the time from the other side
+    assert delay // PERIOD <= scans <= delay // PERIOD + 1, scans
+
+
+# (what is set, code, a value that is out, one that is back)
+ROWS = (
+    ("mv", F.CELL_HIGH, 3651, 3599),
+    ("mv", F.CELL_LOW, 2499, 2551),
+    ("mv", F.CELL_HIGH_WARNING, 3601, 3549),
+    ("mv", F.CELL_LOW_WARNING, 2799, 2851),
+    ("mv", F.CELL_SPREAD, 3601, 3549),
+    ("dc", F.TEMP_HIGH, 601, 579),
+    ("dc", F.TEMP_LOW, -201, -179),
+    ("dc", F.TEMP_HIGH_WARNING, 501, 479),
+)
+
+
+def _set(parts, kind, value):
+    (parts.mv if kind == "mv" else parts.dc)[1] = value
+
+
+def test_each_bound_trips_after_its_delay():
+    for start in (1000, WRAP - 700, (1 << 28) - 700):
+        for kind, code, out, _ in ROWS:
+            p = Parts(ms=start).ready()
+            p.scan()
+            assert not p.active(code)
+            _set(p, kind, out)
+            _near(p, _scans_until(p, code), 1000)
+            assert p.faults.place[code] == 1
+            latches = F.TABLE[code - 1][2] == F.TRIP
+            assert bool(p.faults.latched[code]) == latches
+
+
+def test_delays_are_those_of_the_pack_file():
+    p = Parts(limits='cell_delay = "3 s"; temp_delay = "500 ms"').ready()
+    p.scan()
+    p.mv[0] = 3651
+    _near(p, _scans_until(p, F.CELL_HIGH), 3000)
+    p = Parts(limits='cell_delay = "3 s"; temp_delay = "500 ms"').ready()
+    p.scan()
+    p.dc[0] = 601
+    _near(p, _scans_until(p, F.TEMP_HIGH), 500)
+
+
+def test_the_bound_itself_is_inside():
+    p = Parts().ready()
+    p.mv = [3650, 3550, 3400, 3400]
+    p.dc[0] = 600
+    for _ in range(40):
+        p.scan()
+    assert p.names() == ["cell_high_warning", "temp_high_warning"]
+
+
+def test_one_sample_trips_nothing():
+    for kind, code, out, back in ROWS:
+        p = Parts(limits='cell_delay = "400 ms"; temp_delay = "400 ms"').ready()
+        for _ in range(10):
+            _set(p, kind, out)
+            p.scan()
+            _set(p, kind, back)
+            for _ in range(5):
+                p.scan()
+            assert not p.active(code), code
+
+
+def test_the_first_sample_of_all_trips_nothing():
+    # also after a pause of the sensor
+    p = Parts()
+    p.current.sample(0, p.now)
+    p.sample(101000, 150)
+    assert not p.active(F.CHARGE_CURRENT)
+    p = Parts()
+    p.sample(0)
+    p.sample(101000, 190)
+    assert not p.active(F.CHARGE_CURRENT)
+
+
+def test_one_good_sample_forgives_nothing():
+    for kind, code, out, back in ROWS:
+        p = Parts().ready()
+        p.scan()
+        _set(p, kind, out)
+        for _ in range(8):
+            p.scan()
+        assert not p.active(code)
+        _set(p, kind, back)
+        p.scan()
+        _set(p, kind, out)
+        assert _scans_until(p, code) <= 4, code
+
+
+def test_two_bad_samples_in_three_trip_in_the_end():
+    p = Parts().ready()
+    for i in range(60):
+        p.mv[1] = 3560 if i % 3 == 0 else 3651
+        p.scan()
+    assert p.tripped(F.CELL_HIGH)
+
+
+def test_inside_the_hysteresis_it_stays():
+    for kind, code, out, back in ROWS:
+        p = Parts().ready()
+        _set(p, kind, out)
+        _scans_until(p, code)
+        edge = back + (1 if out > back else -1)
+        _set(p, kind, edge)
+        for _ in range(60):
+            p.scan()
+        assert p.active(code), code
+        _set(p, kind, back)
+        p.scan()
+        assert p.active(code), code  # one good sample does not clear
+        for _ in range(30):
+            p.scan()
+        assert not p.active(code), code
+
+
+def test_time_in_the_hysteresis_is_no_time_out_of_bound():
+    p = Parts().ready()
+    for _ in range(4):
+        p.mv[1] = 3651
+        p.scan()
+    p.mv[1] = 3640
+    for _ in range(100):
+        p.scan()
+    assert not p.active(F.CELL_HIGH)
+    p.mv[1] = 3651
+    assert 5 <= _scans_until(p, F.CELL_HIGH) <= 8  # nor is it time that forgives
+
+
+def test_a_sample_counts_once():
+    # a reading that stays valid for long is judged when it is new, not again and again
+    p = Parts(limits='cell_age = "30 s"; temp_age = "30 s"').ready()
+    p.scan()
+    p.mv[1] = 3651
+    p.dc[1] = 601
+    p.scan()
+    p.mv = [None] * 4
+    p.dc = [None] * 2
+    for _ in range(100):
+        p.scan()
+    assert p.names() == []
+
+
+def test_stale_samples_do_not_clear():
+    p = Parts(limits='cell_age = "30 s"').ready()
+    p.mv[1] = 3651
+    _scans_until(p, F.CELL_HIGH)
+    p.mv[1] = 3560
+    p.scan()
+    p.mv = [None] * 4
+    for _ in range(100):
+        p.scan()
+    assert p.active(F.CELL_HIGH)
+
+
+def test_a_cell_that_stopped_hides_no_other():
+    # the highest cell is old, the next one is out of bound, too, and fresh
+    p = Parts(limits='cell_age = "30 s"').ready()
+    p.mv = [3700, 3690, 3450, 3450]
+    p.scan()
+    p.mv[0] = None
+    assert _scans_until(p, F.CELL_HIGH) <= 12
+
+
+def test_another_cell_goes_on_where_one_ends():
+    # the pack's highest cell is out of bound all the time, though it is not always the same
+    p = Parts().ready()
+    for i in range(11):
+        p.mv = [3450, 3651 + i % 2, 3652 - i % 2, 3450]
+        p.scan()
+    assert p.tripped(F.CELL_HIGH)
+
+
+def test_no_readings_are_neither_high_nor_low():
+    p = Parts().ready()
+    p.mv[1] = 3651
+    for _ in range(5):
+        p.scan()
+    before = list(p.limits._out_ms)
+    for i in range(4):
+        p.pack.cell_flags[i] &= 0xFF - FRESH
+    p.mv = [None] * 4
+    for _ in range(3):
+        p.scan()
+    assert list(p.limits._out_ms)[:5] == before[:5]
+
+
+def test_a_long_silence_leaves_no_trace():
+    # half the range of the ticks and more: a difference over it is negative
+    for days in (2, 4, 5, 7):
+        for kind, code, out, _ in ROWS:
+            p = Parts(ms=WRAP - 5000).ready()
+            p.scan()
+            for i in range(4):
+                p.pack.cell_flags[i] = 0
+            for i in range(2):
+                p.pack.temp_flags[i] = 0
+            p.pass_ms(days * 86400000)
+            _set(p, kind, out)
+            assert _scans_until(p, code) <= 12, (days, code)
+        p = Parts()
+        p.sample(0)
+        p.pass_ms(days * 86400000)
+        for _ in range(14):
+            p.sample(101000)
+        assert p.active(F.CHARGE_CURRENT)
+
+
+def test_hard_cell_bounds_at_once():
+    for mv, code in ((3751, F.CELL_HARD_HIGH), (1999, F.CELL_HARD_LOW), (0, F.CELL_HARD_LOW)):
+        p = Parts().ready()
+        assert p.contactors.close(p.now) is None
+        assert p.board.coils == [1, 0, 0]
+        p.limits.hard_cell(2, mv)
+        assert p.board.coils == [0, 0, 0]
+        assert p.tripped(code)
+        assert (p.faults.place[code], p.faults.value[code]) == (2, mv)
+    for mv in (3750, 2000):
+        p = Parts().ready()
+        p.limits.hard_cell(2, mv)
+        assert p.names() == []
+
+
+def test_hard_temperature_at_once():
+    p = Parts().ready()
+    p.limits.hard_temp(1, 700)
+    assert p.names() == []
+    assert p.contactors.close(p.now) is None
+    p.limits.hard_temp(1, 701)
+    assert p.board.coils == [0, 0, 0]
+    assert p.tripped(F.TEMP_HARD_HIGH)
+
+
+def test_a_hard_cause_goes_with_hysteresis_and_all_readings():
+    p = Parts().ready()
+    p.mv[2] = 3760
+    p.limits.hard_cell(2, 3760)
+    p.scan()
+    p.mv[2] = 3701
+    p.scan()
+    assert p.active(F.CELL_HARD_HIGH)
+    p.mv[2] = 3700
+    p.pack.cell_flags[0] = 0
+    p.mv[0] = None
+    p.scan()
+    assert p.active(F.CELL_HARD_HIGH)
+    p.mv[0] = 3600
+    p.scan()
+    assert not p.active(F.CELL_HARD_HIGH)
+    assert p.tripped(F.CELL_HARD_HIGH)
+    p.mv[1] = 1990
+    p.limits.hard_cell(1, 1990)
+    p.mv[1] = 2049
+    p.scan()
+    assert p.active(F.CELL_HARD_LOW)
+    p.mv[1] = 2050
+    p.scan()
+    assert not p.active(F.CELL_HARD_LOW)
+
+
+def test_a_measured_zero_trips_low():
+    p = Parts().ready()
+    p.scan()
+    p.mv[3] = 0
+    _near(p, _scans_until(p, F.CELL_LOW), 1000)
+    assert (p.faults.place[F.CELL_LOW], p.faults.value[F.CELL_LOW]) == (3, 0)
+
+
+def test_a_reading_that_ends_is_lost_after_its_age():
+    p = Parts().ready()
+    p.scan()
+    p.mv[2] = None
+    for _ in range(5):
+        p.scan()
+        assert p.names() == []
+    p.scan()
+    assert p.names() == ["cell_lost"]
+    assert (p.faults.place[F.CELL_LOST], p.faults.value[F.CELL_LOST]) == (2, 3300)
+    assert not p.pack.cell.complete
+    p.mv[2] = 3300
+    p.scan()
+    assert not p.active(F.CELL_LOST)
+    assert p.tripped(F.CELL_LOST)
+
+
+def test_a_lost_reading_stays_lost_over_wraps():
+    p = Parts().ready()
+    p.mv[2] = None
+    for _ in range(8):
+        p.scan()
+    for _ in range(15):
+        p.pass_ms(86400000)
+        p.scan()
+        assert p.active(F.CELL_LOST)
+        assert not p.pack.cell.complete
+
+
+def test_a_temperature_that_ends_is_lost():
+    p = Parts(limits='temp_age = "300 ms"').ready()
+    p.dc[0] = None
+    for _ in range(3):
+        p.scan()
+        assert p.names() == []
+    p.scan()
+    assert p.names() == ["temp_lost"]
+    assert not p.pack.temp.complete
+
+
+def test_a_reading_that_never_was_is_not_lost_but_missing():
+    p = Parts()
+    p.mv[1] = None
+    for _ in range(30):
+        p.scan()
+    assert p.names() == []
+    assert not p.pack.cell.complete
+
+
+def test_spread():
+    p = Parts().ready()
+    p.mv = [3300, 3300, 3300, 3600]
+    for _ in range(15):
+        p.scan()
+    assert p.names() == []
+    p.mv[0] = 3299
+    _scans_until(p, F.CELL_SPREAD)
+    assert p.names() == ["cell_spread"]
+    assert p.faults.value[F.CELL_SPREAD] == 301
+    assert p.faults.trips == 0
+
+
+def _stack(parts, by):
+    parts.pass_ms(0)
+    parts.pack.stack_ok[0] = 1
+    parts.pack.stack_at[0] = parts.now
+    parts.pack.stack_mv[0] = sum(parts.mv) + by
+
+
+def test_stack_voltage_against_its_cells():
+    for by in (2010, -2010):
+        p = Parts().ready()
+        for _ in range(2):
+            _stack(p, by)
+            p.scan()
+            assert p.names() == []
+        _stack(p, by)
+        p.scan()
+        assert p.names() == ["stack_voltage"]
+        assert p.faults.value[F.STACK_VOLTAGE] == by
+        _stack(p, 0)
+        p.scan()
+        assert not p.active(F.STACK_VOLTAGE)
+    p = Parts().ready()
+    for _ in range(30):
+        _stack(p, 2000)
+        p.scan()
+    assert p.names() == []
+
+
+def test_stack_voltage_that_comes_and_goes_trips():
+    # lesson 3: one good sample forgives nothing
+    p = Parts().ready()
+    for i in range(40):
+        _stack(p, 0 if i % 3 == 2 else 5000)
+        p.scan()
+    assert p.tripped(F.STACK_VOLTAGE)
+
+
+def test_an_old_stack_voltage_is_not_judged():
+    p = Parts().ready()
+    _stack(p, 5000)
+    p.scan()
+    for _ in range(10):
+        p.scan()
+    assert p.names() == []
+    assert not p.pack.stack_ok[0]
+
+
+def test_charging_temperatures_only_while_charging():
+    for dc, code in ((460, F.TEMP_CHARGE_HIGH), (-10, F.TEMP_CHARGE_LOW)):
+        for ma in (0, 500, -50000):
+            p = Parts().ready()
+            p.dc[0] = dc
+            for _ in range(30):
+                p.current.sample(ma, p.now)
+                p.scan()
+            assert p.names() == [], (dc, ma)
+        p.current.sample(501, p.now)
+        _near(p, _scans_until(p, code), 1000)
+        # the cause goes when charging ends
+        p.current.sample(0, p.now)
+        for _ in range(30):
+            p.scan()
+        assert not p.active(code)
+        assert p.tripped(code)
+
+
+def test_currents_after_their_delay():
+    for ma, code, bound in (
+        (100001, F.CHARGE_CURRENT, 100000),
+        (-200001, F.DISCHARGE_CURRENT, -200000),
+    ):
+        for start in (1000, WRAP - 50):
+            p = Parts(ms=start)
+            p.sample(bound)
+            for _ in range(9):
+                p.sample(ma)
+                assert p.names() == []
+            p.sample(ma)
+            p.sample(ma)
+            assert p.active(code)
+            p.sample(bound - (500 if bound > 0 else -500))
+            assert p.active(code)
+            for _ in range(30):
+                p.sample(0)
+            assert not p.active(code)
+            assert p.tripped(code)
+    p = Parts()
+    for _ in range(100):
+        p.sample(100000)
+        p.sample(-200000)
+    assert p.names() == []
+
+
+def test_a_slow_sensor_trips_in_time():
+    # time between two samples counts in full as long as the sensor is not late
+    p = Parts(limits='current_age = "2 s"; current_delay = "2 s"')
+    p.sample(0, 500)
+    for _ in range(5):
+        p.sample(150000, 500)
+    assert p.active(F.CHARGE_CURRENT)
+
+
+def test_hard_current_at_once():
+    for ma in (400001, -400001):
+        p = Parts().ready()
+        assert p.contactors.close(p.now) is None
+        p.sample(ma)
+        assert p.tripped(F.CURRENT_HARD)
+        assert p.board.coils == [0, 0, 0]
+        p.sample(399500 if ma > 0 else -399500)
+        assert p.active(F.CURRENT_HARD)
+        p.sample(399499 if ma > 0 else -399499)
+        assert not p.active(F.CURRENT_HARD)
+    p = Parts()
+    p.sample(400000)
+    p.sample(-400000)
+    assert not p.active(F.CURRENT_HARD)
+
+
+def test_a_silent_current_sensor_trips_only_while_current_may_flow():
+    p = Parts().ready()
+    for _ in range(30):
+        p.scan()
+    assert p.names() == []
+    p.sample(0)
+    assert p.contactors.close(p.now) is None
+    p.scan(200)
+    assert p.names() == []
+    p.scan(1)
+    assert p.names() == ["current_lost"]
+    assert p.board.coils == [0, 0, 0]
+    p.scan()
+    assert p.active(F.CURRENT_LOST)
+    p.sample(0)
+    p.scan(10)
+    assert not p.active(F.CURRENT_LOST)
+
+
+def test_the_age_of_a_current_over_wraps():
+    p = Parts()
+    assert p.current.age(p.now) > 1 << 20
+    p.sample(5)
+    assert p.current.age(p.now) == 0
+    for _ in range(20):
+        p.pass_ms(86400000 // 2)
+        assert p.current.age(p.now) > 60000
+        assert not p.current.valid
+
+
+def test_without_a_sensor_no_current_is_judged():
+    p = Parts(limits="current_sensor = false").ready()
+    assert p.contactors.close(p.now) is None
+    for _ in range(30):
+        p.scan()
+    assert p.names() == []
