@@ -39,7 +39,7 @@ class Refused:
         got = self._board.console.read(self._buf)
         for c in self._buf[:got]:
             if c != 10 and c != 13:
-                self._word = (self._word + bytes([c]))[-40:]
+                self._word = (self._word + bytes([c if 32 <= c < 127 else 63]))[-40:]
                 continue
             word, self._word = self._word, b""
             if word in (b"reset yes", b"service yes"):

@@ -69,6 +69,7 @@ class Telemetry:
         self._board = board
         self._m = master
         self._out = outbox
+        self._current_age = config.current_age_ms
         self._status_ms = config.status_period_ms
         self._cells_ms = config.cells_period_ms
         self._status_at = master.clock.now
@@ -207,7 +208,8 @@ class Telemetry:
             out.text(b"state", C.STATES[m.contactors.state])
             out.number(b"pack_mv", cell.total if cell.complete else None)
             out.number(b"link_mv", m.contactors.link_mv)
-            out.number(b"i_ma", m.current.ma if m.current.valid else None)
+            fresh = m.current.age(m.clock.now) <= self._current_age
+            out.number(b"i_ma", m.current.ma if fresh else None)
         elif part == 1:
             out.number(b"min_mv", cell.low if cell.complete else None)
             out.number(b"min_cell", cell.low_at + 1 if cell.complete else None)

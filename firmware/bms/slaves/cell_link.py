@@ -63,6 +63,7 @@ class CellLink(Driver):
         self._serial = array("i", [0] * n)
         self._want = array("H", [0] * n)
         self._got = array("H", [0] * n)
+        self._due = bytearray(n)  # known when the running scan began: its answers count
         self._asked = bytearray(n)  # times in this scan
         self._crc = bytearray(n * 13)  # of the frame taken, to tell a repeated from another one
         self._conflict = bytearray(
@@ -122,8 +123,8 @@ class CellLink(Driver):
         for m in range(len(self._got)):
             self._got[m] = 0
             self._asked[m] = 0
-            if self.pack.known[self.members[m]]:
-                self._missing += 1
+            self._due[m] = self.pack.known[self.members[m]]
+            self._missing += self._due[m]
         self._send_scan(ALL)
         self._heard_at = now
         self._asking = -1
@@ -136,7 +137,7 @@ class CellLink(Driver):
         self.link.poll(self, now)
         self.alarm_step(now)
         if not self.done:
-            if self._missing <= 0:  # below: a board that became known in this scan answered too
+            if not self._missing:
                 self.done = True
             elif self.link.polled:
                 m = self._asking
@@ -152,7 +153,7 @@ class CellLink(Driver):
     def _end_scan(self):
         # answers that never came, and boards that contradicted themselves in the scan that ends
         for m in range(len(self._got)):
-            if self.pack.known[self.members[m]] and self._got[m] != self._want[m]:
+            if self._due[m] and self._got[m] != self._want[m]:
                 self.missed += 1
             state = self._conflict[m]
             if state & 0x80:
@@ -170,11 +171,7 @@ class CellLink(Driver):
         n = len(self._got)
         for times in range(1, 3):
             for m in range(n):
-                if (
-                    self._got[m] != self._want[m]
-                    and self._asked[m] < times
-                    and self.pack.known[self.members[m]]
-                ):
+                if self._got[m] != self._want[m] and self._asked[m] < times and self._due[m]:
                     self._asked[m] += 1
                     self._asking = m
                     self._heard_at = now
@@ -312,9 +309,8 @@ class CellLink(Driver):
             self.damaged += 1
             return
         slave = self.members[m]
-        if not self.pack.known[slave]:
-            self.strange += 1
-            return
+        if not self._due[m]:
+            return  # not known as a board of this scan when it began
         if function == STATUS:
             seq = data[6]
             bit = _STATUS_BIT
@@ -342,7 +338,7 @@ class CellLink(Driver):
             self._got[m] |= bit
             self._crc[place] = data[7]
             if self._got[m] == self._want[m]:
-                self._missing -= 1
+                self._missing -= self._due[m]
         else:
             self.repeated += 1
             again = self._asked[m] > (1 if self.link.polled else 0)
