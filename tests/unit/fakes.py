@@ -182,20 +182,27 @@ class FakeStream:
 
     def __init__(self, room=4096):
         self.room = room  # bytes that it takes until `took` empties it
-        self._in = b""
-        self._at = 0
+        self._in = []  # pieces that came; many small ones suit a small heap
+        self._at = 0  # read of the first one
         self._out = b""
 
     def left(self):
         """Bytes that came and were not read."""
-        return len(self._in) - self._at
+        return sum([len(piece) for piece in self._in]) - self._at
 
     def read(self, buf):
         if not isinstance(buf, bytearray) or not buf:
             raise TypeError("read needs a bytearray")
-        n = min(self.left(), len(buf))
-        buf[:n] = self._in[self._at : self._at + n]
-        self._at += n
+        n = 0
+        while self._in and n < len(buf):
+            piece = self._in[0]
+            take = min(len(piece) - self._at, len(buf) - n)
+            buf[n : n + take] = piece[self._at : self._at + take]
+            n += take
+            self._at += take
+            if self._at == len(piece):
+                self._in.pop(0)
+                self._at = 0
         return n
 
     def write(self, buf, start, n):
@@ -203,14 +210,14 @@ class FakeStream:
             raise TypeError("write needs bytes")
         if start < 0 or n < 1 or start + n > len(buf):
             raise ValueError("not inside the buffer")
-        n = min(n, self.room - len(self._out))
+        n = max(0, min(n, self.room - len(self._out)))
         self._out += bytes(buf[start : start + n])
         return n
 
     def give(self, data):
         """Bytes that come in."""
-        self._in = self._in[self._at :] + bytes(data)
-        self._at = 0
+        if data:
+            self._in.append(bytes(data))
 
     def took(self):
         """Bytes that went out since the last call."""
@@ -327,6 +334,11 @@ class Wire:
 
     def give(self, frame):
         self.stream.give(self.encode(frame[0], frame[1]))
+
+    def give_all(self, frames):
+        """Frames in one piece: a small heap likes it; True where there is one."""
+        self.stream.give(b"".join([self.encode(ident, data) for ident, data in frames]))
+        return bool(frames)
 
 
 class FakeSlave:
@@ -533,9 +545,7 @@ class Bench:
         for frame in self.wire.sent():
             self.asked = self.asked[-40:] + [frame]
             for board in self.boards:
-                for answer in board.receive(frame, self.wire.medium):
-                    self.wire.give(answer)
-                    answered = True
+                answered |= self.wire.give_all(board.receive(frame, self.wire.medium))
         return answered
 
     def answers(self):
@@ -590,14 +600,13 @@ class Rig:
         answered = False
         for frame in self.wire.sent():
             for board in self.boards:
-                for answer in board.receive(frame, self.wire.medium):
-                    self.wire.give(answer)
-                    answered = True
+                answered |= self.wire.give_all(board.receive(frame, self.wire.medium))
         return answered
 
     def step(self):
         """One cycle; bytes that came end the wait."""
         self.master.step()
+        self._text += self.board.console.took()
         answered = self.exchange()
         self.board.wait(1 if answered else self.master._rest())
 

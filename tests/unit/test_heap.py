@@ -1,0 +1,301 @@
+"""The cycle never allocates: it runs with the heap locked, telemetry and console included.
+
+Under CPython, where no heap can be locked, the same cycles run and must do the same.
+"""
+
+import gc
+
+import micropython
+
+from bms import config
+from bms.contactors import CLOSED
+from bms.master import Master
+from fakes import FakeBoard, FakeSlave, FakeStream, pack_lines, raises
+
+LOCKS = hasattr(micropython, "heap_lock")
+SCANS = 60
+
+
+class Bus(FakeStream):
+    """A port whose answers were made beforehand: scan k, board n. Nothing in it allocates."""
+
+    def __init__(self, medium):
+        FakeStream.__init__(self, 1 << 20)
+        self.medium = medium
+        self.master = None
+        self.first = 0
+        self.scans = []
+        self.scan = 0
+        self.part = 1
+        self.last = 0
+        self.done = 0
+        self.written = 0
+        self.unasked = 0
+
+    def read(self, buf):
+        if self.master is None:
+            return FakeStream.read(self, buf)
+        n = 0
+        while self.part <= self.last and n < len(buf):
+            data = self.scans[self.scan][self.part]
+            if self.done < len(data):
+                buf[n] = data[self.done]
+                n += 1
+                self.done += 1
+            else:
+                self.part += 1
+                self.done = 0
+        return n
+
+    def write(self, buf, start, n):
+        if self.master is None:
+            return FakeStream.write(self, buf, start, n)
+        self.written += n
+        if self.medium == "can":
+            # t0402...: everybody; t0N1...: one after the other, those that were missed
+            if buf[start] == 0x74 and buf[start + 2] == 0x34:
+                node = buf[start + 3] - 0x30
+                self._answer(node - 1 if node else 0, node - 1 if node else 3)
+        elif buf[start] == 2 and 0x41 <= buf[start + 1] <= 0x44:
+            self._answer(buf[start + 1] - 0x41, buf[start + 1] - 0x41)
+        return n
+
+    def _answer(self, part, last):
+        k = (self.master._seq - self.first) & 255
+        if k >= len(self.scans):
+            self.unasked += 1
+            return
+        self.scan = k
+        self.part = part
+        self.last = last
+        self.done = 0
+
+
+class Console(FakeStream):
+    """Counts what it takes; gives one prepared line at a time."""
+
+    def __init__(self):
+        FakeStream.__init__(self, 1 << 20)
+        self.lines = []
+        self.line = 0
+        self.at = 0
+        self.written = 0
+
+    def read(self, buf):
+        n = 0
+        if self.line < len(self.lines):
+            line = self.lines[self.line]
+            while self.at < len(line) and n < len(buf):
+                buf[n] = line[self.at]
+                self.at += 1
+                n += 1
+        return n
+
+    def write(self, buf, start, n):
+        self.written += n
+        return n
+
+    def next(self):
+        self.line += 1
+        self.at = 0
+
+
+class Board(FakeBoard):
+    """As FakeBoard, but it keeps no history."""
+
+    def __init__(self):
+        FakeBoard.__init__(self)
+        self.console = Console()
+        self.fed = 0
+
+    def coil(self, which, on):
+        if which not in (0, 1, 2) or on not in (0, 1):
+            raise ValueError("no such coil or level")
+        self.coils[which] = on
+
+    def feed(self):
+        self.fed += 1
+
+
+def _run(m, ms):
+    end = m.board.clock.total_ms + ms
+    cycles = 0
+    while m.board.clock.total_ms < end:
+        m.step()
+        m.board.wait(m._rest())
+        cycles += 1
+    return cycles
+
+
+def _locked(m, ms):
+    """Cycles with the heap locked, a line of the console's every 330 ms; MemoryError, or how many.
+
+    Nothing in here may allocate either: no `*args`, no slices.
+    """
+    gc.collect()
+    cycles = 0
+    if LOCKS:
+        micropython.heap_lock()  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        while ms > 0:
+            cycles += _run(m, 330 if ms > 330 else ms)
+            ms -= 330
+            m.board.console.next()
+    finally:
+        if LOCKS:
+            micropython.heap_unlock()  # pyright: ignore[reportAttributeAccessIssue]
+    return cycles
+
+
+def _master(link, change=None):
+    """A closed master of 4 x 16 cells; `change(k, slaves)` makes the readings of scan k."""
+    board = Board()
+    wire = board.wires[link]
+    wire.stream = bus = Bus(wire.medium)
+    m = Master(config.parse(pack_lines(slaves=4, cells=16, temps=4, link=link)), board)
+    slaves = [FakeSlave(i + 1, [3400] * 16, [250] * 4) for i in range(4)]
+    board.pack_mv = 3400 * 64
+    for i in range(3000):
+        m.step()
+        answered = False
+        for frame in wire.sent():
+            for slave in slaves:
+                answered |= wire.give_all(slave.receive(frame, wire.medium))
+        board.wait(1 if answered else m._rest())
+        if i == 500:
+            assert m.contactors.close(m.clock.now) is None
+        if m.contactors.state == CLOSED and m.drivers[0].done:
+            break
+    assert m.contactors.state == CLOSED
+    m.telemetry._changes = -1
+    # what comes from here on
+    bus.first = (m._seq + 1) & 255
+    for k in range(SCANS):
+        for i in range(4):
+            slaves[i].mv = [3400 + (7 * c + k + 5 * i) % 40 for c in range(16)]
+            slaves[i].dc = [250 + (k + c) % 30 for c in range(4)]
+        if change:
+            change(k, slaves)
+        seq = (bus.first + k) & 255
+        bus.scans.append(
+            [b"".join([wire.encode(*f) for f in slave.frames(seq)]) for slave in slaves]
+        )
+    bus.master = m
+    board.console.written = 0
+    return m
+
+
+def test_the_cycle_with_telemetry():
+    for link in ("can0", "uart0"):
+        m = _master(link)
+        scans, lines, bleeding = m.scans, m.outbox.lines, m.balancing.cells
+        written = m.board.wires[link].stream.written
+        cycles = _locked(m, 5000)
+        assert cycles >= 300
+        assert 49 <= m.scans - scans <= 51
+        assert m.contactors.state == CLOSED
+        assert m.faults.trips == 0
+        assert m.pack.cell.complete
+        assert m.balancing.cells > 0 == bleeding  # it plans and sends masks, too
+        assert m.outbox.lines - lines >= 25  # status and four times cells, every second
+        assert m.board.console.written > 5000
+        assert m.board.wires[link].stream.written - written > 100
+        assert m.board.wires[link].stream.unasked == 0
+        assert m.board.fed > 50
+
+
+def test_a_trip():
+    def change(k, slaves):
+        if k >= 20:
+            slaves[2].mv[5] = 3900
+
+    for link in ("can0", "uart0"):
+        m = _master(link, change)
+        _locked(m, 3000)
+        assert m.board.coils == [0, 0, 0]
+        assert m.faults.place[m.faults.first] == 37
+        assert m.faults.events >= 1
+        assert m.faults.read == m.faults.events
+
+
+def test_missing_frames_conflicts_and_lost_readings():
+    def change(k, slaves):
+        slaves[1].skip = (9,) if k % 3 == 1 else ()
+        slaves[3].delay_seq = 1 if k > 30 else 0
+
+    for link in ("can0", "uart0"):
+        m = _master(link, change)
+        _locked(m, 5000)
+        assert m.board.coils == [0, 0, 0]
+        assert m.drivers[0].missed > 10
+        assert m.drivers[0].stale > 10
+
+
+def test_every_command():
+    m = _master("can0")
+    console = m.board.console
+    console.lines = [
+        line + b"\n"
+        for line in (
+            b"help",
+            b"status",
+            b"cells",
+            b"faults",
+            b"events",
+            b"balance off",
+            b"balance on",
+            b"limits",
+            b"config",
+            b"version",
+            b"close",
+            b"clear",
+            b"open",
+            b"reset",
+            b"nonsense",
+            b"much too long a line to be any command of this console",
+        )
+    ]
+
+    before = m.outbox.lines
+    console.line = 0
+    _locked(m, 330 * len(console.lines))
+    assert m.outbox.lines - before > 100
+    assert m.console.refused == 2
+    assert m.board.coils == [0, 0, 0]
+
+
+def test_a_port_that_nobody_reads():
+    m = _master("can0")
+    m.board.console.write = lambda buf, start, n: 0
+    _locked(m, 5500)
+    assert m.outbox.dropped > 0
+    assert m.contactors.state == CLOSED
+
+
+def test_this_test_can_fail():
+    if not LOCKS:
+        return
+    m = _master("can0")
+    for part, name in (
+        (m.limits, "aged"),
+        (m.limits, "scanned"),
+        (m.contactors, "step"),
+        (m.balancing, "step"),
+        (m.telemetry, "_status"),
+        (m.outbox, "flush"),
+    ):
+        real = getattr(part, name)
+
+        def wrapped(now=None, real=real):
+            if now is None:
+                real()
+            else:
+                real(now)
+            return [1, 2, 3] if greedy else None
+
+        setattr(part, name, wrapped)
+        greedy = False
+        _locked(m, 1100)
+        greedy = True
+        raises(MemoryError, _locked, m, 1100)
+        setattr(part, name, real)
