@@ -1,54 +1,180 @@
-"""The pack-file reader: nothing but ConfigError on any text, and TOML where it accepts."""
+"""The pack file's reader: any text is taken or refused, and what it takes is TOML's meaning."""
 
-import contextlib
 import tomllib
+from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bms import config
-from bmssim import scenario
-from bmssim.world import Setup
 
-GOOD = scenario.pack_text(Setup(), {})
+GOOD = """# a pack
+[pack]
+name = "test"
+chemistry = "LFP"
+cells = 12
+capacity = "100 Ah"
+[limits]
+cell_max = "3.65 V"   # volts
+cell_delay = "900 ms"
+temp_min = "-20.5 degC"
+current_sensor = true
+charge_max = "100 A"
+discharge_max = "200 A"
+current_hard_max = "400 A"
+[contactors]
+precharge_ratio = "93.5 %"
+precharge_tries = 2
+[[slave]]
+kind = "cell_link"
+link = "can0"
+node = "1-2"
+cells = 4
+[[slave]]
+kind = "cell_link"
+link = "uart0"
+cells = 4
+temps = 1
+[[link]]
+port = "can0"
+rate = "500 kbit/s"
+"""
 LINES = GOOD.splitlines()
-QUANTITY = st.one_of(
-    st.integers(0, 9999).map(lambda n: f"{n} mV"),
-    st.integers(0, 9999).map(lambda n: f"{n / 1000:.3f} V"),
-    st.sampled_from(["3.65 A", "3650", "", "-1 mV", "1e3 mV", "3,65 V", "99999999999 mV"]),
-)
+ROWS = {row[0] + "." + row[1]: row for row in config.SETTINGS}
 
 
-@given(st.text(max_size=300))
-def test_any_text_is_refused_in_words(text: str) -> None:
-    with contextlib.suppress(config.ConfigError):
-        config.parse(text.split("\n"))
+def inside(value: object, unit: str) -> object:
+    """A TOML value as the firmware holds it, worked out anew."""
+    if unit == "bool":
+        return int(bool(value))
+    if unit in ("text", ""):
+        return value
+    number, name = str(value).split()
+    scale = {"V": 1000, "A": 1000, "Ah": 1000, "s": 1000, "degC": 10, "%": 10, "kbit/s": 1000}
+    return Decimal(number) * scale.get(name, 1)
 
 
-@given(st.integers(0, len(LINES) - 1), st.text(max_size=30))
-def test_a_good_file_with_one_line_spoilt_is_refused_or_means_what_toml_says(
-    at: int, line: str
-) -> None:
-    lines = [*LINES[:at], line, *LINES[at + 1 :]]
+def compare(text: str, c: config.Config) -> None:
+    """Every value of the file is in the configuration."""
     try:
-        parsed = config.parse(lines)
-    except config.ConfigError:
-        return
-    raw = tomllib.loads("\n".join(lines))
-    assert parsed.name == raw["pack"]["name"]
-    assert parsed.cells == raw["pack"]["cells"]
-    assert sum(s.cells for s in parsed.slaves) == parsed.cells
+        toml = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return  # a little more is taken than TOML does, such as a table opened twice
+    for table, content in toml.items():
+        if table in ("slave", "link"):
+            continue
+        for key, value in content.items():
+            row = ROWS[table + "." + key]
+            name = config.attribute(key, row[2])
+            if key == "chemistry":
+                value = config.CHEMISTRIES.index(value)
+            else:
+                value = inside(value, row[2])
+            assert getattr(c, name) == value, key
+    nodes = []
+    for slave in toml["slave"]:
+        first, _, last = str(slave.get("node", 1)).partition("-")
+        nodes += [
+            (slave["kind"], slave["link"], n, slave["cells"], slave.get("temps", 0))
+            for n in range(int(first), int(last or first) + 1)
+        ]
+    assert [(s.kind, s.link, s.node, s.cells, s.temps) for s in c.slaves] == nodes
+    assert [x.port for x in c.links] == [x["port"] for x in toml.get("link", [])]
 
 
-@given(QUANTITY)
-def test_a_bound_is_what_the_file_says_or_refused(text: str) -> None:
-    lines = [*LINES, "[limits]", f'cell_warn_max = "{text}"']
+def take(text: str) -> None:
     try:
-        mv = config.parse(lines).cell_warn_max_mv
+        c = config.parse(text.split("\n"))
     except config.ConfigError as error:
-        assert error.key in ("cell_warn_max", "cell_warn_min", "cell_max")
-        assert error.line == len(lines)
+        assert error.reason
+        assert 0 <= error.line <= text.count("\n") + 1
+        assert str(error)
         return
-    number, unit = text.split()
-    assert mv == round(float(number) * (1000 if unit == "V" else 1))
-    assert 2800 < mv < 3650
+    compare(text, c)
+
+
+def test_the_example_itself() -> None:
+    take(GOOD)
+    c = config.parse(LINES)
+    assert (c.cell_max_mv, c.temp_min_dc, c.precharge_ratio_pm) == (3650, -205, 935)
+
+
+@settings(max_examples=300)
+@given(st.text())
+def test_any_text(text: str) -> None:
+    take(text)
+
+
+letters = st.sampled_from("\"[]=#.-+_ \t\0\r\\'0123456789aVA%n")
+
+
+@settings(max_examples=600)
+@given(st.data())
+def test_a_good_file_with_some_letters_changed(data: st.DataObject) -> None:
+    text = GOOD
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(text)))
+        cut = data.draw(st.integers(0, 3))
+        text = text[:at] + data.draw(st.text(letters, max_size=3)) + text[at + cut :]
+    take(text)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_a_good_file_with_its_lines_mixed(data: st.DataObject) -> None:
+    lines = list(LINES)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        what = data.draw(st.sampled_from(["drop", "twice", "swap"]))
+        other = data.draw(st.integers(0, len(lines) - 1))
+        if what == "drop" and len(lines) > 1:
+            del lines[at]
+        elif what == "twice":
+            lines.insert(other, lines[at])
+        else:
+            lines[at], lines[other] = lines[other], lines[at]
+    take("\n".join(lines))
+
+
+UNITS: dict[str, list[str]] = {}
+for unit_name, (unit_inside, _) in config.UNITS.items():
+    UNITS.setdefault(unit_inside, []).append(unit_name)
+
+
+@st.composite
+def setting(draw: st.DrawFn) -> tuple[str, str]:
+    table, key, unit, low, high, *_ = draw(
+        st.sampled_from([row for row in config.SETTINGS if row[0] != "pack"])
+    )
+    value = draw(st.one_of(st.integers(low, high), st.integers(low - 2, high + 2)))
+    if unit == "bool":
+        text = "true" if value & 1 else "false"
+    elif unit == "":
+        text = str(value)
+    else:
+        name = draw(st.sampled_from(UNITS[unit]))
+        number = Decimal(value).scaleb(-config.UNITS[name][1])
+        text = f'"{number:f} {name}"'
+    return table, f"{key} = {text}"
+
+
+@settings(max_examples=400)
+@given(st.lists(setting(), max_size=4))
+def test_any_settings(rows: list[tuple[str, str]]) -> None:
+    tables: dict[str, list[str]] = {"pack": [], "limits": [], "contactors": []}
+    current = ""
+    out: list[str] = []
+    for line in LINES:
+        if line.startswith("["):
+            current = line
+        key = line.split(" =")[0]
+        if current in ("[limits]", "[contactors]", "[pack]") and not line.startswith("["):
+            if not any(row[1].startswith(key + " ") for row in rows):
+                tables[current.strip("[]")].append(line)
+        else:
+            out.append(line)
+    for table, line in rows:
+        tables.setdefault(table, []).append(line)
+    head = [x for name, lines in tables.items() for x in [f"[{name}]", *lines]]
+    tail = [x for x in out if x not in ("[limits]", "[contactors]", "[pack]")]
+    take("\n".join(head + tail))
