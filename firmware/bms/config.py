@@ -269,7 +269,7 @@ def parse(lines):
             closing = "]]" if many else "]"
             if not text.endswith(closing):
                 raise ConfigError(number, "", "expected %s at the end of %s" % (closing, text))
-            table = text[2:-2].strip() if many else text[1:-1].strip()
+            table = text[2:-2].strip(" \t") if many else text[1:-1].strip(" \t")
             if many and table in tables:
                 keys = tables[table]
                 into = {}
@@ -284,7 +284,7 @@ def parse(lines):
         if "=" not in text:
             raise ConfigError(number, "", "expected key = value, found: " + text)
         key, value = text.split("=", 1)
-        key = key.strip()
+        key = key.strip(" \t")
         if keys is None or into is None:
             raise ConfigError(number, key, "stands before any [table]")
         if key not in keys:
@@ -293,7 +293,7 @@ def parse(lines):
         if name in into:
             raise ConfigError(number, key, "given twice, first in line %d" % into[name][1])
         row = keys[key]
-        given_value = _value(number, key, value.strip(), row[2], row[3], row[4])
+        given_value = _value(number, key, value.strip(" \t"), row[2], row[3], row[4])
         into[name] = (given_value, number)
     return _check(given, slaves, links)
 
@@ -316,7 +316,7 @@ def _strip(text, number):
         out += c
     if quoted:
         raise ConfigError(number, "", "a quote is not closed")
-    return out.strip()
+    return out.strip(" \t")
 
 
 def _table_hint(table, many):
@@ -373,7 +373,7 @@ def _value(line, key, text, unit, low, high):
 
 
 def _quantity(line, key, inner, text, unit):
-    parts = inner.split()
+    parts = [word for word in inner.replace("\t", " ").split(" ") if word]
     if len(parts) != 2:
         raise ConfigError(
             line,
@@ -413,8 +413,8 @@ def _number(line, key, text, places):
 
 def _nodes(line, key, text, low, high):
     first, dash, last = text.partition("-")
-    a = _number(line, key, first.strip(), 0)
-    b = _number(line, key, last.strip(), 0) if dash else a
+    a = _number(line, key, first.strip(" \t"), 0)
+    b = _number(line, key, last.strip(" \t"), 0) if dash else a
     if not low <= a <= b <= high:
         raise ConfigError(line, key, "%s is out of range: %d to %d" % (text, low, high))
     return range(a, b + 1)

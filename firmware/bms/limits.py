@@ -199,10 +199,26 @@ class Limits:
             beyond = -beyond
         if beyond > 0:
             self._outside(row, now, place, value)
-        elif beyond < -self._hysteresis[row]:
+        elif beyond < -self._hysteresis[row] and not self._stands(quantity, row):
             self._inside(row, now)
         else:
             self._last[row] = now
+
+    def _stands(self, quantity, row):
+        """A reading that didn't come anew, but is still valid, isn't back within its bound."""
+        pack = self._pack
+        if quantity == CELL_MAX:
+            value = pack.cell.high
+        elif quantity == CELL_MIN:
+            value = pack.cell.low
+        elif quantity == TEMP_MAX or quantity == TEMP_MAX_CHARGE:
+            value = pack.temp.high
+        elif quantity == TEMP_MIN or quantity == TEMP_MIN_CHARGE:
+            value = pack.temp.low
+        else:
+            return False
+        beyond = value - self._bound[row]
+        return (beyond if self._above[row] else -beyond) >= -self._hysteresis[row]
 
     def _elapsed(self, row, now):
         # bounded: a gap without samples is silence, not time out of bound

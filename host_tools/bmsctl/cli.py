@@ -6,6 +6,7 @@ Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage, 130 interrupted.
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -60,6 +61,8 @@ def parser_for(names: Sequence[str]) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
+    # a shell that starts us in the background has it ignored, and `kill -INT` must end us still
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     words = sys.argv[1:] if argv is None else list(argv)
     try:
         args = parser_for(words[:1] if words and words[0] in COMMANDS else COMMANDS).parse_args(

@@ -103,6 +103,19 @@ def test_a_lasting_violation_trips_whatever_came_before(
     assert s.faults.latched[CELL_HIGH]
 
 
+@settings(max_examples=200)
+@given(start, st.lists(st.integers(1, 4), min_size=20, max_size=20))
+def test_a_cell_out_of_bound_in_every_reading_trips_however_rare_they_are(
+    t: int, gaps: list[int]
+) -> None:
+    s = System(t)
+    for gap in gaps:
+        s.scan([3450, OUT, 3450], 100)
+        for _ in range(gap - 1):
+            s.scan([3450, None, 3450], 100)
+    assert s.faults.latched[CELL_HIGH]
+
+
 @settings(max_examples=300)
 @given(start, history)
 def test_no_trip_before_the_time_out_of_bound_adds_up(

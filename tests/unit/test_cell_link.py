@@ -518,16 +518,18 @@ def test_a_board_in_conflict_is_still_judged_by_its_hard_bounds():
 
 
 def test_one_end_of_a_conflict_does_not_hide_another():
-    b = _bench(slaves=3)
-    twins = [FakeSlave(2, [3500] * 4, [300] * 2), FakeSlave(3, [3500] * 4, [300] * 2)]
-    b.boards += twins
-    for _ in range(5):
-        b.scan()
-    assert b.parts.active(F.SLAVE_CONFLICT)
-    b.boards.remove(twins[0])
-    for _ in range(20):
-        b.scan()
+    for ends in (0, 1):
+        b = _bench(slaves=3)
+        twins = [FakeSlave(2, [3500] * 4, [300] * 2), FakeSlave(3, [3500] * 4, [300] * 2)]
+        b.boards += twins
+        for _ in range(5):
+            b.scan()
         assert b.parts.active(F.SLAVE_CONFLICT)
+        b.boards.remove(twins[ends])
+        for _ in range(20):
+            b.scan()
+            assert b.parts.active(F.SLAVE_CONFLICT), ends
+            assert b.faults.acknowledge() > 0
 
 
 # --- greeting ---

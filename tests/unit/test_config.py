@@ -382,6 +382,17 @@ def test_broken_lines():
         _refused(lines, _line_of(lines, "name"), "name", "1 to 32 plain characters")
 
 
+def test_only_plain_spaces_are_spaces():
+    # both runtimes must say the same of a file; they differ in what they take for white space
+    for space in ("\u00a0", "\u3000", "\u2003", "\x85"):
+        lines = pack_lines(limits=f'cell_max = "3.65{space}V"')
+        _refused(lines, _line_of(lines, "cell_max"), "cell_max")
+        for text in (f"cell_delay{space}= 1", f"{space}cell_delay = 1"):
+            raises(ConfigError, parse, _with(["[limits]", text + ' "1 s"']))
+        lines = pack_lines(contactors=f"precharge_tries = {space}2")
+        _refused(lines, _line_of(lines, "precharge_tries"), "precharge_tries")
+
+
 def test_bad_numbers_of_slaves():
     for node in (
         "0",

@@ -192,6 +192,24 @@ def test_another_cell_goes_on_where_one_ends():
     assert p.tripped(F.CELL_HIGH)
 
 
+def test_a_cell_that_is_heard_rarely_trips_all_the_same():
+    # out of bound in every sample of its own; the good samples of the others don't heal it
+    for every in (1, 2, 3, 4):
+        p = Parts().ready()
+        p.scan()
+        for i in range(10 * every + 8):
+            p.mv[1] = 3651 if i % every == 0 else None
+            p.scan()
+        assert p.names()[0] == "cell_high", every
+    for every in (2, 3, 4):
+        p = Parts().ready()
+        p.scan()
+        for i in range(10 * every + 8):
+            p.dc[1] = 601 if i % every == 0 else None
+            p.scan()
+        assert p.names()[0] == "temp_high", every
+
+
 def test_no_readings_are_neither_high_nor_low():
     p = Parts().ready()
     p.mv[1] = 3651
@@ -225,6 +243,25 @@ def test_a_long_silence_leaves_no_trace():
         for _ in range(14):
             p.sample(101000)
         assert p.active(F.CHARGE_CURRENT)
+
+
+def test_a_long_silence_in_the_middle_of_a_violation():
+    for days in (2, 4, 5, 7):
+        for back in (False, True):
+            p = Parts().ready()
+            p.scan()
+            p.mv[1] = 3651
+            for _ in range(6):
+                p.scan()
+            for i in range(4):
+                p.pack.cell_flags[i] = 0
+            p.pass_ms(days * 86400000)
+            if back:
+                p.mv[1] = 3500
+                p.scan()
+                p.mv[1] = 3651
+            assert not p.active(F.CELL_HIGH)
+            assert 1 < _scans_until(p, F.CELL_HIGH) <= 12, (days, back)
 
 
 def test_hard_cell_bounds_at_once():

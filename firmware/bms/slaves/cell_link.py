@@ -152,10 +152,12 @@ class CellLink(Driver):
 
     def _end_scan(self):
         # answers that never came, and boards that contradicted themselves in the scan that ends
+        before = after = 0
         for m in range(len(self._got)):
             if self._due[m] and self._got[m] != self._want[m]:
                 self.missed += 1
             state = self._conflict[m]
+            before += state
             if state & 0x80:
                 self._conflict[m] = (state & 0x7F) + 1
                 if state & 0x7F >= _CONFLICTS - 1:
@@ -163,8 +165,9 @@ class CellLink(Driver):
                     self.faults.raised(F.SLAVE_CONFLICT, self.members[m], self.repeated)
             elif state:
                 self._conflict[m] = state - 1
-                if state == 1:
-                    self.faults.gone(F.SLAVE_CONFLICT)
+            after += self._conflict[m]
+        if before and not after:
+            self.faults.gone(F.SLAVE_CONFLICT)
 
     def _ask_next(self, now):
         """Give the word to the next board with answers outstanding, at most twice a scan each."""
