@@ -42,7 +42,7 @@ SUFFIX = {
 # arrival, one inside for the warning. Times: foxBMS 2 v1.11 defaults, or faster. Check the cell's
 # own data sheet.
 SETTINGS = (
-    ("pack", "name", "text", 1, 32, None, None, "name of the pack, said in every boot line"),
+    ("pack", "name", "text", 1, 32, None, None, "name of the pack"),
     ("pack", "chemistry", "text", 1, 8, None, None, "LFP or NMC: chooses the defaults below"),
     ("pack", "cells", "", 1, 1984, None, None, "cells that the slaves must bring, all added"),
     ("pack", "capacity", "mAh", 100, 5000000, None, None, "rated capacity of one string"),

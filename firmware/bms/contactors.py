@@ -106,11 +106,11 @@ class Contactors:
             self._opened = False
         waited = ticks.diff(now, self._since)
         if self.state == CLOSING_MINUS:
-            if waited >= self._settle:
+            if waited >= self._settle and self._proven(MINUS):
                 self._enter(PRECHARGING, now)
                 self._set(PRECHARGE, 1)
         elif self.state == PRECHARGING:
-            if waited >= self._min_ms and self._precharged(waited):
+            if waited >= self._min_ms and self._proven(MINUS) and self._precharged(waited):
                 self._enter(CLOSING_PLUS, now)
                 self._set(PLUS, 1)
             elif waited >= self._max_ms:
@@ -123,6 +123,10 @@ class Contactors:
         elif self.state == REST and waited >= self._rest:
             self._enter(CLOSING_MINUS, now)
             self._set(MINUS, 1)
+
+    def _proven(self, which):
+        """Its feedback says closed, or there is none to ask; `_supervise` bounds the wait."""
+        return not self._has_feedback or self._hal.feedback(which) == 1
 
     def _precharged(self, waited):
         if not self._has_link:
@@ -182,7 +186,9 @@ class Contactors:
         self.changes += 1
 
     def _set(self, which, on):
-        self._coil[which] = on
+        if self._coil[which] != on:
+            self._coil[which] = on
+            self._differs[which] = 0  # the contact has its full time for each change
         self._hal.coil(which, on)
 
     def _all_off(self):

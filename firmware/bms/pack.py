@@ -133,6 +133,7 @@ class Pack:
         for i in range(first, first + self.slave_temps[slave]):
             self.temp_flags[i] &= SEEN | LOST
         self.stack_ok[slave] = 0
+        self.cell.complete = False  # nothing closes before the next good scan
 
     def all_known(self):
         """True where every configured slave has answered as the pack file says."""

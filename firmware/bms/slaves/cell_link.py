@@ -223,7 +223,7 @@ class CellLink(Driver):
         if n != 8:
             self.damaged += 1
             return
-        # 31 bits are enough to tell boards apart, and stay small ints
+        # 30 bits are enough to tell boards apart, and stay small ints
         serial = data[4] | data[5] << 8 | data[6] << 16 | (data[7] & 0x3F) << 24
         if node == UNADDRESSED:
             self._assign(serial, data)
