@@ -15,7 +15,7 @@ FRESH = 1  # the value is valid and younger than its bound
 BLEEDING = 2  # it was sampled while its slave was bleeding cells
 SEEN = 4  # it was valid at least once since the start
 NEW = 16  # it came since the last scan was judged
-LOST = 8  # it was, and the last valid one is too old; set by the kernel `expire`
+LOST = 8  # it was valid once, and the last valid one is too old; set by the kernel `expire`
 
 
 class Extremes:

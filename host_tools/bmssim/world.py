@@ -106,6 +106,7 @@ class World:
         self._cells_us = 0
         self._charge_as = 0.0
         self._plant_us = 0
+        self._voltage_v = 0.0  # of all cells, at the last physics step
         self._pins = 0
         self._inbox = b""
         self._typed = b""
@@ -176,15 +177,9 @@ class World:
         now = self.events.now_us
         if now > self._plant_us:
             current_a = self.plant.current_a
-            self.plant.advance(now, self._pack_v)
+            self.plant.advance(now, self._voltage_v)
             self._charge_as += current_a * (now - self._plant_us) / 1e6
             self._plant_us = now
-
-    @property
-    def _pack_v(self) -> float:
-        return self._voltage_v
-
-    _voltage_v = 0.0
 
     def _physics(self) -> None:
         """Bring the cells to this moment with the charge that has flowed."""
