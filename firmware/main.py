@@ -1,7 +1,5 @@
 """Start of the firmware: load the board and its pack file, build the master, run it."""
 
-import sys
-
 from bms import config
 from bms.master import Master
 from bms.refused import Refused
@@ -9,7 +7,7 @@ from board import Board
 
 
 def main():
-    """Run until a person leaves; True where a restart was asked for."""
+    """Run until a person leaves; the board does what comes then."""
     board = Board()
     board.safe()
     try:
@@ -19,11 +17,10 @@ def main():
             program = Refused(error, board)
         board.started()
         program.run()
-        return program.restart
     finally:
         board.safe()
+    board.ended(program.restart)
 
 
 if __name__ == "__main__":
-    restart = main()
-    sys.exit(3 if restart else 0)
+    main()

@@ -114,8 +114,8 @@ class Board:
                 # MicroPython polls objects, CPython descriptors: both take the file
                 self._poll.register(stream._file, select.POLLIN)
 
-    def open_can(self, name, rate):
-        """The slcan adapter on a CAN port."""
+    def open_can(self, name, rate, filters):
+        """The slcan adapter on a CAN port; it lets everything through."""
         return Slcan(self._by_port[name], rate or self._rates[name])
 
     def open_uart(self, name, rate):
@@ -125,6 +125,14 @@ class Board:
     def started(self):
         """Everything is built: free what building left, so that the heap stands still from here."""
         gc.collect()
+
+    def self_test(self):
+        """Nothing of its own to test: b"ok"."""
+        return b"ok"
+
+    def ended(self, restart):
+        """The program has ended; exit code 3 asks for another start."""
+        sys.exit(3 if restart else 0)
 
     def heap_used(self):
         """Bytes of heap in use, None where the runtime doesn't say."""

@@ -83,11 +83,12 @@ class Console:
                 return
             text = b"on" if m.balancing.wanted else b"off"
         elif row[1]:
-            if self._word(rest, row[1]) != self._n:
+            anyway = self._word(rest, b"anyway") == self._n
+            if self._word(rest, row[1]) != self._n and not anyway:
                 t.answer(word, False, row[2])
                 return
-            m.leave(word == b"reset")
-            text = b"contactors open"
+            m.leave(word == b"reset", anyway)
+            return
         elif rest <= self._n:
             t.answer(word, False, b"takes no word behind it")
             self.refused += 1

@@ -14,7 +14,10 @@ STATES = (b"open", b"rest", b"closing_minus", b"precharge", b"closing_plus", b"c
 
 
 class Contactors:
-    """state: one of STATES; link_mv: last link voltage, None = not measured; closings, trips."""
+    """state: one of STATES; link_mv: last link voltage, None = not measured; closings, trips.
+
+    has_feedback: auxiliary contacts are asked.
+    """
 
     def __init__(self, config, hal, faults_, pack, current, clock):
         self._hal = hal
@@ -24,7 +27,7 @@ class Contactors:
         self._current_age = config.current_age_ms
         self._clock = clock
         self._settle = config.contactor_settle_ms
-        self._has_feedback = bool(config.contactor_feedback)
+        self.has_feedback = bool(config.contactor_feedback)
         self._feedback_delay = config.feedback_delay_ms
         self._min_ms = config.precharge_min_ms
         self._max_ms = config.precharge_max_ms
@@ -61,6 +64,14 @@ class Contactors:
         """Open on a person's word; the same as a trip in this version, but without a fault."""
         self.trip()
 
+    def seen_closed(self):
+        """The first contactor whose feedback says closed, -1 = none does."""
+        if self.has_feedback:
+            for i in range(3):
+                if self._hal.feedback(i):
+                    return i
+        return -1
+
     def refusal(self, now):
         """Why the contactors may not close now, as bytes; None where they may."""
         pack = self._pack
@@ -76,7 +87,7 @@ class Contactors:
             return b"not every temperature has a fresh reading"
         if self._has_link and self.link_mv is None:
             return b"the link voltage is not measured"
-        if self._has_feedback and (
+        if self.has_feedback and (
             self._hal.feedback(MINUS) is None or self._hal.feedback(PLUS) is None
         ):
             return b"the contactor feedback is not wired"
@@ -126,7 +137,7 @@ class Contactors:
 
     def _proven(self, which):
         """Its feedback says closed, or there is none to ask; `_supervise` bounds the wait."""
-        return not self._has_feedback or self._hal.feedback(which) == 1
+        return not self.has_feedback or self._hal.feedback(which) == 1
 
     def _precharged(self, waited):
         if not self._has_link:
@@ -150,7 +161,7 @@ class Contactors:
             self._enter(REST, now)
 
     def _supervise(self, now):
-        if not self._has_feedback:
+        if not self.has_feedback:
             return
         lost = welded = -1
         for i in range(3):

@@ -45,6 +45,7 @@ TABLE = (
     (26, "contactor_feedback", TRIP, CONTACTOR, "ms", "commanded closed, feedback says open"),
     (27, "contactor_welded", TRIP, CONTACTOR, "ms", "commanded open, feedback says closed"),
     (28, "firmware", TRIP, NOWHERE, "", "an exception in the cycle"),
+    (29, "self_test", TRIP, NOWHERE, "", "the test at start failed: see the boot line"),
 )
 
 (
@@ -76,6 +77,7 @@ TABLE = (
     CONTACTOR_FEEDBACK,
     CONTACTOR_WELDED,
     FIRMWARE,
+    SELF_TEST,
 ) = range(1, len(TABLE) + 1)
 
 # what happened to a fault, as the event line says it

@@ -16,14 +16,23 @@ from bms.tables import (
     E_MIN,
     E_MIN_AT,
     E_SUM,
+    H_CELL,
+    H_HEARD,
+    H_MISSING,
+    H_NOW,
+    H_ROW_OF,
+    H_SEQ,
+    H_TEMP,
     HEX_VALUE,
-    P_BASE,
-    P_COUNT,
-    P_FLAGS,
-    P_HIGH,
-    P_LOW,
-    P_NOW,
-    P_SHIFT,
+    R_CELL,
+    R_CELLS,
+    R_CRC,
+    R_FLAGS,
+    R_GOT,
+    R_OPEN,
+    R_TEMP,
+    R_TEMPS,
+    R_WANT,
 )
 
 
@@ -142,33 +151,70 @@ def slcan_encode(ident, data, n, dst, at):
     return out + 1
 
 
-def store13(data, values, flags, stamps, p):
-    """Unpack up to four 13-bit values (8191 = no reading) and compare them as they arrive.
+def take13(ident, data, t, values, flags, stamps):
+    """Take one CELLS or TEMPS frame of the cell link: four values of 13 bits, 8191 = no reading.
 
-    Value k goes, with p[P_SHIFT] added, to index p[P_BASE] + k of `values` array('h'), with
-    p[P_FLAGS] in `flags` and p[P_NOW] in `stamps` array('i'); an absent one changes nothing.
-    Returns the index k (0..3) of the first value outside p[P_LOW]..p[P_HIGH], or -1, plus
-    256 x the count of values stored.
+    `t` is the table of `tables.H_*` and `R_*`. A frame of an unknown or closed row, of another
+    scan, a part that is not wanted or was there already, or of a wrong CRC gives -1 and changes
+    nothing. Value k goes, with its shift, behind the row's first index of `values` array('h'),
+    with the row's flags in `flags` and the time in `stamps` array('i'); an absent one changes
+    nothing. Gives 1 + the index of the first value out of bounds, or 0.
     """
-    worst = -1
-    stored = 0
-    base = p[P_BASE]
-    for k in range(p[P_COUNT]):
+    part = (ident >> 6) - 8
+    row = t[H_ROW_OF + (ident & 63)]
+    bit = 1 << part
+    if not row or not t[row + R_OPEN] or t[row + R_GOT] & bit or not t[row + R_WANT] & bit:
+        return -1
+    if data[6] >> 4 != t[H_SEQ] or crc8_frame(ident, data, 7) != data[7]:
+        return -1
+    t[row + R_GOT] |= bit
+    t[row + R_CRC + part] = data[7]
+    if t[row + R_GOT] == t[row + R_WANT]:
+        t[H_MISSING] -= 1
+    now = t[H_NOW]
+    t[H_HEARD] = now
+    if part < 8:
+        kind = H_CELL
+        base = t[row + R_CELL]
+        count = t[row + R_CELLS]
+    else:
+        kind = H_TEMP
+        part -= 8
+        base = t[row + R_TEMP]
+        count = t[row + R_TEMPS]
+    base += 4 * part
+    count -= 4 * part
+    worst = 0
+    for k in range(count if count < 4 else 4):
         bit = 13 * k
         at = bit >> 3
         raw = data[at] | data[at + 1] << 8 | data[at + 2] << 16
         raw = (raw >> (bit & 7)) & 0x1FFF
         if raw == 0x1FFF:
             continue
-        value = raw + p[P_SHIFT]
+        value = raw + t[kind + 2]
         i = base + k
         values[i] = value
-        flags[i] = p[P_FLAGS]
-        stamps[i] = p[P_NOW]
-        stored += 1
-        if worst < 0 and (value < p[P_LOW] or value > p[P_HIGH]):
-            worst = k
-    return worst + (stored << 8)
+        flags[i] = t[row + R_FLAGS]
+        stamps[i] = now
+        if not worst and (value < t[kind] or value > t[kind + 1]):
+            worst = k + 1
+    return worst
+
+
+def mcp_frame(ring, at, data):
+    """A frame as an MCP2515 has it (identifier in 4 bytes, length, data) at ring[at + 1].
+
+    Its payload goes into `data`; gives identifier << 4 | length, or -1 for what is no standard
+    data frame.
+    """
+    low = ring[at + 2]
+    n = ring[at + 5] & 0x4F
+    if low & 0x18 or n > 8:
+        return -1
+    for i in range(8):
+        data[i] = ring[at + 6 + i]
+    return (ring[at + 1] << 3 | low >> 5) << 4 | n
 
 
 def extremes(values, flags, start, end, mark, out):
@@ -232,6 +278,12 @@ def put(buf, at, text, n):
     return at + n
 
 
+def copy(dst, src, start, n):
+    """Copy src[start:start + n] to the beginning of `dst`."""
+    for i in range(n):
+        dst[i] = src[start + i]
+
+
 def put_int(buf, at, value):
     """Write `value` (|value| < 2**30) in decimal into `buf` at `at`; the index behind it."""
     if value < 0:
@@ -246,6 +298,18 @@ def put_int(buf, at, value):
         at += 1
         power //= 10
     return at
+
+
+def put_key(buf, at, name, n):
+    """Write `,"name":` with the n bytes of `name`; the index behind it."""
+    at = put(buf, at, b',"', 2)
+    at = put(buf, at, name, n)
+    return put(buf, at, b'":', 2)
+
+
+def put_field(buf, at, name, n, value):
+    """Write a key as `put_key` does, and an integer as `put_int` does; the index behind it."""
+    return put_int(buf, put_key(buf, at, name, n), value)
 
 
 def put_hex4(buf, at, value):

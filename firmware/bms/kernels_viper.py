@@ -135,17 +135,51 @@ def slcan_encode(ident: int, data: ptr8, n: int, dst: ptr8, at: int) -> int:
 
 
 @micropython.viper
-def store13(data: ptr8, values: ptr16, flags: ptr8, stamps: ptr32, p: ptr32) -> int:
-    worst = -1
-    stored = 0
-    base = int(p[0])
-    count = int(p[1])
-    now = int(p[2])
+def take13(ident: int, data: ptr8, t: ptr32, values: ptr16, flags: ptr8, stamps: ptr32) -> int:
+    part = (ident >> 6) - 8
+    row = int(t[16 + (ident & 63)])
+    bit = 1 << part
+    if row == 0 or int(t[row + 2]) == 0:
+        return -1
+    got = int(t[row + 1])
+    want = int(t[row])
+    if got & bit or want & bit == 0 or int(data[6]) >> 4 != int(t[0]):
+        return -1
+    table = ptr8(CRC8_J1850)
+    crc = int(table[0xFF ^ (ident >> 8)])
+    crc = int(table[crc ^ (ident & 0xFF)])
+    k = 0
+    while k < 7:
+        crc = int(table[crc ^ data[k]])
+        k += 1
+    if crc ^ 0xFF != int(data[7]):
+        return -1
+    got |= bit
+    t[row + 1] = got
+    t[row + 9 + part] = data[7]
+    if got == want:
+        t[2] = int(t[2]) - 1
+    now = int(t[1])
+    t[3] = now
+    if part < 8:
+        kind = 4
+        base = int(t[row + 4])
+        count = int(t[row + 5])
+    else:
+        kind = 7
+        part -= 8
+        base = int(t[row + 6])
+        count = int(t[row + 7])
+    base += 4 * part
+    count -= 4 * part
+    if count > 4:
+        count = 4
     # signed 16 bits: where words are wider than 32 bits, ptr32 doesn't extend the sign
-    low = ((int(p[3]) & 0xFFFF) ^ 0x8000) - 0x8000
-    high = ((int(p[4]) & 0xFFFF) ^ 0x8000) - 0x8000
-    flag = int(p[5])
-    offset = ((int(p[6]) & 0xFFFF) ^ 0x8000) - 0x8000
+    low = ((int(t[kind]) & 0xFFFF) ^ 0x8000) - 0x8000
+    high = ((int(t[kind + 1]) & 0xFFFF) ^ 0x8000) - 0x8000
+    shift = ((int(t[kind + 2]) & 0xFFFF) ^ 0x8000) - 0x8000
+    flag = int(t[row + 3])
+    worst = 0
     bit = 0
     k = 0
     while k < count:
@@ -153,17 +187,29 @@ def store13(data: ptr8, values: ptr16, flags: ptr8, stamps: ptr32, p: ptr32) -> 
         raw = int(data[at]) | int(data[at + 1]) << 8 | int(data[at + 2]) << 16
         raw = (raw >> (bit & 7)) & 0x1FFF
         if raw != 0x1FFF:
-            value = raw + offset
+            value = raw + shift
             i = base + k
             values[i] = value
             flags[i] = flag
             stamps[i] = now
-            stored += 1
-            if worst < 0 and (value < low or value > high):
-                worst = k
+            if worst == 0 and (value < low or value > high):
+                worst = k + 1
         bit += 13
         k += 1
-    return worst + (stored << 8)
+    return worst
+
+
+@micropython.viper
+def mcp_frame(ring: ptr8, at: int, data: ptr8) -> int:
+    low = int(ring[at + 2])
+    n = int(ring[at + 5]) & 0x4F
+    if low & 0x18 or n > 8:
+        return -1
+    i = 0
+    while i < 8:
+        data[i] = ring[at + 6 + i]
+        i += 1
+    return (int(ring[at + 1]) << 3 | low >> 5) << 4 | n
 
 
 @micropython.viper
@@ -230,6 +276,14 @@ def put(buf: ptr8, at: int, text: ptr8, n: int) -> int:
 
 
 @micropython.viper
+def copy(dst: ptr8, src: ptr8, start: int, n: int):
+    i = 0
+    while i < n:
+        dst[i] = src[start + i]
+        i += 1
+
+
+@micropython.viper
 def put_int(buf: ptr8, at: int, value: int) -> int:
     if value < 0:
         buf[at] = 45
@@ -243,6 +297,26 @@ def put_int(buf: ptr8, at: int, value: int) -> int:
         at += 1
         power = power // 10
     return at
+
+
+@micropython.viper
+def put_key(buf: ptr8, at: int, name: ptr8, n: int) -> int:
+    buf[at] = 0x2C
+    buf[at + 1] = 0x22
+    at += 2
+    i = 0
+    while i < n:
+        buf[at + i] = name[i]
+        i += 1
+    at += n
+    buf[at] = 0x22
+    buf[at + 1] = 0x3A
+    return at + 2
+
+
+@micropython.viper
+def put_field(buf: ptr8, at: int, name: ptr8, n: int, value: int) -> int:
+    return int(put_int(buf, int(put_key(buf, at, name, n)), value))
 
 
 @micropython.viper

@@ -6,27 +6,29 @@ built from the pack file. No stage waits, and after start-up none allocates.
 
 from micropython import const
 
-from bms import slaves, ticks
+from bms import self_test, slaves, ticks
 from bms.balancing import Balancing
 from bms.clock import Clock
 from bms.console import Console
 from bms.contactors import Contactors
 from bms.current import Current
-from bms.faults import Faults
+from bms.faults import SELF_TEST, Faults
 from bms.kernels import NATIVE
 from bms.limits import Limits
 from bms.outbox import Outbox
 from bms.pack import Pack
 from bms.telemetry import Telemetry
 
-_TICK_MS = const(10)  # ages, contactor sequence and balancing are looked at so often
+_TICK_MS = const(20)  # ages, contactors, balancing and the console are looked at so often
 _FEED_MS = const(50)
 _SCANNED, _JUDGED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
 _LEAVE_MS = const(200)  # time for the last lines to get out
+_NOT_OPEN = b"coils are off, but a contactor's feedback says closed"
+_NO_FEEDBACK = b"coils are off; no feedback is configured that would prove it"
 
 
 class Master:
-    """scans: completed or given up since boot; cycles: steps since boot."""
+    """scans: completed or given up since boot; cycles: steps since boot; self_test: its result."""
 
     def __init__(self, config, board):
         """Build everything that runs. Raises ConfigError where pack file and board disagree."""
@@ -43,12 +45,17 @@ class Master:
         self.limits = Limits(config, self.pack, self.current, self.faults, self.contactors)
         self.balancing = Balancing(config, self.pack, self.faults, self.clock.now)
         self.drivers = slaves.build(config, board, self.pack, self.limits, self.faults)
+        self.self_test = self_test.run(board)
+        if self.self_test != b"ok":
+            self.faults.raised(SELF_TEST, -1, 0)
         self.outbox = Outbox(board.console, self.clock)
         self.telemetry = Telemetry(config, board, self, self.outbox)
         self.console = Console(self, board.console, self.telemetry)
         self.scans = 0
         self.cycles = 0
         self.leaving = False
+        self._proving = self._anyway = False
+        self._open_ms = config.feedback_delay_ms
         self.restart = False
         self._period = config.scan_period_ms
         self._scan_at = self.clock.now
@@ -64,22 +71,47 @@ class Master:
             self.board.wait(self._rest())
 
     def step(self):
-        """One cycle."""
+        """One cycle; what is judged and acted on by time waits for the next tick."""
         now = self.clock.tick()
+        due = ticks.diff(now, self._tick_at) >= 0
         self._scan(now)
-        self._judge(now)
-        self._act(now)
-        self._report(now)
+        self._judge(now, due)
+        self._act(now, due)
+        self._report(now, due)
         self._feed(now)
         self.cycles = (self.cycles + 1) & 0x1FFFFFFF
 
-    def leave(self, restart):
-        """Open the contactors and end `run` a moment later, to start again or for good."""
+    def leave(self, restart, anyway):
+        """Open the contactors and end `run` a moment later, to start again or for good.
+
+        Not before the feedback of all says open, but `anyway`; `telemetry` gives the answer then.
+        """
         self.contactors.open()
         self.contactors.locked = True
-        self.leaving = True
+        self._proving = True
+        self._anyway = anyway
         self.restart = restart
         self._leave_at = self.clock.now
+
+    def _prove(self, now):
+        """Leave as soon as the contactors are seen open, or stay where they don't open."""
+        closed = self.contactors.seen_closed()
+        waited = ticks.diff(now, self._leave_at)
+        if closed >= 0 and not self._anyway:
+            if waited >= self._open_ms:
+                self._proving = False
+                self.contactors.locked = False
+                self.telemetry.answer(b"reset" if self.restart else b"service", False, _NOT_OPEN)
+            return
+        self._proving = False
+        self.leaving = True
+        self._leave_at = now
+        text = b"contactors open"
+        if not self.contactors.has_feedback:
+            text = _NO_FEEDBACK
+        elif closed >= 0:
+            text = _NOT_OPEN
+        self.telemetry.answer(b"reset" if self.restart else b"service", True, text)
 
     def _scan(self, now):
         if ticks.diff(now, self._scan_at) >= 0:
@@ -106,23 +138,26 @@ class Master:
         self.scans = (self.scans + 1) & 0x1FFFFFFF
         self.limits.scanned(now)
 
-    def _judge(self, now):
+    def _judge(self, now, due):
         if self.current.fitted and self.current.sample(self.board.current_ma(), now):
             self.limits.sampled(now)
-        self.contactors.link_mv = self.board.link_mv()
-        if ticks.diff(now, self._tick_at) >= 0:
+        if due:
+            self.contactors.link_mv = self.board.link_mv()
             self.limits.aged(now)
-        self._evidence |= _JUDGED
+            self._evidence |= _JUDGED
 
-    def _act(self, now):
-        self.contactors.step(now)
-        if ticks.diff(now, self._tick_at) >= 0:
+    def _act(self, now, due):
+        if due:
             self._tick_at = ticks.add(now, _TICK_MS)
+            self.contactors.step(now)
+            if self._proving:
+                self._prove(now)
             self.balancing.step(now)
-        self._evidence |= _ACTED
+            self._evidence |= _ACTED
 
-    def _report(self, now):
-        self.console.step(now)
+    def _report(self, now, due):
+        if due:
+            self.console.step(now)
         self.telemetry.step(now)
         self.outbox.flush()
         self._evidence |= _REPORTED

@@ -1,13 +1,17 @@
 """Whole lines on their way out of the serial port; what nobody reads is dropped and counted.
 
 A line is built in place, piece by piece over several steps, and becomes visible only when it is
-ended with its CRC. The port is given what it takes, never waited for. Nothing here allocates.
+ended with its CRC. Lines are built in one half while the other one leaves. The port is given what
+it takes, never waited for. Nothing here allocates.
 """
 
-from bms.kernels import crc16, put, put_hex4, put_int, shift
+from micropython import const
 
-_SIZE = 4096
-_LINE = 1024  # room for any line: a status with every number at its longest takes 600
+from bms.kernels import crc16, put, put_field, put_hex4, put_int, put_key
+
+_HALF = const(2048)
+_LINE = const(1024)  # room for any line: a status with every number at its longest takes 600
+_WRITES = const(4)  # pieces given to the port in one step
 
 
 class Outbox:
@@ -16,21 +20,27 @@ class Outbox:
     def __init__(self, stream, clock):
         self._stream = stream
         self._clock = clock
-        self._buf = bytearray(_SIZE)
+        self._buf = bytearray(_HALF)  # lines are built here
         self._sent = 0
         self._ready = 0  # end of the last whole line
         self._at = 0  # end of what is built
+        self._old = bytearray(_HALF)  # full, and on its way out
+        self._old_sent = self._old_end = 0
         self.building = False
         self.lines = self.dropped = 0
 
     def begin(self, kind):
         """Start a line of a kind; False (and counted) where there is no room for it."""
-        if self._sent and _SIZE - self._ready < _LINE:
-            self._ready = shift(self._buf, self._sent, self._ready)
-            self._sent = 0
-        if _SIZE - self._ready < _LINE:
-            self.dropped += 1
-            return False
+        if _HALF - self._ready < _LINE:
+            if self._old_sent < self._old_end:
+                self.dropped += 1
+                return False
+            full = self._buf
+            self._buf = self._old
+            self._old = full
+            self._old_sent = self._sent
+            self._old_end = self._ready
+            self._sent = self._ready = 0
         self.building = True
         self._at = self._ready
         self.raw(b'{"k":"')
@@ -53,14 +63,15 @@ class Outbox:
 
     def key(self, name):
         """Append a key, given as b'name'."""
-        self.raw(b',"')
-        self.raw(name)
-        self.raw(b'":')
+        self._at = put_key(self._buf, self._at, name, len(name))
 
     def number(self, name, value):
         """Append a key and an integer; None gives null."""
-        self.key(name)
-        self.value(value)
+        if value is None:
+            self.key(name)
+            self.raw(b"null")
+        else:
+            self._at = put_field(self._buf, self._at, name, len(name), value)
 
     def value(self, value):
         """Append an integer; None gives null."""
@@ -89,7 +100,17 @@ class Outbox:
 
     def flush(self):
         """Give the port what it takes now."""
-        if self._sent < self._ready:
-            self._sent += self._stream.write(self._buf, self._sent, self._ready - self._sent)
-            if self._sent == self._ready and not self.building:
-                self._sent = self._ready = self._at = 0
+        for _ in range(_WRITES):
+            if self._old_sent < self._old_end:
+                left = self._old_end - self._old_sent
+                took = self._stream.write(self._old, self._old_sent, left)
+                self._old_sent += took
+            elif self._sent < self._ready:
+                took = self._stream.write(self._buf, self._sent, self._ready - self._sent)
+                self._sent += took
+                if self._sent == self._ready and not self.building:
+                    self._sent = self._ready = self._at = 0
+            else:
+                return
+            if not took:
+                return

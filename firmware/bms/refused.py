@@ -42,8 +42,8 @@ class Refused:
                 self._word = (self._word + bytes([c if 32 <= c < 127 else 63]))[-40:]
                 continue
             word, self._word = self._word, b""
-            if word in (b"reset yes", b"service yes"):
-                self.restart = word == b"reset yes"
+            if word in (b"reset yes", b"service yes", b"reset anyway", b"service anyway"):
+                self.restart = word.startswith(b"reset")
                 return True
             if word == b"version":
                 self._say("boot", {"version": VERSION, "board": self._board.NAME})

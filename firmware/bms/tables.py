@@ -28,8 +28,12 @@ CRC8_J1850 = _crc_table(8, 0x1D, bytearray(256))
 CRC16_CCITT = _crc_table(16, 0x1021, array("H", bytearray(512)))
 HEX_VALUE = _hex_values()
 
-# parameters of kernels.store13, an array('i'): where to write, what to mark and compare with
-P_BASE, P_COUNT, P_NOW, P_LOW, P_HIGH, P_FLAGS, P_SHIFT = range(7)
+# table of kernels.take13, an array('i'): the scan; bounds and shift of cells, of temperatures;
+# from H_ROW_OF on the row of each node, 0 = none; then rows of ROW ints
+H_SEQ, H_NOW, H_MISSING, H_HEARD, H_CELL = range(5)
+H_TEMP, H_ROW_OF, H_ROWS, ROW = 7, 16, 80, 24
+# of a row: parts wanted, had; whether it may be taken; flags of a reading; first index and count
+R_WANT, R_GOT, R_OPEN, R_FLAGS, R_CELL, R_CELLS, R_TEMP, R_TEMPS, R_DUE, R_CRC = range(10)
 
 # results of kernels.extremes, an array('i')
 E_MIN, E_MIN_AT, E_MAX, E_MAX_AT, E_SUM, E_COUNT = range(6)

@@ -31,14 +31,26 @@ COMMANDS = (
     (b"balance", b"", b"balance on | balance off | balance"),
     (b"limits", b"", b"settings of [limits]"),
     (b"config", b"", b"all settings"),
-    (b"reset", b"yes", b"reset yes: open the contactors and start again"),
+    (
+        b"reset",
+        b"yes",
+        b"reset yes: open the contactors and start again; reset anyway: even if one is welded",
+    ),
     (b"version", b"", b"version, board, checksum of the pack file"),
-    (b"service", b"yes", b"service yes: open the contactors and leave the master program"),
+    (
+        b"service",
+        b"yes",
+        b"service yes: open the contactors and leave the master program; service anyway",
+    ),
 )
 
 # kinds of lines and their keys, for the reference page; the tests compare them with real lines
 KINDS = (
-    ("boot", "version board config_crc native slaves cells temps", "once after start"),
+    (
+        "boot",
+        "version board config_crc native slaves cells temps self_test",
+        'once after start, and by `version`; self_test: "ok" or what failed',
+    ),
     (
         "status",
         "state pack_mv link_mv i_ma min_mv min_cell max_mv max_cell min_dc max_dc scans known"
@@ -189,6 +201,7 @@ class Telemetry:
                 out.number(b"slaves", self._m.pack.slaves)
                 out.number(b"cells", self._m.pack.cells)
                 out.number(b"temps", self._m.pack.temps)
+                out.text(b"self_test", self._m.self_test)
                 out.end()
         elif out.begin(b"mem"):
             out.number(b"heap_used", self._board.heap_used())

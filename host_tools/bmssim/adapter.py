@@ -51,6 +51,9 @@ class SlcanAdapter:
             return
         self._say(b"\r")
 
+    def on_sent(self, frame: Frame) -> None:
+        """Its own frame has left."""
+
     def on_frame(self, frame: Frame) -> None:
         """A frame from the bus."""
         if self._open:

@@ -102,6 +102,7 @@ class Usage:
 
 class CanNode(Protocol):
     def on_frame(self, frame: Frame) -> None: ...
+    def on_sent(self, frame: Frame) -> None: ...
 
 
 class CanBus:
@@ -140,6 +141,7 @@ class CanBus:
     def _end(self, frame: Frame, sender: CanNode) -> None:
         self._busy = False
         struck = self._noise.strikes()
+        sender.on_sent(frame)
         for node in self._nodes:
             if node is sender:
                 continue

@@ -1,12 +1,15 @@
 """`bmsctl sim`, `dbc` and `reference` as their users call them."""
 
 import json
+from array import array
 from pathlib import Path
 from typing import Any
 
 import cantools
 from terminal import Tool
 
+from bms import tables as T
+from bms.kernels_plain import crc8_frame, take13
 from bmsctl.commands.dbc import dbc
 from bmsctl.commands.reference import page
 from bmssim import protocol as p
@@ -96,17 +99,19 @@ def test_dbc_reads_what_a_board_sends() -> None:
 
 
 def test_the_firmware_reads_what_the_dbc_encodes() -> None:
-    from array import array
-
-    from bms import kernels_plain as k
-
     db: Any = cantools.database.load_string(dbc(1, 4, 4), "dbc")
     message = db.get_message_by_name("Cells0_N1")
-    data = message.encode(
-        {"Cell1": 3300, "Cell2": 0, "Cell3": 8190, "Cell4": 8191, "Seq": 5, "Crc": 0}
-    )
+    signals = {"Cell1": 3300, "Cell2": 0, "Cell3": 8190, "Cell4": 8191, "Seq": 5, "Crc": 0}
+    signals["Crc"] = crc8_frame(message.frame_id, message.encode(signals), 7)
+    data = message.encode(signals)
+    t = array("i", [0] * (T.H_ROWS + T.ROW))
+    t[T.H_SEQ] = 5
+    t[T.H_CELL + 1] = 8191
+    t[T.H_ROW_OF + 1] = T.H_ROWS
+    for place, value in ((T.R_WANT, 1), (T.R_OPEN, 1), (T.R_FLAGS, 5), (T.R_CELLS, 4)):
+        t[T.H_ROWS + place] = value
     values, flags, stamps = array("h", [0] * 4), bytearray(4), array("i", [0] * 4)
-    k.store13(data, values, flags, stamps, array("i", [0, 4, 1, 0, 8191, 5, 0]))
+    assert take13(message.frame_id, data, t, values, flags, stamps) == 0
     assert list(values) == [3300, 0, 8190, 0]
     assert list(flags) == [5, 5, 5, 0]
 

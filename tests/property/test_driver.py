@@ -58,7 +58,7 @@ class Hal:
     def write(self, buf: bytes, start: int, n: int) -> int:
         return n
 
-    def open_can(self, name: str, rate: int) -> Slcan:
+    def open_can(self, name: str, rate: int, filters: object) -> Slcan:
         return Slcan(self, rate)
 
 

@@ -48,6 +48,10 @@ def test_frame_bits_where_stuffing_is_worst(data: bytes) -> None:
 class Node:
     def __init__(self) -> None:
         self.got: list[Frame] = []
+        self.sent: list[Frame] = []
+
+    def on_sent(self, frame: Frame) -> None:
+        self.sent.append(frame)
 
     def on_frame(self, frame: Frame) -> None:
         self.got.append(frame)
@@ -71,6 +75,8 @@ def test_the_lowest_id_wins_and_frames_follow_each_other() -> None:
         pass
     assert [f.ident for f in b.got] == [0x300, 0x100, 0x200]  # the first one had begun
     assert a.got == []
+    assert a.sent == b.got
+    assert b.sent == []
     us = sum(frame_bits(f.ident, f.data) * 2 for f in frames)
     assert bus.usage.busy_us == us
 

@@ -249,9 +249,10 @@ class FakeBoard:
         self.feeds = []
         self.safe_calls = 0
         self.starts = 0
+        self.ends = []
         self._ma_at = -1000
 
-    def open_can(self, name, rate):
+    def open_can(self, name, rate, filters):
         if self.ports[name] != "can":
             raise ValueError("no CAN there")
         self.opened.append((name, rate))
@@ -265,6 +266,12 @@ class FakeBoard:
 
     def started(self):
         self.starts += 1
+
+    def self_test(self):
+        return b"ok"
+
+    def ended(self, restart):
+        self.ends.append(restart)
 
     def heap_used(self):
         return 1234

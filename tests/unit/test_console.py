@@ -186,7 +186,7 @@ def test_what_is_no_command():
     ):
         r = _rig()
         r.board.console.give(line.encode() + b"\n")
-        r.run(500)
+        r.run(1000)
         answers = r.lines("answer")
         assert len(answers) == 1, line
         assert answers[0]["ok"] is False, line

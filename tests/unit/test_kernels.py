@@ -5,7 +5,32 @@ from array import array
 
 from bms import kernels
 from bms import kernels_plain as plain
-from bms.tables import E_COUNT, E_MAX, E_MAX_AT, E_MIN, E_MIN_AT, E_SUM
+from bms.tables import (
+    E_COUNT,
+    E_MAX,
+    E_MAX_AT,
+    E_MIN,
+    E_MIN_AT,
+    E_SUM,
+    H_CELL,
+    H_HEARD,
+    H_MISSING,
+    H_NOW,
+    H_ROW_OF,
+    H_ROWS,
+    H_SEQ,
+    H_TEMP,
+    R_CELL,
+    R_CELLS,
+    R_CRC,
+    R_FLAGS,
+    R_GOT,
+    R_OPEN,
+    R_TEMP,
+    R_TEMPS,
+    R_WANT,
+    ROW,
+)
 from fakes import Random, cells_frame, cobs_bytes, crc8, crc16, slcan_bytes, temps_frame
 
 try:
@@ -27,7 +52,7 @@ def test_machine_code_is_used_where_there_is_any():
 
 def test_twins_have_the_same_names():
     names = [n for n in dir(plain) if callable(getattr(plain, n)) and not n.startswith("_")]
-    assert len(names) == 15
+    assert len(names) == 19
     for name in names:
         for twin in TWINS:
             assert callable(getattr(twin, name)), name
@@ -177,73 +202,165 @@ def test_slcan_garbage_gives_the_same_on_both():
         assert outs[0] == outs[-1]
 
 
-def _store(k, data, p, room=6):
+LOW, HIGH, COLD, HOT, OFFSET = 2000, 3750, -1000, 700, -1000
+SEQ = 5
+_NODE = 3
+_ROW = H_ROWS
+
+
+def _table(first_cell=1, cells=4, first_temp=1, temps=4, want=0x1FFF, now=TOP - 1):
+    t = array("i", [0] * (H_ROWS + ROW))
+    t[H_SEQ] = SEQ
+    t[H_NOW] = now
+    t[H_MISSING] = 1
+    for i, value in ((H_CELL, LOW), (H_CELL + 1, HIGH), (H_TEMP, COLD), (H_TEMP + 1, HOT)):
+        t[i] = value
+    t[H_TEMP + 2] = OFFSET
+    t[H_ROW_OF + _NODE] = _ROW
+    for i, value in (
+        (R_WANT, want),
+        (R_OPEN, 1),
+        (R_FLAGS, 5),
+        (R_CELL, first_cell),
+        (R_CELLS, cells),
+        (R_TEMP, first_temp),
+        (R_TEMPS, temps),
+    ):
+        t[_ROW + i] = value
+    return t
+
+
+def _take(k, ident, data, t, room=6):
     values = array("h", [-7] * room)
     flags = bytearray(b"\x09" * room)
     stamps = array("i", [-5] * room)
-    found = k.store13(data, values, flags, stamps, p)
-    return found, list(values), bytes(flags), list(stamps)
+    found = k.take13(ident, data, t, values, flags, stamps)
+    return found, list(values), bytes(flags), list(stamps), list(t)
 
 
-def test_store13_puts_four_cells_in_place():
-    _, data = cells_frame(1, 0, [0, 3300, None, 8190], 15)
+def test_take13_puts_four_cells_in_place():
+    ident, data = cells_frame(_NODE, 0, [0, 3300, None, 8190], SEQ)
     for k in TWINS:
-        found, values, flags, stamps = _store(
-            k, data, array("i", [1, 4, TOP - 1, 2000, 3750, 5, 0])
-        )
+        t = _table(want=1)
+        found, values, flags, stamps, _ = _take(k, ident, data, t)
         assert values == [-7, 0, 3300, -7, 8190, -7]
         assert flags == b"\x09\x05\x05\x09\x05\x09"
         assert stamps == [-5, TOP - 1, TOP - 1, -5, TOP - 1, -5]
-        assert found == 0 + (3 << 8)  # a measured zero is out of its bound
+        assert found == 1  # a measured zero is out of its bound
+        assert t[_ROW + R_GOT] == 1
+        assert t[_ROW + R_CRC] == data[7]
+        assert t[H_MISSING] == 0
+        assert t[H_HEARD] == TOP - 1
 
 
-def test_store13_finds_the_first_reading_out_of_bounds():
+def test_take13_finds_the_first_reading_out_of_bounds():
     for at in range(4):
-        for mv, out in ((1999, 1), (2000, 0), (3750, 0), (3751, 1)):
+        for mv, out in ((LOW - 1, 1), (LOW, 0), (HIGH, 0), (HIGH + 1, 1)):
             four = [3300] * 4
             four[at] = mv
-            _, data = cells_frame(1, 0, four, 0)
+            ident, data = cells_frame(_NODE, 1, four, SEQ)
             for k in TWINS:
-                found = _store(k, data, array("i", [0, 4, 1, 2000, 3750, 5, 0]))[0]
-                assert found == (at if out else -1) + (4 << 8), (at, mv)
+                t = _table(first_cell=0, cells=8)
+                assert _take(k, ident, data, t, 8)[0] == (at + 1 if out else 0), (at, mv)
+                assert t[H_MISSING] == 1  # others are still to come
 
 
-def test_store13_finds_the_first_hot_sensor():
+def test_take13_finds_the_first_hot_sensor():
     # an offset and a bound below zero: on a computer of 64 bits, too
     for at in range(4):
         for dc, out in ((-1000, 0), (-1, 0), (0, 0), (700, 0), (701, 1), (1200, 1)):
             four = [-100, 250, 0, 300]
             four[at] = dc
-            _, data = temps_frame(1, 0, four, 0)
+            ident, data = temps_frame(_NODE, 0, four, SEQ)
             for k in TWINS:
-                found, values, _, _ = _store(k, data, array("i", [0, 4, 1, -1000, 700, 5, -1000]))
+                found, values, _, _, t = _take(k, ident, data, _table(first_temp=0))
                 assert values[:4] == four
-                assert found == (at if out else -1) + (4 << 8), (k, at, dc)
+                assert found == (at + 1 if out else 0), (k, at, dc)
+                assert t[_ROW + R_GOT] == 1 << 8
 
 
-def test_store13_twins_agree():
+def test_take13_refuses_and_changes_nothing():
+    ident, data = cells_frame(_NODE, 0, [3300] * 4, SEQ)
+    other, wrong = cells_frame(_NODE + 1, 0, [3300] * 4, SEQ)
+    _, stale = cells_frame(_NODE, 0, [3300] * 4, SEQ + 1)
+    for k in TWINS:
+        for change, i, d in (
+            (None, other, wrong),  # nobody of that number
+            (None, ident, stale),
+            (None, ident ^ 0x40, data),  # the CRC is that of another part
+            ((R_OPEN, 0), ident, data),
+            ((R_GOT, 1), ident, data),
+            ((R_WANT, 0x1FFE), ident, data),
+        ):
+            t = _table()
+            if change:
+                t[_ROW + change[0]] = change[1]
+            before = list(t)
+            found, values, flags, stamps, after = _take(k, i, d, t)
+            assert found == -1
+            assert after == before
+            assert set(values) == {-7} and set(flags) == {9} and set(stamps) == {-5}
+        for bit in range(64):
+            bad = bytearray(data)
+            bad[bit >> 3] ^= 1 << (bit & 7)
+            assert _take(k, ident, bad, _table())[0] == -1
+
+
+def test_take13_twins_agree():
     random = Random(8)
     for _ in range(400):
-        data = bytearray(random.bytes(8))
-        if random.below(3) == 0:
-            for i in range(random.below(7)):
-                data[i] = 0xFF
-        low = random.between(-1000, 3000)
-        p = array(
-            "i",
-            [
-                random.below(3),
-                random.between(1, 4),
-                random.below(TOP),
-                low,
-                random.between(low, 8000),
-                random.below(256),
-                random.between(-1000, 10),
-            ],
-        )
-        p[0] = min(p[0], 6 - p[1])
-        outs = [_store(k, data, p) for k in TWINS]
-        assert outs[0] == outs[-1], (list(p), bytes(data))
+        part = random.below(12)
+        four = [random.between(0, 8190) if random.below(4) else None for _ in range(4)]
+        if part < 8:
+            ident, data = cells_frame(_NODE, part, four, SEQ)
+        else:
+            ident, data = temps_frame(_NODE, part - 8, [v and v % 8190 - 1000 for v in four], SEQ)
+        count = 4 * (part if part < 8 else part - 8) + random.between(1, 4)
+        first = random.below(3)
+        t = _table(first, count, first, count, now=random.below(TOP))
+        t[H_CELL] = random.between(-1000, 3000)
+        t[H_CELL + 1] = random.between(t[H_CELL], 8000)
+        outs = [_take(k, ident, data, array("i", t), 36) for k in TWINS]
+        assert outs[0] == outs[-1], (list(t), bytes(data))
+        assert outs[0][0] >= 0
+
+
+def test_mcp_frame():
+    random = Random(9)
+    for _ in range(200):
+        at = 16 * random.below(3)
+        ring = bytearray(random.bytes(64))
+        ident = random.below(0x800)
+        n = random.below(9)
+        ring[at + 1] = ident >> 3
+        ring[at + 2] = (ident & 7) << 5 | random.below(4)
+        ring[at + 5] = n
+        for k in TWINS:
+            data = bytearray(8)
+            assert k.mcp_frame(ring, at, data) == ident << 4 | n
+            assert data == ring[at + 6 : at + 14]
+        for where, bits in ((2, 8), (2, 16), (5, 9 ^ n if n < 8 else 1), (5, 0x40)):
+            bad = bytearray(ring)
+            bad[at + where] ^= bits
+            for k in TWINS:
+                assert k.mcp_frame(bad, at, bytearray(8)) == -1, (where, bits, n)
+
+
+def test_put_key_and_field():
+    for value in (0, -1, 7, 1234567, -(1 << 29)):
+        for k in TWINS:
+            buf = bytearray(b"." * 40)
+            end = k.put_field(buf, 2, b"min_mv", 6, value)
+            assert buf[:end] == b'..,"min_mv":%d' % value
+            end = k.put_key(buf, 1, b"n", 1)
+            assert buf[:end] == b'.,"n":'
+
+
+def test_copy():
+    for k in TWINS:
+        dst = bytearray(b"......")
+        k.copy(dst, b"abcdef", 2, 3)
+        assert dst == b"cde..."
 
 
 def test_extremes():

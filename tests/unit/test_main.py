@@ -61,7 +61,8 @@ def _main(lines, at_ms, then, setup=None):
         with open(PATH, "w") as f:
             f.write("\n".join(lines) + "\n")
     try:
-        result = main.main()
+        main.main()
+        (result,) = board.ends
     except Exception as error:
         result = error
     finally:
@@ -125,7 +126,7 @@ def test_an_exception_in_any_stage_leaves_the_coils_off():
 
 def test_an_exception_while_building_leaves_the_coils_off():
     def setup(board):
-        def broken(name, rate):
+        def broken(name, rate, filters):
             raise RuntimeError("no such thing")
 
         board.open_can = broken
@@ -196,6 +197,6 @@ def test_the_fake_board_refuses_what_a_real_one_refuses():
     raises(TypeError, board.console.write, "text", 0, 4)
     raises(ValueError, board.console.write, b"text", 2, 3)
     raises(ValueError, board.console.write, b"text", 0, 0)
-    raises(ValueError, board.open_can, "uart0", 0)
+    raises(ValueError, board.open_can, "uart0", 0, ())
     raises(ValueError, board.open_uart, "can0", 0)
     raises(AssertionError, fakes.raises, ValueError, lambda: None)

@@ -361,7 +361,7 @@ def test_the_watchdog_starves_when_a_stage_does_not_run():
     for stage in ("_scan", "_judge", "_act", "_report"):
         r = Rig()
         r.run(1000)
-        setattr(r.master, stage, lambda now: None)
+        setattr(r.master, stage, lambda *args: None)
         n = len(r.board.feeds)
         for _ in range(3000):
             r.master.step()
@@ -411,7 +411,7 @@ def test_the_wait_is_never_negative_and_never_long():
     r.board.wait = lambda ms: (waits.append(ms), wait(ms))[1]
     r.run(3000)
     assert min(waits) >= 0
-    assert max(waits) <= 10
+    assert max(waits) <= 20
 
 
 def test_a_clock_that_jumps_catches_no_scan_up():

@@ -59,7 +59,7 @@ def _driver(slave, config, board, pack, limits, faults):
             line = link.at.get("rate", link.line)
     try:
         if medium == "can":
-            link = board.open_can(slave.link, rate)
+            link = board.open_can(slave.link, rate, cls.FILTERS)
         else:
             link = cls.frame(board.open_uart(slave.link, rate or cls.UART_BPS), rate)
     except ValueError as error:

@@ -12,11 +12,31 @@ from micropython import const
 
 from bms import faults as F
 from bms import ticks
-from bms.kernels import crc8_frame, store13
+from bms.kernels import crc8_frame, take13
 from bms.links.cobs import DEFAULT_BPS, CobsLink
 from bms.pack import BLEEDING, FRESH, NEW, SEEN
 from bms.slaves.base import BALANCE_MASK, Driver
-from bms.tables import P_BASE, P_COUNT, P_FLAGS, P_HIGH, P_LOW, P_NOW, P_SHIFT
+from bms.tables import (
+    H_CELL,
+    H_HEARD,
+    H_MISSING,
+    H_NOW,
+    H_ROW_OF,
+    H_ROWS,
+    H_SEQ,
+    H_TEMP,
+    R_CELL,
+    R_CELLS,
+    R_CRC,
+    R_DUE,
+    R_FLAGS,
+    R_GOT,
+    R_OPEN,
+    R_TEMP,
+    R_TEMPS,
+    R_WANT,
+    ROW,
+)
 
 VERSION = const(1)
 
@@ -39,7 +59,9 @@ SEVERE = const(0xFF)
 
 _TEMP_OFFSET_DC = const(-1000)
 _STATUS_BIT = const(0x1000)  # in the mask of expected frames: CELLS 0-7, TEMPS 8-11, STATUS 12
+_TAKEN = FRESH | SEEN | NEW  # flags of a reading
 _QUIET_MS = const(20)  # without a frame for so long, what is missing is asked for again
+_IDLE_MS = const(10)  # between two looks at who has to be told what to bleed
 _HELLO_MS = const(200)  # between two questions to everybody
 _BLEED_S = const(5)  # a slave stops bleeding by itself after it
 _BLEED_AGAIN_MS = const(2000)
@@ -51,6 +73,8 @@ class CellLink(Driver):
     """All cell link boards of one port; see `Driver`."""
 
     ABILITIES = BALANCE_MASK
+    # ALARM, HELLO, CELLS, TEMPS, STATUS
+    FILTERS = ((0x000, 0x7C0), (0x0C0, 0x7C0), (0x200, 0x600), (0x400, 0x700), (0x500, 0x7C0))
     UART_BPS = DEFAULT_BPS
     frame = CobsLink
 
@@ -58,14 +82,13 @@ class CellLink(Driver):
         super().__init__(link, members, pack, limits, faults, config)
         n = len(members)
         self._seq = 0
+        # what the kernel that takes a frame reads and writes: see tables.H_*, R_*
+        self._t = array("i", [0] * (H_ROWS + ROW * n))
+        self._spare_t = array("i", [0] * (H_ROWS + ROW))
         self._member_of = bytearray(64)  # node -> member + 1
         self._node = bytearray(n)
         self._serial = array("i", [0] * n)
-        self._want = array("H", [0] * n)
-        self._got = array("H", [0] * n)
-        self._due = bytearray(n)  # known when the running scan began: its answers count
         self._asked = bytearray(n)  # times in this scan
-        self._crc = bytearray(n * 13)  # of the frame taken, to tell a repeated from another one
         self._conflict = bytearray(
             n
         )  # scans with contradictions, less clean ones; bit 7 = in this scan
@@ -74,21 +97,22 @@ class CellLink(Driver):
         self._bleed_on = bytearray(n)
         self._bleed_next = 0
         self._asking = -1  # member that may talk now, on a polled bus
-        self._missing = 0
-        self._heard_at = 0
+        self._idle_at = 0
         self._hello_at = 0
         self._hello_next = 0
         self._hello_sent = False
         self._unknown = n
         self._misfits = bytearray(n)
         self._out = bytearray(8)
-        self._p = array("i", [0] * 7)
-        self._spare = array("h", [0] * 4)  # readings of a board in conflict, to be judged only
-        self._spare_flags = bytearray(4)
-        self._spare_at = array("i", [0] * 4)
-        self._low_mv = config.cell_hard_min_mv
-        self._high_mv = config.cell_hard_max_mv
-        self._high_dc = config.temp_hard_max_dc
+        # readings of a board in conflict, to be judged only
+        self._spare = array("h", [0] * 32)
+        self._spare_flags = bytearray(32)
+        self._spare_at = array("i", [0] * 32)
+        t = self._t
+        t[H_CELL] = config.cell_hard_min_mv
+        t[H_CELL + 1] = config.cell_hard_max_mv
+        t[H_TEMP] = t[H_TEMP + 2] = _TEMP_OFFSET_DC
+        t[H_TEMP + 1] = config.temp_hard_max_dc
         for m in range(n):
             slave = config.slaves[members[m]]
             self._node[m] = slave.node
@@ -96,7 +120,14 @@ class CellLink(Driver):
             self._member_of[slave.node] = m + 1
             cells = (slave.cells + 3) // 4
             temps = (slave.temps + 3) // 4
-            self._want[m] = (1 << cells) - 1 | ((1 << temps) - 1) << 8 | _STATUS_BIT
+            row = H_ROWS + ROW * m
+            t[H_ROW_OF + slave.node] = row
+            t[row + R_WANT] = (1 << cells) - 1 | ((1 << temps) - 1) << 8 | _STATUS_BIT
+            t[row + R_FLAGS] = _TAKEN
+            t[row + R_CELL] = pack.first_cell[members[m]]
+            t[row + R_CELLS] = slave.cells
+            t[row + R_TEMP] = pack.first_temp[members[m]]
+            t[row + R_TEMPS] = slave.temps
 
     def scan_ms(self, config):
         """ms that a scan of all members takes on the wire at the least, rounded up.
@@ -106,7 +137,7 @@ class CellLink(Driver):
         bits = 0
         for m in range(len(self.members)):
             frames = 0
-            want = self._want[m]
+            want = self._t[H_ROWS + ROW * m + R_WANT]
             while want:
                 frames += want & 1
                 want >>= 1
@@ -118,43 +149,68 @@ class CellLink(Driver):
     def begin(self, seq, now):
         """Start a scan: everybody samples at this moment."""
         self._end_scan()
+        t = self._t
         self._seq = seq
-        self._missing = 0
-        for m in range(len(self._got)):
-            self._got[m] = 0
+        self._idle_at = now
+        t[H_SEQ] = seq & 15
+        missing = 0
+        for m in range(len(self._node)):
+            row = H_ROWS + ROW * m
+            t[row + R_GOT] = 0
             self._asked[m] = 0
-            self._due[m] = self.pack.known[self.members[m]]
-            self._missing += self._due[m]
+            due = self.pack.known[self.members[m]]
+            t[row + R_DUE] = due
+            missing += due
+            self._open(m)
+        t[H_MISSING] = missing
+        t[H_HEARD] = now
         self._send_scan(ALL)
-        self._heard_at = now
         self._asking = -1
-        self.done = not self._missing
+        self.done = not missing
         if self.link.polled:
             self._ask_next(now)
 
     def step(self, now):
         """Take what has come; ask for what is missing; between scans greet and balance."""
+        t = self._t
+        t[H_NOW] = now
         self.link.poll(self, now)
-        self.alarm_step(now)
+        if self._alarm_of >= 0:
+            self.alarm_step(now)
         if not self.done:
-            if not self._missing:
+            if not t[H_MISSING]:
                 self.done = True
             elif self.link.polled:
-                m = self._asking
-                if self._got[m] == self._want[m] or ticks.diff(now, self._heard_at) > _QUIET_MS:
+                row = H_ROWS + ROW * self._asking
+                if t[row + R_GOT] == t[row + R_WANT] or ticks.diff(now, t[H_HEARD]) > _QUIET_MS:
                     self._ask_next(now)
-            elif ticks.diff(now, self._heard_at) > _QUIET_MS:
+            elif ticks.diff(now, t[H_HEARD]) > _QUIET_MS:
                 self._ask_next(now)
-        if self.done and not self._greet(now):
+        if not self.done or self._unknown and self._greet(now):
+            return
+        if ticks.diff(now, self._idle_at) >= 0:
+            self._idle_at = ticks.add(now, _IDLE_MS)
             self._balance(now)
+
+    def _open(self, m):
+        """Whether the frames of a board are taken as readings without a further question.
+
+        Known when the scan began, not contradicted, and asked, where boards are asked in turn.
+        """
+        t = self._t
+        row = H_ROWS + ROW * m
+        asked = self._asked[m] or not self.link.polled
+        t[row + R_OPEN] = 1 if t[row + R_DUE] and asked and not self._conflict[m] else 0
 
     # --- scanning ---
 
     def _end_scan(self):
         # answers that never came, and boards that contradicted themselves in the scan that ends
         before = after = 0
-        for m in range(len(self._got)):
-            if self._due[m] and self._got[m] != self._want[m]:
+        t = self._t
+        for m in range(len(self._node)):
+            row = H_ROWS + ROW * m
+            if t[row + R_DUE] and t[row + R_GOT] != t[row + R_WANT]:
                 self.missed += 1
             state = self._conflict[m]
             before += state
@@ -171,13 +227,16 @@ class CellLink(Driver):
 
     def _ask_next(self, now):
         """Give the word to the next board with answers outstanding, at most twice a scan each."""
-        n = len(self._got)
+        t = self._t
         for times in range(1, 3):
-            for m in range(n):
-                if self._got[m] != self._want[m] and self._asked[m] < times and self._due[m]:
+            for m in range(len(self._node)):
+                row = H_ROWS + ROW * m
+                waiting = t[row + R_DUE] and t[row + R_GOT] != t[row + R_WANT]
+                if waiting and self._asked[m] < times:
                     self._asked[m] += 1
+                    self._open(m)
                     self._asking = m
-                    self._heard_at = now
+                    t[H_HEARD] = now
                     self._send_scan(self._node[m])
                     return
         self.done = True
@@ -191,12 +250,10 @@ class CellLink(Driver):
     # --- greeting ---
 
     def _greet(self, now):
-        """Ask who is there until every board has answered; True while an answer may be coming.
+        """Ask who is there, some boards are unknown; True while an answer may be coming.
 
         Over CAN everybody at once; over UART one after the other, and those without a number.
         """
-        if not self._unknown:
-            return False
         since = ticks.diff(now, self._hello_at)
         if self._hello_sent and since < (_QUIET_MS if self.link.polled else _HELLO_MS):
             return self.link.polled
@@ -261,6 +318,7 @@ class CellLink(Driver):
             else:
                 # nobody asked: it started again, and has forgotten what it bleeds
                 self._bleed_on[m] = 0
+                self._t[H_ROWS + ROW * m + R_FLAGS] = _TAKEN
                 self._sent_bleed[2 * m] = self._sent_bleed[2 * m + 1] = 0
                 self.faults.raised(F.SLAVE_REBOOT, slave, 1)
                 self.faults.gone(F.SLAVE_REBOOT)
@@ -287,6 +345,8 @@ class CellLink(Driver):
     def on_frame(self, ident, n, data, now):
         """Take one frame from the link; a reading out of its hard bounds trips before this ends."""
         function = ident >> 6
+        if n == 8 and CELLS <= function < STATUS and self._reading(ident, function, data) >= 0:
+            return
         node = ident & 63
         if function == HELLO:
             if n:  # an empty one is a question: our own echo
@@ -311,102 +371,94 @@ class CellLink(Driver):
         if n != 8:
             self.damaged += 1
             return
-        slave = self.members[m]
-        if not self._due[m]:
+        t = self._t
+        row = H_ROWS + ROW * m
+        if not t[row + R_DUE]:
             return  # not known as a board of this scan when it began
         if function == STATUS:
             seq = data[6]
-            bit = _STATUS_BIT
         elif CELLS <= function < STATUS:
             seq = data[6] >> 4
-            bit = 1 << (function - CELLS)
         else:
             self.strange += 1
             return
+        bit = 1 << (function - CELLS)
         if seq != (self._seq if function == STATUS else self._seq & 15):
             self.stale += 1
             return
-        if not bit & self._want[m]:
+        if not bit & t[row + R_WANT]:
             self.strange += 1
             return
         if self.link.polled and not self._asked[m]:
             self.strange += 1  # it has not been asked in this scan: somebody else's answer
             return
-        self._heard_at = now
-        self._take(m, slave, function, bit, data, now)
-
-    def _take(self, m, slave, function, bit, data, now):
-        place = m * 13 + (12 if function == STATUS else function - CELLS)
-        if not bit & self._got[m]:
-            self._got[m] |= bit
-            self._crc[place] = data[7]
-            if self._got[m] == self._want[m]:
-                self._missing -= self._due[m]
-        else:
-            self.repeated += 1
-            again = self._asked[m] > (1 if self.link.polled else 0)
-            if self._crc[place] != data[7] and not again and not self._conflict[m] & 0x80:
-                # same scan, same number, other values: whose they are can't be told
-                self._conflict[m] |= 0x80
-                self.pack.invalidate(slave)
+        t[H_HEARD] = now
+        if t[row + R_GOT] & bit:
+            self._again(m, row + R_CRC + function - CELLS, data)
+        elif function == STATUS or self._conflict[m]:
+            t[row + R_GOT] |= bit
+            t[row + R_CRC + function - CELLS] = data[7]
+            if t[row + R_GOT] == t[row + R_WANT]:
+                t[H_MISSING] -= 1
         if function == STATUS:
-            self._status(m, slave, data, now)
-        elif function >= TEMPS:
-            self._temps(m, slave, 4 * (function - TEMPS), data, now)
+            self._status(m, self.members[m], data, now)
+        elif self._conflict[m]:
+            self._judge_only(row, ident, function, data)
         else:
-            self._cells(m, slave, 4 * (function - CELLS), data, now)
+            # a second answer to a second question: the newer reading counts
+            missing = t[H_MISSING]
+            t[row + R_GOT] &= ~bit
+            self._reading(ident, function, data)
+            t[H_MISSING] = missing
 
-    def _cells(self, m, slave, first, data, now):
+    def _reading(self, ident, function, data):
+        """Store and judge the values of a frame; -1 where it may not be taken just so."""
         pack = self.pack
-        p = self._p
-        count = pack.slave_cells[slave] - first
-        base = pack.first_cell[slave] + first
-        p[P_COUNT] = count if count < 4 else 4
-        p[P_NOW] = now
-        p[P_LOW] = self._low_mv
-        p[P_HIGH] = self._high_mv
-        p[P_SHIFT] = 0
-        if self._conflict[m]:
-            # never a valid reading, but judged against its hard bounds all the same
-            p[P_BASE] = 0
-            k = self._spare_store(data)
-            if k >= 0:
-                self.limits.hard_cell(base + k, self._spare[k])
+        t = self._t
+        if function < TEMPS:
+            k = take13(ident, data, t, pack.cell_mv, pack.cell_flags, pack.cell_at)
+            if k > 0:
+                i = t[t[H_ROW_OF + (ident & 63)] + R_CELL] + 4 * (function - CELLS) + k - 1
+                self.limits.hard_cell(i, pack.cell_mv[i])
+        else:
+            k = take13(ident, data, t, pack.temp_dc, pack.temp_flags, pack.temp_at)
+            if k > 0:
+                i = t[t[H_ROW_OF + (ident & 63)] + R_TEMP] + 4 * (function - TEMPS) + k - 1
+                self.limits.hard_temp(i, pack.temp_dc[i])
+        return k
+
+    def _again(self, m, crc, data):
+        """The same part of the same scan came once more."""
+        self.repeated += 1
+        asked_again = self._asked[m] > (1 if self.link.polled else 0)
+        if self._t[crc] != data[7] and not asked_again and not self._conflict[m] & 0x80:
+            # same scan, same number, other values: whose they are can't be told
+            self._conflict[m] |= 0x80
+            self._open(m)
+            self.pack.invalidate(self.members[m])
+
+    def _judge_only(self, row, ident, function, data):
+        """Of a board in conflict no reading is valid, but all are judged by their hard bounds."""
+        t = self._t
+        spare = self._spare_t
+        for i in range(H_ROW_OF):
+            spare[i] = t[i]
+        for i in range(ROW):
+            spare[H_ROWS + i] = t[row + i]
+        spare[H_ROW_OF + (ident & 63)] = H_ROWS
+        spare[H_ROWS + R_GOT] = 0
+        spare[H_ROWS + R_OPEN] = 1
+        first = 4 * (function - CELLS if function < TEMPS else function - TEMPS)
+        spare[H_ROWS + R_CELL] = spare[H_ROWS + R_TEMP] = 0
+        k = take13(ident, data, spare, self._spare, self._spare_flags, self._spare_at)
+        spare[H_ROW_OF + (ident & 63)] = 0
+        if k <= 0:
             return
-        p[P_BASE] = base
-        p[P_FLAGS] = self._flags(m)
-        k = ((store13(data, pack.cell_mv, pack.cell_flags, pack.cell_at, p) + 1) & 0xFF) - 1
-        if k >= 0:
-            self.limits.hard_cell(base + k, pack.cell_mv[base + k])
-
-    def _temps(self, m, slave, first, data, now):
-        pack = self.pack
-        p = self._p
-        count = pack.slave_temps[slave] - first
-        base = pack.first_temp[slave] + first
-        p[P_COUNT] = count if count < 4 else 4
-        p[P_NOW] = now
-        p[P_LOW] = _TEMP_OFFSET_DC
-        p[P_HIGH] = self._high_dc
-        p[P_SHIFT] = _TEMP_OFFSET_DC
-        if self._conflict[m]:
-            p[P_BASE] = 0
-            k = self._spare_store(data)
-            if k >= 0:
-                self.limits.hard_temp(base + k, self._spare[k])
-            return
-        p[P_BASE] = base
-        p[P_FLAGS] = self._flags(m)
-        k = ((store13(data, pack.temp_dc, pack.temp_flags, pack.temp_at, p) + 1) & 0xFF) - 1
-        if k >= 0:
-            self.limits.hard_temp(base + k, pack.temp_dc[base + k])
-
-    def _spare_store(self, data):
-        found = store13(data, self._spare, self._spare_flags, self._spare_at, self._p)
-        return ((found + 1) & 0xFF) - 1
-
-    def _flags(self, m):
-        return FRESH | SEEN | NEW | (BLEEDING if self._bleed_on[m] else 0)
+        first += k - 1
+        if function < TEMPS:
+            self.limits.hard_cell(t[row + R_CELL] + first, self._spare[first])
+        else:
+            self.limits.hard_temp(t[row + R_TEMP] + first, self._spare[first])
 
     def _status(self, m, slave, data, now):
         pack = self.pack
@@ -461,4 +513,6 @@ class CellLink(Driver):
                 sent[2 * m + 1] = high
                 self._bleed_at[m] = now
                 self._bleed_on[m] = 1 if low or high else 0
+                flags = _TAKEN | BLEEDING if self._bleed_on[m] else _TAKEN
+                self._t[H_ROWS + ROW * m + R_FLAGS] = flags
             return

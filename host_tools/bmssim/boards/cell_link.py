@@ -159,6 +159,9 @@ class CanPort:
         board.port = self
         bus.attach(self)
 
+    def on_sent(self, frame: Frame) -> None:
+        """Its own frame has left."""
+
     def on_frame(self, frame: Frame) -> None:
         self._board.receive(frame)
 

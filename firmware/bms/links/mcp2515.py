@@ -1,0 +1,240 @@
+"""CAN frames through a Microchip MCP2515 on SPI; instructions and registers: DS20001801.
+
+The chip holds two received frames, and a full bus at 500 kbit/s brings one every 0.23 ms: where
+the bus that is handed in has an interrupt, frames are taken in it and wait in a ring; else boards
+are asked one by one (`polled`). Each good frame is handed to a sink, everything else is counted.
+Nothing here waits, and nothing allocates after start-up.
+"""
+
+from array import array
+
+from micropython import const
+
+from bms import ticks
+from bms.kernels import mcp_frame
+
+DEFAULT_BPS = 500000
+
+_RESET = const(0xC0)
+_READ = const(0x03)
+_WRITE = const(0x02)
+_BIT_MODIFY = const(0x05)
+_READ_STATUS = const(0xA0)
+_RX_STATUS = const(0xB0)
+_READ_RX0 = const(0x90)
+_READ_RX1 = const(0x94)
+_LOAD_TX = const(0x40)  # | 2 * buffer
+_SEND_TX = const(0x80)  # | 1 << buffer
+
+_CANSTAT = const(0x0E)
+_CANCTRL = const(0x0F)
+_CNF3 = const(0x28)
+_CANINTE = const(0x2B)
+_EFLG = const(0x2D)
+_RXB0CTRL = const(0x60)
+_CONFIGURATION = const(0x80)
+_MODE = const(0xE0)
+_ROLL_OVER = const(0x04)  # of RXB0CTRL: a second frame goes to buffer 1
+_RX_INTERRUPTS = const(0x03)
+
+_OVERFLOW = const(0xC0)  # of EFLG
+_BUS_OFF = const(0x20)
+_NO_DATA_FRAME = const(0x18)  # of SIDL: remote, or a 29-bit identifier
+_LOOK_MS = const(50)  # between two looks at the error flags
+_RING = const(63)  # frames, and one slot that stays empty; a power of two less one
+
+# For a bus' `take`: instruction that gives the status, its bit and the instruction to read of the
+# first buffer, of the second, bytes of a frame with its instruction, mask of the ring's slots
+_TAKE = bytes((_RX_STATUS, 0x40, _READ_RX0, 0x80, _READ_RX1, 14, _RING))
+# and its array: slot to be written, slot to be read, frames lost for want of a slot, and whether
+# the program uses the bus just now
+_HEAD, _TAIL, _LOST, _BUSY = range(4)
+
+# (crystal Hz, bit/s) -> CNF3, CNF2, CNF1; 16 or 8 quanta a bit, sampled at 75 %
+TIMINGS = {
+    (8000000, 125000): b"\x03\xac\x01",
+    (8000000, 250000): b"\x03\xac\x00",
+    (8000000, 500000): b"\x01\x91\x00",
+    (16000000, 125000): b"\x03\xac\x03",
+    (16000000, 250000): b"\x03\xac\x01",
+    (16000000, 500000): b"\x03\xac\x00",
+    (16000000, 1000000): b"\x01\x91\x00",
+}
+
+
+class Mcp2515:
+    """A CAN link over an MCP2515.
+
+    data: payload of the frame being handed over. rx, tx: frames; dropped: frames to send for
+    which there was no room; damaged: frames lost in the chip or the ring (`lost`) and frames that
+    are no 11-bit data frames; bus_off: times that the chip left the bus; restarts: times that it
+    had forgotten its settings.
+    """
+
+    def __init__(self, bus, rate=0, crystal_hz=8000000):
+        """Raises ValueError for a rate that the crystal can't give, OSError without a chip."""
+        self.rate = rate or DEFAULT_BPS
+        timing = TIMINGS.get((crystal_hz, self.rate))
+        if timing is None:
+            raise ValueError("%d bit/s can't be made of %d Hz" % (self.rate, crystal_hz))
+        self.rx = self.tx = self.damaged = self.dropped = self.lost = 0
+        self.bus_off = self.restarts = 0
+        self.data = bytearray(8)
+        self._timing = timing
+        self._bus = bus
+        self._out = bytearray(16)
+        self._in = bytearray(16)
+        # frames taken: slots of 16 bytes, the instruction's echo and a buffer in each
+        self._ring = bytearray(16 * (_RING + 1))
+        self._at = array("i", (0, 0, 0, 1))  # see _HEAD ..
+        self._look_at = -1  # before the first poll
+        self._was_off = False
+        self._start()
+        if not self._answers():
+            raise OSError("no MCP2515 answers on SPI")
+        self.polled = not bus.on_interrupt(_TAKE, self._ring, self._at)
+        self._at[_BUSY] = 0
+
+    # --- registers ---
+
+    def _write(self, register, values, n):
+        out = self._out
+        out[0] = _WRITE
+        out[1] = register
+        for i in range(n):
+            out[2 + i] = values[i]
+        self._bus.transfer(out, self._in, 2 + n)
+
+    def _look(self, register, n):
+        """Read n registers into _in[2:]."""
+        self._out[0] = _READ
+        self._out[1] = register
+        self._bus.transfer(self._out, self._in, 2 + n)
+
+    def _start(self):
+        """Reset, set and begin; the chip joins the bus as soon as that is idle."""
+        out = self._out
+        out[0] = _RESET
+        self._bus.transfer(out, self._in, 1)
+        for _ in range(8):  # its oscillator needs 128 periods, 16 us
+            self._look(_CANSTAT, 1)
+        zeros = bytes(12)
+        for register in (0x00, 0x10, 0x20):  # filters and masks: every standard data frame
+            self._write(register, zeros, 8 if register == 0x20 else 12)
+        self._write(_CNF3, self._timing, 3)
+        self._write(_CANINTE, b"\x03\x00\x00", 3)
+        self._write(_RXB0CTRL, b"\x04", 1)
+        self._write(_CANCTRL, b"\x00", 1)  # normal mode, no clock output
+
+    def _answers(self):
+        """True where the settings read back as they were written."""
+        self._look(_CNF3, 4)
+        got = self._in
+        timing = self._timing
+        return (
+            got[2] == timing[0]
+            and got[3] == timing[1]
+            and got[4] == timing[2]
+            and got[5] == _RX_INTERRUPTS
+        )
+
+    # --- receiving ---
+
+    def _catch_up(self):
+        """Take what came while the interrupt had to leave the bus alone, or without one."""
+        at = self._at
+        while self._bus.pending():
+            at[_BUSY] = 1
+            self._bus.take(_TAKE, self._ring, at)
+            at[_BUSY] = 0
+
+    def ready(self):
+        """True where a frame waits."""
+        at = self._at
+        return at[_TAIL] != at[_HEAD] or self.polled and self._bus.pending()
+
+    def poll(self, sink, now):
+        """Hand each frame that has come to `sink.on_frame(ident, n, data, now)`."""
+        at = self._at
+        if self.polled:
+            self._catch_up()
+        if self._look_at < 0 or ticks.diff(now, self._look_at) >= 0:
+            self._look_at = ticks.add(now, _LOOK_MS)
+            at[_BUSY] = 1
+            self._check()
+            at[_BUSY] = 0
+            self._catch_up()
+        while at[_TAIL] != at[_HEAD]:
+            tail = at[_TAIL]
+            frame = mcp_frame(self._ring, 16 * tail, self.data)
+            at[_TAIL] = (tail + 1) & _RING
+            if frame < 0:
+                self.damaged += 1
+            else:
+                self.rx += 1
+                sink.on_frame(frame >> 4, frame & 15, self.data, now)
+
+    def _check(self):
+        """Look at the error flags; a chip that forgot its settings (a dip of its supply) starts."""
+        self._look(_CANINTE, 3)
+        got = self._in
+        flags = got[4]
+        if self._at[_LOST]:
+            self.lost += self._at[_LOST]
+            self.damaged += self._at[_LOST]
+            self._at[_LOST] = 0
+        if got[2] != _RX_INTERRUPTS:
+            self.restarts += 1
+            self._start()
+            return
+        if flags & _OVERFLOW:
+            self.lost += 1
+            self.damaged += 1
+            out = self._out
+            out[0] = _BIT_MODIFY
+            out[1] = _EFLG
+            out[2] = _OVERFLOW
+            out[3] = 0
+            self._bus.transfer(out, got, 4)
+        off = flags & _BUS_OFF != 0  # it comes back by itself after 128 idle times
+        if off and not self._was_off:
+            self.bus_off += 1
+        self._was_off = off
+
+    # --- sending ---
+
+    def send(self, ident, data, n):
+        """Give the chip one standard data frame; False (and counted) where it has no room."""
+        self._at[_BUSY] = 1
+        sent = self._send(ident, data, n)
+        self._at[_BUSY] = 0
+        self._catch_up()
+        if sent:
+            self.tx += 1
+        else:
+            self.dropped += 1
+        return sent
+
+    def _send(self, ident, data, n):
+        out = self._out
+        out[0] = _READ_STATUS
+        self._bus.transfer(out, self._in, 2)
+        status = self._in[1]
+        buffer = 0
+        while status & 4:  # bits 2, 4, 6: a frame waits in transmit buffer 0, 1, 2
+            status >>= 2
+            buffer += 1
+            if buffer == 3:
+                return False
+        out[0] = _LOAD_TX | buffer << 1
+        out[1] = ident >> 3
+        out[2] = (ident & 7) << 5
+        out[3] = 0
+        out[4] = 0
+        out[5] = n
+        for i in range(n):
+            out[6 + i] = data[i]
+        self._bus.transfer(out, self._in, 6 + n)
+        out[0] = _SEND_TX | 1 << buffer
+        self._bus.transfer(out, self._in, 1)
+        return True

@@ -1,0 +1,41 @@
+"""The test at start: the machine code, then the board's own pins and clock.
+
+A failure trips (`faults.SELF_TEST`) and stays until the next start: nothing closes then.
+"""
+
+from array import array
+
+from bms import tables as T
+from bms.kernels import crc8_frame, crc16, take13
+
+_READINGS = b"\xe4\xec\xff\x07\x00\xff_"  # 3300 mV, none, 1 mV, 8190 mV; scan 5
+
+
+def run(board):
+    """b"ok", or what failed. Allocates: it runs once, before the cycle."""
+    # CRC catalogue: CRC-16/IBM-3740 and CRC-8/SAE-J1850 over "123456789"
+    if crc16(b"123456789", 0, 9, 0xFFFF) != 0x29B1:
+        return b"CRC-16"
+    if crc8_frame(0x3132, b"3456789", 7) != 0x4B:
+        return b"CRC-8"
+    if not _readings():
+        return b"readings"
+    return board.self_test()
+
+
+def _readings():
+    """Four cells through the kernel that judges them: the third is below its bound."""
+    data = bytearray(8)
+    data[:7] = _READINGS
+    data[7] = crc8_frame(0x201, data, 7)
+    t = array("i", [0] * (T.H_ROWS + T.ROW))
+    t[T.H_SEQ] = 5
+    t[T.H_CELL] = 2
+    t[T.H_CELL + 1] = 8190
+    t[T.H_ROW_OF + 1] = row = T.H_ROWS
+    t[row + T.R_WANT] = t[row + T.R_OPEN] = t[row + T.R_FLAGS] = 1
+    t[row + T.R_CELLS] = 4
+    mv = array("h", [-1] * 4)
+    flags = bytearray(4)
+    worst = take13(0x201, data, t, mv, flags, array("i", [0] * 4))
+    return worst == 3 and list(mv) == [3300, -1, 1, 8190] and flags == b"\1\0\1\1"
