@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Types of MicroPython's modules; they shadow the standard library's, so they stay out of .venv.
-STUBS := micropython-stm32-stubs==1.28.0.post5 micropython-stdlib-stubs==1.28.0.post6
+STUBS := stm32==1.28.0.post5 rp2==1.28.0.post4 esp32==1.28.0.post4
+STDLIB_STUBS := micropython-stdlib-stubs==1.28.0.post6
+BOARDS := $(patsubst boards/%/board.toml,%,$(wildcard boards/*/board.toml))
 
 .PHONY: help run test lint format bench reference clean setup
 
@@ -22,6 +24,7 @@ lint: setup typings/.installed ## ruff and the type checker
 	@$(BIN)/ruff format --check
 	@$(BIN)/basedpyright
 	@$(BIN)/basedpyright -p firmware
+	@for board in $(BOARDS); do $(BIN)/basedpyright -p boards/$$board || exit 1; done
 
 format: setup ## write the code in the project's form
 	@$(BIN)/ruff check --fix
@@ -51,5 +54,8 @@ $(VENV)/.installed: pyproject.toml
 
 typings/.installed: Makefile | setup
 	@rm -rf typings
-	@$(PIP) install --no-deps --target typings/stm32 $(STUBS)
+	@for port in $(STUBS); do \
+		$(PIP) install --no-deps --target typings/$${port%%=*} \
+			micropython-$${port%%=*}-stubs==$${port#*==} $(STDLIB_STUBS) || exit 1; \
+	done
 	@touch $@

@@ -1,0 +1,35 @@
+"""ST Nucleo-H563ZI: which pin is what. README.md has the wiring.
+
+MicroPython's own image for this board names no pins for its FDCAN, so CAN goes over SPI.
+"""
+
+from bms.links.mcp2515 import Mcp2515
+from hal.mcu import McuBoard
+from hal.spi_bus import SpiBus
+from hal.uart import UnqueuedUart
+from hal.vcp_console import VcpConsole
+
+COILS = ("E7", "E8", "E10")
+FEEDBACK = ("E12", "E14", "E15")
+HEARTBEAT = "F13"
+CAN_SPI = {"spi": {"id": 1}, "cs": "D14", "irq": "D15"}  # SCK A5, MOSI B5, MISO G9
+CAN_CRYSTAL_HZ = 8000000  # of the MCP2515's module: 8 or 16 MHz, it is printed on the part
+UARTS = {"uart1": {"id": 1, "de": "B8"}}
+
+
+class Board(McuBoard):
+    """See `McuBoard`; ports can0, uart1 (B6 TX, B7 RX)."""
+
+    NAME = "NUCLEO_H563ZI"
+
+    def __init__(self):
+        super().__init__(COILS, FEEDBACK, HEARTBEAT, VcpConsole())
+        self.ports = {"can0": "can", "uart1": "uart"}
+
+    def open_can(self, name, rate, filters):
+        """The CAN controller on SPI. Raises ValueError for a rate it can't give, OSError."""
+        return self.linked(Mcp2515(SpiBus(**CAN_SPI), rate, CAN_CRYSTAL_HZ))
+
+    def open_uart(self, name, rate):
+        """A UART as a stream."""
+        return self.linked(UnqueuedUart(rate=rate, **UARTS[name]))

@@ -1,0 +1,86 @@
+"""The serial console of a microcontroller: streams that never wait.
+
+A stream has `read(buf) -> n` and `write(buf, start, n) -> n`, as the links of `bms` use them.
+MicroPython's own `write` takes a start and a count too (`py/stream.c`), which its stubs don't say.
+Nothing here allocates after start-up.
+"""
+
+import select
+import sys
+from time import ticks_diff, ticks_ms
+
+from micropython import const
+
+from bms.kernels import copy
+
+_BLOCK = const(64)
+_BLANK = b" " * 63 + b"\n"
+
+
+class UsbConsole:
+    """The USB console of ports with TinyUSB (rp2, and esp32 with native USB).
+
+    The port says whether there is room for one byte, not for how many, and waits half a second
+    for room that isn't there (`shared/tinyusb/mp_usbd_cdc.c`). Its queue is a multiple of 64
+    bytes: as only whole blocks of 64 go in, room for one byte is room for a block. A last block
+    that is shorter is filled with spaces before its line end.
+    """
+
+    def __init__(self):
+        self._poll = select.poll()
+        self._poll.register(sys.stdin, select.POLLIN)
+        self._out_poll = select.poll()
+        self._out_poll.register(sys.stdout, select.POLLOUT)
+        self._in = sys.stdin.buffer
+        self._out = sys.stdout.buffer
+        self._byte = bytearray(1)
+        self._block = bytearray(_BLOCK)
+
+    def read(self, buf):
+        """Bytes put into `buf`, at most 8: each takes 0.1 ms on an RP2040."""
+        n = 0
+        while n < len(buf) and n < 8:
+            for _ in self._poll.ipoll(0):
+                break
+            else:
+                break
+            self._in.readinto(self._byte)  # pyright: ignore[reportAttributeAccessIssue]
+            buf[n] = self._byte[0]
+            n += 1
+        return n
+
+    def write(self, buf, start, n):
+        """Bytes taken of buf[start:start + n], which ends with a line end: 64, the rest, or 0."""
+        for _ in self._out_poll.ipoll(0):
+            break
+        else:
+            return 0
+        if n >= _BLOCK:
+            self._out.write(buf, start, _BLOCK)  # pyright: ignore[reportCallIssue]
+            return _BLOCK
+        block = self._block
+        copy(block, _BLANK, 0, _BLOCK)
+        copy(block, buf, start, n - 1)
+        self._out.write(block)
+        return n
+
+
+class UartConsole(UsbConsole):
+    """The REPL's own UART (a Nucleo's ST-LINK port), which has no queue to send from.
+
+    A write waits until its bytes are out: 8 of them, 0.7 ms at 115200 bit/s, once in 2 ms.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._wrote_at = ticks_ms()
+
+    def write(self, buf, start, n):
+        """Bytes taken of buf[start:start + n]."""
+        now = ticks_ms()
+        if ticks_diff(now, self._wrote_at) < 2:
+            return 0
+        self._wrote_at = now
+        n = n if n < 8 else 8
+        self._out.write(buf, start, n)  # pyright: ignore[reportCallIssue]
+        return n

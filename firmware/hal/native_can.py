@@ -1,0 +1,233 @@
+"""CAN controllers of the microcontroller itself: `machine.CAN`, and `pyb.CAN` before that.
+
+Their receive FIFOs hold 3 frames, 0.7 ms of a full bus at 500 kbit/s: frames are taken in the
+interrupt and in each step, and wait in a ring. Nothing here allocates after start-up.
+"""
+
+from micropython import const
+
+from bms import ticks
+
+DEFAULT_BPS = 500000
+_RING = const(63)  # frames, and one slot that stays empty; a power of two less one
+_LOOK_MS = const(50)
+
+
+class _Ring:
+    """What both have in common; see `links.mcp2515` for the fields of a link.
+
+    `lost`: frames for which there was no room, here or in the controller.
+    """
+
+    polled = False
+
+    def __init__(self, rate, slot):
+        self.rate = rate or DEFAULT_BPS
+        self.rx = self.tx = self.damaged = self.dropped = self.lost = self.bus_off = 0
+        self.failed = 0  # interrupts in which something was raised
+        self.data = bytearray(8)
+        self._out = bytearray(8)
+        self._out_of = [memoryview(self._out)[:n] for n in range(9)]
+        # one buffer and one view of all of it for each slot: the port cuts the view to the frame,
+        # and writes at the buffer's beginning whatever the view's own beginning is
+        self._bytes = [bytearray(8) for _ in range(_RING + 2)]
+        self._slots = [slot(memoryview(b)) for b in self._bytes]
+        self._n = bytearray(_RING + 2)
+        self._head = self._tail = 0
+        self._busy = False
+        self._look_at = -1
+
+    def _take(self, slot):
+        """The next frame into a slot; True where there was one."""
+        raise NotImplementedError
+
+    def _length(self, slot):
+        """Bytes of a slot's payload."""
+        raise NotImplementedError
+
+    def _frame(self, slot):
+        """Identifier of a slot's frame, -1 where it is no standard data frame."""
+        raise NotImplementedError
+
+    def _queue(self, ident, n):
+        """Send the first n bytes of `_out`; True where there was room."""
+        raise NotImplementedError
+
+    def _off(self):
+        """True where the controller had left the bus; it is brought back."""
+        raise NotImplementedError
+
+    def _received(self, _can, _why=0):
+        """Interrupt: a handler that raises would be switched off for good."""
+        if self._busy:
+            return  # the program is taking them just now
+        try:
+            self._drain()
+        except Exception:
+            self.failed += 1
+
+    def _drain(self):
+        while True:
+            head = self._head
+            after = (head + 1) & _RING
+            full = after == self._tail
+            i = _RING + 1 if full else head
+            if not self._take(self._slots[i]):
+                return
+            if full:
+                self.lost += 1
+            else:
+                self._n[i] = self._length(self._slots[i])
+                self._head = after
+
+    def ready(self):
+        """True where a frame waits."""
+        return self._head != self._tail
+
+    def poll(self, sink, now):
+        """Hand each frame that has come to `sink.on_frame(ident, n, data, now)`."""
+        self._busy = True
+        try:
+            self._drain()  # an interrupt can be lost; a frame that waits in the FIFO must not
+        finally:
+            self._busy = False
+        if self._look_at < 0 or ticks.diff(now, self._look_at) >= 0:
+            self._look_at = ticks.add(now, _LOOK_MS)
+            if self._off():
+                self.bus_off += 1
+        if self.lost:
+            self.damaged += self.lost
+            self.lost = 0
+        while self._tail != self._head:
+            i = self._tail
+            ident = self._frame(self._slots[i])
+            if ident < 0:
+                self.damaged += 1
+            else:
+                data = self.data
+                taken = self._bytes[i]
+                for k in range(8):
+                    data[k] = taken[k]
+                self.rx += 1
+                sink.on_frame(ident, self._n[i], data, now)
+            self._tail = (i + 1) & _RING
+
+    def send(self, ident, data, n):
+        """Give the controller one standard data frame; False (and counted) without room."""
+        out = self._out
+        for i in range(n):
+            out[i] = data[i]
+        if self._queue(ident, n):
+            self.tx += 1
+            return True
+        self.dropped += 1
+        return False
+
+
+def _machine_slot(view):
+    return [0, view, 0, 0]
+
+
+class MachineCan(_Ring):
+    """`machine.CAN` of MicroPython 1.28 and later (stm32, mimxrt, alif)."""
+
+    def __init__(self, id, rate, filters):
+        """filters: (identifier, mask) pairs, none for all. Raises ValueError for a bad rate."""
+        from machine import CAN
+
+        super().__init__(rate, _machine_slot)
+        self._can = CAN(id, self.rate)
+        self._flags = CAN.FLAG_EXT_ID | CAN.FLAG_RTR
+        self._overrun = CAN.RECV_ERR_OVERRUN
+        self._left = CAN.STATE_BUS_OFF
+        self._can.set_filters([(i, mask, 0) for i, mask in filters] or [(0, 0, 0)])
+        self._can.irq(self._received, CAN.IRQ_RX, hard=True)
+
+    def _take(self, slot):
+        if self._can.recv(slot) is None:
+            return False
+        if slot[3] & self._overrun:
+            self.lost += 1
+        return True
+
+    def _length(self, slot):
+        return len(slot[1])
+
+    def _frame(self, slot):
+        return -1 if slot[2] & self._flags else slot[0]
+
+    def _queue(self, ident, n):
+        try:
+            # None: the queue is full, or a frame of the same identifier waits in it
+            return self._can.send(ident, self._out_of[n]) is not None
+        except OSError:
+            return False  # off the bus
+
+    def _off(self):
+        if self._can.state() != self._left:
+            return False
+        self._can.restart()
+        return True
+
+
+def _pyb_slot(view):
+    return [0, False, False, 0, view]
+
+
+class PybCan(_Ring):
+    """`pyb.CAN` on bxCAN (the Pyboard), for MicroPython before 1.28."""
+
+    def __init__(self, id, rate, filters):
+        """filters: (identifier, mask) pairs, none for all. Raises ValueError for a bad rate."""
+        from pyb import CAN
+
+        super().__init__(rate, _pyb_slot)
+        # `baudrate` and `sample_point` are there since 1.13; the stubs don't know them
+        self._can = CAN(
+            id,
+            CAN.NORMAL,
+            baudrate=self.rate,  # pyright: ignore[reportCallIssue]
+            sample_point=75,  # pyright: ignore[reportCallIssue]
+            auto_restart=False,
+        )
+        self._left = CAN.BUS_OFF
+        pairs = list(filters) or [(0, 0)]
+        for bank in range(0, (len(pairs) + 1) // 2):
+            one = pairs[2 * bank]
+            two = pairs[2 * bank + 1] if 2 * bank + 1 < len(pairs) else one
+            self._can.setfilter(bank, CAN.MASK16, 0, (one[0], one[1], two[0], two[1]))
+        self._can.rxcallback(0, self._received)
+
+    def _take(self, slot):
+        if not self._can.any(0):
+            return False
+        self._can.recv(0, slot, timeout=0)
+        return True
+
+    def _length(self, slot):
+        return len(slot[4])
+
+    def _frame(self, slot):
+        return -1 if slot[1] or slot[2] else slot[0]
+
+    def _queue(self, ident, n):
+        try:
+            self._can.send(self._out_of[n], ident, timeout=0)
+            return True
+        except OSError:
+            return False  # all three buffers wait, or it is off the bus
+
+    def _off(self):
+        if self._can.state() != self._left:
+            return False
+        self._can.restart()
+        return True
+
+
+def native_can(id, rate, filters):
+    """The controller's own CAN number `id`, by whichever interface this MicroPython has."""
+    import machine
+
+    if hasattr(machine, "CAN"):
+        return MachineCan(id, rate, filters)
+    return PybCan(id, rate, filters)

