@@ -1,0 +1,144 @@
+"""`bmssim`'s world around the emulated board instead of around a process of this computer."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bmsctl import board_files
+from bmssim.bus import CanBus, UartBus
+from bmssim.process import HEARTBEAT
+from bmssim.protocol import Frame
+from bmssim.world import Setup, World
+from emulated import Pico
+from mcp2515_chip import Mcp2515Chip
+
+COILS = (11, 12, 13)
+FEEDBACK = (14, 15, 21)
+HEARTBEAT_PIN = 22
+CAN_CS, CAN_INT = 17, 20
+NAMES = ("minus", "precharge", "plus")
+
+
+class CanController:
+    """The MCP2515 as a node of the bus."""
+
+    def __init__(self, world: "EmulatedWorld", bus: CanBus) -> None:
+        self.chip = Mcp2515Chip(self._send, world.can_interrupt)
+        self._world = world
+        self._bus = bus
+        bus.attach(self)
+
+    def _send(self, ident: int, data: bytes) -> None:
+        self._world.synchronise()
+        self._bus.send(Frame(ident, data), self)
+        self._world.arm()
+
+    def on_sent(self, frame: Frame) -> None:
+        self.chip.sent()
+
+    def on_frame(self, frame: Frame) -> None:
+        self.chip.receive(frame.ident, frame.data)
+
+
+class EmulatedWorld(World):
+    """A world whose firmware runs on `Pico`; `image` is a MicroPython image of RPI_PICO."""
+
+    image: Path
+    extra_files: dict[str, bytes] = {}
+
+    def __init__(self, setup: Setup, pack: Path, hard_bounds: tuple[int, int, int]) -> None:
+        self.pico: Pico | None = None
+        self.on_event: Callable[[], None] = lambda: None
+        super().__init__(setup, pack, hard_bounds)
+
+    def boot(self) -> None:
+        files = board_files.compiled(board_files.load("RPI_PICO"))
+        files["pack.toml"] = self.pack_file.read_bytes()
+        files.update(self.extra_files)
+        pico = Pico(self.image, files)
+        self.pico = pico
+        self.firmware = self  # type: ignore[assignment]
+        pico.on_console = self._console
+        self._wake = pico.clock.create_alarm(self._woken)
+        if isinstance(self.bus, CanBus):
+            self.controller = CanController(self, self.bus)
+            pico.attach_spi(0, CAN_CS, self.controller.chip)
+            pico.pin(CAN_INT, True)
+        else:
+            self._attach_uart(self.bus)
+        for bit, number in enumerate((*COILS, HEARTBEAT_PIN)):
+            mask = HEARTBEAT if bit == 3 else 1 << bit
+            pico.watch(number, lambda level, mask=mask: self._pin(mask, level))
+        self._physics()
+        self._refresh()
+        self.arm()
+
+    def _attach_uart(self, bus: UartBus) -> None:
+        assert self.pico is not None
+        uart = self.pico.uarts[0]
+
+        def from_master(byte: int) -> None:
+            self.synchronise()
+            bus.from_master(bytes([byte]))
+            self.arm()
+
+        uart.on_byte = from_master
+
+        def to_master(data: bytes, last: bool) -> None:
+            for byte in data:
+                uart.feed_byte(byte)
+
+        bus.to_master = to_master
+
+    def can_interrupt(self, low: bool) -> None:
+        """The chip's INT output."""
+        if self.pico is not None:
+            self.pico.pin(CAN_INT, not low)
+
+    def _console(self, data: bytes) -> None:
+        self.synchronise()
+        self._heard(data)
+
+    def _pin(self, mask: int, level: bool) -> None:
+        self.synchronise()
+        self._take_pins(self._pins | mask if level else self._pins & ~mask)
+        self.arm()
+
+    def type(self, command: str) -> None:
+        assert self.pico is not None
+        self.pico.type(command.encode() + b"\n")
+
+    def kill(self) -> None:
+        self.firmware = None
+        self.pico = None
+
+    # --- time ---
+
+    def synchronise(self) -> None:
+        """Let everything happen that is due by the board's time."""
+        if self.pico is not None:
+            now = self.pico.now_us
+            while self.events.run_next(now):
+                pass
+
+    def arm(self) -> None:
+        """Wake up when the next event is due."""
+        due = self.events.next_us()
+        if due is not None and self.pico is not None:
+            self._wake.cancel()
+            self._wake.schedule(max(due * 1000 - self.pico.clock.nanos, 0))
+
+    def _woken(self) -> None:
+        self.synchronise()
+        self._refresh()
+        self.arm()
+
+    def _refresh(self) -> None:
+        """Show the auxiliary contacts to the board: a closed one pulls its pin low."""
+        assert self.pico is not None
+        for number, name in zip(FEEDBACK, NAMES, strict=True):
+            self.pico.pin(number, not self.plant.aux(name))
+
+    def run(self, until_us: int) -> None:
+        assert self.pico is not None
+        self.pico.run_until(until_us)
+        self.synchronise()
