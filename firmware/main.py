@@ -1,9 +1,23 @@
 """Start of the firmware: load the board and its pack file, build the master, run it."""
 
-from bms import config
-from bms.master import Master
-from bms.refused import Refused
 from board import Board
+
+
+def build(board):
+    """The master, or what says why there is none.
+
+    What only this needs is imported here: the board may forget it before the cycle begins.
+    """
+    from bms import config
+    from bms.errors import ConfigError
+    from bms.master import Master
+
+    try:
+        return Master(config.load(board.pack_path), board)
+    except (ConfigError, OSError) as error:
+        from bms.refused import Refused
+
+        return Refused(error, board)
 
 
 def main():
@@ -11,10 +25,7 @@ def main():
     board = Board()
     board.safe()
     try:
-        try:
-            program = Master(config.load(board.pack_path), board)
-        except (config.ConfigError, OSError) as error:
-            program = Refused(error, board)
+        program = build(board)
         board.started()
         program.run()
     finally:

@@ -138,6 +138,10 @@ class Board:
         """Bytes of heap in use, None where the runtime doesn't say."""
         return gc.mem_alloc() if ON_MICROPYTHON else None
 
+    def heap_free(self):
+        """Bytes of heap that are free, None where the runtime doesn't say."""
+        return gc.mem_free() if ON_MICROPYTHON else None
+
     def coil(self, which, on):
         """Switch a coil now: 0 minus, 1 precharge, 2 plus."""
         pins = self._pins | 1 << which if on else self._pins & ~(1 << which)

@@ -5,6 +5,8 @@ The board and the host read a pack file with this same code. The format is a sub
 with its unit, as in `cell_max = "3.65 V"`. Allocates freely: it runs before the cycle starts.
 """
 
+from bms.errors import ConfigError
+
 LFP = 0
 NMC = 1
 CHEMISTRIES = ("LFP", "NMC")
@@ -159,20 +161,6 @@ LINK_KEYS = (
     ("port", "text", 1, 16, None, "port of the board: can0, uart0"),
     ("rate", "bit/s", 1200, 5000000, 0, "bits per second; 0: the slaves' usual rate"),
 )
-
-
-class ConfigError(Exception):
-    """A pack file that is refused: `line` (0 = the file as a whole), `key` and `reason`."""
-
-    def __init__(self, line, key, reason):
-        super().__init__(line, key, reason)
-        self.line = line
-        self.key = key
-        self.reason = reason
-
-    def __str__(self):
-        where = "line %d: " % self.line if self.line else ""
-        return where + (self.key + ": " if self.key else "") + self.reason
 
 
 class SlaveConfig:

@@ -9,7 +9,6 @@ from micropython import const
 from bms import contactors as C
 from bms import faults as F
 from bms import ticks
-from bms.config import SETTINGS, SUFFIX
 from bms.version import VERSION
 
 # jobs, the first pending one goes first
@@ -44,35 +43,6 @@ COMMANDS = (
     ),
 )
 
-# kinds of lines and their keys, for the reference page; the tests compare them with real lines
-KINDS = (
-    (
-        "boot",
-        "version board config_crc native slaves cells temps self_test",
-        'once after start, and by `version`; self_test: "ok" or what failed',
-    ),
-    (
-        "status",
-        "state pack_mv link_mv i_ma min_mv min_cell max_mv max_cell min_dc max_dc scans known"
-        " trips first bleeding rx tx damaged stale strange missed dropped",
-        "every status_period; pack_mv, min, max are null where a reading is not fresh",
-    ),
-    (
-        "cells",
-        "slave first_cell cell_mv temp_dc stack_mv bleed",
-        "one line per slave every cells_period; null = no fresh reading",
-    ),
-    ("event", "what name code level place index value at_ms", "a fault raised, gone or cleared"),
-    ("contactor", "state closings", "the contactor sequence took a step"),
-    ("fault", "name code level active latched place index value at_ms count", "by `faults`"),
-    ("past_event", "what name code level place index value at_ms", "by `events`"),
-    ("setting", "name value", "by `limits` and `config`; the unit is the name's suffix"),
-    ("mem", "heap_used cycles", "every status_period on a computer, and by `version`"),
-    ("answer", "cmd ok text", "to every command"),
-    ("refused", "line key reason", "once a second while no valid pack file is loaded"),
-    ("host", "age_ms utc t_host_ms what lines damaged", "written by `bmsctl log` each second"),
-)
-
 
 class Telemetry:
     """Builds lines into an Outbox from the parts that it is given."""
@@ -99,6 +69,8 @@ class Telemetry:
         self._version = VERSION.encode()
         self._board_name = board.NAME.encode()
         self._config_crc = config.crc
+        from bms.config import SETTINGS, SUFFIX  # large, and needed at start only
+
         rows = [row for row in SETTINGS if row[0] == "limits"]
         self._limits = len(rows)
         rows += [row for row in SETTINGS if row[0] != "limits" and row[2] != "text"]
@@ -205,6 +177,7 @@ class Telemetry:
                 out.end()
         elif out.begin(b"mem"):
             out.number(b"heap_used", self._board.heap_used())
+            out.number(b"heap_free", self._board.heap_free())
             out.number(b"cycles", self._m.cycles)
             out.end()
         return True

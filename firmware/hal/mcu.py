@@ -13,9 +13,11 @@ import micropython
 from machine import WDT, Pin, Timer, idle, reset
 from micropython import const
 
+import bms
 from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
+_AT_START = ("config", "self_test")  # modules that nothing needs once all is built
 _CTRL_C = const(3)
 
 
@@ -100,6 +102,9 @@ class McuBoard:
     def started(self):
         """Everything is built: the watchdog runs from here, and Ctrl-C is a byte like others."""
         micropython.kbd_intr(-1)
+        for name in _AT_START:
+            if sys.modules.pop("bms." + name, None):
+                delattr(bms, name)
         gc.collect()
         self._watchdog = WDT(timeout=WATCHDOG_MS)
 
@@ -127,6 +132,10 @@ class McuBoard:
     def heap_used(self):
         """Bytes of heap in use."""
         return gc.mem_alloc()
+
+    def heap_free(self):
+        """Bytes of heap that are free."""
+        return gc.mem_free()
 
     def wait(self, ms):
         """Until something came on a port, or `ms` are over; the processor sleeps meanwhile."""

@@ -2,7 +2,8 @@
 
 A data line starts with `{"k":KIND,"t_ms":N,` and ends with `,"crc":"XXXX"}`: CRC-16/CCITT-FALSE
 (poly 1021, init FFFF) of every byte before `"crc"`. Only a line that is whole, of the right
-checksum and shape is data; what looks like data and isn't is damaged.
+checksum and shape is data; what looks like data and isn't is damaged. Spaces behind a line are no
+part of it.
 """
 
 import binascii
@@ -42,7 +43,7 @@ def encode(obj: dict[str, Any]) -> bytes:
 
 def parse(line: bytes) -> dict[str, Any] | None:
     """The object of a whole line with or without its end, None where it isn't good data."""
-    line = line.removesuffix(b"\n").removesuffix(b"\r")
+    line = line.removesuffix(b"\n").removesuffix(b"\r").rstrip(b" ")
     body, tail = line[:-_TAIL], line[-_TAIL:]
     if len(line) > LONGEST or not body.endswith(b",") or tail != b'"crc":"%04X"}' % crc16(body):
         return None
@@ -109,6 +110,7 @@ class LineReader:
         *ended, self._partial = (self._partial + data).split(b"\n")
         lines = []
         for raw in ended:
+            raw = raw.rstrip(b" ")  # a USB console fills its last block with them
             if self._over:
                 self.dropped_bytes += len(raw) + 1
                 self._over = False

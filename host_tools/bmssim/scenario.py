@@ -235,7 +235,9 @@ EXPECTATIONS = {
 class Run:
     """One run of a scenario: `start`, then `go_on` to times up to the end, then `result`."""
 
-    def __init__(self, scenario: Scenario, setup: Setup, pack: Path) -> None:
+    def __init__(
+        self, scenario: Scenario, setup: Setup, pack: Path, world: type[World] = World
+    ) -> None:
         self.scenario = scenario
         self.setup = setup
         pack.write_text(pack_text(setup, scenario.settings))
@@ -245,7 +247,7 @@ class Run:
             settings.cell_hard_max_mv,
             settings.temp_hard_max_dc,
         )
-        self.world = World(setup, pack, bounds)
+        self.world = world(setup, pack, bounds)
         self.spread_before_mv = self._spread_mv()
         self.injected_us: int | None = None
         self.on_action: Callable[[str, dict[str, Any]], None] = lambda name, args: None

@@ -1,6 +1,5 @@
 """`bmssim`'s world around the emulated board instead of around a process of this computer."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from bmsctl import board_files
@@ -16,6 +15,7 @@ FEEDBACK = (14, 15, 21)
 HEARTBEAT_PIN = 22
 CAN_CS, CAN_INT = 17, 20
 NAMES = ("minus", "precharge", "plus")
+START = b"import sys\nsys.path.insert(0, '/a')\nimport %s\n"
 
 
 class CanController:
@@ -43,16 +43,17 @@ class EmulatedWorld(World):
     """A world whose firmware runs on `Pico`; `image` is a MicroPython image of RPI_PICO."""
 
     image: Path
-    extra_files: dict[str, bytes] = {}
 
     def __init__(self, setup: Setup, pack: Path, hard_bounds: tuple[int, int, int]) -> None:
         self.pico: Pico | None = None
-        self.on_event: Callable[[], None] = lambda: None
+        self.extra_files: dict[str, bytes] = {}
         super().__init__(setup, pack, hard_bounds)
 
     def boot(self) -> None:
-        files = board_files.compiled(board_files.load("RPI_PICO"))
-        files["pack.toml"] = self.pack_file.read_bytes()
+        compiled = board_files.compiled(board_files.load("RPI_PICO"))
+        files = {f"a/{path}": data for path, data in compiled.items()}
+        files["a/pack.toml"] = self.pack_file.read_bytes()
+        files["main.py"] = START % b"main" + b"main.main()\n"
         files.update(self.extra_files)
         pico = Pico(self.image, files)
         self.pico = pico

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bms import config
+from bms.errors import ConfigError
 
 GOOD = """# a pack
 [pack]
@@ -85,7 +86,7 @@ def compare(text: str, c: config.Config) -> None:
 def take(text: str) -> None:
     try:
         c = config.parse(text.split("\n"))
-    except config.ConfigError as error:
+    except ConfigError as error:
         assert error.reason
         assert 0 <= error.line <= text.count("\n") + 1
         assert str(error)

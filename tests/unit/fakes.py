@@ -276,6 +276,9 @@ class FakeBoard:
     def heap_used(self):
         return 1234
 
+    def heap_free(self):
+        return 4321
+
     def coil(self, which, on):
         if which not in (0, 1, 2) or on not in (0, 1):
             raise ValueError(f"no such coil or level: {which} {on}")

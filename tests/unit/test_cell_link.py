@@ -3,7 +3,7 @@
 import gc
 
 from bms import faults as F
-from bms.config import ConfigError
+from bms.errors import ConfigError
 from bms.pack import BLEEDING, FRESH, LOST, SEEN
 from fakes import (
     ASSIGN,

@@ -1,7 +1,8 @@
 """The pack file: what it refuses, by line, key and reason, and what stands without a word."""
 
 from bms import config
-from bms.config import ORDER, SETTINGS, SUFFIX, UNITS, ConfigError, attribute, parse
+from bms.config import ORDER, SETTINGS, SUFFIX, UNITS, attribute, parse
+from bms.errors import ConfigError
 from fakes import pack_lines, raises
 
 

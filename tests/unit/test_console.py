@@ -2,7 +2,8 @@
 
 from bms import faults as F
 from bms.contactors import CLOSED, CLOSING_MINUS, OPEN
-from bms.telemetry import COMMANDS, KINDS
+from bms.kinds import KINDS
+from bms.telemetry import COMMANDS
 from fakes import Random, Rig
 
 

@@ -424,7 +424,7 @@ def test_a_clock_that_jumps_catches_no_scan_up():
 
 
 def test_build_refuses_what_does_not_fit_the_board():
-    from bms.config import ConfigError
+    from bms.errors import ConfigError
 
     error = raises(ConfigError, lambda: Rig(slaves=62, cells=32, scan='scan_period = "20 ms"'))
     assert "longer than scan_period" in error.reason

@@ -1,6 +1,6 @@
 """Drivers of slave boards, one file per kind; `build` makes those that a pack file asks for."""
 
-from bms.config import ConfigError
+from bms.errors import ConfigError
 
 # kind in the pack file -> module, class, ports that it speaks over
 KINDS = {

@@ -2,7 +2,7 @@
 
 import argparse
 
-from bms import config, faults, telemetry
+from bms import config, faults, kinds, telemetry
 from bms.slaves import KINDS
 from bmssim import scenario
 
@@ -105,7 +105,7 @@ def page() -> str:
         "",
         *_table(
             ["kind", "keys", "when"],
-            [[f"`{kind}`", f"`{keys}`", when] for kind, keys, when in telemetry.KINDS],
+            [[f"`{kind}`", f"`{keys}`", when] for kind, keys, when in kinds.KINDS],
         ),
         "Commands, one a line; each is answered by a line of kind `answer`:",
         "",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bms import config as pack_config
+from bms.errors import ConfigError
 from bms.slaves import KINDS
 from bmssim.lines import LineReader
 from bmssim.mirror import Mirror
@@ -55,7 +56,7 @@ def load_pack(path: Path) -> Any:
         return pack_config.load(str(path))
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}") from None
-    except pack_config.ConfigError as error:
+    except ConfigError as error:
         raise ToolError(f"{path}: {error}") from None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bms.config import ConfigError
+from bms.errors import ConfigError
 from bmssim import scenario
 from bmssim.mirror import Mirror
 from bmssim.process import FirmwareDied

@@ -1,0 +1,15 @@
+"""What the firmware raises for a person to read."""
+
+
+class ConfigError(Exception):
+    """A pack file that is refused: `line` (0 = the file as a whole), `key` and `reason`."""
+
+    def __init__(self, line, key, reason):
+        super().__init__(line, key, reason)
+        self.line = line
+        self.key = key
+        self.reason = reason
+
+    def __str__(self):
+        where = "line %d: " % self.line if self.line else ""
+        return where + (self.key + ": " if self.key else "") + self.reason

@@ -1,0 +1,290 @@
+"""Figures of the firmware on the emulated Pico, in simulated time: `make device IMAGE=..`.
+
+Each figure is printed beside its bound; exit code 1 where one is missed. The reaction is taken at
+many moments: the emulator is forked at each, and the copy gets a violation that the original
+never sees.
+"""
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from world import START, EmulatedWorld
+
+from bms import config as pack_config
+from bmssim import protocol, scenario
+from bmssim.bus import CanBus
+from bmssim.world import Setup
+
+SETTINGS = {
+    "link_sensor": False,
+    "current_sensor": False,
+    "precharge_max": "400 ms",
+    "contactor_settle": "50 ms",
+}
+VIOLATION_MV = 3900
+STEP_US = 9_700  # from one moment to the next; no divisor of any of the firmware's periods
+LOAD_S = 10
+GIVE_UP_US = 600_000
+
+# a main.py that times the steps of the cycle, and prints all on `service`
+TIMED = b"""
+from time import ticks_diff, ticks_us
+from array import array
+import main
+from bms.master import Master
+times = array("H", bytearray(20000))
+count = 0
+inner = Master.step
+def step(self):
+    global count
+    start = ticks_us()
+    inner(self)
+    if count < 10000:
+        us = ticks_diff(ticks_us(), start)
+        times[count] = us if us < 65535 else 65535
+        count += 1
+Master.step = step
+main.main()
+for i in range(count):
+    print("us", times[i])
+"""
+
+
+class Bench:
+    """One booted world, its contactors closed."""
+
+    def __init__(self, setup: Setup, folder: Path, extra: dict[str, bytes] | None = None) -> None:
+        pack = folder / "pack.toml"
+        pack.write_text(scenario.pack_text(setup, SETTINGS))
+        c = pack_config.load(str(pack))
+        bounds = (c.cell_hard_min_mv, c.cell_hard_max_mv, c.temp_hard_max_dc)  # type: ignore[attr-defined]
+        self.setup = setup
+        self.world = EmulatedWorld(setup, pack, bounds)
+        self.world.extra_files = extra or {}
+        self.text = bytearray()
+        self.world.on_bytes = self.text.extend
+        self.world.boot()
+
+    def line(self, kind: str) -> dict:
+        return next((x for x in reversed(self.world.seen.lines) if x["k"] == kind), {})
+
+    def run_until(self, done: Callable[[], bool], within_us: int, step_us: int = 5_000) -> bool:
+        end = self.now_us + within_us
+        while not done() and self.now_us < end:
+            self.world.run(self.now_us + step_us)
+        return done()
+
+    @property
+    def now_us(self) -> int:
+        assert self.world.pico is not None
+        return self.world.pico.now_us
+
+    def found_us(self) -> int:
+        """Time from power-on to the first answer that says that every slave is known."""
+        while True:
+            if self.line("boot"):
+                self.world.type("status")
+            self.run_until(lambda: False, 40_000)
+            if self.line("status").get("known") == self.setup.slaves:
+                return self.line("status")["t_ms"] * 1000 + self._boot_us()
+            if self.now_us > 6_000_000:
+                sys.exit("not all slaves were found in 6 s: " + self.text.decode()[-400:])
+
+    def _boot_us(self) -> int:
+        """What passed before the firmware's own clock began."""
+        return self.now_us - self._last_t_us
+
+    @property
+    def _last_t_us(self) -> int:
+        return self.world.seen.lines[-1]["t_ms"] * 1000
+
+    def close(self) -> None:
+        self.run_until(lambda: False, 300_000)  # two scans
+        self.world.type("close")
+        if not self.run_until(lambda: self.line("contactor").get("closings", 0) > 0, 3_000_000):
+            lines = [x for x in self.world.seen.lines if x["k"] in ("answer", "contactor", "event")]
+            sys.exit(f"the contactors do not close: {lines}")
+
+
+def processor_share(bench: Bench, seconds: float) -> float:
+    """Share of the time in which the processor does not wait for an interrupt, 0..1."""
+    pico = bench.world.pico
+    assert pico is not None
+    seen = [0, 0]
+
+    def look() -> None:
+        seen[0] += 1
+        seen[1] += not pico.mcu.core.waiting
+        alarm.schedule(random.uniform(20_000, 60_000))
+
+    alarm = pico.clock.create_alarm(look)
+    alarm.schedule(1000)
+    bench.world.run(bench.now_us + round(seconds * 1e6))
+    alarm.cancel()
+    return seen[1] / seen[0]
+
+
+def react(bench: Bench, moment: int) -> float:
+    """One violation from here on; ms from its last bit on the bus to the plus coil's pin."""
+    rng = random.Random(moment)
+    world = bench.world
+    bench.world.run(bench.now_us + rng.randrange(0, STEP_US))
+    world.seen.coil_off_after_us.clear()
+    world.bus.usage.violation_us = None
+    at_us: list[int] = []
+    if moment % 2:
+        cell = rng.randrange(bench.setup.slaves * bench.setup.cells)
+        world.cells.override_v[cell] = VIOLATION_MV / 1000
+    else:
+        # an ALARM comes whenever it likes
+        node = rng.randrange(bench.setup.slaves) + 1
+        frame = protocol.alarm_frame(node, 1, 1 + rng.randrange(4), VIOLATION_MV, 0)
+        chip = world.controller.chip
+        receive = chip.receive
+
+        def seen(ident: int, data: bytes) -> None:
+            if ident == frame.ident:
+                at_us.append(bench.now_us)
+            receive(ident, data)
+
+        chip.receive = seen
+        world.synchronise()
+        assert isinstance(world.bus, CanBus)
+        world.bus.send(frame, _Nobody())
+        world.arm()
+    bench.run_until(lambda: bool(world.seen.coil_off_after_us), GIVE_UP_US, 2_000)
+    if not at_us and world.bus.usage.violation_us is not None:
+        at_us.append(world.bus.usage.violation_us)
+    if not at_us or not world.seen.coil_off_after_us:
+        return float("inf")
+    return (world.seen.coil_off_after_us[0] - at_us[0]) / 1000
+
+
+class _Nobody:
+    """A board that sends one frame and hears none."""
+
+    def on_frame(self, frame: protocol.Frame) -> None: ...
+    def on_sent(self, frame: protocol.Frame) -> None: ...
+
+
+def reactions(bench: Bench, count: int, workers: int) -> list[float]:
+    """`react` at `count` moments, each in a copy of this process."""
+    out: list[float] = []
+    running: list[tuple[int, int]] = []
+
+    def collect() -> None:
+        pid, fd = running.pop(0)
+        with os.fdopen(fd) as pipe:
+            out.append(float(pipe.read() or "inf"))
+        os.waitpid(pid, 0)
+
+    started = time.monotonic()
+    for moment in range(count):
+        bench.world.run(bench.now_us + STEP_US)
+        if len(running) >= workers:
+            collect()
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                os.write(write, f"{react(bench, moment):.3f}".encode())
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(write)
+        running.append((pid, read))
+        if (moment + 1) % 50 == 0:
+            worst = f"{max(out):.2f} ms" if out else "-"
+            left = (time.monotonic() - started) / (moment + 1) * (count - moment - 1)
+            print(
+                f"  reaction: {moment + 1} of {count} moments, worst so far {worst},"
+                f" about {left:.0f} s left",
+                file=sys.stderr,
+            )
+    while running:
+        collect()
+    return out
+
+
+class Table:
+    """Rows of name, figure, bound."""
+
+    def __init__(self) -> None:
+        self.missed = 0
+
+    def row(self, name: str, value: float, unit: str, bound: float | None = None) -> None:
+        text = f"{name:<44} {value:10.2f} {unit}"
+        if bound is not None:
+            good = value <= bound
+            self.missed += not good
+            text += f"   at most {bound:g}: {'yes' if good else 'MISSED'}"
+        print(text, flush=True)
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--image", required=True, type=Path, help="MicroPython's RPI_PICO .uf2")
+    parser.add_argument("--moments", type=int, default=1000)
+    args = parser.parse_args()
+    if not args.image.is_file():
+        parser.error(f"no image {args.image}")
+    EmulatedWorld.image = args.image
+    random.seed(1)
+    table = Table()
+    setup = Setup()
+    print(f"RP2040 at 125 MHz, emulated; {args.image.name}; {setup.slaves} x {setup.cells} cells")
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(setup, Path(folder))
+        table.row("boot to all slaves found", bench.found_us() / 1e6, "s", 3)
+        bench.world.type("version")
+        bench.run_until(lambda: bool(bench.line("mem")), 1_000_000)
+        mem = bench.line("mem")
+        table.row("heap used after boot, all from .mpy", mem["heap_used"] / 1024, "KiB", 120)
+        table.row("heap free after boot", mem["heap_free"] / 1024, "KiB")
+        bench.close()
+        before, rx = bench.line("mem"), bench.world.controller.chip.received
+        scans = bench.line("status").get("scans", 0)
+        bench.run_until(lambda: bench.line("mem") is not before, 3_000_000)
+        before = bench.line("mem")
+        share = processor_share(bench, LOAD_S)
+        after = bench.line("mem")
+        cycles = after["cycles"] - before["cycles"]
+        table.row("processor's share, average", share * 100, "%", 40)
+        grown = after["heap_used"] - before["heap_used"]
+        table.row("bytes allocated per cycle", grown / cycles, "B", 0)
+        status = bench.line("status")
+        chip = bench.world.controller.chip
+        print(
+            f"  {chip.received - rx} frames and {status['scans'] - scans} scans in {LOAD_S} s;"
+            f" {cycles} cycles"
+        )
+        lost = chip.overflowed + status["damaged"] + status["missed"] + status["dropped"]
+        table.row("frames lost", lost, "", 0)
+        figures = reactions(bench, args.moments, os.cpu_count() or 1)
+        table.row(f"reaction, median of {len(figures)} moments", percentile(figures, 0.5), "ms")
+        table.row("reaction, 99 of 100", percentile(figures, 0.99), "ms")
+        table.row("reaction, worst", max(figures), "ms", 3)
+        timed = Bench(setup, Path(folder), {"timed.py": TIMED, "main.py": START % b"timed"})
+        timed.found_us()
+        timed.run_until(lambda: False, 3_000_000)
+        timed.world.type("service yes")
+        timed.run_until(lambda: b">>> " in timed.text, 20_000_000, 50_000)
+        steps = [int(x[3:]) / 1000 for x in timed.text.splitlines() if x.startswith(b"us ")]
+        table.row("cycle, median", percentile(steps, 0.5), "ms")
+        table.row("cycle, longest", max(steps), "ms")
+    return 1 if table.missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
