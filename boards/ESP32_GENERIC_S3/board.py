@@ -1,5 +1,9 @@
 """ESP32-S3 (DevKitC-1 and alike): which pin is what. README.md has the wiring."""
 
+from time import ticks_diff, ticks_ms
+
+from micropython import const
+
 from bms.links.mcp2515 import Mcp2515
 from hal.console import UsbConsole
 from hal.mcu import McuBoard
@@ -13,8 +17,44 @@ CAN_SPI = {"spi": {"id": 1, "sck": 12, "mosi": 11, "miso": 13}, "cs": 10, "irq":
 CAN_CRYSTAL_HZ = 8000000  # of the MCP2515's module: 8 or 16 MHz, it is printed on the part
 UARTS = {
     "uart1": {"id": 1, "tx": 17, "rx": 18, "de": 8},
-    "uart2": {"id": 2, "tx": 1, "rx": 2, "de": 42},
+    "uart2": {"id": 2, "tx": 1, "rx": 2, "de": 14},
 }
+
+_BLOCK_MS = const(6)  # 64 bytes at 115200 bit/s
+_STALL_MS = const(100)
+_QUIET_MS = const(30000)
+
+
+class StdoutConsole(UsbConsole):
+    """The console where `sys.stdout` always claims to have room (esp32's `mphalport.c`).
+
+    Everything also goes to UART 0 at 115200 bit/s, whose FIFO holds 128 bytes: one block in 6 ms
+    never waits for it. A USB host that holds the port open and doesn't read makes the port wait
+    0.5 s; after that nothing is written for 30 s, or until the host sends something.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._wrote_at = ticks_ms()
+        self._pause_ms = _BLOCK_MS
+
+    def read(self, buf):
+        """See `UsbConsole.read`."""
+        n = super().read(buf)
+        if n:
+            self._pause_ms = _BLOCK_MS
+        return n
+
+    def write(self, buf, start, n):
+        """See `UsbConsole.write`; 0 before its time."""
+        now = ticks_ms()
+        if ticks_diff(now, self._wrote_at) < self._pause_ms:
+            return 0
+        n = super().write(buf, start, n)
+        self._wrote_at = ticks_ms()
+        stalled = ticks_diff(self._wrote_at, now) >= _STALL_MS
+        self._pause_ms = _QUIET_MS if stalled else _BLOCK_MS
+        return n
 
 
 class Board(McuBoard):
@@ -24,7 +64,7 @@ class Board(McuBoard):
     TIMER = 0
 
     def __init__(self):
-        super().__init__(COILS, FEEDBACK, HEARTBEAT, UsbConsole())
+        super().__init__(COILS, FEEDBACK, HEARTBEAT, StdoutConsole())
         self.ports = {"can0": "can", "uart1": "uart", "uart2": "uart"}
 
     def open_can(self, name, rate, filters):

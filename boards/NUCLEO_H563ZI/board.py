@@ -1,6 +1,7 @@
 """ST Nucleo-H563ZI: which pin is what. README.md has the wiring.
 
-MicroPython's own image for this board names no pins for its FDCAN, so CAN goes over SPI.
+MicroPython 1.28 has no FDCAN driver for the STM32H5 (`ports/stm32/mpconfigboard_common.h` names G0,
+G4 and H7 only), so CAN goes over SPI.
 """
 
 from bms.links.mcp2515 import Mcp2515
