@@ -11,6 +11,18 @@ from array import array
 from micropython import const
 
 from bms import ticks
+from bms.kernels import choose
+from bms.tables import (
+    B_COUNT,
+    B_FIRST,
+    B_FLOOR,
+    B_HIGH,
+    B_LOW,
+    B_LOWEST,
+    B_MOST,
+    B_START,
+    B_STOP,
+)
 
 _OPEN_SENSOR_DC = const(-390)
 _ROUND_MS = const(2000)  # between two plans of one slave, so that noise doesn't stir the masks
@@ -22,15 +34,15 @@ class Balancing:
     def __init__(self, config, pack, faults, now):
         self._pack = pack
         self._faults = faults
-        self._start = config.balance_start_mv
-        self._stop = config.balance_stop_mv
-        self._floor = config.balance_floor_mv
+        self._p = array("i", [0] * 9)
+        self._p[B_START] = config.balance_start_mv
+        self._p[B_STOP] = config.balance_stop_mv
+        self._p[B_FLOOR] = config.balance_floor_mv
         self._most = config.balance_cells
         self._hottest = config.balance_temp_max_dc
         self._next = 0
         self._round_at = now
         self._planned = bytearray(pack.slaves)
-        self._over = array("h", [0] * 32)
         self.wanted = bool(config.balance)
         self.cells = 0
 
@@ -64,36 +76,18 @@ class Balancing:
     def _plan(self, slave):
         """Choose the highest cells of one slave; how many."""
         pack = self._pack
-        low = pack.bleed[2 * slave]
-        high = pack.bleed[2 * slave + 1]
-        first = pack.first_cell[slave]
-        count = pack.slave_cells[slave]
-        over = self._over
-        lowest = pack.cell.low
-        for i in range(count):
-            mv = pack.cell_mv[first + i]
-            was = (low >> i if i < 16 else high >> (i - 16)) & 1
-            above = mv - lowest
-            enough = above >= self._stop if was else above >= self._start
-            over[i] = above if enough and mv >= self._floor else -1
-        low = high = chosen = 0
+        most = 0
         # no die temperature, or that of an open sensor: the board may be hot without our knowing
         if pack.stack_ok[slave] and _OPEN_SENSOR_DC < pack.die_dc[slave] < self._hottest:
-            while chosen < self._most:
-                best = -1
-                most = 0
-                for i in range(count):
-                    if over[i] > most:
-                        most = over[i]
-                        best = i
-                if best < 0:
-                    break
-                over[best] = -1
-                if best < 16:
-                    low |= 1 << best
-                else:
-                    high |= 1 << (best - 16)
-                chosen += 1
-        pack.bleed[2 * slave] = low
-        pack.bleed[2 * slave + 1] = high
+            most = self._most
+        p = self._p
+        p[B_FIRST] = pack.first_cell[slave]
+        p[B_COUNT] = pack.slave_cells[slave]
+        p[B_LOWEST] = pack.cell.low
+        p[B_MOST] = most
+        p[B_LOW] = pack.bleed[2 * slave]
+        p[B_HIGH] = pack.bleed[2 * slave + 1]
+        chosen = choose(pack.cell_mv, p)
+        pack.bleed[2 * slave] = p[B_LOW]
+        pack.bleed[2 * slave + 1] = p[B_HIGH]
         return chosen

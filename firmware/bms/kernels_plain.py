@@ -7,6 +7,15 @@ more than the work.
 """
 
 from bms.tables import (
+    B_COUNT,
+    B_FIRST,
+    B_FLOOR,
+    B_HIGH,
+    B_LOW,
+    B_LOWEST,
+    B_MOST,
+    B_START,
+    B_STOP,
     CRC8_J1850,
     CRC16_CCITT,
     DIGITS,
@@ -263,6 +272,33 @@ def expire(flags, stamps, start, end, now, max_age):
         if first < 0 and flag & 8:
             first = i
     return first
+
+
+def choose(values, p):
+    """The cells of one slave that bleed, the highest first; how many. `p`: see tables.B_*.
+
+    A cell begins p[B_START] mV above p[B_LOWEST] and goes on down to p[B_STOP] above it, and never
+    below p[B_FLOOR]. The masks in p[B_LOW] and p[B_HIGH] are those that bled, then those that do.
+    """
+    was = p[B_LOW] | p[B_HIGH] << 16
+    mask = chosen = 0
+    while chosen < p[B_MOST]:
+        best = -1
+        most = 0
+        for i in range(p[B_COUNT]):
+            mv = values[p[B_FIRST] + i]
+            above = mv - p[B_LOWEST]
+            enough = p[B_STOP] if was >> i & 1 else p[B_START]
+            if above > most and above >= enough and mv >= p[B_FLOOR] and not mask >> i & 1:
+                most = above
+                best = i
+        if best < 0:
+            break
+        mask |= 1 << best
+        chosen += 1
+    p[B_LOW] = mask & 0xFFFF
+    p[B_HIGH] = mask >> 16
+    return chosen
 
 
 def unmark(flags, start, end, mark):

@@ -259,6 +259,51 @@ def expire(flags: ptr8, stamps: ptr32, start: int, end: int, now: int, max_age: 
 
 
 @micropython.viper
+def choose(values: ptr16, p: ptr32) -> int:
+    first = int(p[0])
+    count = int(p[1])
+    lowest = int(p[2])
+    start = int(p[3])
+    stop = int(p[4])
+    floor = int(p[5])
+    limit = int(p[6])
+    was_low = int(p[7])
+    was_high = int(p[8])
+    low = 0
+    high = 0
+    chosen = 0
+    while chosen < limit:
+        best = -1
+        most = 0
+        i = 0
+        while i < count:
+            mv = (int(values[first + i]) ^ 0x8000) - 0x8000
+            above = mv - lowest
+            if above > most and mv >= floor:
+                if i < 16:
+                    was = was_low >> i & 1
+                    taken = low >> i & 1
+                else:
+                    was = was_high >> (i - 16) & 1
+                    taken = high >> (i - 16) & 1
+                enough = stop if was else start
+                if above >= enough and taken == 0:
+                    most = above
+                    best = i
+            i += 1
+        if best < 0:
+            break
+        if best < 16:
+            low |= 1 << best
+        else:
+            high |= 1 << (best - 16)
+        chosen += 1
+    p[7] = low
+    p[8] = high
+    return chosen
+
+
+@micropython.viper
 def unmark(flags: ptr8, start: int, end: int, mark: int):
     keep = 0xFF ^ mark
     while start < end:

@@ -74,10 +74,14 @@ TABLE = (
     ),
 )
 _FIRST_CURRENT_ROW = 10
+_ROWS = 4  # judged in one piece of work
 
 
 class Limits:
-    """Judges the pack against the table; raises and withdraws faults."""
+    """Judges the pack against the table; raises and withdraws faults.
+
+    judging: a scan has ended, and `go_on` has not judged all of it yet.
+    """
 
     def __init__(self, config, pack, current, faults_, contactors):
         self._pack = pack
@@ -105,6 +109,8 @@ class Limits:
         self._tolerance = config.stack_tolerance_mv
         self._stack_out = bytearray(pack.slaves)  # 2 for each scan out of tolerance, less 1 for in
         self._stack_at = array("i", [-1] * pack.slaves)  # stamp of the value judged last
+        self._row = 0
+        self.judging = False
         self._longest_scan = 2 * config.scan_period_ms
 
     def hard_cell(self, cell, mv):
@@ -120,14 +126,25 @@ class Limits:
             self._faults.raised(faults.TEMP_HARD_HIGH, temp, dc)
 
     def scanned(self, now):
-        """Judge all fresh readings once, after a scan."""
-        pack = self._pack
-        pack.expire(now)
-        pack.update()
-        for row in range(_FIRST_CURRENT_ROW):
+        """A scan has ended: every fresh reading is to be judged once, by `go_on` until it has."""
+        self._pack.expire(now)
+        self._pack.update()
+        self._row = 0
+        self.judging = True
+
+    def go_on(self, now):
+        """Judge a few rows of the table; the last piece compares stacks with their cells."""
+        row = self._row
+        self._row = row + _ROWS
+        if row >= _FIRST_CURRENT_ROW:
+            self._hard_gone()
+            self._stacks()
+            self.judging = False
+            return
+        end = row + _ROWS
+        while row < end and row < _FIRST_CURRENT_ROW:
             self._judge(row, now)
-        self._hard_gone()
-        self._stacks()
+            row += 1
 
     def aged(self, now):
         """Judge what silence alone decides: readings too old, a current sensor gone quiet."""

@@ -21,6 +21,7 @@ from bms.telemetry import Telemetry
 
 _TICK_MS = const(20)  # ages, contactors, balancing and the console are looked at so often
 _FEED_MS = const(50)
+_NOTHING, _JUDGE, _ACT, _BALANCE, _REPORT = range(5)  # pieces of a tick's work
 _SCANNED, _JUDGED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
 _LEAVE_MS = const(200)  # time for the last lines to get out
 _NOT_OPEN = b"coils are off, but a contactor's feedback says closed"
@@ -62,6 +63,7 @@ class Master:
         self._tick_at = self._feed_at = self._leave_at = self.clock.now
         self._seq = 0
         self._open_scan = False  # started, and not judged yet
+        self._work = _NOTHING
         self._evidence = 0
 
     def run(self):
@@ -71,13 +73,24 @@ class Master:
             self.board.wait(self._rest())
 
     def step(self):
-        """One cycle; what is judged and acted on by time waits for the next tick."""
+        """One cycle: what has come, then one piece of work, so that the next frame waits for less.
+
+        The work of a scan that has ended comes first, then that of a tick, then telemetry.
+        """
         now = self.clock.tick()
-        due = ticks.diff(now, self._tick_at) >= 0
         self._scan(now)
-        self._judge(now, due)
-        self._act(now, due)
-        self._report(now, due)
+        if self.current.fitted and self.current.sample(self.board.current_ma(), now):
+            self.limits.sampled(now)
+        if ticks.diff(now, self._tick_at) >= 0:
+            self._tick_at = ticks.add(now, _TICK_MS)
+            self._work = _JUDGE
+        if self.limits.judging:
+            self.limits.go_on(now)
+        elif self._work:
+            self._tick(now)
+        else:
+            self.telemetry.step()
+        self.outbox.flush()
         self._feed(now)
         self.cycles = (self.cycles + 1) & 0x1FFFFFFF
 
@@ -138,28 +151,33 @@ class Master:
         self.scans = (self.scans + 1) & 0x1FFFFFFF
         self.limits.scanned(now)
 
-    def _judge(self, now, due):
-        if self.current.fitted and self.current.sample(self.board.current_ma(), now):
-            self.limits.sampled(now)
-        if due:
-            self.contactors.link_mv = self.board.link_mv()
-            self.limits.aged(now)
-            self._evidence |= _JUDGED
-
-    def _act(self, now, due):
-        if due:
-            self._tick_at = ticks.add(now, _TICK_MS)
-            self.contactors.step(now)
-            if self._proving:
-                self._prove(now)
+    def _tick(self, now):
+        """One piece of a tick's work."""
+        work = self._work
+        self._work = work + 1 if work < _REPORT else _NOTHING
+        if work == _JUDGE:
+            self._judge(now)
+        elif work == _ACT:
+            self._act(now)
+        elif work == _BALANCE:
             self.balancing.step(now)
-            self._evidence |= _ACTED
-
-    def _report(self, now, due):
-        if due:
             self.console.step(now)
-        self.telemetry.step(now)
-        self.outbox.flush()
+        else:
+            self._report(now)
+
+    def _judge(self, now):
+        self.contactors.link_mv = self.board.link_mv()
+        self.limits.aged(now)
+        self._evidence |= _JUDGED
+
+    def _act(self, now):
+        self.contactors.step(now)
+        if self._proving:
+            self._prove(now)
+        self._evidence |= _ACTED
+
+    def _report(self, now):
+        self.telemetry.look(now)
         self._evidence |= _REPORTED
 
     def _feed(self, now):
@@ -173,6 +191,8 @@ class Master:
 
     def _rest(self):
         """ms until the next thing that is due by time; bytes that come end the wait before."""
+        if self._work or self.limits.judging:
+            return 0
         if self.telemetry.busy():
             return 1
         rest = ticks.diff(self._scan_at, self.clock.now)

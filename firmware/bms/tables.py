@@ -35,5 +35,8 @@ H_TEMP, H_ROW_OF, H_ROWS, ROW = 7, 16, 80, 24
 # of a row: parts wanted, had; whether it may be taken; flags of a reading; first index and count
 R_WANT, R_GOT, R_OPEN, R_FLAGS, R_CELL, R_CELLS, R_TEMP, R_TEMPS, R_DUE, R_CRC = range(10)
 
+# parameters of kernels.choose, an array('i'); the masks of cells 1-16 and 17-32 are its result too
+B_FIRST, B_COUNT, B_LOWEST, B_START, B_STOP, B_FLOOR, B_MOST, B_LOW, B_HIGH = range(9)
+
 # results of kernels.extremes, an array('i')
 E_MIN, E_MIN_AT, E_MAX, E_MAX_AT, E_SUM, E_COUNT = range(6)

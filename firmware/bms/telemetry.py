@@ -1,6 +1,6 @@
 """What leaves over the serial port: JSON lines, each built in short pieces, one piece a step.
 
-`step` is called once a cycle and does at most a few fields or eight cells. Jobs are asked for by
+`step` does at most a few fields or eight cells. Jobs are asked for by
 time, by events and by the console. Nothing here allocates after start-up.
 """
 
@@ -107,8 +107,8 @@ class Telemetry:
                 return True
         return False
 
-    def step(self, now):
-        """Build one piece."""
+    def look(self, now):
+        """See what there is to tell: by time, and what happened."""
         if ticks.diff(now, self._status_at) >= self._status_ms:
             self._status_at = now
             self._pending[STATUS] = 1
@@ -123,6 +123,9 @@ class Telemetry:
         if self._changes != self._m.contactors.changes:
             self._changes = self._m.contactors.changes
             self._pending[CONTACTOR] = 1
+
+    def step(self):
+        """Build one piece."""
         if self._job == _IDLE:
             for job in range(11):
                 if self._pending[job]:

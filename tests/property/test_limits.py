@@ -74,6 +74,8 @@ class System:
                 self.pack.cell_at[i] = now
         self.limits.aged(now)
         self.limits.scanned(now)
+        while self.limits.judging:
+            self.limits.go_on(now)
 
     def sample(self, ma: int, ms: int) -> None:
         self.hal.now += ms

@@ -509,6 +509,8 @@ class Parts:
         self.read()
         self.limits.aged(self.now)
         self.limits.scanned(self.now)
+        while self.limits.judging:
+            self.limits.go_on(self.now)
 
     def sample(self, ma, ms=10):
         """After `ms` a new current sample, judged."""
@@ -582,6 +584,8 @@ class Bench:
             self.step(5)
         self.parts.limits.aged(self.parts.now)
         self.parts.limits.scanned(self.parts.now)
+        while self.parts.limits.judging:
+            self.parts.limits.go_on(self.parts.now)
 
     def greet(self):
         """Until every board is known, then one scan."""

@@ -193,7 +193,7 @@ def _telemetry(link):
     written = m.board.wires[link].stream.written
     cycles = _locked(m, 5000)
     assert cycles >= 300
-    assert 49 <= m.scans - scans <= 51
+    assert 49 <= m.scans - scans <= 54  # each line of the console's may end a piece late
     assert m.contactors.state == CLOSED
     assert m.faults.trips == 0
     assert m.pack.cell.complete
@@ -293,6 +293,7 @@ def test_this_test_can_fail():
     for part, name in (
         (m.limits, "aged"),
         (m.limits, "scanned"),
+        (m.limits, "go_on"),
         (m.contactors, "step"),
         (m.balancing, "step"),
         (m.telemetry, "_status"),

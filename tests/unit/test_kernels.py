@@ -52,7 +52,7 @@ def test_machine_code_is_used_where_there_is_any():
 
 def test_twins_have_the_same_names():
     names = [n for n in dir(plain) if callable(getattr(plain, n)) and not n.startswith("_")]
-    assert len(names) == 19
+    assert len(names) == 20
     for name in names:
         for twin in TWINS:
             assert callable(getattr(twin, name)), name
@@ -354,6 +354,38 @@ def test_put_key_and_field():
             assert buf[:end] == b'..,"min_mv":%d' % value
             end = k.put_key(buf, 1, b"n", 1)
             assert buf[:end] == b'.,"n":'
+
+
+def test_choose():
+    p = array("i", [1, 4, 3300, 20, 5, 3000, 2, 0, 0])
+    for k in TWINS:
+        q = array("i", p)
+        assert k.choose(array("h", [4000, 3300, 3319, 3320, 3340]), q) == 2
+        assert list(q[7:]) == [0b1100, 0]
+        q[6] = 32  # as many as may be: those that bled go on to the lower bound
+        assert k.choose(array("h", [4000, 3304, 3305, 3305, 3306]), q) == 2
+        assert list(q[7:]) == [0b1100, 0]
+        q[6] = 0
+        assert k.choose(array("h", [4000, 3300, 3319, 3320, 3340]), q) == 0
+        assert list(q[7:]) == [0, 0]
+        q = array("i", p)
+        q[5] = 3341  # nothing below the floor
+        assert k.choose(array("h", [4000, 3300, 3319, 3320, 3340]), q) == 0
+
+
+def test_choose_twins_agree():
+    random = Random(10)
+    for _ in range(200):
+        values = array("h", [random.between(3290, 3340) for _ in range(34)])
+        p = array("i", [random.below(3), random.between(1, 32), 3290, 20, 5, 3295])
+        p.append(random.below(33))
+        p.append(random.below(1 << 16))
+        p.append(random.below(1 << 16))
+        outs = []
+        for k in TWINS:
+            q = array("i", p)
+            outs.append((k.choose(values, q), list(q)))
+        assert outs[0] == outs[-1], (list(values), list(p))
 
 
 def test_copy():
