@@ -13,7 +13,7 @@ from hal.uart import Uart
 COILS = (4, 5, 6)
 FEEDBACK = (7, 15, 16)
 HEARTBEAT = 21
-CAN_SPI = {"spi": {"id": 1, "sck": 12, "mosi": 11, "miso": 13}, "cs": 10, "irq": 9}
+CAN_SPI = {"id": 1, "sck": 12, "mosi": 11, "miso": 13, "cs": 10, "irq": 9}
 CAN_CRYSTAL_HZ = 8000000  # of the MCP2515's module: 8 or 16 MHz, it is printed on the part
 UARTS = {
     "uart1": {"id": 1, "tx": 17, "rx": 18, "de": 8},

@@ -13,7 +13,7 @@ from hal.vcp_console import VcpConsole
 COILS = ("E7", "E8", "E10")
 FEEDBACK = ("E12", "E14", "E15")
 HEARTBEAT = "F13"
-CAN_SPI = {"spi": {"id": 1}, "cs": "D14", "irq": "D15"}  # SCK A5, MOSI B5, MISO G9
+CAN_SPI = {"id": 1, "cs": "D14", "irq": "D15"}  # SCK A5, MOSI B5, MISO G9
 CAN_CRYSTAL_HZ = 8000000  # of the MCP2515's module: 8 or 16 MHz, it is printed on the part
 UARTS = {"uart1": {"id": 1, "de": "B8"}}
 

@@ -16,11 +16,11 @@ _LONGEST = 80  # bytes of one transfer
 class SpiBus:
     """Any port: `machine.SPI` in mode 0. The line is asked only, never an interrupt.
 
-    spi: constructor arguments of `machine.SPI` besides the speed; cs, irq: pins.
+    id: of the SPI; cs, irq: pins; pins: sck, mosi, miso, where the port lets one choose them.
     """
 
-    def __init__(self, spi, cs, irq, hz=10000000):
-        self._spi = SPI(spi.pop("id"), baudrate=hz, polarity=0, phase=0, **spi)
+    def __init__(self, id, cs, irq, hz=10000000, **pins):
+        self._spi = SPI(id, baudrate=hz, polarity=0, phase=0, **pins)
         self._cs = Pin(cs, Pin.OUT, value=1)
         self._irq = Pin(irq, Pin.IN, Pin.PULL_UP)
         # buffers of every length that a transfer may have: write_readinto takes whole ones

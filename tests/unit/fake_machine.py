@@ -1,0 +1,490 @@
+"""Strict stand-ins for `machine` and `pyb`: they refuse what the real ports refuse.
+
+`load` puts them in the place of the real ones while a board's file is imported. The facts
+are those of MicroPython 1.28: `ports/*/machine_uart.c`, `docs/library/machine.CAN.rst` and so on.
+Runs on both runtimes.
+"""
+
+import sys
+
+
+class Refused(Exception):
+    """The program asked for what the port does not do."""
+
+
+class State:
+    """What the fakes have done since `load`; `pins` by name, `ms` is the time."""
+
+    def __init__(self, port):
+        self.port = port
+        self.pins = {}
+        self.uarts = {}
+        self.spis = {}
+        self.cans = {}
+        self.timers = {}
+        self.watchdog = None
+        self.vcp = None
+        self.host = None
+        self.feeds = 0
+        self.resets = 0
+        self.idles = 0
+        self.ms = 1000
+        self.interrupt_char = 3
+        self.on_idle = None
+
+
+now = State("")
+
+
+class Pin:
+    IN, OUT = 0, 1
+    PULL_UP, PULL_DOWN = 1, 2
+    IRQ_FALLING, IRQ_RISING = 4, 8
+
+    def __init__(self, id, mode=-1, pull=-1, *, value=None):
+        if not isinstance(id, (int if now.port != "stm32" else str)):
+            raise Refused("a pin of %s called %r" % (now.port, id))
+        if id in now.pins and mode >= 0:
+            raise Refused("pin %s is used already" % id)
+        self.id = id
+        self.mode = mode
+        self.pull = pull
+        self.level = 1 if pull == Pin.PULL_UP else 0
+        if mode == Pin.OUT:
+            self.level = value or 0
+        self.history = [self.level]
+        self.handler = None
+        self.hard = False
+        now.pins[id] = self
+
+    def value(self, level=None):
+        if level is None:
+            return self.level
+        if self.mode != Pin.OUT:
+            raise Refused("pin %s is no output" % self.id)
+        self.level = 1 if level else 0
+        self.history.append(self.level)
+
+    def on(self):
+        self.value(1)
+
+    def off(self):
+        self.value(0)
+
+    def irq(self, handler=None, trigger=0, hard=False):
+        if hard and now.port == "esp32":
+            raise TypeError("extra keyword arguments given")
+        self.handler = handler
+        self.hard = hard
+
+    def drive(self, level):
+        """From outside."""
+        if self.mode == Pin.OUT:
+            raise Refused("two drive pin %s" % self.id)
+        fell = self.level and not level
+        self.level = level
+        if fell and self.handler:
+            self.handler(self)
+
+
+class SPI:
+    """`chip` (with select, exchange, deselect) is put on it; `cs` tells when it is selected."""
+
+    def __init__(
+        self, id, baudrate=1000000, *, polarity=0, phase=0, sck=None, mosi=None, miso=None
+    ):
+        if (polarity, phase) != (0, 0):
+            raise Refused("the chips take mode 0")
+        if now.port == "stm32" and (sck is not None or mosi is not None):
+            raise TypeError("extra keyword arguments given")
+        self.chip = None
+        now.spis[id] = self
+
+    def write_readinto(self, out, inp):
+        if len(out) != len(inp):
+            raise ValueError("buffers must be the same length")
+        for i in range(len(out)):
+            inp[i] = self.chip.exchange(out[i])
+
+
+class UART:
+    """`got`: bytes to be read; `sent`: bytes written; `idle`: the last bit is out."""
+
+    def __init__(self, id, baudrate=9600, **kw):
+        allowed = ["rxbuf", "timeout", "timeout_char", "bits", "parity", "stop"]
+        if now.port != "stm32":
+            allowed += ["tx", "rx", "txbuf"]
+        for key in kw:
+            if key not in allowed:
+                raise TypeError("extra keyword arguments given")
+        if kw.get("timeout", 0):
+            raise Refused("a read that waits")
+        if kw.get("rxbuf", 0) < 256:
+            raise Refused("a receive buffer of the default size loses bytes")
+        if baudrate < 300:
+            raise ValueError("invalid baudrate")
+        self.baudrate = baudrate
+        self.got = b""
+        self.sent = b""
+        self.writes = []
+        self.idle = True
+        self.room = kw.get("txbuf", 0)
+        now.uarts[id] = self
+
+    def any(self):
+        return len(self.got)
+
+    def readinto(self, buf, n=None):
+        if not self.got:
+            return None
+        n = min(len(buf) if n is None else n, len(self.got))
+        if n > len(buf):
+            raise Refused("more than the buffer holds")
+        buf[:n] = self.got[:n]
+        self.got = self.got[n:]
+        return n
+
+    def write(self, buf, start, n):
+        if start < 0 or start + n > len(buf) or n <= 0:
+            raise Refused("a write beside the buffer")
+        data = bytes(buf[start : start + n])
+        self.sent += data
+        self.writes.append(len(data))
+        self.idle = False
+        return len(data)
+
+    def txdone(self):
+        return self.idle
+
+
+class WDT:
+    def __init__(self, id=0, timeout=5000):
+        if id != 0 or not 100 <= timeout <= 8388:
+            raise ValueError("timeout exceeds 8388")
+        now.watchdog = timeout
+
+    def feed(self):
+        now.feeds += 1
+
+
+class Timer:
+    def __init__(self, id=-1, *, period=0, callback=None, **kw):
+        if (id == -1) == (now.port == "esp32"):
+            raise ValueError("invalid Timer number")
+        if not callable(callback) or period <= 0 or kw:
+            raise Refused("a timer without period or callback")
+        self.period = period
+        self.callback = callback
+        now.timers[id] = self
+
+
+class CAN:
+    """`machine.CAN`: a receive FIFO of 3, a queue of 3 to send; `lose` counts what overran."""
+
+    MODE_NORMAL = 0
+    FLAG_RTR, FLAG_EXT_ID, FLAG_UNORDERED = 1, 2, 4
+    RECV_ERR_FULL, RECV_ERR_OVERRUN = 1, 2
+    IRQ_RX, IRQ_TX, IRQ_STATE = 1, 2, 4
+    STATE_STOPPED, STATE_ACTIVE, STATE_WARNING, STATE_PASSIVE, STATE_BUS_OFF = range(5)
+
+    def __init__(self, id, bitrate):
+        if bitrate not in (125000, 250000, 500000, 1000000):
+            raise ValueError("unable to calculate BRS timing parameters")
+        self.filters = ()
+        self.fifo = []
+        self.queue = []
+        self.handler = None
+        self.now_state = CAN.STATE_ACTIVE
+        self.restarts = 0
+        self.overrun = False
+        self.fail = False
+        now.cans[id] = self
+
+    def set_filters(self, filters):
+        for row in filters:
+            if len(row) != 3 or row[0] > 0x7FF or row[1] > 0x7FF:
+                raise ValueError("invalid id")
+        self.filters = filters
+
+    def irq(self, handler=None, trigger=0, hard=False):
+        if trigger != CAN.IRQ_RX or not hard:
+            raise Refused("reception is to be taken at once")
+        self.handler = handler
+
+    def recv(self, arg=None):
+        if self.fail:
+            raise OSError(5)
+        if arg is None or len(arg) < 4:
+            raise Refused("a list that allocates")
+        if not self.fifo:
+            return None
+        ident, data, flags = self.fifo.pop(0)
+        arg[0] = ident
+        if arg[1].whole is not True:
+            raise Refused("a view that is not of a whole buffer")
+        arg[1].put(data)
+        arg[2] = flags
+        arg[3] = CAN.RECV_ERR_OVERRUN if self.overrun else 0
+        self.overrun = False
+        return arg
+
+    def send(self, ident, data, flags=0):
+        if self.now_state == CAN.STATE_BUS_OFF:
+            raise OSError(19)
+        if len(self.queue) == 3 or any(x[0] == ident for x in self.queue):
+            return None
+        self.queue.append((ident, bytes(data)))
+        return len(self.queue) - 1
+
+    def state(self):
+        return self.now_state
+
+    def restart(self):
+        self.restarts += 1
+        self.now_state = CAN.STATE_ACTIVE
+
+    def arrive(self, ident, data, flags=0, interrupt=True):
+        """A frame from the bus."""
+        wanted = [f for f in self.filters if (ident ^ f[0]) & f[1] == 0]
+        if not wanted or flags & CAN.FLAG_EXT_ID and not flags:
+            return
+        if len(self.fifo) == 3:
+            self.overrun = True
+            return
+        self.fifo.append((ident, data, flags))
+        if interrupt and self.handler:
+            self.handler(self)
+
+
+class View:
+    """What a memoryview is to `CAN`: `recv` cuts one of a whole buffer to the frame, in place."""
+
+    def __init__(self, buf, n=None):
+        self.buf = buf
+        self.n = len(buf) if n is None else n
+        self.whole = n is None
+
+    def put(self, data):
+        for i in range(len(data)):
+            self.buf[i] = data[i]
+        self.n = len(data)
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        if isinstance(i, slice):
+            return View(self.buf, i.stop)
+        if i >= self.n:
+            raise IndexError
+        return self.buf[i]
+
+
+def idle():
+    now.idles += 1
+    now.ms += 1
+    if now.on_idle:
+        now.on_idle()
+
+
+def reset():
+    now.resets += 1
+
+
+class _Module:
+    pass
+
+
+class _Clock:
+    """`time` of a 32-bit port; each look at the microseconds takes 7 of them."""
+
+    us = 0
+
+    def ticks_ms(self):
+        return now.ms & 0x3FFFFFFF
+
+    def ticks_us(self):
+        self.us += 7
+        return (now.ms * 1000 + self.us) & 0x3FFFFFFF
+
+    def ticks_diff(self, a, b):
+        return ((a - b + 0x20000000) & 0x3FFFFFFF) - 0x20000000
+
+
+class _Vcp:
+    """`pyb.USB_VCP`: takes what it has room for; `got`: bytes to be read."""
+
+    RTS, CTS = 1, 2
+
+    def __init__(self):
+        self.got = b""
+        self.sent = b""
+        self.room = 64
+        self.flow = -1
+        now.vcp = self
+
+    def init(self, *, flow=-1):
+        self.flow = flow
+
+    def any(self):
+        return bool(self.got)
+
+    def readinto(self, buf):
+        n = min(len(buf), len(self.got))
+        buf[:n] = self.got[:n]
+        self.got = self.got[n:]
+        return n or None
+
+    def write(self, buf, start, n):
+        if self.flow != _Vcp.CTS:
+            raise Refused("without flow control what is not read is overwritten")
+        n = min(n, self.room)
+        self.room -= n
+        self.sent += bytes(buf[start : start + n])
+        return n or None
+
+
+class _Micropython:
+    def const(self, value):
+        return value
+
+    def kbd_intr(self, char):
+        now.interrupt_char = char
+
+
+class _Host:
+    """A USB host at the console. `queue`: bytes that it has not taken, 256 at most.
+
+    A write for which there is no room waits half a second for it, as the port does: refused here.
+    `typed`: bytes to be read; claims: `poll` always says that there is room (esp32).
+    """
+
+    def __init__(self):
+        self.queue = b""
+        self.typed = b""
+        self.connected = True
+        self.waits = 0
+
+    def take(self):
+        """Everything up to now."""
+        data, self.queue = self.queue, b""
+        return data
+
+    def write(self, buf, start=0, n=None):
+        data = bytes(buf[start : len(buf) if n is None else start + n])
+        if len(self.queue) + len(data) > 256:
+            self.waits += 1
+            now.ms += 500
+            data = data[: 256 - len(self.queue)]
+        self.queue += data
+        return len(data)
+
+    def readinto(self, buf):
+        if not self.typed:
+            raise Refused("a read that waits")
+        buf[0] = self.typed[0]
+        self.typed = self.typed[1:]
+        return 1
+
+
+class _Poll:
+    def __init__(self):
+        self.file = None
+
+    def register(self, file, flags):
+        self.file = file
+        self.flags = flags
+
+    def ipoll(self, ms):
+        if ms:
+            raise Refused("a poll that waits")
+        host = now.host
+        if self.flags == _Select.POLLIN:
+            return [(self.file, 1)] if host.typed else []
+        return [(self.file, 4)] if len(host.queue) < 256 or now.port == "esp32" else []
+
+
+class _Select:
+    POLLIN, POLLOUT = 1, 4
+
+    def poll(self):
+        return _Poll()
+
+
+class _Stream:
+    def __init__(self, host):
+        self.buffer = host
+
+
+class _Sys:
+    """What the firmware uses of `sys`."""
+
+    def __init__(self, host):
+        self.path = [""]
+        self.modules = sys.modules
+        self.stdin = _Stream(host)
+        self.stdout = _Stream(host)
+        self.implementation = _Module()
+        self.implementation._machine = "Raspberry Pi Pico with RP2040"
+
+
+class _NoRegisters:
+    """In the place of `hal.rp2_spi`, which knows nothing but registers: the emulator's job."""
+
+    def __init__(self, *args, **kw):
+        raise Refused("registers")
+
+
+_BOARDS = __file__.replace("\\", "/").rsplit("/", 3)[0] + "/boards"
+
+
+def load(name, port, with_can=False):
+    """(state, board module) of boards/NAME, with fresh fakes under it.
+
+    with_can: the port has `machine.CAN`.
+    """
+    global now
+    now = State(port)
+    machine = _Module()
+    for thing in (Pin, SPI, UART, WDT, Timer):
+        setattr(machine, thing.__name__, thing)
+    machine.idle = idle
+    machine.reset = reset
+    if with_can:
+        machine.CAN = CAN
+    pyb = _Module()
+    pyb.USB_VCP = _Vcp
+    now.host = _Host()
+    fakes = {
+        "machine": machine,
+        "pyb": pyb,
+        "time": _Clock(),
+        "micropython": _Micropython(),
+        "select": _Select(),
+        "sys": _Sys(now.host),
+    }
+    real = {}
+    for module in list(sys.modules):
+        if module == "hal" or module.startswith("hal.") or module in ("board", "pico"):
+            del sys.modules[module]
+    for module in fakes:
+        real[module] = sys.modules.get(module)
+        sys.modules[module] = fakes[module]
+    if port == "rp2":
+        registers = _Module()
+        registers.SpiBus = _NoRegisters
+        sys.modules["hal.rp2_spi"] = registers
+    sys.path.insert(0, _BOARDS)
+    sys.path.insert(0, _BOARDS + "/" + name)
+    try:
+        import board
+    finally:
+        sys.path.pop(0)
+        sys.path.pop(0)
+        sys.modules.pop("board", None)
+        for module in fakes:
+            if real[module] is None and module != "machine":
+                del sys.modules[module]
+            elif module != "machine":
+                sys.modules[module] = real[module]
+    return now, board

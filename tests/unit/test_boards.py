@@ -1,0 +1,439 @@
+"""Every microcontroller board through strict fakes of `machine`: pins, ports, watchdog, service."""
+
+import sys
+
+import fake_machine
+from fake_machine import CAN, Pin, View
+
+import bms
+from bms import config
+from fakes import raises
+from mcp2515_chip import Mcp2515Chip
+
+# name, port of MicroPython, whether it has machine.CAN
+BOARDS = (
+    ("RPI_PICO", "rp2", False),
+    ("RPI_PICO2", "rp2", False),
+    ("NUCLEO_G474RE", "stm32", True),
+    ("NUCLEO_H563ZI", "stm32", False),
+    ("PYBV11", "stm32", True),
+    ("ESP32_GENERIC_S3", "esp32", False),
+)
+
+
+def _board(name, port, with_can):
+    state, module = fake_machine.load(name, port, with_can)
+    if with_can:
+        sys.modules["hal.native_can"].memoryview = View
+    return state, module, module.Board()
+
+
+def _started(board):
+    # on a board the modules that only building needs are forgotten; here others need them
+    board.started()
+    bms.config = config
+    sys.modules["bms.config"] = config
+
+
+class _Wire:
+    """An MCP2515 at the pins of a board."""
+
+    def __init__(self, state, cs, irq):
+        self.chip = Mcp2515Chip(self._send, self._changed)
+        self.sent = []
+        self._state = state
+        self._irq = irq
+        self._cs = cs
+
+    def attach(self, spi):
+        spi.chip = self
+        pin = self._state.pins[self._cs]
+        value = pin.value
+
+        def selected(level=None):
+            if level is None:
+                return value()
+            value(level)
+            if level and self.chip.selected:
+                self.chip.deselect()
+            elif not level:
+                self.chip.select()
+
+        pin.value = selected
+        pin.on = lambda: selected(1)
+        pin.off = lambda: selected(0)
+
+    def exchange(self, out):
+        return self.chip.exchange(out)
+
+    def _send(self, ident, data):
+        self.sent.append((ident, data))
+
+    def _changed(self, low):
+        if self._irq in self._state.pins:
+            self._state.pins[self._irq].drive(not low)
+
+
+def test_outputs_are_low_and_no_pin_has_two_uses():
+    for name, port, with_can in BOARDS:
+        state, module, board = _board(name, port, with_can)
+        assert board.NAME == name
+        coils = [state.pins[p] for p in _constant(module, "COILS")]
+        assert len(coils) == 3
+        for pin in coils:
+            assert pin.mode == Pin.OUT
+            assert pin.history == [0], name
+        for pin in _constant(module, "FEEDBACK"):
+            assert state.pins[pin].mode == Pin.IN
+            assert state.pins[pin].pull == Pin.PULL_UP
+        for port_name in board.ports:
+            if board.ports[port_name] == "uart":
+                board.open_uart(port_name, 115200)  # the fake refuses a pin that is used already
+        assert state.watchdog is None
+        assert board.self_test() == b"ok"
+        coils[1].level = 1
+        assert board.self_test() == b"coil output 2 is high"
+
+
+def _constant(module, name):
+    if hasattr(module, name):
+        return getattr(module, name)
+    return getattr(sys.modules["pico"], name)
+
+
+def test_coils_feedback_and_safe():
+    for name, port, with_can in BOARDS:
+        state, module, board = _board(name, port, with_can)
+        pins = _constant(module, "COILS")
+        for which in range(3):
+            board.coil(which, 1)
+            assert [state.pins[p].level for p in pins] == [int(i == which) for i in range(3)]
+            board.safe()
+            assert [state.pins[p].level for p in pins] == [0, 0, 0]
+            pin = state.pins[_constant(module, "FEEDBACK")[which]]
+            assert board.feedback(which) == 0  # an open contact leaves the pull-up alone
+            pin.drive(0)
+            assert board.feedback(which) == 1
+
+
+def test_the_watchdog_runs_from_the_start_and_through_service():
+    for name, port, with_can in BOARDS:
+        state, module, board = _board(name, port, with_can)
+        board.feed()  # before the start nothing is there to be fed
+        assert state.feeds == 0
+        _started(board)
+        assert state.watchdog == 2000
+        assert state.interrupt_char == -1
+        beat = state.pins[_constant(module, "HEARTBEAT")]
+        levels = []
+        for _ in range(4):
+            board.feed()
+            levels.append(beat.level)
+        assert state.feeds == 4
+        assert levels in ([1, 0, 1, 0], [0, 1, 0, 1])
+        board.ended(False)
+        assert state.interrupt_char == 3
+        assert state.resets == 0
+        (timer,) = state.timers.values()
+        assert timer.period < state.watchdog
+        timer.callback(timer)
+        assert state.feeds == 5
+        assert beat.level == levels[-1]  # and the heartbeat stands still
+
+
+def test_restart():
+    for name, port, with_can in BOARDS:
+        state, _, board = _board(name, port, with_can)
+        _started(board)
+        board.ended(True)
+        assert state.resets == 1
+
+
+def test_the_wait_ends_when_something_comes():
+    for name, port, with_can in BOARDS:
+        state, _, board = _board(name, port, with_can)
+        uart = [p for p in sorted(board.ports) if board.ports[p] == "uart"][0]
+        board.open_uart(uart, 115200)
+        start = state.ms
+        board.wait(20)
+        assert state.ms - start == 20
+        board.wait(0)
+        assert state.ms - start == 20
+
+        def comes(state=state):
+            for u in state.uarts.values():
+                u.got = b"x"
+
+        state.on_idle = comes
+        board.wait(20)
+        assert state.ms - start == 21
+
+
+def test_clock_has_29_bits():
+    state, _, board = _board("RPI_PICO", "rp2", False)
+    for ms in (0, (1 << 29) - 1, 1 << 29, (1 << 30) - 1, 1 << 30, (1 << 31) + 5):
+        state.ms = ms
+        assert board.clock.ms() == ms & ((1 << 29) - 1)
+        assert 0 <= board.clock.us() < 1 << 29
+
+
+def test_uart_with_a_queue():
+    state, _, board = _board("RPI_PICO", "rp2", False)
+    stream = board.open_uart("uart0", 1000000)
+    uart = state.uarts[0]
+    buf = bytearray(16)
+    assert stream.read(buf) == 0
+    assert not stream.ready()
+    uart.got = b"0123456789abcdefgh"
+    assert stream.ready()
+    assert stream.read(buf) == 16 and buf == b"0123456789abcdef"
+    assert stream.read(buf) == 2 and buf[:2] == b"gh"
+    de = state.pins[2]
+    assert stream.write(b"xxhello", 2, 5) == 5
+    assert uart.sent == b"hello"
+    assert de.level == 1
+    stream.read(buf)
+    assert de.level == 1  # the last bit is not out
+    assert stream.ready()  # so the program looks again
+    uart.idle = True
+    stream.read(buf)
+    assert de.level == 0
+    assert not stream.ready()
+
+
+def test_uart_without_a_queue_writes_little_at_a_time():
+    for rate, most in ((9600, 1), (115200, 8), (1000000, 71)):
+        state, _, board = _board("PYBV11", "stm32", True)
+        stream = board.open_uart("uart6", rate)
+        out = bytearray(200)
+        at = 0
+        while at < 200:
+            at += stream.write(out, at, 200 - at)
+        assert max(state.uarts[6].writes) == most
+
+
+def _spi_boards():
+    yield "NUCLEO_H563ZI", "stm32", 1, "D14", "D15"
+    yield "ESP32_GENERIC_S3", "esp32", 1, 10, 9
+
+
+class _Sink:
+    def __init__(self):
+        self.frames = []
+
+    def on_frame(self, ident, n, data, now):
+        self.frames.append((ident, bytes(data[:n])))
+
+
+def _spi_can(name, port, spi, cs, irq):
+    state, module = fake_machine.load(name, port)
+    board = module.Board()
+    wire = _Wire(state, cs, irq)
+    inner = module.SpiBus
+
+    def bus(**kw):
+        made = inner(**kw)
+        wire.attach(state.spis[spi])
+        return made
+
+    module.SpiBus = bus
+    return state, board, wire
+
+
+def test_can_over_spi():
+    for row in _spi_boards():
+        state, board, wire = _spi_can(*row)
+        link = board.open_can("can0", 500000, ())
+        assert wire.chip.bit_rate(8000000) == 500000
+        assert link.polled  # no interrupt: boards have to be asked one by one
+        sink = _Sink()
+        link.poll(sink, 5)
+        wire.chip.receive(0x201, b"12345678")
+        assert link.ready()
+        wire.chip.receive(0x7FF, b"")
+        link.poll(sink, 6)
+        assert sink.frames == [(0x201, b"12345678"), (0x7FF, b"")]
+        assert not link.ready()
+        assert link.send(0x0C1, b"ab", 2)
+        assert wire.sent == [(0x0C1, b"ab")]
+
+
+def test_no_chip_is_an_error():
+    for row in _spi_boards():
+        _, board, wire = _spi_can(*row)
+        wire.chip.dead = True
+        raises(OSError, board.open_can, "can0", 500000, ())
+
+
+def test_a_rate_that_the_crystal_cannot_give():
+    for row in _spi_boards():
+        _, board, _ = _spi_can(*row)
+        raises(ValueError, board.open_can, "can0", 33333, ())
+
+
+# --- CAN of its own ---
+
+
+def _native():
+    for name, can in (("NUCLEO_G474RE", 1), ("PYBV11", 1)):
+        state, _, board = _board(name, "stm32", True)
+        link = board.open_can("can0", 0, ((0x200, 0x600), (0x0C0, 0x7C0)))
+        yield state.cans[can], link
+
+
+def test_native_can_takes_frames_in_the_interrupt():
+    for can, link in _native():
+        assert link.rate == 500000 and not link.polled
+        sink = _Sink()
+        frames = [(0x200 + i, bytes([i] * (i % 9))) for i in range(40)]
+        for ident, data in frames:
+            can.arrive(ident, data)  # the FIFO holds three: the ring the rest
+        assert link.ready()
+        can.arrive(0x041, b"xx")  # filtered
+        link.poll(sink, 1)
+        assert sink.frames == frames
+        assert link.rx == 40 and link.damaged == 0
+        assert not link.ready()
+
+
+def test_native_can_survives_a_lost_interrupt():
+    for can, link in _native():
+        sink = _Sink()
+        can.arrive(0x201, b"1", interrupt=False)
+        link.poll(sink, 1)
+        assert sink.frames == [(0x201, b"1")]
+
+
+def test_native_can_counts_what_it_loses():
+    for can, link in _native():
+        sink = _Sink()
+        for _ in range(4):
+            can.arrive(0x201, b"1", interrupt=False)
+        link.poll(sink, 1)
+        assert len(sink.frames) == 3 and link.damaged == 1
+        for _ in range(70):
+            can.arrive(0x202, b"2")  # nobody polls: the ring is full at 63
+        link.poll(sink, 2)
+        assert len(sink.frames) == 3 + 63
+        assert link.damaged == 1 + 70 - 63
+        can.arrive(0x203, b"", flags=CAN.FLAG_RTR)
+        link.poll(sink, 3)
+        assert len(sink.frames) == 66 and link.damaged == 9
+
+
+def test_an_error_in_the_interrupt_does_not_end_it():
+    for can, link in _native():
+        sink = _Sink()
+        can.fail = True
+        can.arrive(0x201, b"1")
+        assert link.failed == 1
+        can.fail = False
+        can.arrive(0x202, b"2")
+        link.poll(sink, 1)
+        assert sink.frames == [(0x201, b"1"), (0x202, b"2")]
+
+
+def test_native_can_sends_while_there_is_room():
+    for can, link in _native():
+        for ident in (0x41, 0x42, 0x43):
+            assert link.send(ident, bytearray(b"abcdefgh"), 2)
+        assert can.queue == [(0x41, b"ab"), (0x42, b"ab"), (0x43, b"ab")]
+        assert not link.send(0x44, bytearray(8), 8)
+        can.queue.clear()
+        assert link.send(0x41, bytearray(8), 8)
+        assert not link.send(0x41, bytearray(8), 8)  # one of the same identifier waits
+        assert (link.tx, link.dropped) == (4, 2)
+
+
+def test_native_can_comes_back_from_bus_off():
+    for can, link in _native():
+        sink = _Sink()
+        link.poll(sink, 0)
+        can.now_state = CAN.STATE_BUS_OFF
+        assert not link.send(0x41, bytearray(8), 8)
+        link.poll(sink, 10)
+        assert can.restarts == 0
+        link.poll(sink, 50)
+        assert can.restarts == 1 and link.bus_off == 1
+        assert link.send(0x41, bytearray(8), 8)
+
+
+def test_a_rate_that_cannot_be_made():
+    state, _, board = _board("NUCLEO_G474RE", "stm32", True)
+    raises(ValueError, board.open_can, "can0", 33333, ())
+
+
+def test_vcp_console():
+    state, _, board = _board("PYBV11", "stm32", True)
+    vcp = state.vcp
+    buf = bytearray(16)
+    assert board.console.read(buf) == 0
+    vcp.got = b"status\n"
+    assert board.console.read(buf) == 7 and buf[:7] == b"status\n"
+    line = bytearray(b"x" * 100)
+    assert board.console.write(line, 0, 100) == 64
+    assert board.console.write(line, 64, 36) == 0  # nobody reads: nothing waits
+    vcp.room = 64
+    assert board.console.write(line, 64, 36) == 36
+
+
+def test_usb_console_never_waits_whoever_reads():
+    # 256 bytes of queue: only whole blocks go in, so room for a byte is room for a block
+    for name in ("RPI_PICO", "RPI_PICO2"):
+        state, _, board = _board(name, "rp2", False)
+        console = board.console
+        line = bytearray(b'{"k":"x","crc":"0000"}' + b"-" * 150 + b"\n")
+        taken = b""
+        for k in range(200):
+            n = len(line) - k % 100
+            line[n - 1] = 10
+            at = start = k % 7
+            for _ in range(4):
+                if at < n:
+                    at += console.write(line, at, n - at)
+            if k % 3 == 0:
+                taken += state.host.take()
+            line[n - 1] = 45
+            assert start <= at <= n
+        assert state.host.waits == 0
+        assert len(taken) > 2000 and len(taken) % 64 == 0
+
+
+def test_usb_console_pads_the_end_of_a_line():
+    state, _, board = _board("RPI_PICO", "rp2", False)
+    line = b'{"k":"x"}' * 10 + b"\n"
+    at = board.console.write(line, 0, len(line))
+    assert at == 64
+    assert board.console.write(line, at, len(line) - at) == len(line) - 64
+    assert state.host.take() == line[:-1] + b" " * 37 + b"\n"
+
+
+def test_console_reads_a_few_bytes_at_a_time():
+    for name, port, with_can in BOARDS:
+        if name == "PYBV11" or name == "NUCLEO_H563ZI":
+            continue
+        state, _, board = _board(name, port, with_can)
+        buf = bytearray(16)
+        assert board.console.read(buf) == 0
+        state.host.typed = b"status\nclose\n"
+        got = b""
+        for _ in range(4):
+            n = board.console.read(buf)
+            assert n <= 8
+            got += buf[:n]
+        assert got == b"status\nclose\n"
+
+
+def test_uart_console_writes_little_at_a_time():
+    state, _, board = _board("NUCLEO_G474RE", "stm32", True)
+    line = bytearray(b"x" * 99 + b"\n")
+    at = 0
+    for _ in range(25):
+        state.ms += 2
+        n = board.console.write(line, at, 100 - at)
+        assert n <= 8
+        assert board.console.write(line, at, 100 - at) == 0  # once in 2 ms
+        at += n
+        if at == 100:
+            break
+    assert state.host.take() == line
