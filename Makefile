@@ -8,7 +8,7 @@ STUBS := stm32==1.28.0.post5 rp2==1.28.0.post4 esp32==1.28.0.post4
 STDLIB_STUBS := micropython-stdlib-stubs==1.28.0.post6
 BOARDS := $(patsubst boards/%/board.toml,%,$(wildcard boards/*/board.toml))
 
-.PHONY: help run test lint format bench reference clean setup
+.PHONY: help run test lint format bench reference device image clean setup
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -35,6 +35,19 @@ bench: setup ## measured figures: speed, reaction, heap, bus load
 
 reference: setup ## write docs/reference.md anew from the code
 	@$(BIN)/bmsctl reference > docs/reference.md
+
+device: setup ## IMAGE=file.uf2: the firmware on an emulated Pico, tests and figures
+	@test -f "$(IMAGE)" || { echo "make: IMAGE must be MicroPython's .uf2 for RPI_PICO: make device IMAGE=file.uf2" >&2; exit 1; }
+	@$(BIN)/pytest -q -n auto tests/device --image "$(IMAGE)"
+	@$(BIN)/python tests/device/measure.py --image "$(IMAGE)" --moments $(or $(MOMENTS),1000)
+
+image: ## BOARD=name MICROPYTHON_DIR=checkout: MicroPython's image with the firmware frozen into it
+	@test -f boards/$(BOARD)/manifest.py || { echo "make: BOARD must be one of: $(BOARDS)" >&2; exit 1; }
+	@test -f "$(MICROPYTHON_DIR)/py/mpconfig.h" || \
+		{ echo "make: MICROPYTHON_DIR must be a checkout of MicroPython with its submodules" >&2; exit 1; }
+	@port=$$(sed -n 's/^port = "\(.*\)".*/\1/p' boards/$(BOARD)/board.toml); \
+		$(MAKE) -C "$(MICROPYTHON_DIR)/mpy-cross" && \
+		$(MAKE) -C "$(MICROPYTHON_DIR)/ports/$$port" BOARD=$(BOARD) FROZEN_MANIFEST=$(CURDIR)/boards/$(BOARD)/frozen.py
 
 clean: ## remove what these commands made; recorded logs stay
 	@rm -rf $(VENV) typings build dist .pytest_cache .ruff_cache .hypothesis

@@ -3,7 +3,6 @@
 Corrections to the emulator are made here and only here; each names what it corrects.
 """
 
-import io
 import math
 from collections import deque
 from collections.abc import Callable
@@ -183,9 +182,7 @@ class Pico:
             self.mcu.peripherals[address] = new
             self.uarts.append(new)
         self.on_console: Callable[[bytes], None] = lambda data: None
-        self.reading = True  # a program on the host takes what the console says
-        self._unread: list[tuple[int, bytes]] = []
-        self._typed = io.BytesIO()
+        self._reading = True
         self._make_console()
         self._stop_alarm = self.clock.create_alarm(self._stop)
         self.mcu.core.pc = FLASH_START
@@ -207,6 +204,17 @@ class Pico:
 
         self._inner_read = inner
         usb.on_endpoint_read = read
+        taken = usb._indicate_buffer_ready
+        self._untaken: list[tuple[int, bool]] = []
+
+        def ready(endpoint: int, out: bool) -> None:
+            # a host that doesn't read leaves the packet where it is
+            if endpoint == self.cdc._in_endpoint and not out and not self._reading:
+                self._untaken.append((endpoint, out))
+            else:
+                taken(endpoint, out)
+
+        usb._indicate_buffer_ready = ready
 
     @property
     def now_us(self) -> int:
@@ -219,6 +227,12 @@ class Pico:
         if self._waiting_out is not None and self._inner_read is not None:
             waiting, self._waiting_out = self._waiting_out, None
             self._inner_read(*waiting)
+
+    def reading(self, reads: bool) -> None:
+        """Whether the host takes what the console says; it holds the port open all the same."""
+        self._reading = reads
+        while reads and self._untaken:
+            self.mcu.usb_ctrl._indicate_buffer_ready(*self._untaken.pop(0))
 
     def pin(self, number: int, level: bool) -> None:
         """Drive an input."""

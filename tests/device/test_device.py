@@ -1,0 +1,213 @@
+"""The firmware on an emulated Pico, and the same scenarios on the HOST board.
+
+The emulated board runs about seven times slower than real time, and needs `--image`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from world import START, EmulatedWorld
+
+from bmssim import scenario
+from bmssim.world import Setup, World
+
+SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.toml"))
+LINKS = ("can", "uart")
+SETTINGS = {
+    "link_sensor": False,
+    "current_sensor": False,
+    "precharge_max": "400 ms",
+    "contactor_settle": "50 ms",
+}
+
+
+@pytest.fixture(params=["HOST", "RPI_PICO"])
+def board(request: pytest.FixtureRequest) -> type[World]:
+    """The world of each board."""
+    if request.param == "HOST":
+        return World
+    EmulatedWorld.image = request.getfixturevalue("image")
+    return EmulatedWorld
+
+
+@pytest.fixture
+def pico(image: Path, tmp_path: Path) -> Iterator["Pico"]:
+    EmulatedWorld.image = image
+    yield Pico(tmp_path)
+
+
+class Pico:
+    """A booted emulated board; `text` is what its console said."""
+
+    def __init__(self, folder: Path, **files: bytes) -> None:
+        setup = Setup()
+        pack = folder / "pack.toml"
+        pack.write_text(scenario.pack_text(setup, SETTINGS))
+        self.world = EmulatedWorld(setup, pack, (2000, 3750, 700))
+        self.world.extra_files = {name.replace("_", ".", 1): data for name, data in files.items()}
+        self.text = bytearray()
+        self.world.on_bytes = self.text.extend
+        self.world.boot()
+
+    @property
+    def now_us(self) -> int:
+        assert self.world.pico is not None
+        return self.world.pico.now_us
+
+    def run(self, seconds: float) -> None:
+        self.world.run(self.now_us + round(seconds * 1e6))
+
+    def lines(self, kind: str) -> list[dict]:
+        return [x for x in self.world.seen.lines if x["k"] == kind]
+
+    def closed(self) -> None:
+        self.run(1.7)
+        self.world.type("close")
+        self.run(0.8)
+        assert self.lines("contactor")[-1]["state"] == "closed"
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda p: p.stem)
+def test_scenario(path: Path, link: str, board: type[World], tmp_path: Path) -> None:
+    chosen = scenario.load(str(path))
+    setup = Setup(**{**chosen.setup, "link": link})
+    run = scenario.Run(chosen, setup, tmp_path / "pack.toml", board)
+    try:
+        run.go()
+        assert run.problems() == []
+        if isinstance(run.world, EmulatedWorld) and link == "can":
+            assert run.world.controller.chip.overflowed == 0
+    finally:
+        run.close()
+
+
+def test_the_boot_line_and_the_self_test(pico: Pico) -> None:
+    pico.run(1.2)
+    (boot,) = pico.lines("boot")
+    assert boot["board"] == "RPI_PICO"
+    assert boot["self_test"] == "ok"
+    assert boot["native"] == 1
+
+
+def test_service_gives_back_the_repl_with_the_contactors_open(pico: Pico) -> None:
+    pico.closed()
+    pico.world.type("service yes")
+    pico.run(0.6)
+    assert pico.lines("answer")[-1]["ok"] is True
+    assert pico.world.plant.contactors["plus"].closed is False
+    assert pico.text.endswith(b">>> ")
+    # the watchdog goes on being fed, and the REPL answers, for longer than it would wait
+    pico.run(3)
+    pico.text.clear()
+    pico.world.type("print(6 * 7)\r")
+    pico.run(0.1)
+    assert b"42" in pico.text
+
+
+def test_ctrl_c_is_a_byte_like_others(pico: Pico) -> None:
+    pico.closed()
+    assert pico.world.pico is not None
+    pico.world.pico.type(b"\x03\x03\x03")
+    pico.run(0.5)
+    assert pico.lines("contactor")[-1]["state"] == "closed"
+    assert b">>>" not in pico.text
+
+
+def test_reset_starts_again_and_closes_nothing(pico: Pico) -> None:
+    pico.closed()
+    pico.world.type("reset yes")
+    pico.run(2.5)
+    assert len(pico.lines("boot")) == 2
+    assert pico.lines("contactor")[-1]["state"] == "open"
+    assert pico.world.plant.is_closed is False
+
+
+def test_a_program_that_hangs_is_reset_by_the_watchdog(image: Path, tmp_path: Path) -> None:
+    EmulatedWorld.image = image
+    hang = START % b"hang"
+    body = b"""
+import main
+from bms.contactors import Contactors
+from bms.limits import Limits
+inner = Limits.aged
+count = 0
+def aged(self, now):
+    global count
+    count += 1
+    while count > 110:
+        pass
+    inner(self, now)
+Limits.aged = aged
+main.main()
+"""
+    pico = Pico(tmp_path, main_py=hang, hang_py=body)
+    pico.closed()
+    pico.run(4)
+    assert len(pico.lines("boot")) == 2
+    assert pico.world.plant.is_closed is False
+    # long before the watchdog, the heartbeat's absence took the coils' supply
+    assert pico.world.plant.supervisor_drops == 1
+
+
+def test_an_exception_leaves_the_coils_off_and_starts_again(image: Path, tmp_path: Path) -> None:
+    EmulatedWorld.image = image
+    body = b"""
+import main
+from bms.limits import Limits
+inner = Limits.aged
+count = 0
+def aged(self, now):
+    global count
+    count += 1
+    if count > 110:
+        raise ValueError("on purpose")
+    inner(self, now)
+Limits.aged = aged
+main.main()
+"""
+    pico = Pico(tmp_path, main_py=START % b"breaks", breaks_py=body)
+    pico.closed()
+    pico.run(1.5)
+    assert b"on purpose" in pico.text
+    assert pico.world.plant.is_closed is False
+    pico.run(2.5)
+    assert len(pico.lines("boot")) == 2
+
+
+def test_a_chip_that_loses_its_supply_for_a_moment(pico: Pico) -> None:
+    pico.closed()
+    pico.world.controller.chip.brown_out()
+    pico.run(1)
+    assert pico.lines("contactor")[-1]["state"] == "closed"
+    assert pico.lines("status")[-1]["trips"] == 0
+
+
+def test_a_chip_that_dies_opens(pico: Pico) -> None:
+    pico.closed()
+    pico.world.controller.chip.dead = True
+    pico.run(1)
+    assert pico.world.plant.is_closed is False
+    assert pico.lines("event")[0]["name"] == "cell_lost"
+
+
+def test_a_host_that_holds_the_port_and_does_not_read(pico: Pico) -> None:
+    assert pico.world.pico is not None
+    pico.closed()
+    beats = len(pico.world.seen.coil_off_after_us)
+    pico.world.pico.reading(False)
+    start = len(pico.text)
+    pico.run(3)
+    stalled = len(pico.text) - start
+    pico.world.cells.override_v[5] = 3.9
+    pico.run(0.3)
+    # it is judged and opened as ever; the heartbeat never missed its 0.3 s
+    assert len(pico.world.seen.coil_off_after_us) == beats + 1
+    assert pico.world.plant.supervisor_drops == 0
+    pico.world.pico.reading(True)
+    pico.run(1.5)
+    assert pico.lines("status")[-1]["dropped"] > 0
+    assert pico.lines("status")[-1]["first"] == "cell_hard_high"
+    assert stalled < 200
+    assert pico.world.seen.damaged_lines == 0
