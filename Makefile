@@ -47,7 +47,9 @@ image: ## BOARD=name MICROPYTHON_DIR=checkout: MicroPython's image with the firm
 		{ echo "make: MICROPYTHON_DIR must be a checkout of MicroPython with its submodules" >&2; exit 1; }
 	@port=$$(sed -n 's/^port = "\(.*\)".*/\1/p' boards/$(BOARD)/board.toml); \
 		$(MAKE) -C "$(MICROPYTHON_DIR)/mpy-cross" && \
-		$(MAKE) -C "$(MICROPYTHON_DIR)/ports/$$port" BOARD=$(BOARD) FROZEN_MANIFEST=$(CURDIR)/boards/$(BOARD)/frozen.py
+		$(MAKE) -C "$(MICROPYTHON_DIR)/ports/$$port" BOARD=$(BOARD) BUILD=build-$(BOARD)-bms \
+			FROZEN_MANIFEST=$(CURDIR)/boards/$(BOARD)/manifest.py && \
+		echo "the image is in $(MICROPYTHON_DIR)/ports/$$port/build-$(BOARD)-bms"
 
 clean: ## remove what these commands made; recorded logs stay
 	@rm -rf $(VENV) typings build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,3 +1,3 @@
-# What is frozen into the board's image, and what `bmsctl flash` copies.
+# What is frozen into the image, and what `bmsctl flash` copies.
 include("../manifest.py")
 module("board.py")

@@ -1,4 +1,4 @@
-# What is frozen into the image, and what \`bmsctl flash\` copies.
+# What is frozen into the image, and what `bmsctl flash` copies.
 include("../manifest.py")
 module("pico.py", base_path="..")
 module("board.py")

@@ -57,7 +57,8 @@ def _run(manifest: Path, found: dict[str, Path]) -> None:
     here = manifest.parent
 
     def include(path: str) -> None:
-        _run(here / path, found)
+        if not path.startswith("$("):  # a manifest of MicroPython's own
+            _run(here / path, found)
 
     def package(package_path: str, base_path: str = ".") -> None:
         base = (here / base_path).resolve()
