@@ -4,17 +4,20 @@ from time import ticks_diff, ticks_ms
 
 from micropython import const
 
-from bms.links.mcp2515 import Mcp2515
 from hal.console import UsbConsole
 from hal.mcu import McuBoard
 from hal.spi_bus import SpiBus
+from hal.spi_can import spi_can
 from hal.uart import Uart
 
 COILS = (4, 5, 6)
 FEEDBACK = (7, 15, 16)
 HEARTBEAT = 21
 CAN_SPI = {"id": 1, "sck": 12, "mosi": 11, "miso": 13, "cs": 10, "irq": 9}
-CAN_CRYSTAL_HZ = 8000000  # of the MCP2515's module: 8 or 16 MHz, it is printed on the part
+# crystal of the CAN controller, printed on the part: an MCP2515's 8 or 16 MHz, an MCP2518FD's 20
+# or 40 MHz; which one is there is found out
+MCP2515_HZ = 8000000
+MCP2518FD_HZ = 40000000
 UARTS = {
     "uart1": {"id": 1, "tx": 17, "rx": 18, "de": 8},
     "uart2": {"id": 2, "tx": 1, "rx": 2, "de": 14},
@@ -69,7 +72,7 @@ class Board(McuBoard):
 
     def open_can(self, name, rate, filters):
         """The CAN controller on SPI. Raises ValueError for a rate it can't give, OSError."""
-        return self.linked(Mcp2515(SpiBus(**CAN_SPI), rate, CAN_CRYSTAL_HZ))
+        return self.linked(spi_can(SpiBus(**CAN_SPI), rate, filters, MCP2515_HZ, MCP2518FD_HZ))
 
     def open_uart(self, name, rate):
         """A UART as a stream."""

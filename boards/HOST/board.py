@@ -174,6 +174,9 @@ class Board:
         if not self._stepped:
             self._send(CHANGED, 0)
 
+    def keep(self):
+        """No watchdog here."""
+
     def safe(self):
         """All coils off, whatever the master believes."""
         was = self._pins

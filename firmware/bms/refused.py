@@ -9,6 +9,8 @@ from bms.clock import Clock
 from bms.kernels import crc16
 from bms.version import VERSION
 
+_TRIES = 50  # of 2 ms, for a console that takes a line piece by piece
+
 
 class Refused:
     """Says a ConfigError or OSError once a second."""
@@ -30,6 +32,7 @@ class Refused:
         """Until somebody says `reset yes` or `service yes`."""
         while not self._step():
             self._board.wait(100)
+            self._board.keep()  # the watchdog only: nothing here is proven to work
 
     def _step(self):
         self._clock.tick()
@@ -60,4 +63,10 @@ class Refused:
             line += json.dumps(key) + ":" + json.dumps(fields[key]) + ","
         raw = line.encode()
         raw += b'"crc":"%04X"}\n' % crc16(raw, 0, len(raw), 0xFFFF)
-        self._board.console.write(raw, 0, len(raw))
+        at = tries = 0
+        while at < len(raw) and tries < _TRIES:
+            took = self._board.console.write(raw, at, len(raw) - at)
+            at += took
+            if not took:
+                tries += 1
+                self._board.wait(2)

@@ -110,10 +110,14 @@ class McuBoard:
 
     def feed(self):
         """Feed the watchdog and toggle the heartbeat."""
-        if self._watchdog is not None:
-            self._watchdog.feed()
+        self.keep()
         self._beat ^= 1
         self._heartbeat.value(self._beat)
+
+    def keep(self):
+        """Feed the watchdog, and leave the heartbeat as it is."""
+        if self._watchdog is not None:
+            self._watchdog.feed()
 
     def ended(self, restart):
         """The program has ended with the contactors open: start again, or give back the REPL.
@@ -126,8 +130,7 @@ class McuBoard:
         self._timer = Timer(self.TIMER, period=WATCHDOG_MS // 4, callback=self._keep)
 
     def _keep(self, _timer):
-        if self._watchdog is not None:
-            self._watchdog.feed()
+        self.keep()
 
     def heap_used(self):
         """Bytes of heap in use."""

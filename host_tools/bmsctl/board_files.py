@@ -20,7 +20,8 @@ class Board:
     """Facts of a microcontroller board.
 
     arch: `-march` of mpy-cross; usb: "vid:pid" of its MicroPython console; image: what its
-    MicroPython download is called.
+    MicroPython download is called; machine: what MicroPython's name of it contains; frozen_only:
+    why it can't run the firmware from files, "" where it can.
     """
 
     name: str
@@ -28,6 +29,8 @@ class Board:
     arch: str
     usb: tuple[str, ...]
     image: str
+    machine: str
+    frozen_only: str = ""
 
 
 def names() -> list[str]:
@@ -40,7 +43,15 @@ def load(name: str) -> Board:
     if name not in names():
         raise ToolError(f"no board {name}; there are: {' '.join(names())}")
     raw = tomllib.loads((BOARDS / name / "board.toml").read_text())
-    return Board(name, raw["title"], raw["arch"], tuple(raw["usb"]), raw["image"])
+    return Board(
+        name,
+        raw["title"],
+        raw["arch"],
+        tuple(raw["usb"]),
+        raw["image"],
+        raw["machine"],
+        raw.get("frozen_only", ""),
+    )
 
 
 def sources(name: str) -> dict[str, Path]:

@@ -22,6 +22,7 @@ COMMANDS = (
     "run",
     "console",
     "log",
+    "flash",
     "ports",
     "decode",
     "dbc",

@@ -106,6 +106,21 @@ def test_service_gives_back_the_repl_with_the_contactors_open(pico: Pico) -> Non
     assert b"42" in pico.text
 
 
+def test_a_refused_pack_file_is_said_and_the_board_stays_up(image: Path, tmp_path: Path) -> None:
+    EmulatedWorld.image = image
+    pico = Pico(tmp_path, **{"a/pack_toml": b"[pack]\nname = 5\n"})
+    pico.run(5)
+    refused = pico.lines("refused")
+    assert len(refused) >= 3
+    assert refused[-1]["key"] == "name" and refused[-1]["line"] == 2
+    assert refused[-1]["t_ms"] > 3000  # no watchdog in between
+    assert pico.world.plant.supervisor_drops == 0
+    assert pico.world.seen.damaged_lines == 0
+    pico.world.type("service yes")
+    pico.run(0.4)
+    assert pico.text.endswith(b">>> ")
+
+
 def test_ctrl_c_is_a_byte_like_others(pico: Pico) -> None:
     pico.closed()
     assert pico.world.pico is not None

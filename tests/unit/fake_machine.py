@@ -465,11 +465,12 @@ def load(name, port, with_can=False):
     }
     real = {}
     for module in list(sys.modules):
-        if module == "hal" or module.startswith("hal.") or module in ("board", "pico"):
+        if module == "hal" or module.startswith("hal.") or module == "pico":
             del sys.modules[module]
     for module in fakes:
         real[module] = sys.modules.get(module)
         sys.modules[module] = fakes[module]
+    others = sys.modules.pop("board", None)  # another test's
     if port == "rp2":
         registers = _Module()
         registers.SpiBus = _NoRegisters
@@ -482,6 +483,8 @@ def load(name, port, with_can=False):
         sys.path.pop(0)
         sys.path.pop(0)
         sys.modules.pop("board", None)
+        if others is not None:
+            sys.modules["board"] = others
         for module in fakes:
             if real[module] is None and module != "machine":
                 del sys.modules[module]

@@ -250,6 +250,7 @@ class FakeBoard:
         self.safe_calls = 0
         self.starts = 0
         self.ends = []
+        self.kept = 0
         self._ma_at = -1000
 
     def open_can(self, name, rate, filters):
@@ -269,6 +270,9 @@ class FakeBoard:
 
     def self_test(self):
         return b"ok"
+
+    def keep(self):
+        self.kept += 1
 
     def ended(self, restart):
         self.ends.append(restart)

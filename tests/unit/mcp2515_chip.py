@@ -6,6 +6,7 @@ with a frame to be sent and must call `sent` when it is out. Runs on both runtim
 
 RESET, READ, WRITE, BIT_MODIFY, READ_STATUS, RX_STATUS = 0xC0, 0x03, 0x02, 0x05, 0xA0, 0xB0
 CANSTAT, CANCTRL, CNF3, CNF1, CANINTE, CANINTF, EFLG = 0x0E, 0x0F, 0x28, 0x2A, 0x2B, 0x2C, 0x2D
+NOT_MINE = 0x3E  # an MCP2518FD is asked so; to this chip it is nothing
 TXB0CTRL, RXB0CTRL, RXB1CTRL = 0x30, 0x60, 0x70
 NORMAL, CONFIGURATION = 0x00, 0x80
 # registers that BIT MODIFY may touch (table 11-1)
@@ -85,7 +86,7 @@ class Mcp2515Chip:
         self._bytes.append(out)
         first = self._bytes[0]
         if at == 0:
-            known = (RESET, READ, WRITE, BIT_MODIFY, READ_STATUS, RX_STATUS)
+            known = (RESET, READ, WRITE, BIT_MODIFY, READ_STATUS, RX_STATUS, NOT_MINE)
             if not (first in known or first & 0xF9 == 0x90 or first & 0xF8 in (0x40, 0x80)):
                 raise ChipError("unknown instruction %02X" % first)
             return 0

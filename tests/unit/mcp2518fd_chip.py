@@ -67,6 +67,7 @@ class Mcp2518fdChip:
         self._mode = self._asked = CONFIGURATION
         self._mode_in = 0
         self._ready_in = self.lag
+        self._forgot = False
         self._flags = 0  # of CiINT, those that the program clears
         self._base = [0] * 33
         self._empty_fifos()
@@ -81,6 +82,7 @@ class Mcp2518fdChip:
     def brown_out(self):
         """The supply dips: everything is forgotten."""
         self._reset()
+        self._forgot = True  # the program can't know that yet
 
     def _put(self, register, value):
         for i in range(len(value)):
@@ -198,7 +200,7 @@ class Mcp2518fdChip:
         elif self._ready_in and register < OSC:
             pass  # nothing takes it
         elif RAM <= register < RAM_END:
-            if self._mode == CONFIGURATION:
+            if self._mode == CONFIGURATION and not self._forgot:
                 raise ChipError("the RAM is written while the FIFOs are held empty")
             for i in range(n):
                 self.ram[register - RAM + i] = out[2 + i]
@@ -270,6 +272,7 @@ class Mcp2518fdChip:
             raise ChipError("register %03X can't be written" % register)
 
     def _write_control(self, register, value):
+        self._forgot = False
         if register == CON + 3:
             if value & 0xF0:
                 raise ChipError("bandwidth sharing")
@@ -310,7 +313,7 @@ class Mcp2518fdChip:
         if value & 4:
             raise ChipError("FRESET needs a wait")
         if self._mode == CONFIGURATION:
-            if value & 3:
+            if value & 3 and not self._forgot:
                 raise ChipError("a FIFO is stepped while it is held empty")
             return
         if value & 1:

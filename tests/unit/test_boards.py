@@ -4,6 +4,7 @@ import sys
 
 import fake_machine
 from fake_machine import CAN, Pin, View
+from mcp2518fd_chip import Mcp2518fdChip
 
 import bms
 from bms import config
@@ -258,6 +259,31 @@ def test_can_over_spi():
         assert wire.sent == [(0x0C1, b"ab")]
 
 
+class _FdBus:
+    def __init__(self, **kw):
+        self.chip = Mcp2518fdChip()
+
+    def transfer(self, out, inp, n):
+        answer = self.chip.transfer(bytearray(out[:n]), n)
+        for i in range(n):
+            inp[i] = answer[i]
+
+    def pending(self):
+        self.chip.wait()
+        return self.chip.interrupt
+
+
+def test_an_mcp2518fd_on_the_same_pins_is_found():
+    for row in _spi_boards():
+        state, module = fake_machine.load(row[0], row[1])
+        board = module.Board()
+        module.SpiBus = _FdBus
+        link = board.open_can("can0", 1000000, ((0x200, 0x600),))  # more than an MCP2515 of 8 MHz
+        assert link.__class__.__name__ == "Mcp2518fd"
+        assert not link.polled
+        assert link.rate == 1000000
+
+
 def test_no_chip_is_an_error():
     for row in _spi_boards():
         _, board, wire = _spi_can(*row)
@@ -437,3 +463,28 @@ def test_uart_console_writes_little_at_a_time():
         if at == 100:
             break
     assert state.host.take() == line
+
+
+def test_the_esp32_console_paces_itself_and_rests_after_a_stall():
+    # its port always says that there is room, and sends everything to a UART besides
+    state, _, board = _board("ESP32_GENERIC_S3", "esp32", False)
+    console = board.console
+    line = bytearray(b"-" * 199 + b"\n")
+    assert console.write(line, 0, 200) == 0
+    state.ms += 6
+    assert console.write(line, 0, 200) == 64
+    assert console.write(line, 64, 136) == 0
+    state.ms += 6
+    assert console.write(line, 64, 136) == 64
+    for _ in range(3):  # nobody reads: the third block more waits half a second, once
+        state.ms += 6
+        console.write(line, 0, 200)
+    assert state.host.waits == 1
+    state.host.take()
+    for _ in range(290):
+        state.ms += 100
+        assert console.write(line, 0, 200) == 0
+    state.host.typed = b"s"
+    assert console.read(bytearray(8)) == 1  # a word from the host ends the rest
+    assert console.write(line, 0, 200) == 64
+    assert state.host.waits == 1

@@ -157,6 +157,12 @@ def test_a_bad_pack_file_is_said_every_second():
         assert board.feeds == []
 
 
+def test_a_refused_board_keeps_the_watchdog_and_not_the_heartbeat():
+    board, _ = _main(["[pack]", "x"], 5000, _type(b"service yes\n"))
+    assert board.kept >= 40
+    assert board.feeds == []
+
+
 def test_no_pack_file():
     board, result = _main(None, 1500, _type(b"reset yes\n"))
     assert result is True

@@ -1,0 +1,48 @@
+"""main.py of a board's file system: starts the newest firmware that is whole.
+
+A firmware is a folder, and whole where its seal is right: `bmsctl flash` removes the seal first
+and writes it last. Interrupted there, the board starts the other firmware, or none: then the pins
+stay inputs, and the contactors open.
+"""
+
+import sys
+from binascii import crc32
+
+# folder, where its seal is
+SLOTS = (("/a", "/a/seal"), ("/b", "/b/seal"), ("/rom", "/rom.seal"))
+
+
+def number(path):
+    """Number of a seal, `NUMBER DIGEST CRC-32`; -1 where it is missing, cut or damaged."""
+    try:
+        with open(path) as file:
+            text = file.read(200)
+        words = text.split()
+        if len(words) != 3 or int(words[2], 16) != crc32((words[0] + " " + words[1]).encode()):
+            return -1
+        return int(words[0])
+    except (OSError, ValueError):
+        return -1
+
+
+def newest():
+    """Folder of the whole firmware with the highest number, "" where there is none."""
+    found = ""
+    highest = -1
+    for folder, seal in SLOTS:
+        this = number(seal)
+        if this > highest:
+            highest = this
+            found = folder
+    return found
+
+
+if __name__ == "__main__":
+    chosen = newest()
+    if chosen:
+        sys.path.insert(0, chosen)
+        import main
+
+        main.main()
+    else:
+        print("no whole firmware here: run bmsctl flash")

@@ -1,0 +1,332 @@
+"""Putting firmware onto a board, step by step; `state` says at any moment what the board has.
+
+Order is everything: the slot that runs is never touched; the other one loses its seal first and
+gets it back last.
+"""
+
+import hashlib
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from bms import config as pack_config
+from bms.errors import ConfigError
+from bmssim.lines import LineReader
+
+from . import board_files, slots
+from .errors import ToolError
+from .mpremote import Mpremote
+from .serial_port import PortLost, open_port, read_some, wait_readable, write_all
+
+ANSWER_S = 5  # for the answer to `service`: it may wait for a contactor's feedback
+BOOT_S = 20
+ROOM_BYTES = 16384  # of the file system, besides the files
+SWITCH = board_files.ROOT / "firmware" / "switch.py"
+
+UNTOUCHED = "the board is as it was"
+OLD_RUNS = "the board starts its old firmware; flash again"
+NONE_RUNS = (
+    "the board has no whole firmware: it starts none, and its contactors stay open; flash again"
+)
+NEW_STARTS = "the new firmware is whole and is what the board starts"
+
+
+class Progress:
+    """Phases and a bar on a terminal, phases alone elsewhere."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._open = False
+
+    def phase(self, text: str) -> None:
+        """A new phase begins."""
+        self.end()
+        print(text, file=self._out, flush=True)
+
+    def bar(self, done: int, all_: int, what: str) -> None:
+        """Show `done` of `all_`."""
+        if self._out.isatty():
+            width = 24
+            full = width * done // max(all_, 1)
+            line = f"\r[{'#' * full}{'.' * (width - full)}] {done}/{all_} {what:<36.36}"
+            self._out.write(line)
+            self._out.flush()
+            self._open = True
+
+    def end(self) -> None:
+        """Leave the bar's line."""
+        if self._open:
+            self._out.write("\n")
+            self._open = False
+
+
+class Flashing:
+    """One run. `state`: what the board has just now, for a person to read."""
+
+    def __init__(
+        self, board: str, port: str, baud: int, pack: Path | None, progress: Progress, force: bool
+    ) -> None:
+        self.board = board_files.load(board)
+        self.port = port
+        self.baud = baud
+        self.pack = pack
+        self.progress = progress
+        self.force = force
+        self.state = UNTOUCHED
+        self.remote = Mpremote(port)
+
+    def run(self, romfs: bool = False) -> dict[str, Any]:
+        """Flash, start and wait for the boot line; what `--json` prints. Raises ToolError."""
+        if self.board.frozen_only:
+            raise ToolError(
+                f"{self.board.name} can't run the firmware from files: {self.board.frozen_only};"
+                " build an image: make image, see boards/" + self.board.name + "/README.md"
+            )
+        pack = self._pack()
+        self.progress.phase(f"compiling for {self.board.name} ({self.board.arch})")
+        files = board_files.compiled(self.board)
+        self._enter()
+        self.progress.phase("looking at what is on the board")
+        there = self.inventory()
+        self._fits(there, next(iter(files.values())))
+        if romfs:
+            from .romfs import deploy  # it needs this module
+
+            slot, copied, kept = deploy(self, there, files, pack)
+        else:
+            slot, copied, kept = self._into_slot(there, files, pack)
+        self.progress.phase("starting it")
+        self._start()
+        boot = self._boot()
+        return {
+            "board": boot["board"],
+            "slot": slot,
+            "version": boot["version"],
+            "config_crc": boot["config_crc"],
+            "self_test": boot["self_test"],
+            "copied": copied,
+            "kept": kept,
+        }
+
+    def _pack(self) -> bytes | None:
+        """The pack file's bytes, read as the board will read it; None: the board's own stays."""
+        if self.pack is None:
+            return None
+        try:
+            pack_config.load(str(self.pack))
+            return self.pack.read_bytes()
+        except ConfigError as error:
+            raise ToolError(f"{self.pack}: {error}") from None
+        except OSError as error:
+            raise ToolError(f"{self.pack}: {error.strerror}") from None
+
+    # --- the running master ---
+
+    def _enter(self) -> None:
+        """Have the REPL, with the contactors proven open where a master runs."""
+        self.progress.phase("asking the master for service")
+        answer = self._ask("service yes")
+        if answer is not None and answer["ok"] is not True:
+            if not self.force:
+                raise ToolError(
+                    f"the master refuses: {answer['text']}; nothing was touched."
+                    " Find out why; --force flashes all the same"
+                )
+            self.progress.phase(f"the master refuses: {answer['text']}; going on, as told")
+            answer = self._ask("service anyway")
+        if answer is None:
+            if not self.force:
+                raise ToolError(
+                    f"{self.port}: neither a master nor MicroPython's prompt answers; nothing was"
+                    " touched. Is it the right port? --force breaks in with Ctrl-C, whatever runs"
+                )
+            self._break_in()
+        elif answer.get("text"):
+            self.progress.phase("  " + answer["text"])
+
+    def _ask(self, command: str) -> dict[str, Any] | None:
+        """The answer; an empty ok one from a bare prompt; None where nothing sensible comes."""
+        with open_port(self.port, self.baud) as port:
+            reader = LineReader()
+            tail = b""
+            answer: dict[str, Any] | None = None
+            end = time.monotonic() + ANSWER_S
+            try:
+                write_all(port, b"\r\n" + command.encode() + b"\r\n")
+                while time.monotonic() < end:
+                    wait_readable(port, 0.1)
+                    data = read_some(port)
+                    tail = (tail + data)[-400:]
+                    for line in reader.feed(data):
+                        got = line.obj
+                        if got and got["k"] == "answer" and got.get("cmd") == "service":
+                            answer = got
+                            if not got["ok"]:
+                                return got
+                    if tail.endswith(b">>> "):
+                        return answer or {"ok": True, "text": ""}
+            except PortLost as error:
+                raise ToolError(f"{self.port} vanished: {error}") from None
+        if answer is not None:
+            raise ToolError(f"{self.port}: the master left, but no prompt came")
+        return None
+
+    def _break_in(self) -> None:
+        with open_port(self.port, self.baud) as port:
+            write_all(port, b"\r\x03\x03")
+            time.sleep(0.5)
+
+    # --- files ---
+
+    def inventory(self) -> slots.Inventory:
+        """What is on the board now."""
+        try:
+            return slots.parse(self.remote.execute(slots.LIST))
+        except ValueError as error:
+            raise ToolError(f"{self.port}: {error}") from None
+
+    def _fits(self, there: slots.Inventory, mpy: bytes) -> None:
+        if self.board.machine not in there.machine:
+            raise ToolError(f"this is no {self.board.name}: MicroPython calls it {there.machine}")
+        # second byte of .mpy files (MicroPython's docs/reference/mpyfiles.rst)
+        if there.mpy & 0xFF != mpy[1]:
+            raise ToolError(
+                f"the board's MicroPython reads .mpy version {there.mpy & 0xFF}, these are version"
+                f" {mpy[1]}: it needs MicroPython 1.28"
+            )
+
+    def _into_slot(
+        self, there: slots.Inventory, files: dict[str, bytes], pack: bytes | None
+    ) -> tuple[str, int, int]:
+        running = there.running()
+        target = there.target()
+        slot = target.folder
+        wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+        if pack is not None:
+            files = {**files, slots.PACK: pack}
+            wanted[slots.PACK] = hashlib.sha256(pack).hexdigest()
+        elif running is None or slots.PACK not in running.files:
+            raise ToolError("there is no pack file on the board yet: give one with --pack")
+        else:
+            wanted[slots.PACK] = running.files[slots.PACK]
+        changed = [path for path in wanted if target.files.get(path) != wanted[path]]
+        extra = [path for path in target.files if path not in wanted]
+        size = sum(len(files.get(path, b"")) for path in changed)
+        if size + ROOM_BYTES > there.free + 4096 * len(changed):
+            raise ToolError(f"the board has {there.free} bytes free, {size} are to be copied")
+        self.state = OLD_RUNS if running is not None else NONE_RUNS
+        self._prepare(slot, changed, extra)
+        self.progress.phase(f"copying {len(changed)} of {len(wanted)} files to {slot}")
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "file"
+            for i, path in enumerate(changed):
+                self.progress.bar(i, len(changed), path)
+                if path == slots.PACK and pack is None:
+                    assert running is not None
+                    self._duplicate(f"{running.folder}/{path}", f"{slot}/{path}")
+                    continue
+                source.write_bytes(files[path])
+                self.remote.copy(source, f"{slot}/{path}")
+        self.progress.bar(len(changed), len(changed), "")
+        self.progress.phase("verifying")
+        now = self.inventory()
+        self.verify(now, slot, wanted)
+        self.seal(now, slot, wanted)
+        self.state = NEW_STARTS
+        return slot, len(changed), len(wanted) - len(changed)
+
+    def verify(self, there: slots.Inventory, slot: str, wanted: dict[str, str]) -> None:
+        """Every file is on the board as it was sent. Raises ToolError."""
+        for path, sha in wanted.items():
+            if there.slots[slot].files.get(path) != sha:
+                raise ToolError(f"{slot}/{path} is not on the board as it was sent")
+
+    def seal(self, there: slots.Inventory, slot: str, wanted: dict[str, str]) -> None:
+        """Make a slot the one that the board starts."""
+        self._switch(there)
+        number = max(s.number for s in there.slots.values()) + 1
+        text = slots.seal(number, wanted)
+        self.remote.execute(f"with open({slots.SEALS[slot]!r}, 'w') as f: f.write({text!r})\n")
+
+    def remove(self, paths: list[str]) -> None:
+        """Remove files that may not be there."""
+        self.remote.execute(
+            f"import os\nfor p in {paths!r}:\n try: os.remove(p)\n except OSError: pass\n"
+        )
+
+    def _prepare(self, slot: str, changed: list[str], extra: list[str]) -> None:
+        """Take the seal away, then what doesn't belong there; make the folders."""
+        folders = {slot}
+        for path in changed:
+            parts = path.split("/")[:-1]
+            folders |= {"/".join([slot, *parts[: i + 1]]) for i in range(len(parts))}
+        self.remove([slots.SEALS[slot], *(f"{slot}/{path}" for path in extra)])
+        self.remote.execute(
+            f"import os\nfor p in {sorted(folders)!r}:\n try: os.mkdir(p)\n except OSError: pass\n"
+        )
+
+    def _duplicate(self, source: str, target: str) -> None:
+        self.remote.execute(
+            f"with open({source!r}, 'rb') as f: data = f.read()\n"
+            f"with open({target!r}, 'wb') as f: f.write(data)\n"
+        )
+
+    def _switch(self, there: slots.Inventory) -> None:
+        """See that main.py is the switch; a power cut finds the old one, the new one, or none."""
+        text = SWITCH.read_bytes()
+        sha = hashlib.sha256(text).hexdigest()
+        if there.root.get("/main.py") == sha:
+            return
+        self.remote.copy(SWITCH, "/main.new")
+        if self.inventory().root.get("/main.new") != sha:
+            raise ToolError("/main.new is not on the board as it was sent")
+        self.remote.execute(
+            "import os\n"
+            "try: os.rename('/main.new', '/main.py')\n"  # littlefs replaces at once
+            "except OSError:\n os.remove('/main.py')\n os.rename('/main.new', '/main.py')\n"
+        )
+
+    # --- the start ---
+
+    def _start(self) -> None:
+        self.remote.reset()
+
+    def _boot(self) -> dict[str, Any]:
+        """The boot line of the new firmware. Raises ToolError: none, refused, self-test failed."""
+        end = time.monotonic() + BOOT_S
+        reader = LineReader()
+        text: list[str] = []
+        while time.monotonic() < end:
+            try:
+                with open_port(self.port, self.baud) as port:
+                    # `version` has it said again: the first may be gone before the port is open
+                    asked_at = 0.0
+                    while time.monotonic() < end:
+                        if time.monotonic() > asked_at + 1:
+                            asked_at = time.monotonic()
+                            write_all(port, b"\r\nversion\r\n")
+                        wait_readable(port, 0.1)
+                        for line in reader.feed(read_some(port)):
+                            if line.obj is None:
+                                text.append(line.raw.decode(errors="replace").strip())
+                            elif line.obj["k"] == "refused":
+                                raise ToolError(f"it refuses its pack file: {_reason(line.obj)}")
+                            elif line.obj["k"] == "boot" and "self_test" in line.obj:
+                                return self._tested(line.obj)
+            except (ToolError, PortLost) as error:
+                if isinstance(error, ToolError) and not str(error).startswith(self.port):
+                    raise
+                time.sleep(0.2)  # the port goes and comes as the board starts
+        last = next((x for x in reversed(text) if x and x != ">>>"), "nothing")
+        raise ToolError(f"the new firmware did not say that it runs in {BOOT_S} s; last: {last}")
+
+    def _tested(self, boot: dict[str, Any]) -> dict[str, Any]:
+        if boot["self_test"] != "ok":
+            raise ToolError(f"its self-test failed: {boot['self_test']}; it closes nothing")
+        return boot
+
+
+def _reason(line: dict[str, Any]) -> str:
+    where = f"line {line['line']}: " if line.get("line") else ""
+    return where + (f"{line['key']}: " if line.get("key") else "") + str(line.get("reason"))

@@ -1,0 +1,56 @@
+"""The firmware in a board's ROMFS partition: read where it lies, without a copy in RAM.
+
+The partition is written in place, so it counts only while its seal on the file system is there.
+"""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from . import slots
+from .errors import ToolError
+from .flashing import NEW_STARTS, NONE_RUNS, OLD_RUNS, Flashing
+
+_MOUNT = "import vfs\nvfs.mount(vfs.VfsRom(vfs.rom_ioctl(2, 0)), '/rom')\n"
+
+
+def deploy(
+    flashing: Flashing, there: slots.Inventory, files: dict[str, bytes], pack: bytes | None
+) -> tuple[str, int, int]:
+    """Write the partition and its seal; folder, files copied and kept. Raises ToolError."""
+    remote = flashing.remote
+    said = remote.run("romfs", "query")
+    if "partition has size" not in said:
+        lines = said.strip().splitlines()
+        raise ToolError(f"--romfs: {lines[-1] if lines else 'no answer'}; flash without it")
+    running = there.running()
+    if pack is None:
+        if running is None or slots.PACK not in running.files:
+            raise ToolError("there is no pack file on the board yet: give one with --pack")
+        pack = remote.run("fs", "cat", f":{running.folder}/{slots.PACK}").encode()
+        if hashlib.sha256(pack).hexdigest() != running.files[slots.PACK]:
+            raise ToolError("the board's pack file did not come over whole: give it with --pack")
+    files = {**files, slots.PACK: pack}
+    wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+    slot = there.slots[slots.ROM]
+    others = [s for s in there.slots.values() if s.folder != slots.ROM and s.number >= 0]
+    flashing.state = OLD_RUNS if others else NONE_RUNS
+    flashing.remove([slots.SEALS[slots.ROM]])
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "rom"
+        for path, data in files.items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_bytes(data)
+        image = Path(folder) / "rom.romfs"
+        flashing.progress.phase(f"writing {len(files)} files to the ROMFS partition")
+        remote.run("romfs", "--no-mpy", "--output", str(image), "build", str(tree))
+        said = remote.run("romfs", "deploy", str(image))
+        if "deployed" not in said:
+            raise ToolError(f"--romfs: {said.strip().splitlines()[-1]}")
+    flashing.progress.phase("verifying")
+    remote.execute(_MOUNT)
+    now = flashing.inventory()
+    flashing.verify(now, slots.ROM, wanted)
+    flashing.seal(now, slots.ROM, wanted)
+    flashing.state = NEW_STARTS
+    return slot.folder, len(files), 0

@@ -1,0 +1,148 @@
+"""The two slots of a board's file system, and what `firmware/switch.py` makes of them.
+
+A slot holds a whole firmware; its seal, written last, names its number and its files.
+"""
+
+import binascii
+import hashlib
+from dataclasses import dataclass, field
+
+A, B, ROM = "/a", "/b", "/rom"
+SEALS = {A: "/a/seal", B: "/b/seal", ROM: "/rom.seal"}
+PACK = "pack.toml"
+
+
+def digest(files: dict[str, str]) -> str:
+    """SHA-256 over the sorted list of `path sha256` lines of a slot's files."""
+    text = "".join(f"{path} {files[path]}\n" for path in sorted(files))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seal(number: int, files: dict[str, str]) -> str:
+    """The seal of a slot."""
+    text = f"{number} {digest(files)}"
+    return f"{text} {binascii.crc32(text.encode()):08x}\n"
+
+
+def read_seal(text: str) -> tuple[int, str] | None:
+    """Number and digest of a seal, None where it isn't whole."""
+    words = text.split()
+    if len(words) != 3:
+        return None
+    try:
+        good = int(words[2], 16) == binascii.crc32(f"{words[0]} {words[1]}".encode())
+        return (int(words[0]), words[1]) if good else None
+    except ValueError:
+        return None
+
+
+@dataclass
+class Slot:
+    """files: sha256 by path in the slot; number: that of a whole seal, -1 = not whole."""
+
+    folder: str
+    files: dict[str, str] = field(default_factory=dict)
+    number: int = -1
+
+
+@dataclass
+class Inventory:
+    """What is on a board. root: sha256 of files beside the slots; free: bytes.
+
+    mpy: `sys.implementation._mpy`; machine: what MicroPython calls the board.
+    """
+
+    slots: dict[str, Slot]
+    root: dict[str, str] = field(default_factory=dict)
+    free: int = 0
+    mpy: int = 0
+    machine: str = ""
+
+    def running(self) -> Slot | None:
+        """The slot that the board starts, None where none is whole."""
+        whole = [slot for slot in self.slots.values() if slot.number >= 0]
+        return max(whole, key=lambda slot: slot.number) if whole else None
+
+    def target(self) -> Slot:
+        """The slot to write: the one of /a and /b that the board doesn't start."""
+        running = self.running()
+        if running is not None and running.folder in (A, B):
+            return self.slots[B if running.folder == A else A]
+        # neither runs: the one with the older seal, or none
+        return min((self.slots[A], self.slots[B]), key=lambda slot: slot.number)
+
+
+def parse(text: str) -> Inventory:
+    """What `LIST` printed on the board. Raises ValueError where that isn't it."""
+    found = Inventory({folder: Slot(folder) for folder in SEALS})
+    ended = False
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "file":
+            sha, _, path = rest.partition(" ")
+            folder = next((f for f in SEALS if path.startswith(f + "/")), None)
+            if folder is None:
+                found.root[path] = sha
+            elif path != SEALS[folder]:
+                found.slots[folder].files[path[len(folder) + 1 :]] = sha
+        elif word == "seal":
+            folder, _, seal_text = rest.partition(" ")
+            read = read_seal(seal_text)
+            if read is not None:
+                found.slots[folder].number = read[0]
+        elif word == "free":
+            found.free = int(rest)
+        elif word == "mpy":
+            found.mpy = int(rest)
+        elif word == "machine":
+            found.machine = rest
+        elif word == "end":
+            ended = True
+    if not ended:
+        raise ValueError("the list of the board's files has no end")
+    return found
+
+
+# runs on the board: every file of the slots with its SHA-256, the seals, what else `parse` reads
+LIST = f"""
+import os, sys, hashlib, binascii
+buf = bytearray(512)
+view = memoryview(buf)
+def one(path):
+    h = hashlib.sha256()
+    with open(path, "rb") as f:
+        while True:
+            n = f.readinto(buf)
+            if not n:
+                break
+            h.update(view[:n])
+    print("file", binascii.hexlify(h.digest()).decode(), path)
+def walk(folder):
+    for entry in os.ilistdir(folder):
+        path = folder + "/" + entry[0]
+        if entry[1] & 0x4000:
+            walk(path)
+        else:
+            one(path)
+for folder in ("/a", "/b", "/rom"):
+    try:
+        walk(folder)
+    except OSError:
+        pass
+for path in ("/main.py", "/main.new"):
+    try:
+        one(path)
+    except OSError:
+        pass
+for folder, path in {list(SEALS.items())!r}:
+    try:
+        with open(path) as f:
+            print("seal", folder, f.read(200).strip())
+    except OSError:
+        pass
+s = os.statvfs("/")
+print("free", s[0] * s[3])
+print("mpy", getattr(sys.implementation, "_mpy", 0))
+print("machine", sys.implementation._machine)
+print("end")
+"""

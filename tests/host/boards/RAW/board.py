@@ -1,0 +1,81 @@
+"""A board whose console is the REPL's, as on a microcontroller; nothing else is wired."""
+
+import gc
+import sys
+from time import sleep_ms
+
+import machine
+import micropython
+
+from hal.clock import Clock
+from hal.console import UsbConsole
+
+
+class _Silence:
+    """A CAN bus without slaves."""
+
+    polled = False
+    rate = 500000
+    rx = tx = damaged = dropped = 0
+
+    def poll(self, sink, now):
+        pass
+
+    def send(self, ident, data, n):
+        return True
+
+
+class Board:
+    NAME = "RAW"
+
+    def __init__(self):
+        self.pack_path = sys.path[0] + "/pack.toml"
+        self.clock = Clock()
+        self.console = UsbConsole()
+        self.ports = {"can0": "can"}
+        self.welded = machine.welded()
+
+    def open_can(self, name, rate, filters):
+        return _Silence()
+
+    def coil(self, which, on):
+        pass
+
+    def feedback(self, which):
+        return 1 if self.welded and which == 0 else 0
+
+    def safe(self):
+        pass
+
+    def current_ma(self):
+        return None
+
+    def link_mv(self):
+        return None
+
+    def self_test(self):
+        return b"ok"
+
+    def started(self):
+        micropython.kbd_intr(-1)
+        gc.collect()
+
+    def feed(self):
+        pass
+
+    def keep(self):
+        pass
+
+    def heap_used(self):
+        return gc.mem_alloc()
+
+    def heap_free(self):
+        return gc.mem_free()
+
+    def wait(self, ms):
+        sleep_ms(ms if ms else 1)
+
+    def ended(self, restart):
+        if restart:
+            machine.reset()
+        micropython.kbd_intr(3)

@@ -1,0 +1,96 @@
+"""Boards for flashing: `raw_board.py` behind a pseudo-terminal, switched on and off."""
+
+import os
+import select
+import shutil
+import subprocess
+import threading
+import tty
+from pathlib import Path
+
+from bmssim.micropython_path import find_micropython
+
+HERE = Path(__file__).parent
+SIZES = {"lfs": 2 << 20, "fat": 2 << 20}
+
+
+class RawBoard:
+    """A board; `path` is its serial port, `disk` the file that holds its file system.
+
+    It starts again by itself when it is reset, as a board does; `off` is a power cut.
+    """
+
+    def __init__(self, folder: Path, kind: str = "lfs", rom: bool = False) -> None:
+        self.disk = folder / f"disk.{kind}"
+        self.kind = kind
+        self.rom = folder / "rom.img" if rom else None
+        self.welded = False
+        self.disk.write_bytes(b"\xff" * SIZES[kind] if kind == "lfs" else bytes(SIZES[kind]))
+        if self.rom:
+            self.rom.write_bytes(b"\xff" * 256 * 1024)
+        self._process: subprocess.Popen | None = None
+        # two pseudo-terminals back to back: the board's own, and the serial port of the computer
+        self._board, self._board_end = os.openpty()
+        self._port, port_end = os.openpty()
+        for fd in (self._board_end, port_end):
+            tty.setraw(fd)
+        self._fds = [self._board, self._board_end, self._port, port_end]
+        self.path = os.ttyname(port_end)
+        self._running = True
+        self.cut_after: int | None = None  # bytes from the computer until the power is cut
+        self._relay = threading.Thread(target=self._pass_on, daemon=True)
+        self._relay.start()
+
+    def _pass_on(self) -> None:
+        while self._running:
+            ready = select.select([self._board, self._port], [], [], 0.1)[0]
+            for fd in ready:
+                data = os.read(fd, 4096)
+                if fd == self._port and self.cut_after is not None:
+                    self.cut_after -= len(data)
+                    if self.cut_after <= 0:
+                        self.cut_after = None
+                        self.off()
+                os.write(self._port if fd == self._board else self._board, data)
+
+    def on(self) -> None:
+        """Power comes; a shell loop starts it again after each reset."""
+        words = [
+            str(find_micropython()),
+            "-X",
+            "heapsize=512K",
+            "-i",
+            str(HERE / "raw_board.py"),
+            str(self.disk),
+            self.kind,
+            "1" if self.welded else "0",
+            str(self.rom or ""),
+        ]
+        script = 'trap "exit 0" TERM; while true; do "$@"; sleep 0.05; done'
+        self._process = subprocess.Popen(
+            ["sh", "-c", script, "sh", *words],
+            stdin=self._board_end,
+            stdout=self._board_end,
+            stderr=self._board_end,
+            start_new_session=True,
+        )
+
+    def off(self) -> None:
+        """A power cut."""
+        if self._process is not None:
+            os.killpg(self._process.pid, 9)
+            self._process.wait()
+            self._process = None
+
+    def save(self, to: Path) -> None:
+        shutil.copy(self.disk, to)
+
+    def restore(self, saved: Path) -> None:
+        shutil.copy(saved, self.disk)
+
+    def close(self) -> None:
+        self._running = False
+        self._relay.join()
+        self.off()
+        for fd in self._fds:
+            os.close(fd)

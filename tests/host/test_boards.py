@@ -1,0 +1,93 @@
+"""What the tools know of boards against what is there, and every file through mpy-cross."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bmsctl import board_files, cli, mip
+from bmsctl.commands import ports
+from bmsctl.errors import ToolError
+
+ROOT = board_files.ROOT
+
+
+def test_there_are_the_boards() -> None:
+    assert board_files.names() == [
+        "ESP32_GENERIC_S3",
+        "NUCLEO_G474RE",
+        "NUCLEO_H563ZI",
+        "PYBV11",
+        "RPI_PICO",
+        "RPI_PICO2",
+    ]
+    with pytest.raises(ToolError, match="no board X; there are: ESP32"):
+        board_files.load("X")
+
+
+@pytest.mark.parametrize("name", board_files.names())
+def test_the_manifest_names_every_module(name: str) -> None:
+    firmware = ROOT / "firmware"
+    modules = {
+        str(path.relative_to(firmware))
+        for path in firmware.rglob("*.py")
+        if path.name != "switch.py"  # it starts them, from outside
+    }
+    own = {"board.py"} | ({"pico.py"} if name.startswith("RPI") else set())
+    found = board_files.sources(name)
+    assert set(found) == modules | own
+    assert found["board.py"] == ROOT / "boards" / name / "board.py"
+    assert f'NAME = "{name}"' in found["board.py"].read_text()
+    # an image needs the port's own modules besides
+    manifest = (ROOT / "boards" / "manifest.py").read_text()
+    assert 'include("$(PORT_DIR)/boards/manifest.py")' in manifest
+
+
+@pytest.mark.parametrize("name", board_files.names())
+def test_every_file_compiles_for_its_processor(name: str) -> None:
+    board = board_files.load(name)
+    files = board_files.compiled(board)
+    assert set(files) == {p.removesuffix(".py") + ".mpy" for p in board_files.sources(name)}
+    # header of .mpy files (MicroPython's docs/reference/mpyfiles.rst): M, version 6, flags
+    assert {data[:2] for data in files.values()} == {b"M\x06"}
+    native = {path for path, data in files.items() if data[2] >> 2}
+    assert native == {"bms/kernels_viper.mpy", "hal/rp2_spi.mpy"}
+
+
+def test_what_mpy_cross_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = ROOT / "firmware" / "bms" / "no.py"
+    monkeypatch.setattr(board_files, "sources", lambda name: {"bms/no.py": source})
+    with pytest.raises(ToolError, match="mpy-cross refuses firmware/bms/no.py"):
+        board_files.compiled(board_files.load("RPI_PICO"))
+
+
+def test_package_json_is_that_of_the_code() -> None:
+    text = (ROOT / "package.json").read_text()
+    assert text == mip.package(), "write it anew: python -m bmsctl.mip > package.json"
+
+
+def test_boards_are_named_by_their_usb_id() -> None:
+    assert ports.known(0x2E8A, 0x0005) == "Raspberry Pi Pico or Raspberry Pi Pico 2"
+    assert ports.known(0x0483, 0x374E) == "ST Nucleo-G474RE"
+    assert ports.known(0x1A86, 0x7523).startswith("CH340")
+    assert ports.known(0x1234, 0x5678) == ports.known(None, None) == ""
+
+
+def test_udev_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["ports", "--udev"]) == 0
+    rules = [x for x in capsys.readouterr().out.splitlines() if not x.startswith("#")]
+    assert len(rules) == len(ports.devices())
+    for rule in rules:
+        assert 'ENV{ID_MM_DEVICE_IGNORE}="1"' in rule
+    assert any('"2e8a"' in r and '"0005"' in r for r in rules)
+
+
+@pytest.mark.parametrize("name", board_files.names())
+def test_every_board_has_its_page(name: str) -> None:
+    page = (ROOT / "boards" / name / "README.md").read_text()
+    facts = tomllib.loads((ROOT / "boards" / name / "board.toml").read_text())
+    assert page.startswith(f"# {name}")
+    assert facts["image"] in page
+    assert "Tried on hardware: nothing" in page
+    for word in ("isolated", "Pins", "Wiring", "coils", "heartbeat"):
+        assert word in page, word

@@ -1,0 +1,333 @@
+"""`bmsctl flash` end to end: a real MicroPython with a real file system behind a serial port.
+
+Whatever interrupts it, and wherever: what the board starts afterwards is whole, or nothing.
+"""
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from raw import RawBoard
+
+from bmsctl import board_files, cli, flashing, mpremote, slots
+from bmsctl.ask import ask
+from bmsctl.errors import ToolError
+from bmssim import scenario
+from bmssim.world import Setup
+
+BOARDS = Path(__file__).parent / "boards"
+PACK = scenario.pack_text(
+    Setup(slaves=1, cells=4, temps=1), {"link_sensor": False, "current_sensor": False}
+)
+
+
+@pytest.fixture(autouse=True)
+def boards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_files, "BOARDS", BOARDS)
+
+
+@pytest.fixture(params=["lfs", "fat"])
+def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RawBoard]:
+    board = RawBoard(tmp_path, request.param)
+    board.on()
+    yield board
+    board.close()
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    path = tmp_path / "pack.toml"
+    path.write_text(PACK)
+    return path
+
+
+def flash(board: RawBoard, *words: str | Path) -> int:
+    return cli.main(["flash", "--board", "RAW", "--port", board.path, *map(str, words)])
+
+
+def running(board: RawBoard) -> dict:
+    """The boot line of what runs."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            lines = ask(board.path, 115200, "version", 3)
+        except ToolError:
+            assert time.monotonic() < end, "nothing runs"
+            continue
+        boot = [x for x in lines if x["k"] == "boot"]
+        if boot:
+            return boot[-1]
+
+
+def prompt(board: RawBoard) -> bool:
+    """Whether the board is at its bare prompt."""
+    return mpremote.Mpremote(board.path).execute("print(6 * 7)").strip() == "42"
+
+
+def version(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile the firmware as if its version were `text`."""
+    real = board_files.compiled
+
+    def compiled(board: board_files.Board) -> dict[str, bytes]:
+        files = real(board)
+        files["bms/version.mpy"] = files["bms/version.mpy"].replace(b"0.1.0", text.encode())
+        files["twin.mpy"] = text.encode()  # a second file that must go with it
+        return files
+
+    monkeypatch.setattr(board_files, "compiled", compiled)
+
+
+def test_a_new_board_then_a_newer_firmware_then_nothing_new(
+    board: RawBoard,
+    pack: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert flash(board, "--pack", pack, "--json") == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert first["slot"] == "/a" and first["kept"] == 0
+    assert first["self_test"] == "ok"
+    assert running(board)["config_crc"] == first["config_crc"]
+    version("9.8.7", monkeypatch)
+    assert flash(board, "--json") == 0
+    second = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert second["slot"] == "/b"
+    assert second["version"] == "9.8.7"
+    assert second["config_crc"] == first["config_crc"]  # the pack file went with it
+    assert flash(board, "--json") == 0
+    third = json.loads(capsys.readouterr().out.splitlines()[-1])
+    # what the older slot lacks: the new version, its twin
+    assert third["slot"] == "/a" and third["copied"] == 2
+    assert flash(board, "--json") == 0
+    fourth = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert fourth["copied"] == 0
+
+
+def test_service_is_asked_first_and_a_weld_refuses(
+    board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flash(board, "--pack", pack) == 0
+    board.off()
+    board.welded = True
+    board.on()
+    running(board)
+    capsys.readouterr()
+    assert flash(board) == 1
+    said = capsys.readouterr().err
+    assert "feedback says closed" in said and "nothing was touched" in said
+    assert running(board)["version"]  # the master runs on
+    assert flash(board, "--force") == 0
+    assert "going on, as told" in capsys.readouterr().err
+
+
+def test_pack_files_are_checked_before_anything(
+    board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flash(board) == 1
+    assert "give one with --pack" in capsys.readouterr().err
+    pack.write_text(PACK.replace('chemistry = "LFP"', 'chemistry = "XYZ"'))
+    assert flash(board, "--pack", pack) == 1
+    said = capsys.readouterr().err
+    assert "chemistry" in said and "line" in said
+    assert flash(board, "--pack", pack.parent / "none.toml") == 1
+    assert prompt(board)
+
+
+def test_nobody_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board = RawBoard(tmp_path)
+    try:
+        assert flash(board) == 1
+        said = capsys.readouterr().err
+        assert "neither a master nor MicroPython's prompt" in said
+        assert flashing.UNTOUCHED in said
+    finally:
+        board.close()
+
+
+def test_another_board_is_not_taken(
+    board: RawBoard,
+    pack: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(BOARDS, tmp_path / "boards")
+    facts = tmp_path / "boards" / "RAW" / "board.toml"
+    facts.write_text(facts.read_text().replace('"linux"', '"RP2040"'))
+    monkeypatch.setattr(board_files, "BOARDS", tmp_path / "boards")
+    manifest = tmp_path / "boards" / "RAW" / "manifest.py"
+    manifest.write_text(manifest.read_text().replace("../../../..", str(board_files.ROOT)))
+    assert flash(board, "--pack", pack) == 1
+    assert "this is no RAW" in capsys.readouterr().err
+
+
+def test_a_board_that_needs_an_image(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pack: Path
+) -> None:
+    monkeypatch.setattr(board_files, "BOARDS", board_files.ROOT / "boards")
+    code = cli.main(["flash", "--board", "PYBV11", "--port", "/dev/null", "--pack", str(pack)])
+    assert code == 1
+    assert "make image" in capsys.readouterr().err
+
+
+def interrupted(board: RawBoard, at: int, how: str, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Flash, and be interrupted at mpremote's run number `at`; True where it ended before."""
+    calls = 0
+    real = mpremote.Mpremote.run
+
+    def run(self: mpremote.Mpremote, *words: str) -> str:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            if how == "ctrl-c":
+                raise KeyboardInterrupt
+            # a power cut while it is at work: after some bytes, or with its first
+            board.cut_after = 40 + 170 * (at % 5)
+        return real(self, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mpremote.Mpremote, "run", run)
+        patch.setattr(mpremote, "TIMEOUT_S", 4)
+        patch.setattr(flashing, "BOOT_S", 3)
+        code = flash(board)
+    board.cut_after = None
+    return calls < at or code == 0
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "power cut"])
+def test_interrupted_at_every_step_the_board_starts_one_of_both_whole(
+    how: str, board: RawBoard, pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert flash(board, "--pack", pack) == 0
+    assert flash(board) == 0
+    board.off()
+    old = running_version = "0.1.0"
+    saved = tmp_path / "saved"
+    board.save(saved)
+    version("9.8.7", monkeypatch)
+    seen = set()
+    for at in range(1, 40):
+        board.off()
+        board.restore(saved)
+        board.on()
+        running(board)
+        ended = interrupted(board, at, how, monkeypatch)
+        board.off()
+        board.on()
+        running_version = running(board)["version"]
+        assert running_version in (old, "9.8.7")
+        # whole: what it started from holds every file of that version, as its seal says
+        assert cli.main(["console", "--port", board.path, "service", "yes"]) == 0
+        there = slots.parse(mpremote.Mpremote(board.path).execute(slots.LIST))
+        slot = there.running()
+        assert slot is not None
+        files = {path: sha for path, sha in slot.files.items()}
+        text = mpremote.Mpremote(board.path).execute(
+            f"print(open({slots.SEALS[slot.folder]!r}).read())"
+        )
+        read = slots.read_seal(text)
+        assert read is not None and read[1] == slots.digest(files)
+        seen.add(running_version)
+        if ended:
+            break
+    else:
+        raise AssertionError("it never came to its end")
+    assert seen == {old, "9.8.7"}
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 20, 45])
+def test_a_new_board_interrupted_starts_nothing(
+    at: int, board: RawBoard, pack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    real = mpremote.Mpremote.run
+
+    def run(self: mpremote.Mpremote, *words: str) -> str:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise KeyboardInterrupt
+        return real(self, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mpremote.Mpremote, "run", run)
+        assert flash(board, "--pack", pack) == 130
+    board.off()
+    board.on()
+    assert prompt(board)
+    assert flash(board, "--pack", pack) == 0
+    assert running(board)["self_test"] == "ok"
+
+
+def test_damage_on_the_board_is_found(
+    board: RawBoard, pack: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = mpremote.Mpremote.copy
+
+    def copy(self: mpremote.Mpremote, source: Path, target: str) -> None:
+        if target == "/a/bms/limits.mpy":
+            data = bytearray(source.read_bytes())
+            data[100] ^= 1
+            source.write_bytes(data)
+        real(self, source, target)
+
+    monkeypatch.setattr(mpremote.Mpremote, "copy", copy)
+    assert flash(board, "--pack", pack) == 1
+    assert "/a/bms/limits.mpy is not on the board as it was sent" in capsys.readouterr().err
+    assert prompt(board)
+
+
+def test_romfs(tmp_path: Path, pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board = RawBoard(tmp_path, rom=True)
+    board.on()
+    try:
+        assert flash(board, "--romfs", "--pack", pack, "--json") == 0
+        result = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert result["slot"] == "/rom"
+        assert running(board)["self_test"] == "ok"
+        assert flash(board, "--romfs", "--json") == 0  # with its own pack file
+        again = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert again["config_crc"] == result["config_crc"]
+        assert flash(board, "--json") == 0  # and back to the file system
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["slot"] == "/a"
+    finally:
+        board.close()
+
+
+def test_romfs_where_there_is_none(
+    board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flash(board, "--romfs", "--pack", pack) == 1
+    assert "ROMFS is not enabled" in capsys.readouterr().err
+    assert prompt(board)
+
+
+def test_the_console_and_the_flashed_board(
+    board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert flash(board, "--pack", pack) == 0
+    capsys.readouterr()
+    assert cli.main(["console", "--port", board.path, "status"]) == 0
+    assert "open" in capsys.readouterr().out
+    assert cli.main(["console", "--port", board.path, "close"]) == 1
+    assert "not every slave" in capsys.readouterr().out
+
+
+def test_slots_and_the_switch_agree_on_seals(tmp_path: Path) -> None:
+    import runpy
+
+    switch = runpy.run_path(str(flashing.SWITCH), run_name="switch")
+    good = slots.seal(12, {"main.mpy": "ab" * 32})
+    path = tmp_path / "seal"
+    for text in (good, good.strip(), *(good[:n] for n in range(len(good) - 1)), good + "x", ""):
+        path.write_text(text)
+        read = slots.read_seal(text)
+        assert switch["number"](str(path)) == (-1 if read is None else read[0])
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    assert switch["number"](str(path)) == -1
+    assert slots.read_seal(good) == (12, slots.digest({"main.mpy": "ab" * 32}))
