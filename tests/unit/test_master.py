@@ -2,7 +2,7 @@
 
 from bms import faults as F
 from bms.contactors import CLOSED, OPEN
-from fakes import FakeSlave, Rig, alarm_frame, raises
+from fakes import FakeBoard, FakeSlave, Rig, alarm_frame, raises
 
 LINKS = ("can0", "uart0")
 
@@ -402,6 +402,50 @@ def test_run_ends_a_moment_after_the_word():
         assert 200 <= r.board.clock.total_ms - t <= 300
         assert r.board.coils == [0, 0, 0]
         assert [x["cmd"] for x in r.lines("answer")] == [word.split()[0].decode()]
+
+
+def test_service_is_left_only_where_the_contactors_are_seen_open():
+    for word in (b"service", b"reset"):
+        r = _closed()
+        r.board.stuck[0] = 1  # welded
+        r.board.console.give(word + b" yes\n")
+        r.run(1000)
+        answer = r.lines("answer")[-1]
+        assert answer["cmd"] == word.decode() and answer["ok"] is False
+        assert "closed" in answer["text"]
+        assert not r.master.leaving
+        assert r.board.coils == [0, 0, 0]
+        r.board.console.give(word + b" anyway\n")
+        r.run(100)
+        assert r.lines("answer")[-1]["ok"] is True
+        assert r.master.leaving
+
+
+def test_service_waits_for_the_contactors_to_open():
+    r = _closed()
+    r.board.stuck = [1, 1, 1]  # their travel
+    r.board.console.give(b"service yes\n")
+    r.run(100)
+    assert not r.master.leaving and r.lines("answer") == []
+    assert r.master.contactors.close(r.master.clock.now) is not None
+    r.board.stuck = [None, None, None]
+    r.run(100)
+    assert r.master.leaving and r.lines("answer")[-1]["ok"] is True
+
+
+def test_a_failed_self_test_closes_nothing():
+    board = FakeBoard
+    honest = board.self_test
+    board.self_test = lambda self: b"coil output 1 is high"
+    try:
+        r = Rig()
+    finally:
+        board.self_test = honest
+    r.run(2000)
+    assert r.lines("boot")[-1]["self_test"] == "coil output 1 is high"
+    assert r.master.contactors.close(r.master.clock.now) is not None
+    assert [x["name"] for x in r.lines("event")] == ["self_test"]
+    assert r.say("clear")["ok"] is False
 
 
 def test_the_wait_is_never_negative_and_never_long():
