@@ -3,12 +3,14 @@
 The emulated board runs about seven times slower than real time, and needs `--image`.
 """
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from world import START, EmulatedWorld
 
+from bmsctl import board_files, slots
 from bmssim import scenario
 from bmssim.world import Setup, World
 
@@ -49,6 +51,11 @@ class Pico:
         self.text = bytearray()
         self.world.on_bytes = self.text.extend
         self.world.boot()
+
+    def sha(self, path: str) -> str:
+        """SHA-256 of a file of the firmware."""
+        data = board_files.compiled(board_files.load("RPI_PICO"))[path]
+        return hashlib.sha256(data).hexdigest()
 
     @property
     def now_us(self) -> int:
@@ -119,6 +126,31 @@ def test_a_refused_pack_file_is_said_and_the_board_stays_up(image: Path, tmp_pat
     pico.world.type("service yes")
     pico.run(0.4)
     assert pico.text.endswith(b">>> ")
+
+
+def test_the_list_that_flashing_asks_for(pico: Pico) -> None:
+    pico.run(1.2)
+    pico.world.type("service yes")
+    pico.run(0.6)
+    pico.text.clear()
+    assert pico.world.pico is not None
+    # paste mode, in pieces that the port's buffer holds
+    text = b"\x05" + slots.LIST.encode().replace(b"\n", b"\r") + b"\x04"
+    for i in range(0, len(text), 200):
+        pico.world.pico.type(text[i : i + 200])
+        pico.run(0.05)
+    for _ in range(60):
+        pico.run(0.1)
+        if b"\r\nend\r\n" in pico.text:
+            break
+    said = pico.text.replace(b"\r", b"").decode()
+    there = slots.parse(said[said.index("\nfile ") + 1 :])
+    running = there.running()
+    assert running is not None and running.folder == "/a" and running.number == 1
+    assert "RP2040" in there.machine and there.mpy & 0xFF == 6
+    assert there.free > 500_000
+    assert len(running.files) > 40
+    assert running.files["main.mpy"] == pico.sha("main.mpy")
 
 
 def test_ctrl_c_is_a_byte_like_others(pico: Pico) -> None:

@@ -1,8 +1,9 @@
 """`bmssim`'s world around the emulated board instead of around a process of this computer."""
 
+import hashlib
 from pathlib import Path
 
-from bmsctl import board_files
+from bmsctl import board_files, flashing, slots
 from bmssim.bus import CanBus, UartBus
 from bmssim.process import HEARTBEAT
 from bmssim.protocol import Frame
@@ -51,9 +52,12 @@ class EmulatedWorld(World):
 
     def boot(self) -> None:
         compiled = board_files.compiled(board_files.load("RPI_PICO"))
-        files = {f"a/{path}": data for path, data in compiled.items()}
-        files["a/pack.toml"] = self.pack_file.read_bytes()
-        files["main.py"] = START % b"main" + b"main.main()\n"
+        # as `bmsctl flash` leaves the board
+        slot = {**compiled, slots.PACK: self.pack_file.read_bytes()}
+        shas = {path: hashlib.sha256(data).hexdigest() for path, data in slot.items()}
+        files = {f"a/{path}": data for path, data in slot.items()}
+        files["a/seal"] = slots.seal(1, shas).encode()
+        files["main.py"] = flashing.SWITCH.read_bytes()
         files.update(self.extra_files)
         pico = Pico(self.image, files)
         self.pico = pico

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from raw import RawBoard
 
+from bms.version import VERSION
 from bmsctl import board_files, cli, flashing, mpremote, slots
 from bmsctl.ask import ask
 from bmsctl.errors import ToolError
@@ -74,7 +75,7 @@ def version(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def compiled(board: board_files.Board) -> dict[str, bytes]:
         files = real(board)
-        files["bms/version.mpy"] = files["bms/version.mpy"].replace(b"0.1.0", text.encode())
+        files["bms/version.mpy"] = files["bms/version.mpy"].replace(VERSION.encode(), text.encode())
         files["twin.mpy"] = text.encode()  # a second file that must go with it
         return files
 
@@ -205,7 +206,7 @@ def test_interrupted_at_every_step_the_board_starts_one_of_both_whole(
     assert flash(board, "--pack", pack) == 0
     assert flash(board) == 0
     board.off()
-    old = running_version = "0.1.0"
+    old = running_version = VERSION
     saved = tmp_path / "saved"
     board.save(saved)
     version("9.8.7", monkeypatch)

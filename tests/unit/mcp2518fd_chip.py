@@ -11,10 +11,6 @@ FIFO, FLTCON, FLTOBJ, FLT_END = 0x050, 0x1D0, 0x1F0, 0x2F0
 OSC, IOCON, SFR_END = 0xE00, 0xE04, 0xE18
 RAM, RAM_END = 0x400, 0xC00
 CLASSIC, CONFIGURATION, RESTRICTED, LISTENING = 6, 4, 7, 3
-# where a register begins
-KNOWN = (
-    tuple(range(0x000, 0x04C, 4)) + tuple(range(FIFO, FLT_END, 4)) + tuple(range(OSC, SFR_END, 4))
-)
 # reset values that are not 0
 DEFAULTS = (
     (CON, b"\x60\x07\x98\x04"),
@@ -26,6 +22,11 @@ DEFAULTS = (
     (0x040, b"\x00\x04\x00\x00"),
     (IOCON, b"\x03\x00\x00\x03"),
 )
+
+
+def known(register):
+    """True where a register begins or goes on."""
+    return register < 0x04C or FIFO <= register < FLT_END or OSC <= register < SFR_END
 
 
 class ChipError(Exception):
@@ -56,6 +57,7 @@ class Mcp2518fdChip:
         self._reset()
         self._mode = self._asked = CLASSIC
         self._ready_in = 0
+        self.asleep = False
 
     def _reset(self):
         for i in range(SFR_END):
@@ -185,6 +187,8 @@ class Mcp2518fdChip:
         if instruction == 0:
             if register or n != 2:
                 raise ChipError("a reset is two zeros")
+            if self.asleep or self._ready_in:
+                raise ChipError("a reset while the clock stands")
             if self._mode != CONFIGURATION:
                 raise ChipError("a reset outside Configuration mode")
             self._reset()
@@ -193,6 +197,12 @@ class Mcp2518fdChip:
             raise ChipError("unknown instruction %X" % instruction)
         n -= 2
         self._allow(register, n)
+        if self.asleep:
+            if register == OSC and instruction == 2 and not out[2] & 4:
+                self.asleep = False
+                self._ready_in = self.lag
+                self._mode = self._asked = CONFIGURATION
+            return answer
         if instruction == 3:
             self._latch(register)
             for i in range(n):
@@ -219,7 +229,7 @@ class Mcp2518fdChip:
             if register + n > RAM_END:
                 raise ChipError("beyond the RAM")
             return
-        if register & ~3 not in KNOWN:
+        if not known(register):
             raise ChipError("no register at %03X" % register)
         if register + n > (FLT_END if register < RAM else SFR_END):
             raise ChipError("beyond the registers")
@@ -230,7 +240,7 @@ class Mcp2518fdChip:
             raise ChipError("register %03X outside Configuration mode" % register)
 
     def _write(self, register, value):
-        if register & ~3 not in KNOWN:
+        if not known(register):
             raise ChipError("no register at %03X" % register)
         if register < NBTCFG:
             self._write_control(register, value)

@@ -91,15 +91,24 @@ def test_every_rate_is_exact_and_sampled_between_80_and_87_5_percent():
             bus, link, _ = _link(rate, crystal)
             assert link.rate == rate
             assert bus.chip.bit_rate() == rate
-            sjw, second, first, prescaler = bus.chip.r[NBTCFG : NBTCFG + 4]
+            assert bytes(bus.chip.r[NBTCFG : NBTCFG + 4]) == bit_timing(crystal, rate)
+        found = 0
+        for quanta in range(20, 8001):
+            rate = crystal // quanta
+            if rate * quanta != crystal or rate > 1000000:
+                continue
+            timing = bit_timing(crystal, rate)
+            sjw, second, first, prescaler = timing
             before = 1 + first + 1
             bit = before + second + 1
+            assert crystal == rate * (prescaler + 1) * bit
             assert 0.8 <= before / bit <= 0.875
             assert sjw == second
             assert second < 128 and sjw < 128  # of 7 bits each
             # a chip that forgot its settings must be seen
-            assert bit_timing(crystal, rate) != b"\x0f\x0f\x3e\x00"
-    assert bit_timing(40000000, 800000) == bytes((8 - 1, 8 - 1, 41 - 1, 0))
+            assert timing != b"\x0f\x0f\x3e\x00"
+            found += 1
+        assert found > 20
 
 
 def test_rates_that_are_impossible():
@@ -137,8 +146,15 @@ def test_where_it_finds_the_chip():
         assert bus.chip.mode == CLASSIC
     bus = Bus()
     bus.chip.lag = 60  # answers until the clock runs
+    bus.chip.brown_out()  # just powered
     Mcp2518fd(bus)
     assert bus.chip.mode == CLASSIC
+    bus = Bus()
+    bus.chip.asleep = True
+    link = Mcp2518fd(bus)
+    assert bus.chip.mode == CLASSIC
+    assert link.send(0x41, DATA, 1)  # before the first poll
+    assert bus.chip.transmit() == (0x41, b"a")
 
 
 def test_a_bus_that_is_disturbed_at_start():
@@ -213,18 +229,15 @@ def test_what_comes():
     bus, link, sink = _link()
     assert not link.polled
     random = Random(4)
-    sent = _frames(random, 500)
-    now = k = 0
-    while k < len(sent):
-        for _ in range(random.below(20)):
-            if k < len(sent):
-                bus.chip.receive(sent[k][0], sent[k][1])
-                k += 1
-        now += 1
+    for now in range(60):
+        sent = _frames(random, random.below(20))
+        for frame in sent:
+            bus.chip.receive(frame[0], frame[1])
         link.poll(sink, now)
         assert not bus.pending()
-    assert sink.frames == sent
-    assert link.rx == 500
+        assert sink.frames == sent
+        sink.frames.clear()
+    assert link.rx > 400
     assert link.damaged == link.lost == bus.chip.overflowed == 0
     assert bus.longest <= 80  # the most that hal.spi_bus carries
 
@@ -313,8 +326,16 @@ def test_a_line_that_is_not_connected():
 def test_a_line_that_is_stuck_low():
     bus, link, sink = _link()
     bus.pending = lambda: True
+
+    def change(sent, got):
+        if _register(sent) == CON:
+            got[7] ^= 1
+
     for now in range(1, 300):
+        # between the looks, however often, no answer restarts it
+        bus.change = change if now % 50 else None
         link.poll(sink, now)
+    bus.change = None
     assert sink.frames == []
     bus.chip.receive(0x201, b"x")
     link.poll(sink, 300)
@@ -329,6 +350,9 @@ def test_times_wrap():
         link.poll(sink, now)
     link.poll(sink, end)
     bus.pending = lambda: False
+    before = bus.chip.selections
+    link.poll(sink, end + 5)
+    assert bus.chip.selections == before
     bus.chip.receive(0x201, b"x")
     link.poll(sink, 29)
     assert sink.frames == []
@@ -389,6 +413,23 @@ def test_an_answer_that_cannot_be_right():
         link.poll(sink, 2)
         assert sink.frames == [(0x201, b"x")]
         sink.frames.clear()
+
+
+def test_an_address_that_is_said_once_is_not_believed():
+    bus, link, sink = _link()
+
+    def change(sent, got):
+        if _register(sent) == 0x06C and sent[0] >> 4 == 3:
+            got[6] ^= 0x20
+            bus.change = None
+
+    for k in range(40):
+        bus.change = change
+        bus.chip.receive(0x201, bytes([k]))
+        while bus.pending():
+            link.poll(sink, 1)
+    assert [frame[1][0] for frame in sink.frames] == list(range(40))
+    assert link.damaged == 0
 
 
 def test_bits_that_change_on_spi_while_frames_are_read():
@@ -503,10 +544,13 @@ def test_eight_frames_wait_in_the_chip_and_no_more():
     bus.chip.transmit()
     assert link.send(9, DATA, 8)
     assert not link.send(10, DATA, 8)
-    for _ in range(5):
+    for _ in range(4):
         bus.chip.transmit()
+    before = bus.chip.selections
     for k in range(4):  # half of it is what the chip tells
         assert link.send(11 + k, DATA, 8)
+    assert bus.chip.selections - before == 1 + 8
+    assert not link.send(15, DATA, 8)
     while bus.chip.transmit():
         pass
     assert [frame[0] for frame in bus.chip.sent] == list(range(8)) + [9, 11, 12, 13, 14]
@@ -519,8 +563,10 @@ def test_transfers_of_a_frame_to_send():
         link.send(0x41, DATA, 8)
         bus.chip.transmit()
     assert bus.chip.selections - before == 16
-    link.send(0x41, DATA, 8)
+    bus.longest = 0
+    link.send(0x41, DATA, 2)
     assert bus.chip.selections - before == 16 + 3
+    assert bus.longest == 2 + 8 + 4
 
 
 def test_a_step_of_a_frame_to_send_that_is_lost():
@@ -534,11 +580,26 @@ def test_a_step_of_a_frame_to_send_that_is_lost():
     bus.spoil = spoil
     link.send(0x40, DATA, 1)
     assert bus.chip.transmit() is None
+    for k in range(7):
+        assert link.send(0x40, DATA, 1)
+        bus.chip.transmit()
+    assert not link.send(0x40, DATA, 1)  # into the wrong object
     link.poll(sink, 50)
     assert link.damaged == 1
     for k in range(20):
         assert link.send(0x41 + k, DATA, 1)
         assert bus.chip.transmit() == (0x41 + k, b"a")
+
+
+def test_a_step_of_a_frame_to_send_that_nobody_made():
+    bus, link, sink = _link()
+    bus.chip.transfer(b"\x20\x5d\x03", 3)
+    link.poll(sink, 50)
+    assert link.damaged == 1
+    sent = 0
+    while link.send(0x41, DATA, 1):
+        sent += 1
+    assert 4 <= sent <= 7
 
 
 def test_a_wrong_address_is_not_believed_at_once():
@@ -569,7 +630,10 @@ def test_old_frames_do_not_go_out_late():
         link.poll(sink, now)
     assert bus.chip.mode == CONFIGURATION
     assert link.dropped == 3
-    assert not link.send(0x50, DATA, 2)
+    before = bus.chip.selections
+    for _ in range(9):
+        assert not link.send(0x50, DATA, 2)
+    assert bus.chip.selections == before
     for now in range(200, 250, 10):
         link.poll(sink, now)
     assert bus.chip.mode == CLASSIC and bus.chip.waits() == 0
@@ -686,13 +750,26 @@ def test_one_wrong_answer_restarts_nothing():
             got[7] ^= 1
             bus.change = None
 
-    bus.change = change
     for now in range(50, 400, 10):
         bus.chip.receive(0x201, b"x")
+        if now in (50, 150):
+            bus.change = change
         link.poll(sink, now)
     assert len(sink.frames) == 35
-    assert link.damaged == 1
+    assert link.damaged == 2
     assert link.restarts == link.bus_off == link.upsets == 0
+
+
+def test_settings_that_are_not_ours():
+    bus, link, sink = _link()
+    bus.chip.r[NBTCFG] ^= 1
+    for now in range(10, 300, 10):
+        link.poll(sink, now)
+    assert bus.chip.mode == CLASSIC and bus.chip.bit_rate() == 500000
+    assert bytes(bus.chip.r[NBTCFG : NBTCFG + 4]) == bit_timing(40000000, 500000)
+    assert link.restarts == 1
+    assert link.send(0x41, DATA, 2)
+    assert bus.chip.transmit() == (0x41, b"ab")
 
 
 def test_a_mode_that_nobody_asked_for():
@@ -736,7 +813,7 @@ class Recorder:
 
     def __init__(self, bus):
         self.bus = bus
-        self.bytes = bytearray(24000)
+        self.bytes = bytearray(26000)
         self.at = 0
         self.lines = bytearray(400)
         self.line = 0

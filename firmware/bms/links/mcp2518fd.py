@@ -87,15 +87,13 @@ def bit_timing(crystal_hz, rate):
 
     Register holds, from its lowest byte: SJW, TSEG2, TSEG1, BRP, each less one.
     """
-    if crystal_hz not in CRYSTALS_HZ or not 0 < rate <= 1000000 or crystal_hz % rate:
+    if crystal_hz not in CRYSTALS_HZ or rate > 1000000 or crystal_hz % rate:
         return None
     quanta = crystal_hz // rate
     for prescaler in range(1, 257):
         bit = quanta // prescaler
-        after = (3 * bit + 10) // 20
-        if quanta % prescaler or not 8 <= bit <= 200:
-            continue
-        if 800 * bit <= 1000 * (bit - after) <= 875 * bit:
+        if quanta % prescaler == 0 and 8 <= bit <= 200:
+            after = (3 * bit + 10) // 20
             return bytes((after - 1, after - 1, bit - after - 2, prescaler - 1))
     return None
 
@@ -179,7 +177,7 @@ class Mcp2518fd:
 
     def _start(self):
         """Reset, set and begin; what isn't ready in time is written all the same."""
-        self._wait_for_clock()
+        self._set(_OSC, _CLOCK)  # wakes it where it was left asleep
         self._set(_CON_MODE, _ABORT | _CONFIGURATION)  # a reset is for this mode only
         for _ in range(_PATIENCE):
             self._read(_CON, 4)
@@ -187,15 +185,11 @@ class Mcp2518fd:
                 break
         self._out[0] = self._out[1] = 0
         self._bus.transfer(self._out, self._in, 2)
-        self._wait_for_clock()
-        self._configure()
-
-    def _wait_for_clock(self):
-        self._set(_OSC, _CLOCK)  # wakes it where it was left asleep
         for _ in range(_PATIENCE):
             self._read(_OSC, 2)
             if self._in[2] == _CLOCK and self._in[3] & _CLOCK_READY:
                 break
+        self._configure()
 
     def _configure(self):
         """All settings; in Configuration mode."""
@@ -262,7 +256,6 @@ class Mcp2518fd:
             return
         self._doubts = 0
         mode = got[4] >> 5
-        asked = got[5] & 7
         error = got[31] & _SYSTEM_ERROR
         if got[30] & _MODE_FLAG or error:
             # before a mode is asked for, so that the next change is seen
@@ -283,8 +276,8 @@ class Mcp2518fd:
             self._set(_CON_MODE, _CLASSIC)
         elif mode != _CONFIGURATION:
             self._leave()  # one must not go from mode to mode but by this one
-        elif asked != _CLASSIC:
-            self._join()
+        else:
+            self._join()  # or it is waiting for a bus that is idle, and is told once more
 
     def _doubt(self, whole):
         """Other settings than ours: one wrong answer, or a dip of the chip's supply."""
@@ -370,7 +363,7 @@ class Mcp2518fd:
             return 0
         if status & _ALL:
             return _RX_DEPTH
-        return (index - tail) & (_RX_DEPTH - 1) or 1
+        return (index - tail) & (_RX_DEPTH - 1)
 
     def poll(self, sink, now):
         """Hand each frame that has come to `sink.on_frame(ident, n, data, now)`."""
