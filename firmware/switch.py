@@ -5,11 +5,18 @@ and writes it last. Interrupted there, the board starts the other firmware, or n
 stay inputs, and the contactors open.
 """
 
+import os
 import sys
 from binascii import crc32
 
+# where the file system is: /flash on stm32 (ports/stm32/main.c), the root elsewhere
+BASE = os.getcwd().rstrip("/")
 # folder, where its seal is
-SLOTS = (("/a", "/a/seal"), ("/b", "/b/seal"), ("/rom", "/rom.seal"))
+SLOTS = (
+    (BASE + "/a", BASE + "/a/seal"),
+    (BASE + "/b", BASE + "/b/seal"),
+    ("/rom", BASE + "/rom.seal"),
+)
 
 
 def number(path):
@@ -25,11 +32,11 @@ def number(path):
         return -1
 
 
-def newest():
+def newest(slots=SLOTS):
     """Folder of the whole firmware with the highest number, "" where there is none."""
     found = ""
     highest = -1
-    for folder, seal in SLOTS:
+    for folder, seal in slots:
         this = number(seal)
         if this > highest:
             highest = this

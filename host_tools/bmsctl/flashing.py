@@ -4,6 +4,7 @@ Order is everything: the slot that runs is never touched; the other one loses it
 gets it back last.
 """
 
+import contextlib
 import hashlib
 import tempfile
 import time
@@ -22,13 +23,21 @@ from .serial_port import PortLost, open_port, read_some, wait_readable, write_al
 ANSWER_S = 5  # for the answer to `service`: it may wait for a contactor's feedback
 BOOT_S = 20
 ROOM_BYTES = 16384  # of the file system, besides the files
+BATCH = 6  # files a run of mpremote, which takes 0.3 s to start
 SWITCH = board_files.ROOT / "firmware" / "switch.py"
 
 UNTOUCHED = "the board is as it was"
-OLD_RUNS = "the board starts its old firmware; flash again"
+LEFT = (
+    "nothing was written, but what ran on the board has ended: nothing watches the cells until it"
+    " is reset or flashed"
+)
+OLD_RUNS = (
+    "the board stands still with its contactors open; a reset starts its old firmware; flash again"
+)
 NONE_RUNS = (
     "the board has no whole firmware: it starts none, and its contactors stay open; flash again"
 )
+EITHER_STARTS = "a reset starts the new firmware, or what it started before, whole; flash again"
 NEW_STARTS = "the new firmware is whole and is what the board starts"
 
 
@@ -87,6 +96,16 @@ class Flashing:
         self.progress.phase(f"compiling for {self.board.name} ({self.board.arch})")
         files = board_files.compiled(self.board)
         self._enter()
+        try:
+            return self._flash(files, pack, romfs)
+        except ToolError:
+            if self.state is LEFT:  # refused before anything was written: what ran may go on
+                with contextlib.suppress(ToolError):
+                    self.remote.reset()
+                    self.state = "nothing was written, and the board was started again"
+            raise
+
+    def _flash(self, files: dict[str, bytes], pack: bytes | None, romfs: bool) -> dict[str, Any]:
         self.progress.phase("looking at what is on the board")
         there = self.inventory()
         self._fits(there, next(iter(files.values())))
@@ -139,15 +158,23 @@ class Flashing:
             if not self.force:
                 raise ToolError(
                     f"{self.port}: neither a master nor MicroPython's prompt answers; nothing was"
-                    " touched. Is it the right port? --force breaks in with Ctrl-C, whatever runs"
+                    " touched. Is it the right port? --force breaks in with Ctrl-C, whatever runs;"
+                    " a transfer that was killed needs it, too"
                 )
+            self.progress.phase("nobody answers; breaking in with Ctrl-C, as told")
             self._break_in()
         elif answer.get("text"):
+            self.state = LEFT
             self.progress.phase("  " + answer["text"])
 
     def _ask(self, command: str) -> dict[str, Any] | None:
-        """The answer; an empty ok one from a bare prompt; None where nothing sensible comes."""
+        """The answer; an empty ok one from a bare prompt; None where nothing sensible comes.
+
+        A transfer that was killed leaves the raw REPL, which answers nothing: Ctrl-B ends that, and
+        is a bad line to a master.
+        """
         with open_port(self.port, self.baud) as port:
+            leave_raw_at = time.monotonic() + ANSWER_S - 1
             reader = LineReader()
             tail = b""
             answer: dict[str, Any] | None = None
@@ -155,6 +182,9 @@ class Flashing:
             try:
                 write_all(port, b"\r\n" + command.encode() + b"\r\n")
                 while time.monotonic() < end:
+                    if leave_raw_at < time.monotonic():
+                        leave_raw_at = end
+                        write_all(port, b"\x02\r\n")
                     wait_readable(port, 0.1)
                     data = read_some(port)
                     tail = (tail + data)[-400:]
@@ -173,6 +203,7 @@ class Flashing:
         return None
 
     def _break_in(self) -> None:
+        self.state = LEFT
         with open_port(self.port, self.baud) as port:
             write_all(port, b"\r\x03\x03")
             time.sleep(0.5)
@@ -195,6 +226,11 @@ class Flashing:
                 f"the board's MicroPython reads .mpy version {there.mpy & 0xFF}, these are version"
                 f" {mpy[1]}: it needs MicroPython 1.28"
             )
+        if there.frozen:
+            raise ToolError(
+                "a firmware is frozen into the board's image, and starts before any file: write"
+                " the image anew (make image), or MicroPython's own image first"
+            )
 
     def _into_slot(
         self, there: slots.Inventory, files: dict[str, bytes], pack: bytes | None
@@ -216,25 +252,30 @@ class Flashing:
         if size + ROOM_BYTES > there.free + 4096 * len(changed):
             raise ToolError(f"the board has {there.free} bytes free, {size} are to be copied")
         self.state = OLD_RUNS if running is not None else NONE_RUNS
-        self._prepare(slot, changed, extra)
+        self._prepare(there, slot, changed, extra)
         self.progress.phase(f"copying {len(changed)} of {len(wanted)} files to {slot}")
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder) / "file"
-            for i, path in enumerate(changed):
-                self.progress.bar(i, len(changed), path)
-                if path == slots.PACK and pack is None:
-                    assert running is not None
-                    self._duplicate(f"{running.folder}/{path}", f"{slot}/{path}")
-                    continue
-                source.write_bytes(files[path])
-                self.remote.copy(source, f"{slot}/{path}")
-        self.progress.bar(len(changed), len(changed), "")
+        if slots.PACK in changed and pack is None:
+            assert running is not None
+            self._duplicate(*(there.path(f"{s}/{slots.PACK}") for s in (running.folder, slot)))
+        self._copy(there, slot, {path: files[path] for path in changed if path in files})
         self.progress.phase("verifying")
         now = self.inventory()
         self.verify(now, slot, wanted)
         self.seal(now, slot, wanted)
-        self.state = NEW_STARTS
         return slot, len(changed), len(wanted) - len(changed)
+
+    def _copy(self, there: slots.Inventory, slot: str, files: dict[str, bytes]) -> None:
+        paths = list(files)
+        with tempfile.TemporaryDirectory() as folder:
+            for i in range(0, len(paths), BATCH):
+                self.progress.bar(i, len(paths), paths[i])
+                pairs = []
+                for n, path in enumerate(paths[i : i + BATCH]):
+                    source = Path(folder) / str(n)
+                    source.write_bytes(files[path])
+                    pairs.append((source, there.path(f"{slot}/{path}")))
+                self.remote.copy(pairs)
+        self.progress.bar(len(paths), len(paths), "")
 
     def verify(self, there: slots.Inventory, slot: str, wanted: dict[str, str]) -> None:
         """Every file is on the board as it was sent. Raises ToolError."""
@@ -247,23 +288,32 @@ class Flashing:
         self._switch(there)
         number = max(s.number for s in there.slots.values()) + 1
         text = slots.seal(number, wanted)
-        self.remote.execute(f"with open({slots.SEALS[slot]!r}, 'w') as f: f.write({text!r})\n")
+        path = there.path(slots.SEALS[slot])
+        self.state = EITHER_STARTS
+        self.remote.execute(f"with open({path!r}, 'w') as f: f.write({text!r})\n")
+        self.state = NEW_STARTS
 
     def remove(self, paths: list[str]) -> None:
         """Remove files that may not be there."""
         self.remote.execute(
-            f"import os\nfor p in {paths!r}:\n try: os.remove(p)\n except OSError: pass\n"
+            f"import os\nfor p in {paths!r}:\n try: os.remove(p)\n"
+            " except OSError as e:\n  if e.errno != 2: raise\n"  # ENOENT
         )
 
-    def _prepare(self, slot: str, changed: list[str], extra: list[str]) -> None:
+    def _prepare(
+        self, there: slots.Inventory, slot: str, changed: list[str], extra: list[str]
+    ) -> None:
         """Take the seal away, then what doesn't belong there; make the folders."""
         folders = {slot}
         for path in changed:
             parts = path.split("/")[:-1]
             folders |= {"/".join([slot, *parts[: i + 1]]) for i in range(len(parts))}
-        self.remove([slots.SEALS[slot], *(f"{slot}/{path}" for path in extra)])
+        self.remove(
+            [there.path(p) for p in (slots.SEALS[slot], *(f"{slot}/{path}" for path in extra))]
+        )
+        paths = [there.path(p) for p in sorted(folders)]
         self.remote.execute(
-            f"import os\nfor p in {sorted(folders)!r}:\n try: os.mkdir(p)\n except OSError: pass\n"
+            f"import os\nfor p in {paths!r}:\n try: os.mkdir(p)\n except OSError: pass\n"
         )
 
     def _duplicate(self, source: str, target: str) -> None:
@@ -278,13 +328,13 @@ class Flashing:
         sha = hashlib.sha256(text).hexdigest()
         if there.root.get("/main.py") == sha:
             return
-        self.remote.copy(SWITCH, "/main.new")
+        new, main = there.path("/main.new"), there.path("/main.py")
+        self.remote.copy([(SWITCH, new)])
         if self.inventory().root.get("/main.new") != sha:
             raise ToolError("/main.new is not on the board as it was sent")
         self.remote.execute(
-            "import os\n"
-            "try: os.rename('/main.new', '/main.py')\n"  # littlefs replaces at once
-            "except OSError:\n os.remove('/main.py')\n os.rename('/main.new', '/main.py')\n"
+            # littlefs replaces at once; MicroPython's FAT removes main.py first (extmod/vfs_fat.c)
+            f"import os\nos.rename({new!r}, {main!r})\n"
         )
 
     # --- the start ---

@@ -5,6 +5,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import ToolError
@@ -21,19 +22,28 @@ class Mpremote:
     def run(self, *words: str) -> str:
         """Run `mpremote connect PORT resume WORDS`; what it printed."""
         command = [sys.executable, "-m", "mpremote", "connect", self.port, "resume", *words]
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=TIMEOUT_S,
-                start_new_session=True,  # Ctrl-C is ours to handle
-            )
-        except subprocess.TimeoutExpired:
-            raise ToolError(f"{self.port}: mpremote {words[0]} took over {TIMEOUT_S} s") from None
-        said = done.stdout.decode(errors="replace")
-        if done.returncode:
-            why = (done.stderr.decode(errors="replace") + said).strip().splitlines() or ["?"]
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is ours to handle
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                raise ToolError(
+                    f"{self.port}: mpremote {words[0]} took over {TIMEOUT_S} s"
+                ) from None
+            except KeyboardInterrupt:
+                # cut off, it would leave the board in its raw REPL; a second Ctrl-C cuts it off
+                process.communicate(timeout=TIMEOUT_S)
+                raise
+            finally:
+                process.kill()
+        said = out.decode(errors="replace")
+        if process.returncode:
+            why = (err.decode(errors="replace") + said).strip().splitlines() or ["?"]
             raise ToolError(f"{self.port}: mpremote {words[0]}: {why[-1]}")
         return said.replace("\r\n", "\n")
 
@@ -41,9 +51,12 @@ class Mpremote:
         """Run code on the board; what it printed."""
         return self.run("exec", code)
 
-    def copy(self, source: Path, target: str) -> None:
-        """Copy a file of this computer to a path of the board."""
-        self.run("fs", "cp", str(source), f":{target}")
+    def copy(self, files: Sequence[tuple[Path, str]]) -> None:
+        """Copy files of this computer to paths of the board."""
+        words: list[str] = []
+        for source, target in files:
+            words += [*(["+"] if words else []), "fs", "cp", str(source), f":{target}"]
+        self.run(*words)
 
     def reset(self) -> None:
         """Start the board again."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import slots
 from .errors import ToolError
-from .flashing import NEW_STARTS, NONE_RUNS, OLD_RUNS, Flashing
+from .flashing import NONE_RUNS, OLD_RUNS, Flashing
 
 _MOUNT = "import vfs\nvfs.mount(vfs.VfsRom(vfs.rom_ioctl(2, 0)), '/rom')\n"
 
@@ -27,7 +27,8 @@ def deploy(
     if pack is None:
         if running is None or slots.PACK not in running.files:
             raise ToolError("there is no pack file on the board yet: give one with --pack")
-        pack = remote.run("fs", "cat", f":{running.folder}/{slots.PACK}").encode()
+        path = there.path(f"{running.folder}/{slots.PACK}")
+        pack = remote.run("fs", "cat", f":{path}").encode()
         if hashlib.sha256(pack).hexdigest() != running.files[slots.PACK]:
             raise ToolError("the board's pack file did not come over whole: give it with --pack")
     files = {**files, slots.PACK: pack}
@@ -35,7 +36,7 @@ def deploy(
     slot = there.slots[slots.ROM]
     others = [s for s in there.slots.values() if s.folder != slots.ROM and s.number >= 0]
     flashing.state = OLD_RUNS if others else NONE_RUNS
-    flashing.remove([slots.SEALS[slots.ROM]])
+    flashing.remove([there.path(slots.SEALS[slots.ROM])])
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "rom"
         for path, data in files.items():
@@ -52,5 +53,4 @@ def deploy(
     now = flashing.inventory()
     flashing.verify(now, slots.ROM, wanted)
     flashing.seal(now, slots.ROM, wanted)
-    flashing.state = NEW_STARTS
     return slot.folder, len(files), 0

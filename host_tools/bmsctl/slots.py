@@ -7,9 +7,11 @@ import binascii
 import hashlib
 from dataclasses import dataclass, field
 
+# by their path below the folder where the board's file system is; /rom is a place of its own
 A, B, ROM = "/a", "/b", "/rom"
 SEALS = {A: "/a/seal", B: "/b/seal", ROM: "/rom.seal"}
 PACK = "pack.toml"
+FROZEN = ".frozen"  # in sys.path: what is in the image (MicroPython's py/builtinimport.c)
 
 
 def digest(files: dict[str, str]) -> str:
@@ -49,14 +51,22 @@ class Slot:
 class Inventory:
     """What is on a board. root: sha256 of files beside the slots; free: bytes.
 
-    mpy: `sys.implementation._mpy`; machine: what MicroPython calls the board.
+    base: where its file system is, "/flash" on stm32, "" elsewhere; frozen: the image has a
+    firmware in it, which starts before any file; mpy: `sys.implementation._mpy`; machine: what
+    MicroPython calls the board.
     """
 
     slots: dict[str, Slot]
     root: dict[str, str] = field(default_factory=dict)
+    base: str = ""
     free: int = 0
+    frozen: bool = False
     mpy: int = 0
     machine: str = ""
+
+    def path(self, name: str) -> str:
+        """The path on the board of a folder, a seal or a file of these names."""
+        return name if name == ROM or name.startswith(ROM + "/") else self.base + name
 
     def running(self) -> Slot | None:
         """The slot that the board starts, None where none is whole."""
@@ -90,8 +100,12 @@ def parse(text: str) -> Inventory:
             read = read_seal(seal_text)
             if read is not None:
                 found.slots[folder].number = read[0]
+        elif word == "base":
+            found.base = rest
         elif word == "free":
             found.free = int(rest)
+        elif word == "frozen":
+            found.frozen = True
         elif word == "mpy":
             found.mpy = int(rest)
         elif word == "machine":
@@ -108,39 +122,51 @@ LIST = f"""
 import os, sys, hashlib, binascii
 buf = bytearray(512)
 view = memoryview(buf)
-def one(path):
+base = os.getcwd().rstrip("/")
+def one(base, path):
     h = hashlib.sha256()
-    with open(path, "rb") as f:
+    with open(base + path, "rb") as f:
         while True:
             n = f.readinto(buf)
             if not n:
                 break
             h.update(view[:n])
     print("file", binascii.hexlify(h.digest()).decode(), path)
-def walk(folder):
-    for entry in os.ilistdir(folder):
+def walk(base, folder):
+    for entry in os.ilistdir(base + folder):
         path = folder + "/" + entry[0]
         if entry[1] & 0x4000:
-            walk(path)
+            walk(base, path)
         else:
-            one(path)
-for folder in ("/a", "/b", "/rom"):
+            one(base, path)
+for place, folder in ((base, "{A}"), (base, "{B}"), ("", "{ROM}")):
     try:
-        walk(folder)
+        walk(place, folder)
     except OSError:
         pass
 for path in ("/main.py", "/main.new"):
     try:
-        one(path)
+        one(base, path)
     except OSError:
         pass
 for folder, path in {list(SEALS.items())!r}:
     try:
-        with open(path) as f:
+        with open(base + path) as f:
             print("seal", folder, f.read(200).strip())
-    except OSError:
+    except (OSError, ValueError):
         pass
-s = os.statvfs("/")
+loaded = {{name: sys.modules.pop(name) for name in ("bms", "bms.version") if name in sys.modules}}
+path = sys.path[:]
+sys.path[:] = [{FROZEN!r}]
+try:
+    import bms.version
+    print("frozen")
+except ImportError:
+    pass
+sys.path[:] = path
+sys.modules.update(loaded)
+s = os.statvfs(base or "/")
+print("base", base)
 print("free", s[0] * s[3])
 print("mpy", getattr(sys.implementation, "_mpy", 0))
 print("machine", sys.implementation._machine)

@@ -11,7 +11,7 @@ from pathlib import Path
 from bmssim.micropython_path import find_micropython
 
 HERE = Path(__file__).parent
-SIZES = {"lfs": 2 << 20, "fat": 2 << 20}
+SIZES = {"lfs": 2 << 20, "fat": 2 << 20, "stm32": 1 << 20}
 
 
 class RawBoard:
@@ -25,6 +25,7 @@ class RawBoard:
         self.kind = kind
         self.rom = folder / "rom.img" if rom else None
         self.welded = False
+        self.journal: Path | None = None  # gets every block written from the next start on
         self.disk.write_bytes(b"\xff" * SIZES[kind] if kind == "lfs" else bytes(SIZES[kind]))
         if self.rom:
             self.rom.write_bytes(b"\xff" * 256 * 1024)
@@ -65,6 +66,7 @@ class RawBoard:
             self.kind,
             "1" if self.welded else "0",
             str(self.rom or ""),
+            str(self.journal or ""),
         ]
         script = 'trap "exit 0" TERM; while true; do "$@"; sleep 0.05; done'
         self._process = subprocess.Popen(

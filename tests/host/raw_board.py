@@ -1,7 +1,8 @@
 """A microcontroller on this computer: MicroPython's unix port with a file system of its own.
 
-`micropython -i raw_board.py DISK KIND WELDED`: mounts the file DISK (littlefs or FAT) as the root,
-runs /main.py where there is one, and leaves the REPL, as a board does. A reset kills the process.
+`micropython -i raw_board.py DISK KIND WELDED ROM JOURNAL`: mounts the file DISK (littlefs or FAT)
+as the root, or FAT as /flash where KIND is `stm32`, runs main.py where there is one, and leaves the
+REPL, as a board does. A reset kills the process. JOURNAL gets every block that is written.
 """
 
 import os
@@ -9,7 +10,9 @@ import sys
 
 import vfs
 
-BLOCK = 512 if sys.argv[2] == "fat" else 4096
+FAT = sys.argv[2] != "lfs"
+BLOCK = 512 if FAT else 4096
+MOUNT = "/flash" if sys.argv[2] == "stm32" else "/"
 
 
 class Disk:
@@ -28,6 +31,10 @@ class Disk:
         self.file.seek(n * BLOCK + off)
         self.file.write(buf)
         self.file.flush()
+        if journal:
+            journal.write(b"%10d%10d" % (n * BLOCK + off, len(buf)))
+            journal.write(buf)
+            journal.flush()
 
     def ioctl(self, op, arg):
         if op == 4:
@@ -89,21 +96,22 @@ class Rom:
 
 
 sys.modules["machine"] = Machine()
+journal = open(sys.argv[5], "ab") if sys.argv[5] else None
 disk = Disk(sys.argv[1])
 if sys.argv[4]:
     rom = Rom(sys.argv[4])
     sys.modules["vfs"] = rom
-make = vfs.VfsFat if sys.argv[2] == "fat" else vfs.VfsLfs2
+make = vfs.VfsFat if FAT else vfs.VfsLfs2
 try:
     root = make(disk)
-    if sys.argv[2] == "fat":
+    if FAT:
         root.statvfs("")
 except OSError:
     make.mkfs(disk)
     root = make(disk)
 vfs.umount("/")
-vfs.mount(root, "/")
-os.chdir("/")
+vfs.mount(root, MOUNT)
+os.chdir(MOUNT)
 while sys.path:
     sys.path.pop()
 sys.path.append("")
@@ -113,7 +121,7 @@ if sys.argv[4]:
     except OSError:
         pass
 try:
-    with open("/main.py") as file:
+    with open("main.py") as file:
         text = file.read()
 except OSError:
     text = ""
