@@ -23,7 +23,11 @@ KINDS = (
     ("fault", "name code level active latched place index value at_ms count", "by `faults`"),
     ("past_event", "what name code level place index value at_ms", "by `events`"),
     ("setting", "name value", "by `limits` and `config`; the unit is the name's suffix"),
-    ("mem", "heap_used heap_free cycles", "every status_period on a computer, and by `version`"),
+    (
+        "mem",
+        "heap_used heap_free cycles",
+        "by `version`: while a coil is on as found before; every status_period on a computer",
+    ),
     ("answer", "cmd ok text", "to every command"),
     ("refused", "line key reason", "once a second while no valid pack file is loaded"),
     ("host", "age_ms utc t_host_ms what lines damaged", "written by `bmsctl log` each second"),

@@ -73,7 +73,7 @@ class Master:
             self.board.wait(self._rest())
 
     def step(self):
-        """One cycle: what has come, then one piece of work, so that the next frame waits for less.
+        """One cycle: what has come, then work in short pieces: a frame waits for one of them.
 
         The work of a scan that has ended comes first, then that of a tick, then telemetry.
         """
@@ -84,10 +84,8 @@ class Master:
         if ticks.diff(now, self._tick_at) >= 0:
             self._tick_at = ticks.add(now, _TICK_MS)
             self._work = _JUDGE
-        if self.limits.judging:
-            self.limits.go_on(now)
-        elif self._work:
-            self._tick(now)
+        if self.limits.judging or self._work:
+            self._pieces(now)
         else:
             self.telemetry.step()
         self.outbox.flush()
@@ -151,7 +149,17 @@ class Master:
         self.scans = (self.scans + 1) & 0x1FFFFFFF
         self.limits.scanned(now)
 
-    def _tick(self, now):
+    def _pieces(self, now):
+        """Pieces of work until all is done, or a frame has come."""
+        while True:
+            if self.limits.judging:
+                self.limits.go_on(now)
+            else:
+                self._piece(now)
+            if not self.limits.judging and not self._work or self.board.pending():
+                return
+
+    def _piece(self, now):
         """One piece of a tick's work."""
         work = self._work
         self._work = work + 1 if work < _REPORT else _NOTHING

@@ -65,7 +65,7 @@ class Telemetry:
         self._answer_cmd = b""
         self._answer_ok = False
         self._all_settings = False
-        self._mem = board.heap_used() is not None
+        self._heap_used = self._heap_free = None  # what was found last
         self._version = VERSION.encode()
         self._board_name = board.NAME.encode()
         self._config_crc = config.crc
@@ -112,7 +112,7 @@ class Telemetry:
         if ticks.diff(now, self._status_at) >= self._status_ms:
             self._status_at = now
             self._pending[STATUS] = 1
-            if self._mem:
+            if self._board.HEAP_IS_CHEAP:
                 self._pending[MEM] = 1
         if ticks.diff(now, self._cells_at) >= self._cells_ms:
             self._cells_at = now
@@ -168,6 +168,7 @@ class Telemetry:
                 out.number(b"closings", self._m.contactors.closings)
                 out.end()
         elif job == BOOT:
+            self._look_at_heap()
             if out.begin(b"boot"):
                 out.text(b"version", self._version)
                 out.text(b"board", self._board_name)
@@ -179,11 +180,17 @@ class Telemetry:
                 out.text(b"self_test", self._m.self_test)
                 out.end()
         elif out.begin(b"mem"):
-            out.number(b"heap_used", self._board.heap_used())
-            out.number(b"heap_free", self._board.heap_free())
+            self._look_at_heap()
+            out.number(b"heap_used", self._heap_used)
+            out.number(b"heap_free", self._heap_free)
             out.number(b"cycles", self._m.cycles)
             out.end()
         return True
+
+    def _look_at_heap(self):
+        if self._board.HEAP_IS_CHEAP or not self._m.contactors.energised():
+            self._heap_used = self._board.heap_used()
+            self._heap_free = self._board.heap_free()
 
     def _status(self):
         out = self._out

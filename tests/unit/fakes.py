@@ -229,6 +229,7 @@ class FakeBoard:
     """Coils, feedback, sensors and ports; `history`: (ms, coil, on) of every change."""
 
     NAME = "FAKE"
+    HEAP_IS_CHEAP = True
 
     def __init__(self, ports=(("can0", "can"), ("uart0", "uart")), ms=1000):
         self.clock = FakeClock(ms)
@@ -270,6 +271,9 @@ class FakeBoard:
 
     def self_test(self):
         return b"ok"
+
+    def pending(self):
+        return False
 
     def keep(self):
         self.kept += 1

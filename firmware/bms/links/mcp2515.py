@@ -68,7 +68,7 @@ class Mcp2515:
     data: payload of the frame being handed over. rx, tx: frames; dropped: frames to send for
     which there was no room; damaged: frames lost in the chip or the ring (`lost`) and frames that
     are no 11-bit data frames; bus_off: times that the chip left the bus; restarts: times that it
-    had forgotten its settings.
+    had forgotten its settings. at: the ring's slot to be written, and that to be read.
     """
 
     def __init__(self, bus, rate=0, crystal_hz=8000000):
@@ -86,14 +86,14 @@ class Mcp2515:
         self._in = bytearray(16)
         # frames taken: slots of 16 bytes, the instruction's echo and a buffer in each
         self._ring = bytearray(16 * (_RING + 1))
-        self._at = array("i", (0, 0, 0, 1))  # see _HEAD ..
+        self.at = array("i", (0, 0, 0, 1))  # see _HEAD ..
         self._look_at = -1  # before the first poll
         self._was_off = False
         self._start()
         if not self._answers():
             raise OSError("no MCP2515 answers on SPI")
-        self.polled = not bus.on_interrupt(_TAKE, self._ring, self._at)
-        self._at[_BUSY] = 0
+        self.polled = not bus.on_interrupt(_TAKE, self._ring, self.at)
+        self.at[_BUSY] = 0
 
     # --- registers ---
 
@@ -142,7 +142,7 @@ class Mcp2515:
 
     def _catch_up(self):
         """Take what came while the interrupt had to leave the bus alone, or without one."""
-        at = self._at
+        at = self.at
         while self._bus.pending():
             at[_BUSY] = 1
             self._bus.take(_TAKE, self._ring, at)
@@ -150,12 +150,12 @@ class Mcp2515:
 
     def ready(self):
         """True where a frame waits."""
-        at = self._at
+        at = self.at
         return at[_TAIL] != at[_HEAD] or self.polled and self._bus.pending()
 
     def poll(self, sink, now):
         """Hand each frame that has come to `sink.on_frame(ident, n, data, now)`."""
-        at = self._at
+        at = self.at
         if self.polled:
             self._catch_up()
         if self._look_at < 0 or ticks.diff(now, self._look_at) >= 0:
@@ -179,10 +179,10 @@ class Mcp2515:
         self._look(_CANINTE, 3)
         got = self._in
         flags = got[4]
-        if self._at[_LOST]:
-            self.lost += self._at[_LOST]
-            self.damaged += self._at[_LOST]
-            self._at[_LOST] = 0
+        if self.at[_LOST]:
+            self.lost += self.at[_LOST]
+            self.damaged += self.at[_LOST]
+            self.at[_LOST] = 0
         if got[2] != _RX_INTERRUPTS:
             self.restarts += 1
             self._start()
@@ -205,9 +205,9 @@ class Mcp2515:
 
     def send(self, ident, data, n):
         """Give the chip one standard data frame; False (and counted) where it has no room."""
-        self._at[_BUSY] = 1
+        self.at[_BUSY] = 1
         sent = self._send(ident, data, n)
-        self._at[_BUSY] = 0
+        self.at[_BUSY] = 0
         self._catch_up()
         if sent:
             self.tx += 1

@@ -92,7 +92,7 @@ def bit_timing(crystal_hz, rate):
     quanta = crystal_hz // rate
     for prescaler in range(1, 257):
         bit = quanta // prescaler
-        if quanta % prescaler == 0 and 8 <= bit <= 200:
+        if quanta % prescaler == 0 and bit <= 200:
             after = (3 * bit + 10) // 20
             return bytes((after - 1, after - 1, bit - after - 2, prescaler - 1))
     return None
@@ -256,8 +256,14 @@ class Mcp2518fd:
             return
         self._doubts = 0
         mode = got[4] >> 5
+        flags = got[30]
         error = got[31] & _SYSTEM_ERROR
-        if got[30] & _MODE_FLAG or error:
+        if self._on and mode != _CLASSIC:
+            self._read(_CON, 4)
+            if got[4] >> 5 != mode:
+                self.damaged += 1  # one wrong answer must not set our indices back
+                return
+        if flags & _MODE_FLAG or error:
             # before a mode is asked for, so that the next change is seen
             self._write(_INT, _ZEROS, 2)
         if self._left:
@@ -303,6 +309,9 @@ class Mcp2518fd:
         empty = got[46] & _ALL
         index = got[47]
         head = self._head_of(50)
+        if off:
+            self._read(_TREC, 4)
+            off = got[4] & _BUS_OFF  # one wrong answer must not take it off the bus
         if off or was_off:
             self.bus_off += 1
             self._set(_BDIAG1_BUS_OFF, 0)

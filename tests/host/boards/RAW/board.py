@@ -27,6 +27,7 @@ class _Silence:
 
 class Board:
     NAME = "RAW"
+    HEAP_IS_CHEAP = False
 
     def __init__(self):
         self.pack_path = sys.path[0] + "/pack.toml"
@@ -62,6 +63,9 @@ class Board:
 
     def feed(self):
         pass
+
+    def pending(self):
+        return False
 
     def keep(self):
         pass
