@@ -11,7 +11,7 @@ BOARDS := $(patsubst boards/%/board.toml,%,$(wildcard boards/*/board.toml))
 .PHONY: help run test lint format bench reference device image clean setup
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "make %-9s %s\n", $$1, $$2}'
 
 run: setup ## the whole system simulated on this computer, a tour of 30 s
 	@$(BIN)/bmsctl sim demo
@@ -42,7 +42,7 @@ device: setup ## IMAGE=file.uf2: the firmware on an emulated Pico, tests and fig
 	@$(BIN)/python tests/device/measure.py --image "$(IMAGE)" --moments $(or $(MOMENTS),1000)
 
 image: ## BOARD=name MICROPYTHON_DIR=checkout: MicroPython's image with the firmware frozen into it
-	@test -f boards/$(BOARD)/manifest.py || { echo "make: BOARD must be one of: $(BOARDS)" >&2; exit 1; }
+	@test -f "boards/$(BOARD)/board.toml" || { echo "make: BOARD must be one of: $(BOARDS)" >&2; exit 1; }
 	@test -f "$(MICROPYTHON_DIR)/py/mpconfig.h" || \
 		{ echo "make: MICROPYTHON_DIR must be a checkout of MicroPython with its submodules" >&2; exit 1; }
 	@port=$$(sed -n 's/^port = "\(.*\)".*/\1/p' boards/$(BOARD)/board.toml); \
