@@ -42,6 +42,8 @@ class Disk:
         if op == 5:
             return BLOCK
         if op == 6:
+            if not FAT:
+                self.writeblocks(arg, b"\xff" * BLOCK)
             return 0
 
 

@@ -4,8 +4,13 @@ Whatever interrupts it, and wherever: what the board starts afterwards is whole,
 """
 
 import contextlib
+import hashlib
 import json
+import os
 import shutil
+import signal
+import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,10 +22,15 @@ from bms.version import VERSION
 from bmsctl import board_files, cli, flashing, mpremote, slots
 from bmsctl.ask import ask
 from bmsctl.errors import ToolError
+from bmsctl.serial_port import open_port, read_some, write_all
 from bmssim import scenario
+from bmssim.micropython_path import find_micropython
 from bmssim.world import Setup
 
 BOARDS = Path(__file__).parent / "boards"
+REPLAY = Path(__file__).parent / "replay.py"
+SWITCH = flashing.SWITCH
+COMPILED = board_files.compiled
 PACK = scenario.pack_text(
     Setup(slaves=1, cells=4, temps=1), {"link_sensor": False, "current_sensor": False}
 )
@@ -37,6 +47,10 @@ def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RawBoard]:
     board.on()
     yield board
     board.close()
+
+
+# where it makes no difference
+one_kind = pytest.mark.parametrize("board", ["lfs"], indirect=True)
 
 
 @pytest.fixture
@@ -71,10 +85,9 @@ def prompt(board: RawBoard) -> bool:
 
 def version(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compile the firmware as if its version were `text`."""
-    real = board_files.compiled
 
     def compiled(board: board_files.Board) -> dict[str, bytes]:
-        files = real(board)
+        files = COMPILED(board)
         files["bms/version.mpy"] = files["bms/version.mpy"].replace(VERSION.encode(), text.encode())
         files["twin.mpy"] = text.encode()  # a second file that must go with it
         return files
@@ -108,6 +121,7 @@ def test_a_new_board_then_a_newer_firmware_then_nothing_new(
     assert fourth["copied"] == 0
 
 
+@one_kind
 def test_service_is_asked_first_and_a_weld_refuses(
     board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +139,7 @@ def test_service_is_asked_first_and_a_weld_refuses(
     assert "going on, as told" in capsys.readouterr().err
 
 
+@one_kind
 def test_pack_files_are_checked_before_anything(
     board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,6 +164,7 @@ def test_nobody_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         board.close()
 
 
+@one_kind
 def test_another_board_is_not_taken(
     board: RawBoard,
     pack: Path,
@@ -159,11 +175,82 @@ def test_another_board_is_not_taken(
     shutil.copytree(BOARDS, tmp_path / "boards")
     facts = tmp_path / "boards" / "RAW" / "board.toml"
     facts.write_text(facts.read_text().replace('"linux"', '"RP2040"'))
-    monkeypatch.setattr(board_files, "BOARDS", tmp_path / "boards")
     manifest = tmp_path / "boards" / "RAW" / "manifest.py"
     manifest.write_text(manifest.read_text().replace("../../../..", str(board_files.ROOT)))
-    assert flash(board, "--pack", pack) == 1
-    assert "this is no RAW" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(board_files, "BOARDS", tmp_path / "boards")
+        assert flash(board, "--pack", pack) == 1
+        said = capsys.readouterr().err
+        assert "this is no RAW" in said and flashing.UNTOUCHED in said
+        # a master that was asked to leave for nothing is started again
+        patch.setattr(board_files, "BOARDS", BOARDS)
+        assert flash(board, "--pack", pack) == 0
+        patch.setattr(board_files, "BOARDS", tmp_path / "boards")
+        assert flash(board) == 1
+        said = capsys.readouterr().err
+        assert "this is no RAW" in said and "started again" in said
+    assert running(board)["self_test"] == "ok"
+
+
+@one_kind
+def test_a_firmware_in_the_image_would_start_first(
+    board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a folder stands for what is in the image
+    assert repr(slots.FROZEN) in slots.LIST
+    there = slots.LIST.replace(repr(slots.FROZEN), "base + '/a'")
+    assert flash(board, "--pack", pack) == 0
+    monkeypatch.setattr(slots, "LIST", there)
+    assert flash(board) == 1
+    assert "frozen into the board's image" in capsys.readouterr().err
+    assert running(board)["self_test"] == "ok"
+
+
+@one_kind
+@pytest.mark.parametrize("after_s", [0.05, 0.3, 0.6, 0.9])
+def test_ctrl_c_within_a_transfer(
+    after_s: float,
+    board: RawBoard,
+    pack: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timer = threading.Timer(after_s, os.kill, (os.getpid(), signal.SIGINT))
+    real = mpremote.Mpremote.copy
+
+    def copy(self: mpremote.Mpremote, files: Sequence[tuple[Path, str]]) -> None:
+        with contextlib.suppress(RuntimeError):  # it runs once
+            timer.start()
+        real(self, files)
+
+    monkeypatch.setattr(mpremote.Mpremote, "copy", copy)
+    assert flash(board, "--pack", pack) == 130
+    assert flashing.NONE_RUNS in capsys.readouterr().err
+    assert prompt(board)
+    assert flash(board, "--pack", pack) == 0  # without --force
+
+
+@one_kind
+def test_what_a_killed_transfer_leaves(
+    board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_port(board.path, 115200) as port:
+        write_all(port, b"\r\x01x = 1")  # the raw REPL, half a line
+        time.sleep(0.5)
+        read_some(port)
+    assert flash(board, "--pack", pack) == 0
+    assert cli.main(["console", "--port", board.path, "service", "yes"]) == 0
+    with open_port(board.path, 115200) as port:
+        time.sleep(1)
+        write_all(port, b"\r\x01\x05A\x01x = 1")  # raw paste ends with nothing but Ctrl-C or -D
+        time.sleep(0.5)
+        read_some(port)
+    capsys.readouterr()
+    assert flash(board) == 1
+    said = capsys.readouterr().err
+    assert "was killed" in said and flashing.UNTOUCHED in said
+    assert flash(board, "--force") == 0
+    assert running(board)["self_test"] == "ok"
 
 
 def test_a_board_that_needs_an_image(
@@ -200,7 +287,9 @@ def interrupted(board: RawBoard, at: int, how: str, monkeypatch: pytest.MonkeyPa
     return calls < at or code == 0
 
 
-@pytest.mark.parametrize("how", ["ctrl-c", "power cut"])
+@pytest.mark.parametrize(
+    ("board", "how"), [("lfs", "ctrl-c"), ("stm32", "power cut")], indirect=["board"]
+)
 def test_interrupted_at_every_step_the_board_starts_one_of_both_whole(
     how: str, board: RawBoard, pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +330,55 @@ def test_interrupted_at_every_step_the_board_starts_one_of_both_whole(
     assert seen == {old, "9.8.7"}
 
 
+def moments(board: RawBoard, disk: Path) -> list[list[str]]:
+    """What the board would start, had its power been cut at any moment since `disk`."""
+    words = [find_micropython(), "-X", "heapsize=32M", REPLAY, disk, board.kind, board.journal]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *lines, last = done.stdout.splitlines()
+    assert int(last.split()[1]) > 20, "the journal holds nothing"
+    return [line.split() for line in lines]
+
+
+def test_cut_at_any_block_the_board_starts_one_of_both_whole(
+    board: RawBoard, pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = tmp_path / "switch.py"
+    switch.write_text(flashing.SWITCH.read_text() + "# newer\n")
+    nothing = ["-", "-", "-"]
+    was = nothing
+    mains = set()
+    # the first time; into the other slot; into the slot of the first time, with a newer switch
+    for step in ("first", "9.8.7", "9.8.8"):
+        board.off()
+        board.journal = tmp_path / step
+        before = tmp_path / "before"
+        board.save(before)
+        board.on()
+        if step == "9.8.8":
+            monkeypatch.setattr(flashing, "SWITCH", switch)
+        if step != "first":
+            running(board)
+            version(step, monkeypatch)
+        assert flash(board, *(["--pack", pack] if step == "first" else [])) == 0
+        board.off()
+        seen = moments(board, before)
+        now = seen[-1][1:]
+        assert now[0] == ("/flash" if board.kind == "stm32" else "") + {"9.8.7": "/b"}.get(
+            step, "/a"
+        )
+        for main, *started in seen:
+            # without main.py nothing starts: FAT has no rename that replaces at once
+            assert started in ((was, now) if main != "-" else (nothing,)), seen
+            assert main != "-" or step == "first" or (board.kind, step) == ("stm32", "9.8.8")
+            if started != nothing:
+                assert started[1] == started[2], "its files aren't those of its seal"
+            mains.add(main)
+        was = now
+    assert mains == {"-", *(hashlib.sha256(x.read_bytes()).hexdigest() for x in (SWITCH, switch))}
+
+
+@one_kind
 @pytest.mark.parametrize("at", [1, 2, 3, 5, 9])
 def test_a_new_board_interrupted_starts_nothing(
     at: int, board: RawBoard, pack: Path, monkeypatch: pytest.MonkeyPatch
@@ -265,6 +403,7 @@ def test_a_new_board_interrupted_starts_nothing(
     assert running(board)["self_test"] == "ok"
 
 
+@one_kind
 def test_damage_on_the_board_is_found(
     board: RawBoard, pack: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,16 +411,25 @@ def test_damage_on_the_board_is_found(
 
     def copy(self: mpremote.Mpremote, files: Sequence[tuple[Path, str]]) -> None:
         for source, target in files:
-            if target.endswith("/a/bms/limits.mpy"):
+            if target.endswith("/a/twin.mpy"):
                 data = bytearray(source.read_bytes())
-                data[100] ^= 1
+                data[-1] ^= 1
                 source.write_bytes(data)
         real(self, files)
 
+    assert flash(board, "--pack", pack) == 0
+    assert flash(board) == 0
     monkeypatch.setattr(mpremote.Mpremote, "copy", copy)
+    pack.write_text(PACK + "# another\n")
+    version("9.8.7", monkeypatch)
     assert flash(board, "--pack", pack) == 1
-    assert "/a/bms/limits.mpy is not on the board as it was sent" in capsys.readouterr().err
-    assert prompt(board)
+    said = capsys.readouterr().err
+    assert "/a/twin.mpy is not on the board as it was sent" in said and flashing.OLD_RUNS in said
+    there = slots.parse(mpremote.Mpremote(board.path).execute(slots.LIST))
+    assert (there.slots["/a"].number, there.slots["/b"].number) == (-1, 1)  # a's seal went first
+    board.off()
+    board.on()
+    assert running(board)["version"] == VERSION
 
 
 def test_romfs(tmp_path: Path, pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,6 +449,7 @@ def test_romfs(tmp_path: Path, pack: Path, capsys: pytest.CaptureFixture[str]) -
         board.close()
 
 
+@one_kind
 def test_romfs_where_there_is_none(
     board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -309,6 +458,7 @@ def test_romfs_where_there_is_none(
     assert prompt(board)
 
 
+@one_kind
 def test_the_console_and_the_flashed_board(
     board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
