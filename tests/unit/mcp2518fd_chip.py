@@ -20,7 +20,6 @@ DEFAULTS = (
     (0x018, b"\x40\x00\x40\x40"),
     (TREC, b"\x00\x00\x20\x00"),
     (0x040, b"\x00\x04\x00\x00"),
-    (IOCON, b"\x03\x00\x00\x03"),
 )
 
 
@@ -49,7 +48,8 @@ class Mcp2518fdChip:
         self.busy = False
         self.dead = False
         self.index_errors = []
-        self.r = bytearray(SFR_END)
+        self.r = bytearray(FLT_END)
+        self.high = bytearray(SFR_END - OSC)
         self.ram = bytearray(RAM_END - RAM)
         for i in range(len(self.ram)):
             self.ram[i] = (0x5A + 7 * i) & 0xFF  # comes up with anything
@@ -60,8 +60,10 @@ class Mcp2518fdChip:
         self.asleep = False
 
     def _reset(self):
-        for i in range(SFR_END):
+        for i in range(FLT_END):
             self.r[i] = 0
+        self.high[0] = 0x60  # OSC
+        self.high[4] = self.high[7] = 0x03  # IOCON
         for register, value in DEFAULTS:
             self._put(register, value)
         for m in range(32):
@@ -143,7 +145,7 @@ class Mcp2518fdChip:
                 return self.ram[register - RAM]
             if register == OSC + 1:
                 return 0 if self._ready_in else 0x04
-            return self.r[register]
+            return self.high[register - OSC]
         if register == CON + 2:
             return self.r[register] & 0x1F | self._mode << 5
         if INT <= register < INT + 2:
@@ -277,7 +279,7 @@ class Mcp2518fdChip:
             if register == OSC:
                 if value & 0x01 or value & 0x10:
                     raise ChipError("another clock than the crystal's")
-                self.r[register] = value
+                self.high[0] = value
         else:
             raise ChipError("register %03X can't be written" % register)
 

@@ -122,6 +122,8 @@ def test_rates_that_are_impossible():
     ):
         raises(ValueError, Mcp2518fd, Bus(), rate, crystal)
     assert _link()[1].rate == 500000
+    # of the largest number of quanta: 67 before, 12 behind the sample point, and the first one
+    assert bit_timing(40000000, 500000) == bytes((11, 11, 66, 0))
 
 
 def test_a_bus_without_a_chip():
@@ -384,12 +386,15 @@ def test_an_index_that_counts_too_many():
                 bus.chip.receive(0x200, bytes([k]))
                 link.poll(sink, 1)
             sink.frames.clear()
+            bus.chip.index_errors = [more]
+            link.poll(sink, 50)  # a look at an empty FIFO
+            assert sink.frames == [] and not bus.chip.index_errors
             for errors in ([more], [0, more]):
                 bus.chip.index_errors = errors
                 for k in range(n):
                     bus.chip.receive(0x201, bytes([k]))
                 while bus.pending():
-                    link.poll(sink, 2)
+                    link.poll(sink, 51)
                 assert sink.frames == [(0x201, bytes([k])) for k in range(n)]
                 sink.frames.clear()
             assert link.damaged == 0
@@ -664,8 +669,12 @@ def test_bus_off():
     bus.chip.bus_off()
     link.poll(sink, 49)
     assert link.bus_off == 0
+    link.poll(sink, 50)
+    before = bus.chip.selections
+    assert not link.send(0x50, DATA, 2)
+    assert bus.chip.selections == before
     left = -1
-    for now in range(50, 150):
+    for now in range(51, 150):
         link.poll(sink, now)
         assert not link.send(0x50, DATA, 2) or bus.chip.mode == CLASSIC
         if bus.chip.mode == CLASSIC and left < 0 and now > 55:
@@ -760,6 +769,27 @@ def test_one_wrong_answer_restarts_nothing():
     assert link.restarts == link.bus_off == link.upsets == 0
 
 
+def test_one_wrong_mode_or_bus_off_changes_nothing():
+    for register, byte, bits in ((CON, 4, 0x40), (CON, 4, 0x20), (0x034, 4, 0x20)):
+        bus, link, sink = _link()
+
+        def change(sent, got, register=register, byte=byte, bits=bits, bus=bus):
+            if _register(sent) == register and sent[0] >> 4 == 3:
+                got[byte] ^= bits
+                bus.change = None
+
+        for now in range(0, 500, 10):
+            if now == 100:
+                bus.change = change
+            bus.chip.receive(0x201, b"x")
+            link.poll(sink, now)
+            assert link.send(now, DATA, 1)
+            assert bus.chip.transmit() == (now, b"a")
+        assert len(sink.frames) == 50
+        assert bus.change is None
+        assert link.restarts == link.bus_off == link.upsets == link.dropped == 0
+
+
 def test_settings_that_are_not_ours():
     bus, link, sink = _link()
     bus.chip.r[NBTCFG] ^= 1
@@ -813,9 +843,9 @@ class Recorder:
 
     def __init__(self, bus):
         self.bus = bus
-        self.bytes = bytearray(26000)
+        self.bytes = bytearray(16000)
         self.at = 0
-        self.lines = bytearray(400)
+        self.lines = bytearray(200)
         self.line = 0
 
     def transfer(self, out, inp, n):
@@ -894,13 +924,13 @@ def _events(bus, now):
         chip.bus_off()
     elif now == 220:
         chip.brown_out()
-    elif now == 351:
+    elif now == 352:
         chip.transfer(b"\x20\x69\x01", 3)
 
 
 def _run(link, sink, bus):
     """0.4 s; with the heap locked where there is no chip to be moved."""
-    for now in range(400):
+    for now in range(0, 400, 2):
         if bus:
             _events(bus, now)
         link.poll(sink, now)
@@ -930,7 +960,7 @@ def test_nothing_allocates():
     sink = Counter()
     link = Mcp2518fd(record)
     _run(link, sink, bus)
-    assert sink.count > 400 and link.tx > 100
+    assert sink.count > 200 and link.tx > 50
     assert link.lost >= 2 and link.upsets == link.bus_off == link.restarts == 1
     assert link.damaged > link.lost and link.dropped > 0
     player = Player(record)
