@@ -78,13 +78,15 @@ class Master:
         The work of a scan that has ended comes first, then that of a tick, then telemetry.
         """
         now = self.clock.tick()
-        self._scan(now)
+        long = self._scan(now)
         if self.current.fitted and self.current.sample(self.board.current_ma(), now):
             self.limits.sampled(now)
         if ticks.diff(now, self._tick_at) >= 0:
             self._tick_at = ticks.add(now, _TICK_MS)
             self._work = _JUDGE
-        if self.limits.judging or self._work:
+        if long and self.board.pending():
+            pass  # a frame has waited for the beginning or the end of a scan: it comes first
+        elif self.limits.judging or self._work:
             self._pieces(now)
         else:
             self.telemetry.step()
@@ -125,7 +127,10 @@ class Master:
         self.telemetry.answer(b"reset" if self.restart else b"service", True, text)
 
     def _scan(self, now):
+        """Take what has come; True where a scan began or ended, which takes longer."""
+        long = False
         if ticks.diff(now, self._scan_at) >= 0:
+            long = True
             if self._open_scan:
                 self._finish(now)
             self._seq = (self._seq + 1) & 0xFF
@@ -142,6 +147,8 @@ class Master:
             done = done and driver.done
         if done and self._open_scan:
             self._finish(now)
+            long = True
+        return long
 
     def _finish(self, now):
         # every fresh reading is judged once per scan

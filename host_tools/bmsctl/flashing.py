@@ -27,6 +27,10 @@ BATCH = 6  # files a run of mpremote, which takes 0.3 s to start
 SWITCH = board_files.ROOT / "firmware" / "switch.py"
 
 UNTOUCHED = "the board is as it was"
+ASKED = (
+    "nothing was written, but the master was asked to leave: where it has, nothing watches the"
+    " cells until the board is reset or flashed"
+)
 LEFT = (
     "nothing was written, but what ran on the board has ended: nothing watches the cells until it"
     " is reset or flashed"
@@ -108,7 +112,7 @@ class Flashing:
     def _flash(self, files: dict[str, bytes], pack: bytes | None, romfs: bool) -> dict[str, Any]:
         self.progress.phase("looking at what is on the board")
         there = self.inventory()
-        self._fits(there, next(iter(files.values())))
+        self._fits(there, files)
         if romfs:
             from .romfs import deploy  # it needs this module
 
@@ -145,7 +149,10 @@ class Flashing:
     def _enter(self) -> None:
         """Have the REPL, with the contactors proven open where a master runs."""
         self.progress.phase("asking the master for service")
+        self.state = ASKED
         answer = self._ask("service yes")
+        if answer is None or answer["ok"] is not True:
+            self.state = UNTOUCHED
         if answer is not None and answer["ok"] is not True:
             if not self.force:
                 raise ToolError(
@@ -153,6 +160,7 @@ class Flashing:
                     " Find out why; --force flashes all the same"
                 )
             self.progress.phase(f"the master refuses: {answer['text']}; going on, as told")
+            self.state = ASKED
             answer = self._ask("service anyway")
         if answer is None:
             if not self.force:
@@ -163,9 +171,11 @@ class Flashing:
                 )
             self.progress.phase("nobody answers; breaking in with Ctrl-C, as told")
             self._break_in()
-        elif answer.get("text"):
+        elif answer["text"]:
             self.state = LEFT
             self.progress.phase("  " + answer["text"])
+        else:
+            self.state = UNTOUCHED  # it was at its prompt
 
     def _ask(self, command: str) -> dict[str, Any] | None:
         """The answer; an empty ok one from a bare prompt; None where nothing sensible comes.
@@ -199,6 +209,7 @@ class Flashing:
             except PortLost as error:
                 raise ToolError(f"{self.port} vanished: {error}") from None
         if answer is not None:
+            self.state = LEFT
             raise ToolError(f"{self.port}: the master left, but no prompt came")
         return None
 
@@ -217,15 +228,18 @@ class Flashing:
         except ValueError as error:
             raise ToolError(f"{self.port}: {error}") from None
 
-    def _fits(self, there: slots.Inventory, mpy: bytes) -> None:
+    def _fits(self, there: slots.Inventory, files: dict[str, bytes]) -> None:
         if self.board.machine not in there.machine:
             raise ToolError(f"this is no {self.board.name}: MicroPython calls it {there.machine}")
-        # second byte of .mpy files (MicroPython's docs/reference/mpyfiles.rst)
-        if there.mpy & 0xFF != mpy[1]:
-            raise ToolError(
-                f"the board's MicroPython reads .mpy version {there.mpy & 0xFF}, these are version"
-                f" {mpy[1]}: it needs MicroPython 1.28"
-            )
+        # .mpy files (MicroPython's py/persistentcode.h): version in the second byte; in the third
+        # an architecture above two bits of sub-version, which must match where there is native code
+        reads = there.mpy & 0xFF, there.mpy >> 8 & 3
+        for path, data in files.items():
+            if data[1] != reads[0] or data[2] >> 2 and data[2] & 3 != reads[1]:
+                raise ToolError(
+                    f"the board's MicroPython reads .mpy version {reads[0]}.{reads[1]}, {path} is"
+                    f" {data[1]}.{data[2] & 3}: it needs MicroPython 1.25 or later"
+                )
         if there.frozen:
             raise ToolError(
                 "a firmware is frozen into the board's image, and starts before any file: write"
@@ -248,9 +262,13 @@ class Flashing:
             wanted[slots.PACK] = running.files[slots.PACK]
         changed = [path for path in wanted if target.files.get(path) != wanted[path]]
         extra = [path for path in target.files if path not in wanted]
-        size = sum(len(files.get(path, b"")) for path in changed)
-        if size + ROOM_BYTES > there.free + 4096 * len(changed):
-            raise ToolError(f"the board has {there.free} bytes free, {size} are to be copied")
+        # files that are replaced give back what they took; a block is 4096 bytes at most
+        new = [path for path in changed if path not in target.files]
+        size = sum(-(-len(files.get(path, b"")) // 4096) * 4096 for path in new)
+        if size + ROOM_BYTES > there.free:
+            raise ToolError(
+                f"the board has {there.free} bytes free, {size + ROOM_BYTES} are needed"
+            )
         self.state = OLD_RUNS if running is not None else NONE_RUNS
         self._prepare(there, slot, changed, extra)
         self.progress.phase(f"copying {len(changed)} of {len(wanted)} files to {slot}")

@@ -4,6 +4,7 @@ The partition is written in place, so it counts only while its seal on the file 
 """
 
 import hashlib
+import re
 import tempfile
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def deploy(
     """Write the partition and its seal; folder, files copied and kept. Raises ToolError."""
     remote = flashing.remote
     said = remote.run("romfs", "query")
-    if "partition has size" not in said:
+    partition = re.search(r"partition has size (\d+)", said)
+    if partition is None:
         lines = said.strip().splitlines()
         raise ToolError(f"--romfs: {lines[-1] if lines else 'no answer'}; flash without it")
     running = there.running()
@@ -35,8 +37,6 @@ def deploy(
     wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
     slot = there.slots[slots.ROM]
     others = [s for s in there.slots.values() if s.folder != slots.ROM and s.number >= 0]
-    flashing.state = OLD_RUNS if others else NONE_RUNS
-    flashing.remove([there.path(slots.SEALS[slots.ROM])])
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "rom"
         for path, data in files.items():
@@ -45,6 +45,11 @@ def deploy(
         image = Path(folder) / "rom.romfs"
         flashing.progress.phase(f"writing {len(files)} files to the ROMFS partition")
         remote.run("romfs", "--no-mpy", "--output", str(image), "build", str(tree))
+        size = image.stat().st_size
+        if size > int(partition[1]):
+            raise ToolError(f"--romfs: {size} bytes don't fit into the {partition[1]} there are")
+        flashing.state = OLD_RUNS if others else NONE_RUNS
+        flashing.remove([there.path(slots.SEALS[slots.ROM])])
         said = remote.run("romfs", "deploy", str(image))
         if "deployed" not in said:
             raise ToolError(f"--romfs: {said.strip().splitlines()[-1]}")

@@ -20,15 +20,19 @@ class RawBoard:
     It starts again by itself when it is reset, as a board does; `off` is a power cut.
     """
 
-    def __init__(self, folder: Path, kind: str = "lfs", rom: bool = False) -> None:
+    def __init__(
+        self, folder: Path, kind: str = "lfs", disk_bytes: int = 0, rom_bytes: int = 0
+    ) -> None:
         self.disk = folder / f"disk.{kind}"
         self.kind = kind
-        self.rom = folder / "rom.img" if rom else None
+        self.rom = folder / "rom.img" if rom_bytes else None
         self.welded = False
+        self.cuts = 0  # of the power, by `cut_after`
         self.journal: Path | None = None  # gets every block written from the next start on
-        self.disk.write_bytes(b"\xff" * SIZES[kind] if kind == "lfs" else bytes(SIZES[kind]))
+        size = disk_bytes or SIZES[kind]
+        self.disk.write_bytes(b"\xff" * size if kind == "lfs" else bytes(size))
         if self.rom:
-            self.rom.write_bytes(b"\xff" * 256 * 1024)
+            self.rom.write_bytes(b"\xff" * rom_bytes)
         self._process: subprocess.Popen | None = None
         # two pseudo-terminals back to back: the board's own, and the serial port of the computer
         self._board, self._board_end = os.openpty()
@@ -51,6 +55,7 @@ class RawBoard:
                     self.cut_after -= len(data)
                     if self.cut_after <= 0:
                         self.cut_after = None
+                        self.cuts += 1
                         self.off()
                 os.write(self._port if fd == self._board else self._board, data)
 

@@ -58,13 +58,13 @@ class Machine:
 
 
 class Rom:
-    """`vfs` with a ROMFS partition of 256 KiB: docs/library/vfs.rst, extmod/vfs_rom.c."""
+    """`vfs` with a ROMFS partition: docs/library/vfs.rst, extmod/vfs_rom.c."""
 
     inner = vfs  # what is typed at the REPL may import another under this name
 
     def __init__(self, path):
-        self.data = bytearray(256 * 1024)
         self.file = open(path, "r+b")
+        self.data = bytearray(os.stat(path)[6])
         self.file.readinto(self.data)
 
     def __getattr__(self, name):

@@ -5,6 +5,7 @@ Whatever interrupts it, and wherever: what the board starts afterwards is whole,
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -89,7 +90,7 @@ def version(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def compiled(board: board_files.Board) -> dict[str, bytes]:
         files = COMPILED(board)
         files["bms/version.mpy"] = files["bms/version.mpy"].replace(VERSION.encode(), text.encode())
-        files["twin.mpy"] = text.encode()  # a second file that must go with it
+        files["twin.mpy"] = b"M\x06\x00\x1f" + text.encode()  # a second file that must go with it
         return files
 
     monkeypatch.setattr(board_files, "compiled", compiled)
@@ -432,8 +433,13 @@ def test_damage_on_the_board_is_found(
     assert running(board)["version"] == VERSION
 
 
-def test_romfs(tmp_path: Path, pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    board = RawBoard(tmp_path, rom=True)
+def test_romfs(
+    tmp_path: Path,
+    pack: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board = RawBoard(tmp_path, rom_bytes=256 * 1024)
     board.on()
     try:
         assert flash(board, "--romfs", "--pack", pack, "--json") == 0
@@ -445,8 +451,105 @@ def test_romfs(tmp_path: Path, pack: Path, capsys: pytest.CaptureFixture[str]) -
         assert again["config_crc"] == result["config_crc"]
         assert flash(board, "--json") == 0  # and back to the file system
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["slot"] == "/a"
+        # a partition that is half written isn't started
+        version("9.8.7", monkeypatch)
+        real = mpremote.Mpremote.run
+
+        def run(self: mpremote.Mpremote, *words: str) -> str:
+            if words[:2] == ("romfs", "deploy"):
+                board.cut_after = 30000
+            return real(self, *words)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(mpremote.Mpremote, "run", run)
+            patch.setattr(mpremote, "TIMEOUT_S", 10)
+            assert flash(board, "--romfs") == 1
+        assert board.cuts == 1
+        assert flashing.OLD_RUNS in capsys.readouterr().err
+        board.on()
+        assert running(board)["version"] == VERSION
+        assert flash(board, "--romfs") == 0
+        assert running(board)["version"] == "9.8.7"
     finally:
         board.close()
+
+
+def test_romfs_that_is_too_small(
+    tmp_path: Path, pack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = RawBoard(tmp_path, rom_bytes=32 * 1024)
+    board.on()
+    try:
+        assert flash(board, "--romfs", "--pack", pack) == 1
+        said = capsys.readouterr().err
+        assert "don't fit into the 32768" in said and flashing.UNTOUCHED in said
+    finally:
+        board.close()
+
+
+def test_no_room(tmp_path: Path, pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board = RawBoard(tmp_path, disk_bytes=160 * 1024)
+    board.on()
+    try:
+        assert flash(board, "--pack", pack) == 1
+        said = capsys.readouterr().err
+        assert "bytes free" in said and flashing.UNTOUCHED in said
+    finally:
+        board.close()
+
+
+@one_kind
+@pytest.mark.parametrize("mpy", [5, 6 | 2 << 8])  # of 1.18, of 1.22
+def test_another_micropython_is_not_taken(
+    mpy: int,
+    board: RawBoard,
+    pack: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = slots.LIST.replace('getattr(sys.implementation, "_mpy", 0)', str(mpy))
+    assert old != slots.LIST
+    monkeypatch.setattr(slots, "LIST", old)
+    files = COMPILED(board_files.load("RAW"))
+    files["native.mpy"] = b"M\x06" + bytes([10 << 2 | 3]) + b"\x1f"
+    monkeypatch.setattr(board_files, "compiled", lambda board: files)
+    assert flash(board, "--pack", pack) == 1
+    said = capsys.readouterr().err
+    assert f"reads .mpy version {mpy & 0xFF}.{mpy >> 8}" in said and "needs MicroPython" in said
+
+
+@one_kind
+def test_ctrl_c_while_the_master_is_asked(
+    board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert flash(board, "--pack", pack) == 0
+    running(board)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flashing, "wait_readable", interrupt)
+        assert flash(board) == 130
+    assert flashing.ASKED in capsys.readouterr().err
+    assert flash(board) == 0
+
+
+def test_the_bar_is_for_terminals() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for out, bar in (
+        (Terminal(), "\r[############............] 2/4 main.mpy"),
+        (io.StringIO(), ""),
+    ):
+        progress = flashing.Progress(out)
+        progress.phase("copying")
+        progress.bar(2, 4, "main.mpy")
+        progress.end()
+        assert out.getvalue().startswith("copying\n" + bar)
+        assert (len(out.getvalue()) > len("copying\n")) == bool(bar)
 
 
 @one_kind

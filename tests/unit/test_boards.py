@@ -4,12 +4,12 @@ import sys
 
 import fake_machine
 from fake_machine import CAN, Pin, View
-from mcp2518fd_chip import Mcp2518fdChip
 
 import bms
 from bms import config
 from fakes import raises
 from mcp2515_chip import Mcp2515Chip
+from mcp2518fd_chip import Mcp2518fdChip
 
 # name, port of MicroPython, whether it has machine.CAN
 BOARDS = (

@@ -3,6 +3,9 @@
 import gc
 
 import micropython
+
+from bms.links.mcp2518fd import CRYSTALS_HZ, FROM_BOARDS, Mcp2518fd, bit_timing
+from fakes import Random, raises
 from mcp2518fd_chip import (
     BDIAG1,
     CLASSIC,
@@ -14,9 +17,6 @@ from mcp2518fd_chip import (
     ChipError,
     Mcp2518fdChip,
 )
-
-from bms.links.mcp2518fd import CRYSTALS_HZ, FROM_BOARDS, Mcp2518fd, bit_timing
-from fakes import Random, raises
 
 DATA = bytearray(b"abcdefgh")
 RATES = (125000, 250000, 500000, 1000000)
