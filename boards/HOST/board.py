@@ -2,10 +2,10 @@
 
 The program that starts it hands over descriptors in a JSON argument:
 {"stepped": bool, "io": [read, write], "console": fd, "pack": path,
- "ports": {"can0": {"medium": "can", "fd": n, "rate": bit/s or 0}, ..}}. `io` carries
-the pins: 16 ints of 32 bits each way (`OUT_*`, `IN_*`). Stepped: the other side owns the time and
-answers every wait; otherwise the firmware runs by the computer's clock. A CAN port is an slcan
-adapter.
+ "ports": {"can0": {"medium": "can", "fd": n, "rate": bit/s or 0}, ..}, "store": folder or null}.
+`io` carries the pins: 48 ints of 32 bits each way (`OUT_*`, `IN_*`). Stepped: the other side owns
+the time and answers every wait; otherwise the firmware runs by the computer's clock. A CAN port is
+an slcan adapter.
 """
 
 import gc
@@ -19,15 +19,25 @@ from bms import ticks
 from bms.links.slcan import Slcan
 from fdio import ON_MICROPYTHON, FdStream, exactly
 
-# to the other side; the last eight: bytes written to console, port 0..6
-OUT_KIND, OUT_PINS, OUT_WAIT_MS, OUT_WRITTEN = 0, 1, 2, 8
+# to the other side: kind, coils and heartbeat, ms to wait, coils that are economised (bits as the
+# coils'), 8..15 bytes written to console, port 0..6
+OUT_KIND, OUT_PINS, OUT_WAIT_MS, OUT_HELD, OUT_WRITTEN = 0, 1, 2, 3, 8
 WAITING, CHANGED = 1, 2
-HEARTBEAT = 8  # pin bit; 0..2 are the coils minus, precharge, plus
-# from the other side; the last eight: bytes pending on console, port 0..6
-IN_KIND, IN_US, IN_MS, IN_FEEDBACK, IN_VALID, IN_MA, IN_LINK_MV, IN_PENDING = 0, 1, 2, 3, 4, 5, 6, 8
+# pin bits: coil 3 * string + (0 minus, 1 precharge, 2 plus)
+COILS = 0xFFFFFF
+HEARTBEAT = 1 << 24
+# from the other side: kind, time, auxiliary contacts and which are wired (bits as the coils'),
+# what is valid, inputs, link voltage, 8..15 bytes pending on console, port 0..6, isolation,
+# reset cause, 24..31 currents, 32..39 voltages of the strings
+IN_KIND, IN_US, IN_MS, IN_FEEDBACK, IN_WIRED, IN_VALID, IN_INPUTS, IN_LINK_MV = range(8)
+IN_PENDING, IN_KOHM, IN_CAUSE, IN_MA, IN_STRING_MV = 8, 16, 17, 24, 32
 GO, QUIT = 1, 2
-WIRED_SHIFT = 8  # feedback bits 0..2 closed, 8..10 wired
-MA_VALID, LINK_VALID = 1, 2
+LINK_VALID, KOHM_VALID = 1, 2
+FIRST_MA_VALID, FIRST_MV_VALID = 8, 16
+GOOD = 7  # input bits of interlock, emergency stop and fault line
+CAUSES = (b"power_on", b"watchdog", b"reset", b"brown_out", b"unknown")
+WORDS = 48
+STORE_SLOTS, STORE_SIZE = 16, 4096
 
 
 if ON_MICROPYTHON:
@@ -78,6 +88,7 @@ class Board:
     """The HAL contract of every board: clock, console, ports, coils, feedback, sensors, wait."""
 
     NAME = "HOST"
+    STRINGS = 8
     # to look at the heap takes no time: there is a line of it every status_period
     HEAP_IS_CHEAP = ON_MICROPYTHON
 
@@ -89,10 +100,20 @@ class Board:
         self._from = open(read, "rb", buffering=0)
         self._from_fd = read
         self._to = open(write, "wb", buffering=0)
-        self._in = array("i", [0] * 16)
-        self._out = array("i", [0] * 16)
+        self._in = array("i", [0] * WORDS)
+        self._in[IN_INPUTS] = GOOD
+        self._out = array("i", [0] * WORDS)
         self._pins = 0
-        self._fresh_ma = False
+        self._held = 0
+        self._fresh_ma = 0  # a bit a string
+        self._guarded = 0
+        self._cut = False
+        self._cuts = 0
+        self.storage = None
+        if args.get("store"):
+            from hal.storage import FileStorage  # pyright: ignore[reportMissingImports]
+
+            self.storage = FileStorage(args["store"], STORE_SLOTS, STORE_SIZE)
         self.console = FdStream(args["console"], self._stepped)
         self._streams = [self.console]
         self.ports = {}
@@ -144,31 +165,85 @@ class Board:
         """Bytes of heap that are free, None where the runtime doesn't say."""
         return gc.mem_free() if ON_MICROPYTHON else None
 
-    def coil(self, which, on):
-        """Switch a coil now: 0 minus, 1 precharge, 2 plus."""
-        pins = self._pins | 1 << which if on else self._pins & ~(1 << which)
-        if pins != self._pins:
+    def reset_cause(self):
+        """Why the program starts: one of CAUSES."""
+        return CAUSES[self._in[IN_CAUSE]]
+
+    def coil(self, which, pm):
+        """Switch a coil now: 3 * string + (0 minus, 1 precharge, 2 plus).
+
+        pm: permille of its voltage; 0 off, 1 (a plain `on`) or 1000 full.
+        """
+        if self._cut:
+            return
+        bit = 1 << which
+        pins = self._pins | bit if pm else self._pins & ~bit
+        held = self._held | bit if 1 < pm < 1000 else self._held & ~bit
+        if pins != self._pins or held != self._held:
             self._pins = pins
+            self._held = held
             if not self._stepped:
                 self._send(CHANGED, 0)
 
     def feedback(self, which):
         """1 where a contactor's auxiliary contact says closed, 0 open, None where not wired."""
-        bits = self._in[IN_FEEDBACK]
-        if not bits >> (which + WIRED_SHIFT) & 1:
+        if not self._in[IN_WIRED] >> which & 1:
             return None
-        return bits >> which & 1
+        return self._in[IN_FEEDBACK] >> which & 1
 
-    def current_ma(self):
-        """A new current sample in mA, + = charge; None where there is none since the last call."""
-        if not self._fresh_ma:
+    def current_ma(self, string=0):
+        """A new sample of a string in mA, + = charge; None where there is none since the last."""
+        bit = 1 << string
+        if not self._fresh_ma & bit:
             return None
-        self._fresh_ma = False
-        return self._in[IN_MA]
+        self._fresh_ma &= ~bit
+        return self._in[IN_MA + string]
 
     def link_mv(self):
         """Voltage behind the contactors in mV, None where not measured."""
         return self._in[IN_LINK_MV] if self._in[IN_VALID] & LINK_VALID else None
+
+    def string_mv(self, string):
+        """Voltage of a string before its contactors in mV, None where not measured."""
+        if not self._in[IN_VALID] >> (FIRST_MV_VALID + string) & 1:
+            return None
+        return self._in[IN_STRING_MV + string]
+
+    def isolation_kohm(self):
+        """Isolation resistance of the high voltage, None where not measured."""
+        return self._in[IN_KOHM] if self._in[IN_VALID] & KOHM_VALID else None
+
+    def inputs(self):
+        """Bits, 1 = good or there: 1 interlock, 2 emergency stop, 4 fault line, 8 charger,
+        16 ignition."""
+        return self._in[IN_INPUTS]
+
+    def guard(self, mask):
+        """From now on all coils go off as soon as an input in `mask` goes bad, until `rearm`."""
+        self._guarded = mask & GOOD
+        self._look()
+
+    def cuts(self):
+        """Bits of the inputs that have cut the coils since the last call."""
+        cuts = self._cuts
+        self._cuts = 0
+        return cuts
+
+    def rearm(self):
+        """Coils may be switched again, unless a guarded input is still bad."""
+        self._cut = False
+        self._look()
+
+    def _look(self):
+        """What a pin's interrupt does on a microcontroller."""
+        bad = self._guarded & ~self._in[IN_INPUTS]
+        if bad:
+            self._cuts |= bad
+            self._cut = True
+            if self._pins & COILS:
+                self._pins &= ~COILS
+                self._held = 0
+                self._send(CHANGED, 0)
 
     def feed(self):
         """Feed the watchdog: here, toggle the heartbeat."""
@@ -181,10 +256,9 @@ class Board:
 
     def safe(self):
         """All coils off, whatever the master believes."""
-        was = self._pins
-        for which in range(3):
-            self.coil(which, 0)
-        if self._stepped and self._pins != was:
+        if self._pins & COILS:
+            self._pins &= ~COILS
+            self._held = 0
             self._send(CHANGED, 0)
 
     def pending(self):
@@ -211,6 +285,7 @@ class Board:
         out[OUT_KIND] = kind
         out[OUT_PINS] = self._pins
         out[OUT_WAIT_MS] = ms
+        out[OUT_HELD] = self._held
         for i in range(len(self._streams)):
             out[OUT_WRITTEN + i] = self._streams[i].written
             self._streams[i].written = 0
@@ -218,9 +293,11 @@ class Board:
 
     def _receive(self):
         frame = self._in
-        exactly(self._from, frame, 64)
+        exactly(self._from, frame, 4 * WORDS)
         if frame[IN_KIND] == QUIT:
             raise SystemExit(0)
-        self._fresh_ma = bool(frame[IN_VALID] & MA_VALID)
+        self._fresh_ma = frame[IN_VALID] >> FIRST_MA_VALID & 0xFF
+        if self._guarded & ~frame[IN_INPUTS]:
+            self._look()
         for i in range(len(self._streams)):
             self._streams[i].pending += frame[IN_PENDING + i]

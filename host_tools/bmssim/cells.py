@@ -61,8 +61,10 @@ class CellArray:
         self.override_v = np.full(count, np.nan)
         self.override_temp_c = np.full(count, np.nan)
 
-    def step(self, dt_s: float, current_a: float, bleed_a: np.ndarray | None = None) -> None:
-        """Let `current_a` flow for `dt_s`; `bleed_a` [cells] flows out of each cell besides.
+    def step(
+        self, dt_s: float, current_a: float | np.ndarray, bleed_a: np.ndarray | None = None
+    ) -> None:
+        """Let `current_a` (of all, or [cells]) flow for `dt_s`; `bleed_a` [cells] out besides.
 
         The RC pair and the heat follow their closed forms, so that any step is stable.
         """
@@ -79,6 +81,15 @@ class CellArray:
     def ocv_v(self) -> np.ndarray:
         """Open-circuit voltages."""
         return np.interp(self.soc, self.chemistry.soc, self.chemistry.ocv_v)
+
+    def emf_v(self) -> np.ndarray:
+        """Voltages that would show if the current stopped now; overrides in place."""
+        volts = self.ocv_v() + self._rc_v
+        return np.where(np.isnan(self.override_v), volts, self.override_v)
+
+    def ohm(self) -> np.ndarray:
+        """Resistances that a step of the current meets; 0 where a voltage is overridden."""
+        return np.where(np.isnan(self.override_v), self.r0_ohm, 0.0)
 
     def voltage_v(self) -> np.ndarray:
         """Terminal voltages at the current of the last step; overrides in place."""

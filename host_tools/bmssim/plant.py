@@ -1,11 +1,14 @@
-"""The high-voltage side of one string: contactors, precharge, DC link, load, supervisor.
+"""The high-voltage side: parallel strings with their contactors, one DC link, load, supervisor.
 
 Time is integer microseconds. SI units otherwise; currents + = charge of the cells. Between two
-calls everything follows closed forms, piecewise from event to event.
+calls everything follows closed forms, piecewise from event to event. A string is a voltage source
+(`emf_v`: its cells without current) behind a resistance; strings that are closed share the load
+as Kirchhoff's laws say.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 CLOSE_US = 20_000
 OPEN_US = 10_000
@@ -14,12 +17,17 @@ PRECHARGE_OHM = 100.0
 LINK_FARAD = 0.0015
 LINK_BLEED_OHM = 50_000.0
 INRUSH_OHM = 0.05  # of cells, wires and capacitor, when a contactor closes onto a voltage
+WIRE_OHM = 0.005  # busbars, fuse and contactors of a string
+UNDER_LOAD_A = 1.0  # a contact that opens with more wears
 NAMES = ("minus", "precharge", "plus")
 
 
 @dataclass
 class Contactor:
-    """One contactor or relay; the flags are faults to inject."""
+    """One contactor or relay; the flags are faults to inject.
+
+    closings, openings, openings_under_load, worst_broken_a: its wear.
+    """
 
     coil: bool = False
     closed: bool = False
@@ -28,6 +36,10 @@ class Contactor:
     welded: bool = False
     feedback_lost: bool = False
     feedback_stuck_closed: bool = False
+    closings: int = 0
+    openings: int = 0
+    openings_under_load: int = 0
+    worst_broken_a: float = 0.0
 
     def drive(self, now_us: int, coil: bool) -> None:
         """The coil's current changes."""
@@ -35,6 +47,11 @@ class Contactor:
             return
         self.coil = coil
         self.due_us = now_us + (CLOSE_US if coil else OPEN_US)
+
+    def economise(self) -> None:
+        """Its coil gets less than it needs to pull in: only a closed one stays closed."""
+        if self.coil and not self.closed:
+            self.due_us = None
 
     def arrive(self, now_us: int) -> None:
         """Move if its time has come."""
@@ -54,29 +71,81 @@ class Contactor:
         return self.feedback_stuck_closed or self.conducts
 
 
-class Plant:
-    """Contactors minus, precharge, plus; a capacitor behind them; a load across it.
+@dataclass
+class String:
+    """One string up to the DC link: contactors, precharge resistor, fuse.
 
-    link_v, current_a: now. history: (us, name, conducts). peak_inrush_a: the worst closing onto a
-    voltage difference. supervisor_drops: times that a missing heartbeat took the coils' supply.
+    current_a: now. fuse_a: it melts when (I / fuse_a)^2 has lasted for fuse_s; None = no fuse.
+    precharge_j: heat that its precharge resistor has taken.
     """
 
-    def __init__(self, heartbeat_timeout_us: int = HEARTBEAT_US) -> None:
-        self.contactors = {name: Contactor() for name in NAMES}
-        self.precharge_resistor_open = False
+    contactors: dict[str, Contactor] = field(
+        default_factory=lambda: {name: Contactor() for name in NAMES}
+    )
+    precharge_resistor_open: bool = False
+    fuse_a: float | None = None
+    fuse_s: float = 0.1
+    fuse_blown: bool = False
+    emf_v: float = 0.0
+    ohm: float = WIRE_OHM
+    current_a: float = 0.0
+    precharge_j: float = 0.0
+    melted_s: float = 0.0
+
+    @property
+    def is_closed(self) -> bool:
+        """Minus and plus conduct, and the fuse is whole."""
+        c = self.contactors
+        return c["minus"].conducts and c["plus"].conducts and not self.fuse_blown
+
+    @property
+    def is_precharging(self) -> bool:
+        """Its resistor, and nothing better, joins it to the DC link."""
+        c = self.contactors
+        return (
+            c["minus"].conducts
+            and c["precharge"].conducts
+            and not c["plus"].conducts
+            and not self.precharge_resistor_open
+            and not self.fuse_blown
+        )
+
+    @property
+    def siemens(self) -> float:
+        """Conductance between its cells and the DC link."""
+        if self.is_closed:
+            return 1 / self.ohm
+        return 1 / (self.ohm + PRECHARGE_OHM) if self.is_precharging else 0.0
+
+
+class Plant:
+    """`count` strings in parallel on a capacitor, with a load across it.
+
+    link_v: now. history: (us, name, conducts, string). peak_inrush_a: the worst closing onto a
+    voltage difference. joins: (us, string, difference in V) of strings that closed onto others.
+    supervisor_drops: times that a missing heartbeat took the coils' supply. breaking_a: a contact
+    that opens with more welds; None = breaks any.
+    """
+
+    def __init__(self, count: int = 1, heartbeat_timeout_us: int = HEARTBEAT_US) -> None:
+        self.strings = [String() for _ in range(count)]
         self.link_short_ohm: float | None = None
+        self.breaking_a: float | None = None
         self.link_v = 0.0
-        self.current_a = 0.0
         self.peak_inrush_a = 0.0
-        self.history: list[tuple[int, str, bool]] = []
+        self.joins: list[tuple[int, int, float]] = []
+        self.history: list[tuple[int, str, bool, int]] = []
         self.supervisor_drops = 0
         self._timeout_us = heartbeat_timeout_us
         self._beat_us: int | None = None
         self._powered = False
-        self._wanted = {name: False for name in NAMES}
+        self._wanted = 0
+        self._held = 0
         self._load_a = 0.0
         self._now_us = 0
-        self._was = {name: False for name in NAMES}
+        self._was = [{name: False for name in NAMES} for _ in self.strings]
+
+    # --- what the firmware and its user do ---
 
     def heartbeat(self, now_us: int) -> None:
         """The firmware's heartbeat pin toggled: the coils may have current."""
@@ -84,89 +153,167 @@ class Plant:
         self._powered = True
         self._drive(now_us)
 
-    def set_coils(self, now_us: int, minus: bool, precharge: bool, plus: bool) -> None:
-        """The firmware's coil outputs."""
-        self._wanted = {"minus": minus, "precharge": precharge, "plus": plus}
+    def set_coils(self, now_us: int, coils: int, economised: int = 0) -> None:
+        """The firmware's coil outputs, bit 3 * string + (0 minus, 1 precharge, 2 plus)."""
+        self._wanted = coils
+        self._held = economised
         self._drive(now_us)
 
     def _drive(self, now_us: int) -> None:
-        for name, contactor in self.contactors.items():
-            contactor.drive(now_us, self._wanted[name] and self._powered)
+        for i, contactor in enumerate(self._all()):
+            contactor.drive(now_us, self._powered and bool(self._wanted >> i & 1))
+            if self._held >> i & 1:
+                contactor.economise()
+
+    def _all(self) -> list[Contactor]:
+        return [c for s in self.strings for c in s.contactors.values()]
 
     def set_load(self, now_us: int, current_a: float) -> None:
         """Current that load and charger want; it flows only through closed contactors."""
         self._load_a = current_a
         if self.is_closed:
-            self.current_a = current_a
+            self._share()
 
-    def aux(self, name: str) -> bool:
-        """Auxiliary contact of a contactor."""
-        return self.contactors[name].aux
+    def set_cells(self, emf_v: Sequence[float], ohm: Sequence[float]) -> None:
+        """Voltage without current and resistance of each string's cells."""
+        for string, volt, ohms in zip(self.strings, emf_v, ohm, strict=True):
+            string.emf_v = volt
+            string.ohm = ohms + WIRE_OHM
+
+    # --- what can be seen ---
+
+    @property
+    def contactors(self) -> dict[str, Contactor]:
+        """Contactors of the first string."""
+        return self.strings[0].contactors
+
+    @property
+    def current_a(self) -> float:
+        """Current of all strings together."""
+        return sum(s.current_a for s in self.strings)
 
     @property
     def is_closed(self) -> bool:
-        """Minus and plus conduct."""
-        return self.contactors["minus"].conducts and self.contactors["plus"].conducts
+        """At least one string is on the DC link."""
+        return any(s.is_closed for s in self.strings)
+
+    def aux(self, name: str, string: int = 0) -> bool:
+        """Auxiliary contact of a contactor."""
+        return self.strings[string].contactors[name].aux
+
+    def feedback(self) -> int:
+        """All auxiliary contacts, bits as the coils'."""
+        bits = 0
+        for i, contactor in enumerate(self._all()):
+            bits |= contactor.aux << i
+        return bits
+
+    def terminal_v(self, string: int) -> float:
+        """Voltage of a string before its contactors."""
+        s = self.strings[string]
+        return s.emf_v + s.current_a * (s.ohm - WIRE_OHM)
 
     def next_change_us(self) -> int | None:
-        """When a contactor arrives or the supervisor drops, if nothing else happens before."""
-        times = [c.due_us for c in self.contactors.values() if c.due_us is not None]
+        """When a contactor arrives, a fuse melts or the supervisor drops, if nothing else does."""
+        times = [c.due_us for c in self._all() if c.due_us is not None]
         if self._powered and self._beat_us is not None:
             times.append(self._beat_us + self._timeout_us)
+        times += [t for s in self.strings if (t := self._melts_us(s)) is not None]
         return min(times) if times else None
 
-    def advance(self, now_us: int, pack_v: float) -> None:
-        """Go on to `now_us` with cells of `pack_v` together."""
+    # --- time ---
+
+    def advance(self, now_us: int) -> None:
+        """Go on to `now_us`."""
         while True:
             due = self.next_change_us()
             if due is None or due > now_us:
                 break
-            self._flow(max(due, self._now_us), pack_v)
-            self._happen(due, pack_v)
-        self._flow(now_us, pack_v)
+            self._flow(max(due, self._now_us))
+            self._happen(max(due, self._now_us))
+        self._flow(now_us)
 
-    def _happen(self, now_us: int, pack_v: float) -> None:
+    def _melts_us(self, string: String) -> int | None:
+        if string.fuse_a is None or string.fuse_blown or abs(string.current_a) <= string.fuse_a:
+            return None
+        rate = (string.current_a / string.fuse_a) ** 2
+        return self._now_us + max(math.ceil((string.fuse_s - string.melted_s) / rate * 1e6), 1)
+
+    def _happen(self, now_us: int) -> None:
         if (
             self._powered
             and self._beat_us is not None
             and now_us >= self._beat_us + self._timeout_us
         ):
             self._powered = False
-            if any(self._wanted.values()):
+            if self._wanted:
                 self.supervisor_drops += 1
             self._drive(now_us)
-        was_closed = self.is_closed
-        for contactor in self.contactors.values():
-            contactor.arrive(now_us)
-        if self.is_closed and not was_closed:
-            self.peak_inrush_a = max(self.peak_inrush_a, abs(pack_v - self.link_v) / INRUSH_OHM)
-        for name, contactor in self.contactors.items():
-            if contactor.conducts != self._was[name]:
-                self._was[name] = contactor.conducts
-                self.history.append((now_us, name, contactor.conducts))
+        for string in self.strings:
+            if string.melted_s >= string.fuse_s and not string.fuse_blown:
+                string.fuse_blown = True
+                string.current_a = 0.0
+        for n, string in enumerate(self.strings):
+            was_closed = string.is_closed
+            onto_others = any(s.is_closed for s in self.strings if s is not string)
+            for contactor in string.contactors.values():
+                self._move(contactor, string, now_us)
+            if string.is_closed and not was_closed:
+                difference = string.emf_v - self.link_v
+                self.peak_inrush_a = max(self.peak_inrush_a, abs(difference) / INRUSH_OHM)
+                if onto_others:
+                    self.joins.append((now_us, n, difference))
+            for name, contactor in string.contactors.items():
+                if contactor.conducts != self._was[n][name]:
+                    self._was[n][name] = contactor.conducts
+                    self.history.append((now_us, name, contactor.conducts, n))
+        self._share()
 
-    def _flow(self, now_us: int, pack_v: float) -> None:
+    def _move(self, contactor: Contactor, string: String, now_us: int) -> None:
+        did = contactor.conducts
+        contactor.arrive(now_us)
+        if contactor.conducts == did:
+            return
+        if contactor.conducts:
+            contactor.closings += 1
+            return
+        contactor.openings += 1
+        broken_a = abs(string.current_a)
+        contactor.worst_broken_a = max(contactor.worst_broken_a, broken_a)
+        if broken_a > UNDER_LOAD_A:
+            contactor.openings_under_load += 1
+        if self.breaking_a is not None and broken_a > self.breaking_a:
+            contactor.welded = True  # the arc doesn't go out
+        else:
+            string.current_a = 0.0  # the first contact that opens breaks it
+
+    def _flow(self, now_us: int) -> None:
         """Closed form of the DC link from the last moment to `now_us`, nothing switching."""
         dt_s = (now_us - self._now_us) / 1e6
         self._now_us = now_us
-        bleed_ohm = LINK_BLEED_OHM
-        if self.link_short_ohm is not None:
-            bleed_ohm = 1 / (1 / LINK_BLEED_OHM + 1 / self.link_short_ohm)
+        for s in self.strings:
+            if s.fuse_a is not None and abs(s.current_a) > s.fuse_a:
+                s.melted_s += (s.current_a / s.fuse_a) ** 2 * dt_s
+            elif s.melted_s and not s.fuse_blown:
+                s.melted_s = 0.0
+            if s.is_precharging:
+                s.precharge_j += s.current_a * s.current_a * PRECHARGE_OHM * dt_s
+        if not self.is_closed:
+            siemens = self._bleed_siemens() + sum(s.siemens for s in self.strings)
+            # resistors and bleeder are a divider: its voltage is the end, all in parallel the rate
+            end_v = sum(s.emf_v * s.siemens for s in self.strings) / siemens
+            self.link_v = end_v + (self.link_v - end_v) * math.exp(-dt_s * siemens / LINK_FARAD)
+        self._share()
+
+    def _bleed_siemens(self) -> float:
+        short = 0.0 if self.link_short_ohm is None else 1 / self.link_short_ohm
+        return 1 / LINK_BLEED_OHM + short
+
+    def _share(self) -> None:
+        """Currents of the strings now; while one is closed, they set the voltage of the link."""
         if self.is_closed:
-            self.link_v = pack_v
-            self.current_a = self._load_a - (pack_v / bleed_ohm)
-            return
-        charging = (
-            self.contactors["minus"].conducts
-            and self.contactors["precharge"].conducts
-            and not self.precharge_resistor_open
-        )
-        if charging:
-            # resistor and bleeder are a divider: its voltage is the end, both in parallel the rate
-            end_v = pack_v * bleed_ohm / (bleed_ohm + PRECHARGE_OHM)
-            ohm = bleed_ohm * PRECHARGE_OHM / (bleed_ohm + PRECHARGE_OHM)
-        else:
-            end_v = 0.0
-            ohm = bleed_ohm
-        self.link_v = end_v + (self.link_v - end_v) * math.exp(-dt_s / (ohm * LINK_FARAD))
-        self.current_a = -(pack_v - self.link_v) / PRECHARGE_OHM if charging else 0.0
+            siemens = self._bleed_siemens() + sum(s.siemens for s in self.strings)
+            driven = sum(s.emf_v * s.siemens for s in self.strings)
+            self.link_v = (self._load_a + driven) / siemens
+        for s in self.strings:
+            s.current_a = (self.link_v - s.emf_v) * s.siemens if s.siemens else 0.0

@@ -11,8 +11,10 @@ import struct
 import subprocess
 import sys
 import tty
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .micropython_path import find_micropython
 
@@ -23,10 +25,19 @@ TICK_MASK = 0x1FFFFFFF
 FIRST_US = TICK_MASK - 5_000_000
 FIRST_MS = TICK_MASK - 20_000
 
-MINUS, PRECHARGE, PLUS, HEARTBEAT = 1, 2, 4, 8
+# bits of the coils of string 0, then of string 1, ..
+MINUS, PRECHARGE, PLUS = 1, 2, 4
+COILS = 0xFFFFFF
+HEARTBEAT = 1 << 24
+STRINGS = 8
+# bits of the inputs: 1 = good, or there
+INTERLOCK, ESTOP, FAULT_LINE, CHARGER, IGNITION = 1, 2, 4, 8, 16
+ALL_GOOD = INTERLOCK | ESTOP | FAULT_LINE
+CAUSES = ("power_on", "watchdog", "reset", "brown_out", "unknown")
 _WAITING, _CHANGED = 1, 2
 _GO, _QUIT = 1, 2
-_FRAME = struct.Struct("16i")
+_FRAME = struct.Struct("48i")
+_FIRST_MA, _FIRST_STRING_MV = 8, 16  # bits that say a string's reading is valid
 
 
 class FirmwareDied(Exception):
@@ -79,26 +90,39 @@ class Terminal:
 
 @dataclass
 class Inputs:
-    """What the firmware's pins and sensors read."""
+    """What the firmware's pins and sensors read; None = no sample, or not fitted.
 
-    feedback: int = 0  # bits minus, precharge, plus: closed
+    feedback, wired: bits as the coils'; lines: bits INTERLOCK, ..; current_ma, string_mv: one a
+    string; cause: why the firmware starts, a name of CAUSES.
+    """
+
+    feedback: int = 0
     wired: int = 0
-    current_ma: int | None = None
+    lines: int = ALL_GOOD
+    current_ma: Sequence[int | None] = ()
+    string_mv: Sequence[int | None] = ()
     link_mv: int | None = None
+    isolation_kohm: int | None = None
+    cause: str = "power_on"
 
 
 @dataclass
 class Request:
-    """What the firmware said: its pins and, where it waits, for how long."""
+    """What the firmware said: its pins and, where it waits, for how long.
+
+    held: coils that get less than their full voltage, bits as in pins.
+    """
 
     pins: int
     wait_ms: int | None
     written: list[int] = field(default_factory=list)
+    held: int = 0
 
 
 class Firmware:
     """One run of the firmware. `ports` maps port names of the board to "can" or "uart", `rates` to
-    bit/s where the pack file needn't say.
+    bit/s where the pack file needn't say. store: the folder of its storage, None = it has none.
+    program, extra: another program than firmware/main.py, and what its JSON argument says more.
 
     runtime "micropython" or "cpython"; stepped: the caller owns the time and must answer each
     waiting request with `go`. Raises MicroPythonMissing, FirmwareDied.
@@ -111,6 +135,9 @@ class Firmware:
         ports: dict[str, str],
         pack: Path,
         rates: dict[str, int] | None = None,
+        store: Path | None = None,
+        program: Path | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> None:
         self.runtime = runtime
         self.stepped = stepped
@@ -135,9 +162,11 @@ class Firmware:
                 "console": self.console.slave,
                 "pack": str(pack),
                 "ports": slots,
+                "store": str(store) if store is not None else None,
+                **(extra or {}),
             }
         )
-        main = ROOT / "firmware" / "main.py"
+        main = program or ROOT / "firmware" / "main.py"
         host = ROOT / "boards" / "HOST"
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         if runtime == "micropython":
@@ -145,7 +174,7 @@ class Firmware:
             env["MICROPYPATH"] = f"{ROOT / 'firmware'}:{host}"
         else:
             command = [sys.executable, str(main), args]
-            env["PYTHONPATH"] = f"{host}:{ROOT / 'host_tools'}"
+            env["PYTHONPATH"] = f"{ROOT / 'firmware'}:{host}:{ROOT / 'host_tools'}"
         inherited = [fw_read, fw_write, *(t.slave for t in self.terminals)]
         self.process = subprocess.Popen(
             command,
@@ -176,7 +205,7 @@ class Firmware:
             data += got
         word = _FRAME.unpack(data)
         written = list(word[8 : 8 + len(self.terminals)])
-        return Request(word[1], word[2] if word[0] == _WAITING else None, written)
+        return Request(word[1], word[2] if word[0] == _WAITING else None, written, word[3])
 
     def readable(self) -> bool:
         """True where `request` would not wait."""
@@ -191,23 +220,33 @@ class Firmware:
         self._say(_QUIT, 0, Inputs(), [])
 
     def _say(self, kind: int, now_us: int, inputs: Inputs, pending: list[int]) -> None:
-        valid = (inputs.current_ma is not None) | (inputs.link_mv is not None) << 1
-        counts = pending + [0] * (8 - len(pending))
+        word = [0] * 48
+        word[0] = kind
+        word[1] = (FIRST_US + now_us) & TICK_MASK
+        word[2] = (FIRST_MS + now_us // 1000) & TICK_MASK
+        word[3] = inputs.feedback
+        word[4] = inputs.wired
+        word[6] = inputs.lines
+        valid = 0
+        if inputs.link_mv is not None:
+            valid |= 1
+            word[7] = inputs.link_mv
+        if inputs.isolation_kohm is not None:
+            valid |= 2
+            word[16] = inputs.isolation_kohm
+        word[8 : 8 + len(pending)] = pending
+        word[17] = CAUSES.index(inputs.cause)
+        for first_bit, first, readings in (
+            (_FIRST_MA, 24, inputs.current_ma),
+            (_FIRST_STRING_MV, 32, inputs.string_mv),
+        ):
+            for i, value in enumerate(readings):
+                if value is not None:
+                    valid |= 1 << (first_bit + i)
+                    word[first + i] = value
+        word[5] = valid
         try:
-            os.write(
-                self._to_fw,
-                _FRAME.pack(
-                    kind,
-                    (FIRST_US + now_us) & TICK_MASK,
-                    (FIRST_MS + now_us // 1000) & TICK_MASK,
-                    inputs.feedback | inputs.wired << 8,
-                    valid,
-                    inputs.current_ma or 0,
-                    inputs.link_mv or 0,
-                    0,
-                    *counts,
-                ),
-            )
+            os.write(self._to_fw, _FRAME.pack(*word))
         except BrokenPipeError:
             raise self._death() from None
 

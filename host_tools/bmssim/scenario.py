@@ -28,6 +28,8 @@ import numpy as np
 
 from bms import config as pack_config
 
+from .process import CHARGER, ESTOP, FAULT_LINE, IGNITION, INTERLOCK
+from .sensors import Sensor
 from .world import Setup, World
 
 FOLDER = Path(__file__).parent / "scenarios"
@@ -104,12 +106,15 @@ def load(name: str) -> Scenario:
 
 
 def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
-    """A pack file for a setup; `settings` by key, written into the tables they belong to."""
+    """A pack file for a setup; `settings` by key, written into the tables they belong to.
+
+    The slaves of a string stand together, the strings in their order.
+    """
     c_rate_a = setup.capacity_ah
     base: dict[str, Any] = {
         "name": "simulated",
         "chemistry": setup.chemistry,
-        "cells": setup.slaves * setup.cells,
+        "cells": setup.all_cells,
         "capacity": f"{setup.capacity_ah:g} Ah",
         "charge_max": f"{2 * c_rate_a:g} A",
         "discharge_max": f"{6 * c_rate_a:g} A",
@@ -128,14 +133,16 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
             lines.append(f"{row[1]} = " + (f'"{shown}"' if isinstance(value, str) else str(shown)))
     if base:
         raise ScenarioError(f"[settings] has keys that no pack file has: {' '.join(base)}")
-    lines += [
-        "[[slave]]",
-        'kind = "cell_link"',
-        f'link = "{setup.port}"',
-        f'node = "1-{setup.slaves}"',
-        f"cells = {setup.cells}",
-        f"temps = {setup.temps}",
-    ]
+    for n in range(setup.strings):
+        lines += [
+            "[[slave]]",
+            'kind = "cell_link"',
+            f'link = "{setup.port}"',
+            f'node = "{n * setup.slaves + 1}-{(n + 1) * setup.slaves}"',
+            f"cells = {setup.cells}",
+            f"temps = {setup.temps}",
+            f"string = {n + 1}",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -177,19 +184,62 @@ def _open_sensor(world: World, slave: int, temp: int) -> None:
     world.boards[slave - 1].open_temps.add(temp - 1)
 
 
-def _contactor(world: World, which: str, fault: str) -> None:
+def _contactor(world: World, which: str, fault: str, string: int = 1) -> None:
     """A contactor gets a fault of plant.Contactor: stuck_open, welded, feedback_lost, .."""
-    setattr(world.plant.contactors[which], fault, True)
+    setattr(world.plant.strings[string - 1].contactors[which], fault, True)
 
 
-def _precharge_open(world: World) -> None:
+def _precharge_open(world: World, string: int = 1) -> None:
     """The precharge resistor is burnt through."""
-    world.plant.precharge_resistor_open = True
+    world.plant.strings[string - 1].precharge_resistor_open = True
 
 
-def _current_sensor_lost(world: World) -> None:
-    """The current sensor falls silent."""
-    world.sensor_ok = False
+def _link_short(world: World, ohm: float) -> None:
+    """A short across the DC link."""
+    world.plant.link_short_ohm = ohm
+
+
+def _current_sensor_lost(world: World, string: int = 0) -> None:
+    """The current sensor of a string falls silent, or of all (0)."""
+    for n, sensor in enumerate(world.currents, 1):
+        if string in (0, n):
+            sensor.ok = False
+
+
+def _current_sensor(world: World, string: int = 1, **how: float) -> None:
+    """A current sensor gets errors of sensors.Sensor in mA: offset, gain, noise, frozen, stuck."""
+    _spoil(world.currents[string - 1], how)
+
+
+def _voltage_sensor(world: World, string: int = 1, **how: float) -> None:
+    """A string's voltage sensor gets errors of sensors.Sensor, in mV."""
+    _spoil(world.voltages[string - 1], how)
+
+
+def _spoil(sensor: Sensor, how: dict[str, float]) -> None:
+    for name, value in how.items():
+        if not hasattr(sensor, name):
+            raise AttributeError(f"a sensor has no {name}")
+        setattr(sensor, name, value)
+
+
+def _isolation(world: World, kohm: float) -> None:
+    """The isolation resistance of the high voltage falls."""
+    world.isolation_kohm = kohm
+
+
+LINES = {
+    "interlock": INTERLOCK,
+    "emergency_stop": ESTOP,
+    "fault_line": FAULT_LINE,
+    "charger": CHARGER,
+    "ignition": IGNITION,
+}
+
+
+def _input(world: World, which: str, on: bool) -> None:
+    """An input of the master changes; true: good, or there."""
+    world.set_lines(LINES[which], on)
 
 
 def _kill_master(world: World) -> None:
@@ -212,7 +262,12 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "open_sensor": _open_sensor,
     "contactor": _contactor,
     "precharge_open": _precharge_open,
+    "link_short": _link_short,
     "current_sensor_lost": _current_sensor_lost,
+    "current_sensor": _current_sensor,
+    "voltage_sensor": _voltage_sensor,
+    "isolation": _isolation,
+    "input": _input,
     "kill_master": _kill_master,
     "restart_master": _restart_master,
 }
@@ -264,8 +319,8 @@ class Run:
             ACTIONS[name](self.world, **args)
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             raise ScenarioError(
-                f"{name} {args} can't be done to {self.setup.slaves} slaves"
-                f" x {self.setup.cells} cells: {error}"
+                f"{name} {args} can't be done to {self.setup.strings} strings of"
+                f" {self.setup.slaves} slaves x {self.setup.cells} cells: {error}"
             ) from None
 
     def go(self, until_s: float | None = None) -> None:
@@ -395,8 +450,9 @@ class Run:
             "problems": problems,
             "runtime": self.setup.runtime,
             "link": self.setup.link,
-            "slaves": self.setup.slaves,
-            "cells": self.setup.slaves * self.setup.cells,
+            "strings": self.setup.strings,
+            "slaves": self.setup.boards,
+            "cells": self.setup.all_cells,
             "seed": self.setup.seed,
             "sim_s": world.events.now_us / 1e6,
             "wall_s": round(wall_s, 3),

@@ -4,12 +4,15 @@
 time. The firmware is a process like on a bench: bytes over pseudo-terminals, pins over `process`.
 """
 
+import math
+import random
 import select
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +25,8 @@ from .events import Events
 from .lines import LineReader
 from .load import US06_CELL_AH, Profile
 from .plant import Plant
-from .process import HEARTBEAT, MINUS, PLUS, PRECHARGE, Firmware, FirmwareDied, Inputs
+from .process import ALL_GOOD, COILS, HEARTBEAT, PLUS, STRINGS, Firmware, FirmwareDied, Inputs
+from .sensors import Sensor
 
 CYCLE_US = 100  # the firmware's own time for one step, where the simulator owns the clock
 PHYSICS_US = 50_000
@@ -37,28 +41,50 @@ HISTORY = 8  # samples in which a reported value may be found: cell_age / period
 class Setup:
     """What is simulated.
 
-    capacity_ah of a cell; soc 0..1; spread_mv from the lowest to the highest cell at the start;
-    temp_c of the surroundings; damage: share of frames hit; load "us06" or "none", load_scale of
-    it, load_start_s into it; load_a: a constant current besides, + = charge.
+    strings in parallel, each of `slaves` boards of `cells` cells; capacity_ah of a cell; soc 0..1,
+    string_soc: added to it, by string; spread_mv from the lowest to the highest cell at the start;
+    temp_c of the surroundings; load "us06" or "none", load_scale of it, load_start_s into it;
+    load_a: a constant current besides, + = charge; store: the master has a memory.
+
+    What real parts do, as standard deviations: cell_noise_mv and temp_noise_dc of the boards,
+    current_noise_ma of the sensors; drift_ppm: clocks of the master and of the boards go wrong by
+    up to so much; damage: share of frames hit.
     """
 
     link: str = "can"
+    strings: int = 1
     slaves: int = 4
     cells: int = 16
     temps: int = 4
     chemistry: str = "LFP"
     capacity_ah: float = 50.0
     soc: float = 0.6
+    string_soc: list[float] = field(default_factory=list)
     spread_mv: float = 0.0
     temp_c: float = 25.0
+    cell_noise_mv: float = 0.6
+    temp_noise_dc: float = 0.0
+    current_noise_ma: float = 0.0
+    drift_ppm: float = 0.0
     damage: float = 0.0
     seed: int = 1
     load: str = "none"
     load_scale: float = 1.0
     load_start_s: float = 0.0
     load_a: float = 0.0
+    store: bool = False
     runtime: str = "micropython"
     fast: bool = True
+
+    @property
+    def boards(self) -> int:
+        """Slave boards of all strings."""
+        return self.strings * self.slaves
+
+    @property
+    def all_cells(self) -> int:
+        """Cells of all strings."""
+        return self.boards * self.cells
 
     @property
     def port(self) -> str:
@@ -67,9 +93,14 @@ class Setup:
 
 @dataclass
 class Seen:
-    """What came out of the run, as the world saw it."""
+    """What came out of the run, as the world saw it.
+
+    coils: (us, bits of the coils that are on) at every change. closed_after_restart: a coil went on
+    after a restart.
+    """
 
     lines: list[dict] = field(default_factory=list)
+    coils: list[tuple[int, int]] = field(default_factory=list)
     coil_off_after_us: list[int] = field(default_factory=list)
     wrong_values: list[str] = field(default_factory=list)
     checked_values: int = 0
@@ -80,7 +111,12 @@ class Seen:
 
 
 class World:
-    """One simulated installation. Raises FirmwareDied where the firmware ends by itself."""
+    """One simulated installation. Raises FirmwareDied where the firmware ends by itself.
+
+    lines: the master's inputs, bits of process.INTERLOCK, ..; set them by `set_lines`. currents,
+    voltages (one a string), link, isolation: sensors. cause: of the firmware's next start.
+    program, extra: as `Firmware` takes them. deaf: nobody reads the console.
+    """
 
     def __init__(self, setup: Setup, pack: Path, hard_bounds: tuple[int, int, int]) -> None:
         self.setup = setup
@@ -94,25 +130,31 @@ class World:
         self.on_bytes: Callable[[bytes], None] = lambda data: None
         self.typed_elsewhere: Callable[[], bytes] = lambda: b""
         self._make_cells()
-        self.plant = Plant()
+        self.plant = Plant(setup.strings)
+        self._make_sensors()
         self._make_boards(hard_bounds)
         self.profile: Profile | None = None
         self._profile_start_us: int | None = None
         if setup.load == "us06":
             self.profile = Profile.us06(setup.load_scale * setup.capacity_ah / US06_CELL_AH)
         self.load_a = setup.load_a
-        self.sensor_ok = True
-        self.link_ok = True
+        self.lines = ALL_GOOD
+        self.isolation_kohm: float = 5000.0
+        self.cause = "power_on"
+        self.program: Path | None = None
+        self.extra: dict[str, Any] = {}
+        self.deaf = False
+        self._interrupt = False
         self._cells_us = 0
-        self._charge_as = 0.0
+        self._charge_as = np.zeros(setup.strings)
         self._plant_us = 0
-        self._voltage_v = 0.0  # of all cells, at the last physics step
         self._pins = 0
+        self._held = 0
         self._inbox = b""
         self._typed = b""
         self.firmware: Firmware | None = None
         self._start_us = 0
-        self._samples: list[deque] = [deque(maxlen=HISTORY) for _ in range(setup.slaves)]
+        self._samples: list[deque] = [deque(maxlen=HISTORY) for _ in range(setup.boards)]
         self._real_start: float | None = None
         self.events.every(PHYSICS_US, self._physics)
 
@@ -120,16 +162,42 @@ class World:
 
     def _make_cells(self) -> None:
         s = self.setup
-        count = s.slaves * s.cells
+        count = s.all_cells
         self.cells = CellArray(
             CHEMISTRIES[s.chemistry], count, s.capacity_ah, s.soc, s.temp_c, self.rng, Spread()
         )
+        for n, more in enumerate(s.string_soc):
+            part = self.cells.soc[self._cells_of(n)]
+            np.clip(part + more, 0.0, 1.0, out=part)
         if s.spread_mv:
             base = float(np.mean(self.cells.voltage_v()))
             # a spread of known width: evenly from lowest to highest, in random order
             steps = self.rng.permutation(np.linspace(-0.5, 0.5, count))
             for i in range(count):
                 self.cells.set_voltage(i, base + steps[i] * s.spread_mv / 1000)
+
+    def _cells_of(self, string: int) -> slice:
+        n = self.setup.slaves * self.setup.cells
+        return slice(string * n, string * n + n)
+
+    def _make_sensors(self) -> None:
+        s = self.setup
+        self._sensor_rng = random.Random(s.seed + 2)
+        self.currents = [Sensor(noise=s.current_noise_ma) for _ in range(s.strings)]
+        self.voltages = [Sensor() for _ in range(s.strings)]
+        self.link = Sensor()
+        self.isolation = Sensor()
+        self._drift = 1.0 + s.drift_ppm * self._sensor_rng.uniform(-1.0, 1.0) / 1e6
+
+    @property
+    def sensor_ok(self) -> bool:
+        """The current sensors of all strings give samples."""
+        return all(x.ok for x in self.currents)
+
+    @sensor_ok.setter
+    def sensor_ok(self, ok: bool) -> None:
+        for sensor in self.currents:
+            sensor.ok = ok
 
     def _make_boards(self, hard_bounds: tuple[int, int, int]) -> None:
         s = self.setup
@@ -140,7 +208,7 @@ class World:
             self.bus = UartBus(self.events, UART_BPS, self.noise)
             self.port = adapter.UartPort(self.events, self.bus, self._deliver)
         self.boards: list[cell_link.CellLinkBoard] = []
-        for n in range(s.slaves):
+        for n in range(s.boards):
             board = cell_link.CellLinkBoard(
                 self.events,
                 n + 1,
@@ -148,7 +216,10 @@ class World:
                 s.temps,
                 lambda n=n: self._measure(n),
                 np.random.default_rng(s.seed + 100 + n),
+                s.cell_noise_mv,
             )
+            board.temp_noise_dc = s.temp_noise_dc
+            board.drift = 1.0 + s.drift_ppm * self._sensor_rng.uniform(-1.0, 1.0) / 1e6
             board.watch = hard_bounds
             board.on_sample = self._sampled
             if isinstance(self.bus, CanBus):
@@ -176,9 +247,10 @@ class World:
         """Bring the plant to this moment."""
         now = self.events.now_us
         if now > self._plant_us:
-            current_a = self.plant.current_a
-            self.plant.advance(now, self._voltage_v)
-            self._charge_as += current_a * (now - self._plant_us) / 1e6
+            dt_s = (now - self._plant_us) / 1e6
+            for n, string in enumerate(self.plant.strings):
+                self._charge_as[n] += string.current_a * dt_s
+            self.plant.advance(now)
             self._plant_us = now
 
     def _physics(self) -> None:
@@ -187,20 +259,26 @@ class World:
         self._load()
         self._settle()
         dt = (now - self._cells_us) / 1e6
+        each = self.setup.slaves * self.setup.cells
         if dt > 0:
-            bleed = np.zeros(self.setup.slaves * self.setup.cells)
-            volts = self.cells.voltage_v()
+            bleed = np.zeros(self.setup.all_cells)
+            volts = None
             for n, board in enumerate(self.boards):
                 mask = board.bleeding()
-                while mask:
+                if mask and volts is None:
+                    volts = self.cells.voltage_v()
+                while mask and volts is not None:
                     bit = mask & -mask
                     i = n * self.setup.cells + bit.bit_length() - 1
                     bleed[i] = volts[i] / BLEED_OHM
                     mask ^= bit
-            self.cells.step(dt, self._charge_as / dt, bleed)
+            self.cells.step(dt, np.repeat(self._charge_as / dt, each), bleed)
             self._cells_us = now
-            self._charge_as = 0.0
-        self._voltage_v = float(np.sum(self.cells.voltage_v()))
+            self._charge_as[:] = 0.0
+        emf = self.cells.emf_v().reshape(self.setup.strings, each).sum(axis=1)
+        ohm = self.cells.ohm().reshape(self.setup.strings, each).sum(axis=1)
+        self.plant.set_cells(emf.tolist(), ohm.tolist())
+        self.plant.set_load(now, self._wanted_a)
 
     def _load(self) -> None:
         a = self.load_a
@@ -210,6 +288,7 @@ class World:
             a += self.profile.current_a(
                 (self.events.now_us - self._profile_start_us) / 1e6 + self.setup.load_start_s
             )
+        self._wanted_a = a
         self.plant.set_load(self.events.now_us, a)
 
     # --- the firmware's side ---
@@ -218,9 +297,20 @@ class World:
         """Start the firmware."""
         self.events.now_us = max(self.events.now_us, 0)
         self._physics()
-        self.plant.advance(self.events.now_us, self._voltage_v)
         s = self.setup
-        self.firmware = Firmware(s.runtime, s.fast, {s.port: s.link}, self.pack_file)
+        store = None
+        if s.store:
+            store = self.pack_file.parent / "store"
+            store.mkdir(exist_ok=True)
+        self.firmware = Firmware(
+            s.runtime,
+            s.fast,
+            {s.port: s.link},
+            self.pack_file,
+            store=store,
+            program=self.program,
+            extra=self.extra,
+        )
         self._start_us = self.events.now_us
         self.reader = LineReader()
         self._inbox = b""
@@ -228,7 +318,7 @@ class World:
             self.firmware.share_cpu()
 
     def kill(self) -> None:
-        """The firmware dies at once; its pins fall to off, its heartbeat stops."""
+        """The firmware dies at once: its outputs stay as they are, its heartbeat stops."""
         if self.firmware is not None:
             self.firmware.kill()
             self.firmware.close()
@@ -238,6 +328,13 @@ class World:
         """Power comes back."""
         self.seen.restarts += 1
         self.boot()
+
+    def set_lines(self, bits: int, on: bool) -> None:
+        """Change inputs of the master, process.INTERLOCK, ..; it sees it at once."""
+        self.lines = self.lines | bits if on else self.lines & ~bits
+        self._interrupt = True
+        if not self.setup.fast:
+            self._say_inputs()
 
     def type(self, command: str) -> None:
         """Type a command on the master's console."""
@@ -250,30 +347,39 @@ class World:
     def _inputs(self) -> Inputs:
         self._settle()
         plant = self.plant
-        bits = plant.aux("minus") | plant.aux("precharge") << 1 | plant.aux("plus") << 2
+        rng = self._sensor_rng
+        strings = range(self.setup.strings)
         return Inputs(
-            feedback=int(bits),
-            wired=MINUS | PRECHARGE | PLUS,
-            current_ma=round(plant.current_a * 1000) if self.sensor_ok else None,
-            link_mv=round(plant.link_v * 1000) if self.link_ok else None,
+            feedback=plant.feedback(),
+            wired=(1 << 3 * self.setup.strings) - 1,
+            lines=self.lines,
+            current_ma=[
+                self.currents[n].read(plant.strings[n].current_a * 1000, rng) for n in strings
+            ],
+            string_mv=[self.voltages[n].read(plant.terminal_v(n) * 1000, rng) for n in strings],
+            link_mv=self.link.read(plant.link_v * 1000, rng),
+            isolation_kohm=self.isolation.read(self.isolation_kohm, rng),
+            cause=self.cause,
         )
 
-    def _take_pins(self, pins: int) -> None:
+    def _take_pins(self, pins: int, held: int = 0) -> None:
         now = self.events.now_us
         changed = pins ^ self._pins
-        if not changed:
+        if not changed and held == self._held:
             return
         self._settle()
         if changed & HEARTBEAT:
             self.plant.heartbeat(now)
-        if changed & 7:
-            if self._pins & PLUS and not pins & PLUS:
+        if changed & COILS or held != self._held:
+            self.seen.coils.append((now, pins & COILS))
+            if any((self._pins & ~pins) >> 3 * s & PLUS for s in range(STRINGS)):
                 self.seen.coil_off_after_us.append(now)
-            if pins & 7 and self.seen.restarts:
+            if pins & COILS and self.seen.restarts:
                 self.seen.closed_after_restart = True
-            self.plant.set_coils(now, bool(pins & MINUS), bool(pins & PRECHARGE), bool(pins & PLUS))
+            self.plant.set_coils(now, pins & COILS, held)
             self._watch_plant()
         self._pins = pins
+        self._held = held
 
     def _watch_plant(self) -> None:
         # contactors travel and the supervisor drops by themselves: be there when they do
@@ -339,12 +445,12 @@ class World:
                         self.port.on_bytes(data)
                     else:
                         self._heard(data)
-            self._take_pins(request.pins)
+            self._take_pins(request.pins, request.held)
             if request.wait_ms is None:
                 continue
             now = self.events.now_us
-            deadline = max((now // 1000 + request.wait_ms) * 1000, now + CYCLE_US)
-            while self.firmware is firmware and not self._inbox:
+            deadline = max(self._after_ms(now, request.wait_ms), now + CYCLE_US)
+            while self.firmware is firmware and not self._inbox and not self._interrupt:
                 if not self.events.run_next(deadline):
                     break
             if self.firmware is not firmware:
@@ -353,7 +459,17 @@ class World:
             firmware.console.write(self._typed)
             firmware.terminals[1].write(self._inbox)
             self._typed = self._inbox = b""
-            firmware.go(self.events.now_us, self._inputs(), pending)
+            self._interrupt = False
+            firmware.go(self._firmware_us(self.events.now_us), self._inputs(), pending)
+
+    def _firmware_us(self, now_us: int) -> int:
+        """The master's own clock, which drifts."""
+        return int(now_us * self._drift)
+
+    def _after_ms(self, now_us: int, wait_ms: int) -> int:
+        """When `wait_ms` more are over by the master's clock."""
+        then = (self._firmware_us(now_us) // 1000 + wait_ms) * 1000
+        return then if self._drift == 1.0 else math.ceil(then / self._drift)
 
     def _died(self, death: FirmwareDied) -> None:
         if self.firmware is not None:
@@ -361,6 +477,7 @@ class World:
             self.firmware = None
         self._take_pins(self._pins & HEARTBEAT)
         if death.code == 3:  # `reset yes`
+            self.cause = "reset"
             self.restart()
             return
         if death.code:
@@ -389,7 +506,8 @@ class World:
     def _exchange_real(self, firmware: Firmware) -> None:
         try:
             while firmware.readable():
-                self._take_pins(firmware.request().pins)
+                request = firmware.request()
+                self._take_pins(request.pins, request.held)
         except FirmwareDied as death:
             self._died(death)
             return

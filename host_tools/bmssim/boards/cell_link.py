@@ -56,6 +56,8 @@ class CellLinkBoard:
         )  # hard bounds in mV, mV, 0.1 degC: frames beyond are marked
         self.on_sample: Callable[[CellLinkBoard, list, list, int], None] = lambda *a: None
         self._measure = measure
+        self.temp_noise_dc = 0.0
+        self.drift = 1.0  # how much longer its times are than they should be
         self._rng = rng
         self._noise_mv = noise_mv
         self._bleed_until_us = 0
@@ -70,7 +72,7 @@ class CellLinkBoard:
         self.alive = False
         self.bleed = 0
         self._seq = None
-        self.events.after(BOOT_US, self._booted)
+        self.events.after(round(BOOT_US * self.drift), self._booted)
 
     def _booted(self) -> None:
         self.alive = True
@@ -92,7 +94,7 @@ class CellLinkBoard:
             self._send([self._hello()], delay)
         elif frame.function == p.BALANCE and len(frame.data) == 8 and p.seal_is_good(frame):
             self.bleed = int.from_bytes(frame.data[:4], "little")
-            self._bleed_until_us = self.events.now_us + frame.data[4] * 1_000_000
+            self._bleed_until_us = self.events.now_us + round(frame.data[4] * 1e6 * self.drift)
             self.balance_frames += 1
         elif (
             frame.function == p.ASSIGN
@@ -117,11 +119,14 @@ class CellLinkBoard:
         volts, degrees = self._measure()
         noise = self._rng.normal(0.0, self._noise_mv, self.cells)
         mv = np.rint(volts * 1000 + noise).astype(int)
-        dc = np.rint(degrees[: self.temps] * 10).astype(int)
+        degrees = degrees[: self.temps] * 10
+        if self.temp_noise_dc:
+            degrees = degrees + self._rng.normal(0.0, self.temp_noise_dc, self.temps)
+        dc = np.rint(degrees).astype(int)
         self._mv = [None if i in self.open_cells else int(v) for i, v in enumerate(mv)]
         self._dc = [None if i in self.open_temps else int(v) for i, v in enumerate(dc)]
         self._seq = seq
-        self._ready_us = self.events.now_us + SAMPLE_US
+        self._ready_us = self.events.now_us + round(SAMPLE_US * self.drift)
         self.on_sample(self, self._mv, self._dc, seq)
 
     def _answers(self) -> list[Frame]:
