@@ -26,6 +26,10 @@ UNITS = {
     "%": ("permille", 1),
     "bit/s": ("bit/s", 0),
     "kbit/s": ("bit/s", 3),
+    "ohm": ("ohm", 0),
+    "kohm": ("kohm", 0),
+    "Mohm": ("kohm", 3),
+    "J": ("J", 0),
 }
 SUFFIX = {
     "mV": "_mv",
@@ -35,6 +39,9 @@ SUFFIX = {
     "0.1 degC": "_dc",
     "permille": "_pm",
     "bit/s": "_bps",
+    "ohm": "_ohm",
+    "kohm": "_kohm",
+    "J": "_j",
 }
 
 # Every setting: (table, key, unit inside, lowest, highest, default LFP, default NMC, meaning).
@@ -48,42 +55,88 @@ SETTINGS = (
     ("pack", "chemistry", "text", 1, 8, None, None, "LFP or NMC: chooses the defaults below"),
     ("pack", "cells", "", 1, 1984, None, None, "cells that the slaves must bring, all added"),
     ("pack", "capacity", "mAh", 100, 5000000, None, None, "rated capacity of one string"),
+    ("pack", "unlocked", "bool", 0, 1, 0, 0, "bounds beyond the chemistry's range are meant"),
     ("limits", "cell_hard_max", "mV", 1000, 5000, 3750, 4300, "one reading above: trip at once"),
     ("limits", "cell_max", "mV", 1000, 5000, 3650, 4250, "trip above it for cell_delay"),
+    ("limits", "cell_derate_max", "mV", 1000, 5000, 3620, 4230, "derate above it"),
     ("limits", "cell_warn_max", "mV", 1000, 5000, 3600, 4210, "warn above it for cell_delay"),
     ("limits", "cell_warn_min", "mV", 500, 4500, 2800, 3000, "warn below it for cell_delay"),
+    ("limits", "cell_derate_min", "mV", 500, 4500, 2650, 2900, "derate below it"),
     ("limits", "cell_min", "mV", 500, 4500, 2500, 2800, "trip below it for cell_delay"),
     ("limits", "cell_hard_min", "mV", 0, 4500, 2000, 2500, "one reading below: trip at once"),
     ("limits", "cell_hysteresis", "mV", 1, 500, 50, 50, "how far back before a cause is gone"),
     ("limits", "cell_delay", "ms", 100, 60000, 1000, 1000, "time a cell bound must be exceeded"),
-    ("limits", "spread_warn", "mV", 5, 2000, 300, 300, "warn when highest - lowest exceeds it"),
+    ("limits", "cell_samples", "", 1, 100, 3, 3, "fresh samples beyond a cell bound, at least"),
+    ("limits", "spread_warn", "mV", 5, 4000, 300, 300, "warn when highest - lowest exceeds it"),
+    ("limits", "spread_derate", "mV", 5, 4000, 500, 500, "derate when it is exceeded"),
+    ("limits", "spread_max", "mV", 5, 4000, 1000, 1000, "trip when it is exceeded for cell_delay"),
     ("limits", "temp_hard_max", "0.1 degC", 300, 1200, 700, 700, "one reading above: trip at once"),
     ("limits", "temp_max", "0.1 degC", 200, 1000, 600, 600, "trip above it for temp_delay"),
+    ("limits", "temp_derate_max", "0.1 degC", 200, 1000, 550, 550, "derate above it"),
     ("limits", "temp_warn_max", "0.1 degC", 200, 1000, 500, 500, "warn above it for temp_delay"),
-    ("limits", "temp_charge_max", "0.1 degC", 200, 800, 450, 450, "charging: trip above it"),
-    ("limits", "temp_charge_min", "0.1 degC", -400, 300, 0, 0, "charging: trip below it"),
+    ("limits", "temp_warn_min", "0.1 degC", -400, 300, -100, -100, "warn below it for temp_delay"),
+    ("limits", "temp_derate_min", "0.1 degC", -400, 300, -150, -150, "derate below it"),
     ("limits", "temp_min", "0.1 degC", -400, 300, -200, -200, "trip below it for temp_delay"),
+    ("limits", "temp_charge_max", "0.1 degC", 200, 800, 450, 450, "charging: trip above it"),
+    ("limits", "temp_charge_derate_max", "0.1 degC", 200, 800, 430, 430, "charging: derate"),
+    ("limits", "temp_charge_warn_max", "0.1 degC", 200, 800, 400, 400, "charging: warn above it"),
+    ("limits", "temp_charge_warn_min", "0.1 degC", -400, 300, 50, 50, "charging: warn below it"),
+    ("limits", "temp_charge_derate_min", "0.1 degC", -400, 300, 25, 25, "charging: derate"),
+    ("limits", "temp_charge_min", "0.1 degC", -400, 300, 0, 0, "charging: trip below it"),
+    ("limits", "temp_spread_warn", "0.1 degC", 10, 800, 100, 100, "warn: warmest - coldest"),
+    ("limits", "temp_spread_derate", "0.1 degC", 10, 800, 200, 200, "derate: warmest - coldest"),
+    ("limits", "temp_spread_max", "0.1 degC", 10, 800, 300, 300, "trip: warmest - coldest"),
     ("limits", "temp_hysteresis", "0.1 degC", 5, 200, 20, 20, "how far back before it is gone"),
     ("limits", "temp_delay", "ms", 100, 60000, 1000, 1000, "time a temperature must exceed it"),
-    ("limits", "charge_max", "mA", 100, 2000000, None, None, "charge current: trip above it"),
-    ("limits", "discharge_max", "mA", 100, 2000000, None, None, "discharge current: trip above it"),
-    (
-        "limits",
-        "current_hard_max",
-        "mA",
-        100,
-        4000000,
-        None,
-        None,
-        "one sample above: trip at once",
-    ),
+    ("limits", "temp_samples", "", 1, 100, 3, 3, "fresh samples beyond a temperature's bound"),
+    ("limits", "board_temp_warn", "0.1 degC", 200, 1400, 750, 750, "warn: a slave board's own"),
+    ("limits", "board_temp_derate", "0.1 degC", 200, 1400, 850, 850, "derate: a slave board's own"),
+    ("limits", "board_temp_max", "0.1 degC", 200, 1400, 950, 950, "trip: a slave board's own"),
+    ("limits", "voltage_max", "mV", 0, 1500000, 0, 0, "string: trip above; 0: by its cells"),
+    ("limits", "voltage_derate_max", "mV", 0, 1500000, 0, 0, "string: derate; 0: by its cells"),
+    ("limits", "voltage_warn_max", "mV", 0, 1500000, 0, 0, "string: warn; 0: by its cells"),
+    ("limits", "voltage_warn_min", "mV", 0, 1500000, 0, 0, "string: warn; 0: by its cells"),
+    ("limits", "voltage_derate_min", "mV", 0, 1500000, 0, 0, "string: derate; 0: by its cells"),
+    ("limits", "voltage_min", "mV", 0, 1500000, 0, 0, "string: trip below; 0: by its cells"),
+    ("limits", "voltage_hysteresis", "mV", 1, 50000, 500, 500, "of string voltages"),
+    ("limits", "voltage_delay", "ms", 20, 60000, 1000, 1000, "time a string must exceed it"),
+    ("limits", "voltage_samples", "", 1, 100, 5, 5, "measurements of a string beyond a bound"),
+    ("limits", "voltage_sensor", "bool", 0, 1, 0, 0, "each string's voltage is measured"),
+    ("limits", "voltage_differs_warn", "mV", 100, 50000, 2000, 2000, "measured - sum of cells"),
+    ("limits", "voltage_differs_derate", "mV", 100, 50000, 2500, 2500, "measured - sum of cells"),
+    ("limits", "voltage_differs_max", "mV", 100, 50000, 3000, 3000, "trip: measured - sum"),
+    ("limits", "charge_max", "mA", 100, 2000000, None, None, "charging a string: trip above it"),
+    ("limits", "discharge_max", "mA", 100, 2000000, None, None, "discharging: trip above it"),
+    ("limits", "charge_continuous", "mA", 0, 2000000, 0, 0, "without end; 0: charge_max"),
+    ("limits", "discharge_continuous", "mA", 0, 2000000, 0, 0, "without end; 0: discharge_max"),
+    ("limits", "peak_time", "ms", 1000, 600000, 10000, 10000, "the bound itself may last so long"),
+    ("limits", "peak_warn", "permille", 1, 999, 500, 500, "warn: share of the peak's budget"),
+    ("limits", "peak_derate", "permille", 1, 999, 700, 700, "derate: share of the peak's budget"),
+    ("limits", "pack_charge_max", "mA", 0, 16000000, 0, 0, "all strings; 0: charge_max of each"),
+    ("limits", "pack_discharge_max", "mA", 0, 16000000, 0, 0, "all; 0: discharge_max of each"),
+    ("limits", "current_warn", "permille", 500, 998, 940, 940, "warn: share of a current's bound"),
+    ("limits", "current_derate", "permille", 501, 999, 970, 970, "derate: share of its bound"),
+    ("limits", "current_hard_max", "mA", 100, 4000000, None, None, "one sample above: trip"),
     ("limits", "current_delay", "ms", 10, 60000, 100, 100, "time a current bound must be exceeded"),
+    ("limits", "current_samples", "", 1, 100, 3, 3, "samples beyond a current's bound"),
     ("limits", "current_idle", "mA", 1, 50000, 500, 500, "below it the pack rests"),
     ("limits", "current_age", "ms", 50, 5000, 200, 200, "older current, contactors closed: trip"),
-    ("limits", "current_sensor", "bool", 0, 1, 1, 1, "a current sensor is fitted"),
+    ("limits", "current_sensor", "bool", 0, 1, 1, 1, "a current sensor is fitted to each string"),
     ("limits", "cell_age", "ms", 100, 60000, 500, 500, "an older cell reading trips"),
+    ("limits", "cell_age_derate", "ms", 0, 60000, 0, 0, "an older one derates; 0: at 80 %"),
+    ("limits", "cell_age_warn", "ms", 0, 60000, 0, 0, "an older one warns; 0: at 60 %"),
     ("limits", "temp_age", "ms", 100, 120000, 5000, 5000, "an older temperature trips"),
     ("limits", "stack_tolerance", "mV", 100, 50000, 2000, 2000, "slave's stack against its cells"),
+    ("limits", "open_wire", "mV", 50, 4000, 300, 300, "neighbours so far apart from all others"),
+    ("limits", "stuck_time", "ms", 0, 600000, 60000, 60000, "unchanged so long: trip; 0: never"),
+    ("limits", "stuck_current", "mA", 0, 2000000, 0, 0, "if it moved so far; 0: capacity / 5 h"),
+    ("limits", "isolation_sensor", "bool", 0, 1, 0, 0, "the isolation resistance is measured"),
+    ("limits", "isolation_warn", "kohm", 1, 50000, 750, 750, "warn below it"),
+    ("limits", "isolation_derate", "kohm", 1, 50000, 600, 600, "derate below it"),
+    ("limits", "isolation_min", "kohm", 1, 50000, 500, 500, "trip below it for isolation_delay"),
+    ("limits", "isolation_hysteresis", "kohm", 1, 5000, 50, 50, "how far back before it is gone"),
+    ("limits", "isolation_delay", "ms", 100, 60000, 5000, 5000, "time it must be below"),
+    ("limits", "isolation_samples", "", 1, 100, 5, 5, "measurements below a bound"),
     ("scan", "scan_period", "ms", 20, 10000, 100, 100, "time between two scans"),
     ("contactors", "contactor_settle", "ms", 10, 2000, 200, 200, "wait after minus and after plus"),
     ("contactors", "contactor_feedback", "bool", 0, 1, 1, 1, "auxiliary contacts are wired"),
@@ -92,18 +145,36 @@ SETTINGS = (
     ("contactors", "precharge_max", "ms", 50, 30000, 2000, 2000, "longest precharge"),
     ("contactors", "precharge_ratio", "permille", 500, 999, 950, 950, "link / pack voltage proven"),
     ("contactors", "precharge_tries", "", 1, 10, 3, 3, "failed precharges until the fault latches"),
+    ("contactors", "precharge_rest", "ms", 0, 120000, 3000, 3000, "wait after a failed precharge"),
     (
         "contactors",
-        "precharge_rest",
-        "ms",
+        "precharge_resistor",
+        "ohm",
         0,
-        120000,
-        3000,
-        3000,
-        "resistor rests after a failed one",
+        10000,
+        0,
+        0,
+        "its resistor; 0: heat isn't counted",
     ),
+    ("contactors", "precharge_energy", "J", 1, 10000, 500, 500, "that the resistor takes cold"),
+    ("contactors", "precharge_cool", "ms", 1000, 600000, 60000, 60000, "until all that is gone"),
     ("contactors", "link_sensor", "bool", 0, 1, 1, 1, "link voltage is measured; else by time"),
     ("contactors", "reclose", "ms", 0, 600000, 2000, 2000, "shortest time from opening to closing"),
+    ("contactors", "open_current", "mA", 100, 500000, 2000, 2000, "opening on a word waits for it"),
+    ("contactors", "open_wait", "ms", 0, 60000, 3000, 3000, "but not longer; trips never wait"),
+    ("contactors", "breaking_current", "mA", 0, 4000000, 0, 0, "that contacts break; 0: any"),
+    ("contactors", "fuse_wait", "ms", 0, 5000, 500, 500, "above it a trip waits for the fuse"),
+    ("contactors", "opening_gap", "ms", 0, 1000, 0, 0, "from the first contactor to the second"),
+    ("contactors", "hold", "permille", 100, 1000, 1000, 1000, "coil's share after pull_in"),
+    ("contactors", "pull_in", "ms", 20, 2000, 200, 200, "full coil voltage so long"),
+    ("strings", "join_voltage", "mV", 50, 50000, 1000, 1000, "a string joins the others within it"),
+    ("strings", "join_current", "mA", 100, 500000, 20000, 20000, "and below this pack current"),
+    ("strings", "join_wait", "ms", 1000, 30000000, 600000, 600000, "waits so long to join"),
+    ("inputs", "interlock", "bool", 0, 1, 0, 0, "an interlock loop is wired: open = trip"),
+    ("inputs", "emergency_stop", "bool", 0, 1, 0, 0, "an emergency stop is wired: pressed = trip"),
+    ("inputs", "fault_line", "bool", 0, 1, 0, 0, "the slaves' fault line is wired: low = trip"),
+    ("inputs", "charger", "bool", 0, 1, 0, 0, "an input says that a charger is there"),
+    ("inputs", "ignition", "bool", 0, 1, 0, 0, "an input closes, and opens when it goes off"),
     ("balancing", "balance", "bool", 0, 1, 1, 1, "bleed high cells"),
     ("balancing", "balance_start", "mV", 2, 500, 10, 10, "above the lowest cell: bleeding starts"),
     ("balancing", "balance_stop", "mV", 1, 500, 5, 5, "above the lowest cell: bleeding ends"),
@@ -134,16 +205,53 @@ SETTINGS = (
 
 # each key must be below the next one of its row
 ORDER = (
-    ("cell_hard_min", "cell_min", "cell_warn_min", "cell_warn_max", "cell_max", "cell_hard_max"),
+    (
+        "cell_hard_min",
+        "cell_min",
+        "cell_derate_min",
+        "cell_warn_min",
+        "cell_warn_max",
+        "cell_derate_max",
+        "cell_max",
+        "cell_hard_max",
+    ),
     ("temp_min", "temp_charge_min", "temp_charge_max", "temp_max", "temp_hard_max"),
-    ("temp_warn_max", "temp_max"),
+    ("temp_min", "temp_derate_min", "temp_warn_min", "temp_warn_max", "temp_derate_max"),
+    ("temp_derate_max", "temp_max"),
+    ("temp_charge_min", "temp_charge_derate_min", "temp_charge_warn_min", "temp_charge_warn_max"),
+    ("temp_charge_warn_max", "temp_charge_derate_max", "temp_charge_max"),
+    ("temp_spread_warn", "temp_spread_derate", "temp_spread_max"),
+    ("board_temp_warn", "board_temp_derate", "board_temp_max"),
+    ("voltage_differs_warn", "voltage_differs_derate", "voltage_differs_max"),
+    ("peak_warn", "peak_derate"),
+    ("current_warn", "current_derate"),
+    ("isolation_min", "isolation_derate", "isolation_warn"),
     ("current_idle", "charge_max", "current_hard_max"),
     ("current_idle", "discharge_max", "current_hard_max"),
-    ("cell_hysteresis", "spread_warn"),
+    ("cell_hysteresis", "spread_warn", "spread_derate", "spread_max"),
     ("precharge_min", "precharge_max"),
     ("balance_stop", "balance_start"),
     ("scan_period", "cell_age"),
+    ("cell_age_warn", "cell_age_derate", "cell_age"),
+    ("voltage_min", "voltage_derate_min", "voltage_warn_min", "voltage_warn_max"),
+    ("voltage_warn_max", "voltage_derate_max", "voltage_max"),
     ("scan_period", "temp_age"),
+)
+
+# What no pack of a chemistry is used beyond: (key, lowest, highest) for LFP, for NMC. A setting
+# outside needs `unlocked = true`. LFP: 2.0 V is the deepest that data sheets of 26650 and prismatic
+# cells allow, 3.8 V a margin above 3.65 V; NMC: 2.5 V and 4.35 V for high-voltage types. Charging
+# below 0 degC plates lithium in both; 65 and 55 degC are the highest that data sheets allow.
+ABSOLUTE = (
+    ("cell_hard_max", 0, 3800, 0, 4350),
+    ("cell_max", 0, 3700, 0, 4300),
+    ("cell_min", 2000, 5000, 2500, 5000),
+    ("cell_hard_min", 1800, 5000, 2000, 5000),
+    ("temp_hard_max", 0, 800, 0, 800),
+    ("temp_max", 0, 650, 0, 650),
+    ("temp_min", -300, 1000, -300, 1000),
+    ("temp_charge_max", 0, 550, 0, 550),
+    ("temp_charge_min", 0, 1000, 0, 1000),
 )
 
 # keys of [[slave]]: (key, unit inside, lowest, highest, default, meaning)
@@ -153,7 +261,7 @@ SLAVE_KEYS = (
     ("node", "nodes", 1, 62, 1, 'address, or a range of equal boards as "1-4"'),
     ("cells", "", 1, 32, None, "cells on this board"),
     ("temps", "", 0, 16, 0, "temperature sensors that must read"),
-    ("string", "", 1, 1, 1, "parallel string it belongs to"),
+    ("string", "", 1, 8, 1, "parallel string it belongs to"),
     ("serial", "", 0, 0x3FFFFFFF, 0, "serial number: a board without a number gets its node by it"),
 )
 # keys of [[link]]: the same columns
@@ -193,13 +301,14 @@ class Config:
     """A valid pack file: every setting as an attribute named key + unit suffix, as `cell_max_mv`.
 
     `slaves` [SlaveConfig], `links` [LinkConfig], `crc` of the file's bytes (CRC-16/CCITT-FALSE),
-    `chemistry` 0 = LFP, 1 = NMC.
+    `chemistry` 0 = LFP, 1 = NMC; `beyond`: bounds outside the chemistry's absolute range.
     """
 
     def __init__(self):
         self.slaves = []
         self.links = []
         self.chemistry = 0
+        self.beyond = 0
         self.crc = 0
 
     def __getattr__(self, name) -> int:
@@ -310,7 +419,11 @@ def _strip(text, number):
 def _table_hint(table, many):
     if table in ("slave", "link") and not many:
         return ": write [[%s]]" % table
-    return "; known: [pack] [limits] [scan] [contactors] [balancing] [telemetry] [[slave]] [[link]]"
+    tables = []
+    for row in SETTINGS:
+        if row[0] not in tables:
+            tables.append(row[0])
+    return "; known: " + " ".join(["[%s]" % name for name in tables]) + " [[slave]] [[link]]"
 
 
 def _key_hint(key, keys):
@@ -439,6 +552,8 @@ def _check(given, slaves, links):
         for i in range(len(row) - 1):
             low_line, low, unit = line_of[row[i]]
             high_line, high, _ = line_of[row[i + 1]]
+            if not (low and high) and unit in ("mV", "ms"):
+                continue  # 0: found from another setting
             if not low < high:
                 # name the one that the file sets; where both are set, the later one
                 first = low_line >= high_line
@@ -448,6 +563,7 @@ def _check(given, slaves, links):
                     "%s = %s must be below %s = %s"
                     % (row[i], show(low, unit), row[i + 1], show(high, unit)),
                 )
+    _absolute(config, chemistry, line_of)
     config.links = _links(links)
     config.slaves = _slaves(slaves)
     cells = sum(s.cells for s in config.slaves)
@@ -458,6 +574,25 @@ def _check(given, slaves, links):
             "the pack has %d cells but the slaves bring %d" % (config.cells, cells),
         )
     return config
+
+
+def _absolute(config, chemistry, line_of):
+    """Bounds beyond what the chemistry is used at: refused, or counted where they are unlocked."""
+    config.beyond = 0
+    for row in ABSOLUTE:
+        line, value, unit = line_of[row[0]]
+        low = row[1 + 2 * chemistry]
+        high = row[2 + 2 * chemistry]
+        if low <= value <= high:
+            continue
+        config.beyond += 1
+        if not config.unlocked:
+            raise ConfigError(
+                line,
+                row[0],
+                "%s is outside what %s is used at, %s to %s: [pack] unlocked = true if it is meant"
+                % (show(value, unit), CHEMISTRIES[chemistry], show(low, unit), show(high, unit)),
+            )
 
 
 def _fields(entry, table, rows, cls):
@@ -505,4 +640,26 @@ def _slaves(entries):
                 raise ConfigError(slave.line, "serial", "one serial number for several nodes")
             taken[place] = slave.line
             slaves.append(slave)
+    _strings(slaves)
     return slaves
+
+
+def _strings(slaves):
+    """Slaves of a string stand together, and parallel strings are of one length."""
+    cells = [0]
+    for slave in slaves:
+        if slave.string != len(cells):
+            if slave.string != len(cells) + 1 or not cells[-1]:
+                raise ConfigError(
+                    slave.at.get("string", slave.line),
+                    "string",
+                    "%d comes behind %d: the slaves of a string stand together, strings in order"
+                    % (slave.string, len(cells)),
+                )
+            cells.append(0)
+        cells[-1] += slave.cells
+    for i in range(len(cells)):
+        if cells[i] != cells[0]:
+            raise ConfigError(
+                0, "string", "string %d has %d cells, string 1 %d" % (i + 1, cells[i], cells[0])
+            )

@@ -89,6 +89,10 @@ class Console:
                 return
             m.leave(word == b"reset", anyway)
             return
+        elif word == b"clear" and self._word(rest, b"welded") == self._n:
+            ok = m.strings.ignore_feedback()
+            m.faults.acknowledge()
+            text = b"ignored until the next start" if ok else b"no feedback is wrong"
         elif rest <= self._n:
             t.answer(word, False, b"takes no word behind it")
             self.refused += 1
@@ -99,6 +103,8 @@ class Console:
             t.request(T.STATUS)
         elif word == b"cells":
             t.request(T.CELLS)
+        elif word == b"strings":
+            t.request(T.STRINGS)
         elif word == b"faults":
             t.request(T.FAULTS)
         elif word == b"events":
@@ -112,9 +118,9 @@ class Console:
             ok = not m.faults.acknowledge()
             text = b"" if ok else b"a cause is still there: see faults"
         elif word == b"open":
-            m.contactors.open()
+            m.strings.open(now)
         elif word == b"close":
-            why = m.contactors.close(now)
+            why = m.strings.close(now)
             if why is not None:
                 ok = False
                 text = why

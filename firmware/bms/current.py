@@ -1,4 +1,4 @@
-"""The pack's current: its last sample, its age, and whether the pack charges.
+"""The current of a string: its last sample, its age, and whether it charges.
 
 Written by the master once a step from the board's sensor; nothing here allocates.
 """
@@ -7,9 +7,13 @@ from bms import ticks
 
 
 class Current:
-    """ma: mA, + = charge; charging: above the idle current; fitted: the pack file has a sensor."""
+    """ma: mA, + = charge; charging: above the idle current; fitted: the pack file has a sensor.
 
-    def __init__(self, config):
+    string: 0-based.
+    """
+
+    def __init__(self, config, string):
+        self.string = string
         self.fitted = bool(config.current_sensor)
         self._idle = config.current_idle_ma
         self.ma = 0

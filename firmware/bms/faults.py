@@ -1,7 +1,8 @@
-"""Faults: codes, levels, latches, the first cause. Raising one that trips opens the contactors.
+"""Faults: which hold, which are latched, the first cause. Raising one that trips opens contactors.
 
-Writers: drivers, limits and contactors raise and withdraw; the console acknowledges. Nothing here
-allocates after start-up.
+Writers: drivers, limits, contactors, inputs and sensors raise and withdraw; the console
+acknowledges. Each string has its own state of every fault, the pack as a whole another one. Nothing
+here allocates after start-up.
 """
 
 from array import array
@@ -9,61 +10,24 @@ from array import array
 from micropython import const
 
 WARN = const(1)
+DERATE = const(2)
 TRIP = const(3)
 
-# What the place of a fault counts: a cell of the pack, a temperature, a slave, a contactor.
-NOWHERE, CELL, TEMP, SLAVE, CONTACTOR = range(5)
-PLACES = (b"", b"cell", b"temp", b"slave", b"contactor")
+NOWHERE, CELL, TEMP, SLAVE, CONTACTOR, STRING = range(6)
+PLACES = (b"", b"cell", b"temp", b"slave", b"contactor", b"string")
 
-# (code, name, level, place, unit of the value, meaning); a code never changes its meaning
-TABLE = (
-    (1, "cell_hard_high", TRIP, CELL, "mV", "one reading above cell_hard_max"),
-    (2, "cell_hard_low", TRIP, CELL, "mV", "one reading below cell_hard_min"),
-    (3, "cell_high", TRIP, CELL, "mV", "above cell_max for cell_delay"),
-    (4, "cell_low", TRIP, CELL, "mV", "below cell_min for cell_delay"),
-    (5, "cell_high_warning", WARN, CELL, "mV", "above cell_warn_max for cell_delay"),
-    (6, "cell_low_warning", WARN, CELL, "mV", "below cell_warn_min for cell_delay"),
-    (7, "cell_spread", WARN, CELL, "mV", "highest - lowest cell above spread_warn"),
-    (8, "temp_hard_high", TRIP, TEMP, "0.1 degC", "one reading above temp_hard_max"),
-    (9, "temp_high", TRIP, TEMP, "0.1 degC", "above temp_max for temp_delay"),
-    (10, "temp_low", TRIP, TEMP, "0.1 degC", "below temp_min for temp_delay"),
-    (11, "temp_charge_high", TRIP, TEMP, "0.1 degC", "charging above temp_charge_max"),
-    (12, "temp_charge_low", TRIP, TEMP, "0.1 degC", "charging below temp_charge_min"),
-    (13, "temp_high_warning", WARN, TEMP, "0.1 degC", "above temp_warn_max for temp_delay"),
-    (14, "charge_current", TRIP, NOWHERE, "mA", "above charge_max for current_delay"),
-    (15, "discharge_current", TRIP, NOWHERE, "mA", "above discharge_max for current_delay"),
-    (16, "current_hard", TRIP, NOWHERE, "mA", "one sample beyond current_hard_max"),
-    (17, "current_lost", TRIP, NOWHERE, "ms", "no current reading for current_age while closed"),
-    (18, "cell_lost", TRIP, CELL, "mV", "no fresh reading for cell_age; the last value"),
-    (19, "temp_lost", TRIP, TEMP, "0.1 degC", "no fresh reading for temp_age, or open sensor"),
-    (20, "slave_mismatch", TRIP, SLAVE, "cells", "brings other cells or sensors than configured"),
-    (21, "slave_conflict", TRIP, SLAVE, "frames", "two boards answer with the same number"),
-    (22, "slave_alarm", TRIP, SLAVE, "flags", "the slave itself reports an alarm"),
-    (23, "slave_reboot", WARN, SLAVE, "times", "the slave started again while in use"),
-    (24, "stack_voltage", TRIP, SLAVE, "mV", "sum of cells against the slave's stack voltage"),
-    (25, "precharge_failed", TRIP, NOWHERE, "mV", "link voltage not reached in any try"),
-    (26, "contactor_feedback", TRIP, CONTACTOR, "ms", "commanded closed, feedback says open"),
-    (27, "contactor_welded", TRIP, CONTACTOR, "ms", "commanded open, feedback says closed"),
-    (28, "firmware", TRIP, NOWHERE, "", "an exception in the cycle"),
-    (29, "self_test", TRIP, NOWHERE, "", "the test at start failed: see the boot line"),
-)
-
+# faults by the place of their row in fault_table.TABLE; those at three levels: first the warning
+LEVELLED = const(60)
+CELL_HIGH, CELL_LOW, CELL_SPREAD, TEMP_HIGH, TEMP_LOW = range(3, 18, 3)
+TEMP_CHARGE_HIGH, TEMP_CHARGE_LOW, TEMP_SPREAD, BOARD_TEMP = range(18, 30, 3)
+VOLTAGE_HIGH, VOLTAGE_LOW, VOLTAGE_DIFFERS = range(30, 39, 3)
+CHARGE_CURRENT, DISCHARGE_CURRENT, CHARGE_PEAK, DISCHARGE_PEAK = range(39, 51, 3)
+PACK_CHARGE, PACK_DISCHARGE, ISOLATION_LOW, SLAVE_AGE = range(51, 63, 3)
+CELL_HIGH_WARNING, CELL_LOW_WARNING, CELL_SPREAD_WARNING = range(1, 10, 3)
 (
     CELL_HARD_HIGH,
     CELL_HARD_LOW,
-    CELL_HIGH,
-    CELL_LOW,
-    CELL_HIGH_WARNING,
-    CELL_LOW_WARNING,
-    CELL_SPREAD,
     TEMP_HARD_HIGH,
-    TEMP_HIGH,
-    TEMP_LOW,
-    TEMP_CHARGE_HIGH,
-    TEMP_CHARGE_LOW,
-    TEMP_HIGH_WARNING,
-    CHARGE_CURRENT,
-    DISCHARGE_CURRENT,
     CURRENT_HARD,
     CURRENT_LOST,
     CELL_LOST,
@@ -78,7 +42,19 @@ TABLE = (
     CONTACTOR_WELDED,
     FIRMWARE,
     SELF_TEST,
-) = range(1, len(TABLE) + 1)
+    SLAVES_MISSING,
+    CELL_STUCK,
+    OPEN_WIRE,
+    SLAVE_WARNING,
+    INTERLOCK,
+    EMERGENCY_STOP,
+    FAULT_LINE,
+    FEEDBACK_IGNORED,
+    LINK_ROSE,
+    STRING_APART,
+    ISOLATION_LOST,
+    UNLOCKED,
+) = range(LEVELLED + 1, LEVELLED + 30)
 
 # what happened to a fault, as the event line says it
 RAISED, GONE, CLEARED = range(3)
@@ -88,31 +64,51 @@ _EVENTS = const(32)
 
 
 class Faults:
-    """State of every code, indexed by code.
+    """State of every fault; the index of an array is `slot(fault, scope)`.
 
-    active: its condition holds now; latched: it tripped and was not acknowledged; place (0-based
-    index, -1 = none), value, at_s + at_ms (uptime): those of the first occurrence since it was
-    last clear; count: occurrences since boot. `first`: the code that tripped first, 0 = none.
+    A scope is a string, or the pack (`pack_scope`); with one string both are 0, and a slot is the
+    fault's own number. active: its condition holds now; latched: it tripped and was not
+    acknowledged; place (0-based index, -1 = none), value, at_s + at_ms (uptime): those of the
+    first occurrence since it was last clear; count: occurrences since boot. `first`: the fault
+    that tripped first, 0 = none, and `first_slot`. By fault: code, name, level, kind of place.
     """
 
-    def __init__(self, clock):
-        n = len(TABLE) + 1
+    def __init__(self, clock, pack):
+        from bms.fault_table import SUFFIXES, TABLE  # large, and needed at start only
+
         self._clock = clock
+        self._pack = pack
         self._opener = None
-        self.names = [b""] + [row[1].encode() for row in TABLE]
+        rows = self.rows = len(TABLE) + 1
+        strings = pack.strings
+        self.pack_scope = strings if strings > 1 else 0
+        size = rows * (self.pack_scope + 1)
+        names = [b""]
+        for row in TABLE:
+            if len(names) > LEVELLED:
+                names.append(row[1].encode())
+            elif row[2] == WARN:
+                names.append(row[1][: -len(SUFFIXES[WARN])].encode())
+            else:
+                names.append(names[-1])  # one text for the three levels
+        self.names = names  # without the suffix of the level, see `suffix`
+        self.code = bytearray([0] + [row[0] for row in TABLE])
         self.level = bytearray([0] + [row[2] for row in TABLE])
         self.kind = bytearray([0] + [row[3] for row in TABLE])
-        self.active = bytearray(n)
-        self.latched = bytearray(n)
-        self.place = array("h", [-1] * n)
-        self.value = array("i", [0] * n)
-        self.at_s = array("i", [0] * n)
-        self.at_ms = array("h", [0] * n)
-        self.count = array("i", [0] * n)
-        self.first = 0
-        self.trips = 0  # latched codes
-        # ring of changes for telemetry: what happened, its code, place, value
-        self.event_code = bytearray(_EVENTS)
+        self.active = bytearray(size)
+        self.latched = bytearray(size)
+        self.place = array("h", [-1] * size)
+        self.value = array("i", [0] * size)
+        self.at_s = array("i", [0] * size)
+        self.at_ms = array("h", [0] * size)
+        self.count = array("H", [0] * size)
+        self.first = self.first_slot = 0
+        self.trips = 0  # latched faults
+        self._held = array("h", [0] * (self.pack_scope + 1))  # of them, by scope
+        self._eased = array("h", [0] * (self.pack_scope + 1))  # active ones of level DERATE
+        self.changes = 0  # of `trips`
+        # ring of changes for telemetry and the store: what happened, its slot, place, value
+        self.event_slot = array("h", [0] * _EVENTS)
         self.event_change = bytearray(_EVENTS)
         self.event_place = array("h", [-1] * _EVENTS)
         self.event_value = array("i", [0] * _EVENTS)
@@ -122,63 +118,116 @@ class Faults:
         self.read = 0  # taken by telemetry
         self.lost_events = 0
 
-    def opens(self, contactors):
-        """Name what is told `trip()` when a code of level TRIP is raised."""
-        self._opener = contactors
+    def opens(self, strings):
+        """Name what is told `trip(scope)` when a fault of level TRIP is raised."""
+        self._opener = strings
 
-    def raised(self, code, place, value):
-        """The condition of `code` holds; trips at once where its level says so."""
-        if self.active[code]:
+    def suffix(self, fault):
+        """What its name has behind `names[fault]`, as bytes."""
+        level = self.level[fault]
+        if fault > LEVELLED or level == TRIP:
+            return b""
+        return b"_derate" if level == DERATE else b"_warning"
+
+    def scope(self, fault, place):
+        """The string that a place belongs to, or the pack."""
+        pack = self._pack
+        if self.pack_scope == 0:
+            return 0
+        kind = self.kind[fault]
+        if kind == NOWHERE or place < 0:
+            return self.pack_scope
+        if kind == STRING:
+            return place
+        if kind == CONTACTOR:
+            return place // 3
+        if kind == SLAVE:
+            return pack.string_of_slave[place]
+        return pack.string_at(pack.cell_from if kind == CELL else pack.temp_from, place)
+
+    def slot(self, fault, scope):
+        """Where the state of a fault stands in the arrays."""
+        return scope * self.rows + fault
+
+    def held(self, string):
+        """Latched faults that keep a string open: its own and the pack's."""
+        if self.pack_scope == 0:
+            return self.trips
+        return self._held[string] + self._held[self.pack_scope]
+
+    def derating(self, string):
+        """Active faults of level DERATE: a string's own and the pack's."""
+        if self.pack_scope == 0:
+            return self._eased[0]
+        return self._eased[string] + self._eased[self.pack_scope]
+
+    def raised(self, fault, place, value):
+        """The condition of `fault` holds; trips at once where its level says so."""
+        i = fault if self.pack_scope == 0 else self.slot(fault, self.scope(fault, place))
+        if self.active[i]:
             return
-        self.active[code] = 1
-        if self.level[code] == TRIP:
+        self.active[i] = 1
+        level = self.level[fault]
+        scope = i // self.rows
+        if level == TRIP:
             if self._opener is not None:
-                self._opener.trip()
-            if self.latched[code]:
+                self._opener.trip(scope)
+            if self.latched[i]:
                 return
-            self.latched[code] = 1
+            self.latched[i] = 1
             self.trips += 1
+            self.changes += 1
+            self._held[scope] += 1
             if not self.first:
-                self.first = code
-        self.place[code] = place
-        self.value[code] = value
-        self.at_s[code] = self._clock.uptime_s
-        self.at_ms[code] = self._clock.uptime_ms
-        self.count[code] = (self.count[code] + 1) & 0x3FFFFFF
-        self._event(RAISED, code)
+                self.first = fault
+                self.first_slot = i
+        elif level == DERATE:
+            self._eased[scope] += 1
+        self.place[i] = place
+        self.value[i] = value
+        self.at_s[i] = self._clock.uptime_s
+        self.at_ms[i] = self._clock.uptime_ms
+        self.count[i] = (self.count[i] + 1) & 0x7FFF
+        self._event(RAISED, i)
 
-    def gone(self, code):
-        """The condition of `code` no longer holds; a trip stays latched until acknowledged."""
-        if self.active[code]:
-            self.active[code] = 0
-            if not self.latched[code]:
-                self._event(GONE, code)
+    def gone(self, fault, place=-1):
+        """The condition of `fault` no longer holds there; a trip stays until acknowledged."""
+        i = fault if self.pack_scope == 0 else self.slot(fault, self.scope(fault, place))
+        if self.active[i]:
+            self.active[i] = 0
+            if self.level[fault] == DERATE:
+                self._eased[i // self.rows] -= 1
+            if not self.latched[i]:
+                self._event(GONE, i)
 
     def acknowledge(self):
-        """Clear every latched code whose condition is gone; the count of those that stay."""
-        for code in range(1, len(self.active)):
-            if self.latched[code] and not self.active[code]:
-                self.latched[code] = 0
+        """Clear every latched fault whose condition is gone; the count of those that stay."""
+        self.changes += 1
+        for i in range(len(self.active)):
+            if self.latched[i] and not self.active[i]:
+                self.latched[i] = 0
                 self.trips -= 1
-                self._event(CLEARED, code)
+                self._held[i // self.rows] -= 1
+                self._event(CLEARED, i)
         if not self.trips:
-            self.first = 0
-        elif not self.latched[self.first]:
-            for code in range(1, len(self.active)):
-                if self.latched[code]:
-                    self.first = code
+            self.first = self.first_slot = 0
+        elif not self.latched[self.first_slot]:
+            for i in range(len(self.active)):
+                if self.latched[i]:
+                    self.first_slot = i
+                    self.first = i % self.rows
                     break
         return self.trips
 
-    def _event(self, change, code):
+    def _event(self, change, slot):
         if self.events - self.read >= _EVENTS:
             self.read += 1
             self.lost_events += 1
         i = self.events % _EVENTS
         self.event_change[i] = change
-        self.event_code[i] = code
-        self.event_place[i] = self.place[code]
-        self.event_value[i] = self.value[code]
+        self.event_slot[i] = slot
+        self.event_place[i] = self.place[slot]
+        self.event_value[i] = self.value[slot]
         self.event_at_s[i] = self._clock.uptime_s
         self.event_at_ms[i] = self._clock.uptime_ms
         self.events += 1

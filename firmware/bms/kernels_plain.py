@@ -33,6 +33,15 @@ from bms.tables import (
     H_SEQ,
     H_TEMP,
     HEX_VALUE,
+    J_BACK,
+    J_BIAS,
+    J_BOUND,
+    J_COUNT,
+    J_DELAY,
+    J_LEVELS,
+    J_OUT,
+    J_SAMPLES,
+    LEVEL,
     R_CELL,
     R_CELLS,
     R_CRC,
@@ -274,6 +283,77 @@ def expire(flags, stamps, start, end, now, max_age):
     return first
 
 
+def judge(t, at, levels, value, standing, elapsed):
+    """Judge a fresh value against the levels of the block at t[at]; see tables.J_*.
+
+    `elapsed` ms passed since the last one; `standing` must be back as well before a level is gone.
+    Time beyond a bound adds up, is held inside the hysteresis and runs down at half speed beyond
+    it. Returns the levels that are out long enough in bits 0..2, those that are gone in bits 3..5.
+    """
+    result = 0
+    row = at + J_LEVELS
+    for level in range(levels):
+        bound = t[row + J_BOUND] - J_BIAS
+        beyond = value - bound
+        back = -t[row + J_BACK]
+        out = t[row + J_OUT]
+        if beyond > 0:
+            # the first sample only starts the time: how long it was so before, nobody knows
+            out = out + elapsed if out else 1
+            count = t[row + J_COUNT]
+            if count < t[row + J_SAMPLES]:
+                count += 1
+                t[row + J_COUNT] = count
+            if out > t[row + J_DELAY]:
+                out = t[row + J_DELAY] + 1
+                if count >= t[row + J_SAMPLES]:
+                    result |= 1 << level
+            t[row + J_OUT] = out
+        elif out and beyond < back and standing - bound < back:
+            out -= (elapsed + 1) >> 1
+            if out <= 0:
+                out = 0
+                t[row + J_COUNT] = 0
+                result |= 8 << level
+            t[row + J_OUT] = out
+        row += LEVEL
+    return result
+
+
+def oldest(flags, stamps, start, end, now):
+    """Age in ms of the oldest reading of start..end-1 that was valid once (bit 2); 0: none was."""
+    most = 0
+    for i in range(start, end):
+        if flags[i] & 4:
+            age = ((now - stamps[i] + 0x10000000) & 0x1FFFFFFF) - 0x10000000
+            if age > most:
+                most = age
+    return most
+
+
+def open_pair(values, flags, start, end, mean, apart):
+    """The first of two fresh neighbours of which one is `apart` above `mean`, one below; -1 = none.
+
+    Both must be about as far from it: an open wire between two cells moves their common tap.
+    """
+    for i in range(start, end - 1):
+        if flags[i] & flags[i + 1] & 1:
+            a = values[i] - mean
+            b = values[i + 1] - mean
+            if a < 0:
+                a, b = -a, -b
+            if a >= apart and -b >= apart and a + b < apart and a + b > -apart:
+                return i
+    return -1
+
+
+def changed(values, before, moved, start, end):
+    """Mark in `moved` every value that is another than `before`."""
+    for i in range(start, end):
+        if values[i] != before[i]:
+            moved[i] = 1
+
+
 def choose(values, p):
     """The cells of one slave that bleed, the highest first; how many. `p`: see tables.B_*.
 
@@ -318,6 +398,12 @@ def copy(dst, src, start, n):
     """Copy src[start:start + n] to the beginning of `dst`."""
     for i in range(n):
         dst[i] = src[start + i]
+
+
+def copy16(dst, src, n):
+    """Copy the first n values of 16 bits."""
+    for i in range(n):
+        dst[i] = src[i]
 
 
 def put_int(buf, at, value):

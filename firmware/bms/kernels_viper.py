@@ -259,6 +259,80 @@ def expire(flags: ptr8, stamps: ptr32, start: int, end: int, now: int, max_age: 
 
 
 @micropython.viper
+def judge(t: ptr32, at: int, levels: int, value: int, standing: int, elapsed: int) -> int:
+    result = 0
+    row = at + 2
+    level = 0
+    while level < levels:
+        bound = int(t[row]) - 0x20000000
+        back = 0 - int(t[row + 1])
+        out = int(t[row + 4])
+        if value > bound:
+            if out:
+                out += elapsed
+            else:
+                out = 1
+            count = int(t[row + 5])
+            if count < int(t[row + 3]):
+                count += 1
+                t[row + 5] = count
+            delay = int(t[row + 2])
+            if out > delay:
+                out = delay + 1
+                if count >= int(t[row + 3]):
+                    result |= 1 << level
+            t[row + 4] = out
+        elif out and value - bound < back and standing - bound < back:
+            out -= (elapsed + 1) >> 1
+            if out <= 0:
+                out = 0
+                t[row + 5] = 0
+                result |= 8 << level
+            t[row + 4] = out
+        row += 6
+        level += 1
+    return result
+
+
+@micropython.viper
+def oldest(flags: ptr8, stamps: ptr32, start: int, end: int, now: int) -> int:
+    most = 0
+    i = start
+    while i < end:
+        if int(flags[i]) & 4:
+            age = ((now - int(stamps[i]) + 0x10000000) & 0x1FFFFFFF) - 0x10000000
+            if age > most:
+                most = age
+        i += 1
+    return most
+
+
+@micropython.viper
+def open_pair(values: ptr16, flags: ptr8, start: int, end: int, mean: int, apart: int) -> int:
+    i = start
+    while i < end - 1:
+        if int(flags[i]) & int(flags[i + 1]) & 1:
+            a = ((int(values[i]) ^ 0x8000) - 0x8000) - mean
+            b = ((int(values[i + 1]) ^ 0x8000) - 0x8000) - mean
+            if a < 0:
+                a = 0 - a
+                b = 0 - b
+            if a >= apart and 0 - b >= apart and a + b < apart and a + b > 0 - apart:
+                return i
+        i += 1
+    return -1
+
+
+@micropython.viper
+def changed(values: ptr16, before: ptr16, moved: ptr8, start: int, end: int):
+    i = start
+    while i < end:
+        if int(values[i]) != int(before[i]):
+            moved[i] = 1
+        i += 1
+
+
+@micropython.viper
 def choose(values: ptr16, p: ptr32) -> int:
     first = int(p[0])
     count = int(p[1])
@@ -325,6 +399,14 @@ def copy(dst: ptr8, src: ptr8, start: int, n: int):
     i = 0
     while i < n:
         dst[i] = src[start + i]
+        i += 1
+
+
+@micropython.viper
+def copy16(dst: ptr16, src: ptr16, n: int):
+    i = 0
+    while i < n:
+        dst[i] = src[i]
         i += 1
 
 

@@ -9,8 +9,8 @@ KINDS = (
     ),
     (
         "status",
-        "state pack_mv link_mv i_ma min_mv min_cell max_mv max_cell min_dc max_dc scans known"
-        " trips first bleeding rx tx damaged stale strange missed dropped",
+        "state closed pack_mv link_mv i_ma min_mv min_cell max_mv max_cell min_dc max_dc scans"
+        " known trips first bleeding inputs rx tx damaged stale strange missed dropped",
         "every status_period; pack_mv, min, max are null where a reading is not fresh",
     ),
     (
@@ -18,10 +18,23 @@ KINDS = (
         "slave first_cell cell_mv temp_dc stack_mv bleed",
         "one line per slave every cells_period; null = no fresh reading",
     ),
-    ("event", "what name code level place index value at_ms", "a fault raised, gone or cleared"),
-    ("contactor", "state closings", "the contactor sequence took a step"),
-    ("fault", "name code level active latched place index value at_ms count", "by `faults`"),
-    ("past_event", "what name code level place index value at_ms", "by `events`"),
+    (
+        "string",
+        "string state string_mv i_ma min_mv max_mv trips closings worn",
+        "by `strings`, and every status_period with several strings; worn: openings under load",
+    ),
+    (
+        "event",
+        "what name code level string place index value at_ms",
+        "a fault raised, gone or cleared; string: null where it is the whole pack's",
+    ),
+    ("contactor", "string state closings", "a contactor sequence took a step"),
+    (
+        "fault",
+        "name code level string active latched first place index value at_ms count",
+        "by `faults`; first: what tripped first",
+    ),
+    ("past_event", "what name code level string place index value at_ms", "by `events`"),
     ("setting", "name value", "by `limits` and `config`; the unit is the name's suffix"),
     (
         "mem",

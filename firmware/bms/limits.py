@@ -1,103 +1,46 @@
 """Which reading is out of which bound, for how long.
 
 Hard bounds of cells and temperatures are judged by the drivers as a frame arrives (`hard_cell`,
-`hard_temp`); this module judges what needs a duration, from one table. A row runs on fresh
-samples only. The time out of bound adds up, is held inside the hysteresis and runs down at half
-speed beyond it, so that one good sample forgives nothing. Nothing here allocates after start-up.
+`hard_temp`), that of the current as its sample comes; what needs a duration is judged at three
+levels from limit_table.TABLE by the kernel `judge`, per string, on fresh samples only. Here also
+is what is measured twice: stacks against cells, a measured string against its cells, readings
+that don't move with the current, an open sense wire. Nothing allocates after start-up.
 """
 
 from array import array
 
+from micropython import const
+
 from bms import faults, ticks
+from bms import tables as T
+from bms.kernels import changed, judge, oldest, open_pair
 
-ABOVE, BELOW = 1, -1
-# quantities of a row
-CELL_MAX, CELL_MIN, SPREAD, TEMP_MAX, TEMP_MIN, TEMP_MAX_CHARGE, TEMP_MIN_CHARGE = range(7)
-CHARGE, DISCHARGE = range(7, 9)
+# quantities: their places in limit_table.TABLE and fault_table.LEVELS
+CELL_MAX, CELL_MIN, SPREAD, TEMP_MAX, TEMP_MIN, CHARGE_TEMP_MAX, CHARGE_TEMP_MIN = range(7)
+TEMP_SPREAD, BOARD, VOLTAGE_MAX, VOLTAGE_MIN, VOLTAGE_DIFFERS = range(7, 12)
+CHARGE, DISCHARGE, CHARGE_PEAK, DISCHARGE_PEAK, PACK_CHARGE, PACK_DISCHARGE = range(12, 18)
+ISOLATION, AGE, QUANTITIES = range(18, 21)
 
-# (code, quantity, side, bound, hysteresis, delay): the last three name settings; a fault of level
-# TRIP latches, all others withdraw by themselves
-TABLE = (
-    (faults.CELL_HIGH, CELL_MAX, ABOVE, "cell_max_mv", "cell_hysteresis_mv", "cell_delay_ms"),
-    (faults.CELL_LOW, CELL_MIN, BELOW, "cell_min_mv", "cell_hysteresis_mv", "cell_delay_ms"),
-    (
-        faults.CELL_HIGH_WARNING,
-        CELL_MAX,
-        ABOVE,
-        "cell_warn_max_mv",
-        "cell_hysteresis_mv",
-        "cell_delay_ms",
-    ),
-    (
-        faults.CELL_LOW_WARNING,
-        CELL_MIN,
-        BELOW,
-        "cell_warn_min_mv",
-        "cell_hysteresis_mv",
-        "cell_delay_ms",
-    ),
-    (faults.CELL_SPREAD, SPREAD, ABOVE, "spread_warn_mv", "cell_hysteresis_mv", "cell_delay_ms"),
-    (faults.TEMP_HIGH, TEMP_MAX, ABOVE, "temp_max_dc", "temp_hysteresis_dc", "temp_delay_ms"),
-    (faults.TEMP_LOW, TEMP_MIN, BELOW, "temp_min_dc", "temp_hysteresis_dc", "temp_delay_ms"),
-    (
-        faults.TEMP_HIGH_WARNING,
-        TEMP_MAX,
-        ABOVE,
-        "temp_warn_max_dc",
-        "temp_hysteresis_dc",
-        "temp_delay_ms",
-    ),
-    (
-        faults.TEMP_CHARGE_HIGH,
-        TEMP_MAX_CHARGE,
-        ABOVE,
-        "temp_charge_max_dc",
-        "temp_hysteresis_dc",
-        "temp_delay_ms",
-    ),
-    (
-        faults.TEMP_CHARGE_LOW,
-        TEMP_MIN_CHARGE,
-        BELOW,
-        "temp_charge_min_dc",
-        "temp_hysteresis_dc",
-        "temp_delay_ms",
-    ),
-    (faults.CHARGE_CURRENT, CHARGE, ABOVE, "charge_max_ma", "current_idle_ma", "current_delay_ms"),
-    (
-        faults.DISCHARGE_CURRENT,
-        DISCHARGE,
-        ABOVE,
-        "discharge_max_ma",
-        "current_idle_ma",
-        "current_delay_ms",
-    ),
-)
-_FIRST_CURRENT_ROW = 10
-_ROWS = 4  # judged in one piece of work
+_BOUNDS, _TEMPS, _TEMPS_TOO, _SLAVES, _REST = range(5)  # pieces of a string's judgement
+_FULL = const(1 << 20)  # an I2t budget
+_SCALE = const(256)  # currents in parts of their bound, so that squares stay small
+_TICK = const(100)  # ms that one tick's measurement may stand for, at most
 
 
 class Limits:
     """Judges the pack against the table; raises and withdraws faults.
 
-    judging: a scan has ended, and `go_on` has not judged all of it yet.
+    judging: a scan has ended, and `go_on` has not judged all of it yet; calm: no quantity of the
+    last scan was out of a bound; peak_pm: I2t used of its budget in permille, [2 * string] charge,
+    + 1 discharge; pack_ma: current of all strings.
     """
 
-    def __init__(self, config, pack, current, faults_, contactors):
+    def __init__(self, config, pack, currents, faults_, strings, now):
         self._pack = pack
-        self._current = current
+        self._currents = currents
         self._faults = faults_
-        self._contactors = contactors
-        n = len(TABLE)
-        self._bound = array("i", [getattr(config, row[3]) for row in TABLE])
-        self._hysteresis = array("i", [getattr(config, row[4]) for row in TABLE])
-        self._delay = array("i", [getattr(config, row[5]) for row in TABLE])
-        self._out_ms = array("i", [0] * n)
-        self._last = array("i", [0] * n)
-        self._seen = bytearray(n)
-        self._code = bytearray([row[0] for row in TABLE])
-        self._quantity = bytearray([row[1] for row in TABLE])
-        self._above = bytearray([1 if row[2] == ABOVE else 0 for row in TABLE])
+        self._strings = strings
+        self._table(config)
         self._hard_high_mv = config.cell_hard_max_mv
         self._hard_low_mv = config.cell_hard_min_mv
         self._hard_high_dc = config.temp_hard_max_dc
@@ -107,11 +50,109 @@ class Limits:
         self._idle_ma = config.current_idle_ma
         self._current_age = config.current_age_ms
         self._tolerance = config.stack_tolerance_mv
+        self._open_wire = config.open_wire_mv
+        self._fitted = bool(config.voltage_sensor)
         self._stack_out = bytearray(pack.slaves)  # 2 for each scan out of tolerance, less 1 for in
         self._stack_at = array("i", [-1] * pack.slaves)  # stamp of the value judged last
-        self._row = 0
+        self._wire_out = bytearray(pack.strings)  # the scan before had a pair apart
+        self._looking = self._ending = self._telling = False
+        self._pair = self._stuck = self._warned = -1
+        self._string = self._step = self._slave = 0
+        self._hottest = self._hottest_at = self._age = self._age_at = self._missing = 0
+        self._stack_bad = False
         self.judging = False
+        self.calm = False
+        self._out = False
         self._longest_scan = 2 * config.scan_period_ms
+        self._stuck_ms = config.stuck_time_ms
+        self._stuck_ma = config.stuck_current_ma or config.capacity_mah // 5
+        self._before = array("h", [0] * (pack.cells if self._stuck_ms else 0))
+        self._moved = bytearray(pack.cells if self._stuck_ms else 0)
+        self._window_at = array("i", [now] * pack.strings)
+        self._low_ma = array("i", [0] * pack.strings)
+        self._high_ma = array("i", [0] * pack.strings)
+        n = 2 * pack.strings
+        self.peak_pm = array("h", [0] * n)
+        self._peak = array("i", [0] * n)
+        self._peak_at = array("i", [-1] * n)
+        self.pack_ma = 0
+
+    def _table(self, config):
+        """The kernel's table: a block for each string and quantity. Allocates, at start."""
+        from bms.limit_table import BELOW, TABLE
+
+        pack = self._pack
+        strings = pack.strings
+        t = self._t = array("i", bytearray(4 * strings * QUANTITIES * T.JUDGED))
+        self._side = bytearray([1 if row[0] == BELOW else 0 for row in TABLE])
+        for q in range(QUANTITIES):
+            row = TABLE[q]
+            found = [getattr(config, x) if isinstance(x, str) and x else x or 0 for x in row[1:]]
+            if VOLTAGE_MAX <= q <= VOLTAGE_MIN:
+                for i in range(3):
+                    by_cell = getattr(config, str(TABLE[CELL_MAX + q - VOLTAGE_MAX][1 + i]))
+                    found[i] = found[i] or by_cell * pack.string_cells[0]
+            elif PACK_CHARGE <= q <= PACK_DISCHARGE:
+                found[2] = found[2] or strings * getattr(
+                    config, str(TABLE[q - PACK_CHARGE + CHARGE][3])
+                )
+            elif q == AGE:
+                found[0] = found[0] or found[2] * 6 // 10
+                found[1] = found[1] or found[2] * 8 // 10
+            if q in (CHARGE, DISCHARGE, PACK_CHARGE, PACK_DISCHARGE):
+                found[0] = found[2] // 1000 * config.current_warn_pm
+                found[1] = found[2] // 1000 * config.current_derate_pm
+            sign = -1 if self._side[q] else 1
+            for string in range(strings):
+                for level in range(3):
+                    at = self._at(string, q) + T.J_LEVELS + level * T.LEVEL
+                    t[at + T.J_BOUND] = sign * found[level] + T.J_BIAS
+                    t[at + T.J_BACK] = found[3]
+                    t[at + T.J_DELAY] = found[4]
+                    t[at + T.J_SAMPLES] = found[5]
+                    if q == AGE and level == 2:
+                        t[at + T.J_DELAY] = 1  # a scan later: the cell is named first
+        # I2t: parts of the budget for each ms and part of the current squared, see _peaks
+        self._continuous = array("i", [_SCALE, _SCALE])
+        self._divisor = array("i", [1, 1])
+        self._most = array("i", [config.charge_max_ma, config.discharge_max_ma])
+        given = (config.charge_continuous_ma, config.discharge_continuous_ma)
+        for i in range(2):
+            if 0 < given[i] < self._most[i]:
+                part = given[i] * _SCALE // self._most[i]
+                self._continuous[i] = part
+                budget = (_SCALE * _SCALE - part * part) * config.peak_time_ms
+                self._divisor[i] = max(budget // _FULL, 1)
+
+    def _at(self, string, quantity):
+        return (string * QUANTITIES + quantity) * T.JUDGED
+
+    def _judge(self, string, quantity, value, standing, place, longest, levels, now):
+        """Judge a fresh value; raise and withdraw what follows from it."""
+        t = self._t
+        at = (string * QUANTITIES + quantity) * T.JUDGED
+        # bounded: a gap without samples is silence, not time out of bound
+        ms = ticks.diff(now, t[at]) if t[at + 1] else 0
+        if not 0 <= ms < longest:
+            ms = longest
+        t[at] = now
+        t[at + 1] = 1
+        if self._side[quantity]:
+            found = judge(t, at, levels, -value, -standing, ms)
+        else:
+            found = judge(t, at, levels, value, standing, ms)
+        if found:
+            fault = 1 + 3 * quantity
+            f = self._faults
+            for level in range(3):
+                if found & 1:
+                    self._out = True
+                    f.raised(fault + level, place, value)
+                elif found & 8:
+                    f.gone(fault + level, place)
+                found >>= 1
+
+    # --- on arrival ---
 
     def hard_cell(self, cell, mv):
         """A cell reading outside its hard bounds has just arrived."""
@@ -125,172 +166,158 @@ class Limits:
         if dc > self._hard_high_dc:
             self._faults.raised(faults.TEMP_HARD_HIGH, temp, dc)
 
+    def sampled(self, string, now):
+        """Judge a current sample of a string that has just arrived."""
+        ma = self._currents[string].ma
+        f = self._faults
+        if ma > self._hard_ma or ma < -self._hard_ma:
+            f.raised(faults.CURRENT_HARD, string, ma)
+        elif -self._hard_ma + self._idle_ma < ma < self._hard_ma - self._idle_ma:
+            f.gone(faults.CURRENT_HARD, string)
+        if ma < self._low_ma[string]:
+            self._low_ma[string] = ma
+        elif ma > self._high_ma[string]:
+            self._high_ma[string] = ma
+        age = self._current_age
+        self._judge(string, CHARGE, ma, ma, string, age, 3, now)
+        self._judge(string, DISCHARGE, -ma, -ma, string, age, 3, now)
+        self._peaks(string, 0, ma, now)
+        self._peaks(string, 1, -ma, now)
+        total = 0
+        for current in self._currents:
+            total += current.ma
+        self.pack_ma = total
+        if len(self._currents) > 1:
+            self._judge(0, PACK_CHARGE, total, total, -1, age, 3, now)
+            self._judge(0, PACK_DISCHARGE, -total, -total, -1, age, 3, now)
+
+    def _peaks(self, string, side, ma, now):
+        """I2t of what is above the continuous current: a budget of (bound2 - continuous2) * time.
+
+        Source: the adiabatic heating of conductors and fuses, as IEC 60269 states it for fuses.
+        """
+        continuous = self._continuous[side]
+        if continuous >= _SCALE:
+            return
+        i = 2 * string + side
+        ms = ticks.diff(now, self._peak_at[i]) if self._peak_at[i] >= 0 else 0
+        if not 0 <= ms < self._current_age:
+            ms = self._current_age
+        self._peak_at[i] = now
+        # in parts of the bound, at most four times of it
+        part = 0 if ma < 0 else ma // ((self._most[side] + _SCALE - 1) // _SCALE)
+        if part > 4 * _SCALE:
+            part = 4 * _SCALE
+        used = self._peak[i] + (part * part - continuous * continuous) * ms // self._divisor[side]
+        if used < 0:
+            used = 0
+        elif used > _FULL:
+            used = _FULL
+        self._peak[i] = used
+        pm = (used >> 10) * 1000 >> 10
+        self.peak_pm[i] = pm
+        # above 999: the budget is used up
+        self._judge(string, CHARGE_PEAK + side, pm + 1, pm + 1, string, 100, 3, now)
+
+    # --- after a scan ---
+
     def scanned(self, now):
         """A scan has ended: every fresh reading is to be judged once, by `go_on` until it has."""
         self._pack.expire(now)
         self._pack.update()
-        self._row = 0
+        self._string = self._step = 0
+        self._out = False
+        self._stack_bad = False
         self.judging = True
 
     def go_on(self, now):
-        """Judge a few rows of the table; the last piece compares stacks with their cells."""
-        row = self._row
-        self._row = row + _ROWS
-        if row >= _FIRST_CURRENT_ROW:
-            self._hard_gone()
-            self._stacks()
-            self.judging = False
+        """Judge a few quantities of a string, or one of its slaves."""
+        s = self._string
+        step = self._step
+        self._step = step + 1
+        if step == _BOUNDS:
+            self._cells(s, now)
+        elif step == _TEMPS:
+            self._temps(s, now)
+        elif step == _TEMPS_TOO:
+            self._temps_charging(s, now)
+            self._begin(s, now)
+        elif step == _SLAVES:
+            self._one_slave(self._slave, now)
+            self._slave += 1
+            if self._slave < self._pack.slave_from[s + 1]:
+                self._step = _SLAVES
+        else:
+            self._last(s, now)
+            self._string = s + 1
+            self._step = 0
+            if self._string == self._pack.strings:
+                self._hard_gone()
+                if not self._stack_bad:
+                    for s in range(self._pack.strings):
+                        self._faults.gone(faults.STACK_VOLTAGE, self._pack.slave_from[s])
+                self.calm = not self._out
+                self.judging = False
+
+    def _cells(self, s, now):
+        new = self._pack.string_new_cell[s]
+        if not new.count:
             return
-        end = row + _ROWS
-        while row < end and row < _FIRST_CURRENT_ROW:
-            self._judge(row, now)
-            row += 1
+        all_ = self._pack.string_cell[s]
+        longest = self._longest_scan
+        self._judge(s, CELL_MAX, new.high, all_.high, new.high_at, longest, 3, now)
+        self._judge(s, CELL_MIN, new.low, all_.low, new.low_at, longest, 3, now)
+        spread = all_.high - all_.low
+        self._judge(s, SPREAD, spread, spread, all_.high_at, longest, 3, now)
+        if not self._fitted and all_.complete:
+            self._voltage(s, all_.total, now, longest)
 
-    def aged(self, now):
-        """Judge what silence alone decides: readings too old, a current sensor gone quiet."""
-        pack = self._pack
-        f = self._faults
-        pack.expire(now)
-        if pack.lost_cell < 0:
-            f.gone(faults.CELL_LOST)
-        else:
-            f.raised(faults.CELL_LOST, pack.lost_cell, pack.cell_mv[pack.lost_cell])
-        if pack.lost_temp < 0:
-            f.gone(faults.TEMP_LOST)
-        else:
-            f.raised(faults.TEMP_LOST, pack.lost_temp, pack.temp_dc[pack.lost_temp])
-        current = self._current
-        if current.fitted:
-            age = current.age(now)
-            if age <= self._current_age:
-                f.gone(faults.CURRENT_LOST)
-            elif self._contactors.energised():
-                f.raised(faults.CURRENT_LOST, -1, age)
-
-    def sampled(self, now):
-        """Judge a current sample that has just arrived."""
-        ma = self._current.ma
-        if ma > self._hard_ma or ma < -self._hard_ma:
-            self._faults.raised(faults.CURRENT_HARD, -1, ma)
-        elif -self._hard_ma + self._idle_ma < ma < self._hard_ma - self._idle_ma:
-            self._faults.gone(faults.CURRENT_HARD)
-        for row in range(_FIRST_CURRENT_ROW, len(self._code)):
-            self._judge(row, now)
-
-    def _judge(self, row, now):
-        # value and place of the quantity; a quantity without fresh samples isn't judged
-        quantity = self._quantity[row]
-        place = -1
-        if quantity <= SPREAD:
-            cell = self._pack.new_cell
-            if not cell.count:
-                return
-            if quantity == CELL_MAX:
-                value = cell.high
-                place = cell.high_at
-            elif quantity == CELL_MIN:
-                value = cell.low
-                place = cell.low_at
-            else:
-                value = self._pack.cell.high - self._pack.cell.low
-                place = self._pack.cell.high_at
-        elif quantity <= TEMP_MIN_CHARGE:
-            temp = self._pack.new_temp
-            if not temp.count:
-                return
-            if quantity == TEMP_MAX or quantity == TEMP_MAX_CHARGE:
-                value = temp.high
-                place = temp.high_at
-            else:
-                value = temp.low
-                place = temp.low_at
-            if quantity >= TEMP_MAX_CHARGE and not self._current.charging:
-                self._inside(row, now)
-                return
-        elif quantity == CHARGE:
-            value = self._current.ma
-        else:
-            value = -self._current.ma
-        beyond = value - self._bound[row]
-        if not self._above[row]:
-            beyond = -beyond
-        if beyond > 0:
-            self._outside(row, now, place, value)
-        elif beyond < -self._hysteresis[row] and not self._stands(quantity, row):
-            self._inside(row, now)
-        else:
-            self._last[row] = now
-
-    def _stands(self, quantity, row):
-        """A reading that didn't come anew, but is still valid, isn't back within its bound."""
-        pack = self._pack
-        if quantity == CELL_MAX:
-            value = pack.cell.high
-        elif quantity == CELL_MIN:
-            value = pack.cell.low
-        elif quantity == TEMP_MAX or quantity == TEMP_MAX_CHARGE:
-            value = pack.temp.high
-        elif quantity == TEMP_MIN or quantity == TEMP_MIN_CHARGE:
-            value = pack.temp.low
-        else:
-            return False
-        beyond = value - self._bound[row]
-        return (beyond if self._above[row] else -beyond) >= -self._hysteresis[row]
-
-    def _elapsed(self, row, now):
-        # bounded: a gap without samples is silence, not time out of bound
-        ms = ticks.diff(now, self._last[row]) if self._seen[row] else 0
-        self._seen[row] = 1
-        self._last[row] = now
-        longest = self._longest_scan if row < _FIRST_CURRENT_ROW else self._current_age
-        return ms if 0 <= ms < longest else longest
-
-    def _outside(self, row, now, place, value):
-        out = self._out_ms[row]
-        passed = self._elapsed(row, now)
-        # the first sample only starts the time: how long it was so before, nobody knows
-        out = out + passed if out else 1
-        delay = self._delay[row]
-        if out > delay:
-            out = delay + 1
-            self._faults.raised(self._code[row], place, value)
-        self._out_ms[row] = out
-
-    def _inside(self, row, now):
-        out = self._out_ms[row]
-        if not out:
-            self._last[row] = now
-            self._seen[row] = 1
+    def _temps(self, s, now):
+        new = self._pack.string_new_temp[s]
+        if not new.count:
             return
-        out -= (self._elapsed(row, now) + 1) >> 1
-        if out <= 0:
-            out = 0
-            self._faults.gone(self._code[row])
-        self._out_ms[row] = out
+        all_ = self._pack.string_temp[s]
+        longest = self._longest_scan
+        self._judge(s, TEMP_MAX, new.high, all_.high, new.high_at, longest, 3, now)
+        self._judge(s, TEMP_MIN, new.low, all_.low, new.low_at, longest, 3, now)
+        spread = all_.high - all_.low
+        self._judge(s, TEMP_SPREAD, spread, spread, all_.high_at, longest, 3, now)
 
-    def _hard_gone(self):
-        cell = self._pack.cell
-        f = self._faults
-        if cell.complete:
-            if cell.high <= self._hard_high_mv - self._cell_back:
-                f.gone(faults.CELL_HARD_HIGH)
-            if cell.low >= self._hard_low_mv + self._cell_back:
-                f.gone(faults.CELL_HARD_LOW)
-        temp = self._pack.temp
-        if temp.complete and temp.high <= self._hard_high_dc - self._temp_back:
-            f.gone(faults.TEMP_HARD_HIGH)
+    def _temps_charging(self, s, now):
+        """Bounds for charging; where nobody knows whether it charges, they don't trip."""
+        new = self._pack.string_new_temp[s]
+        if not new.count:
+            return
+        all_ = self._pack.string_temp[s]
+        current = self._currents[s]
+        levels = 3
+        high = new.high
+        low = new.low
+        high_all = all_.high
+        low_all = all_.low
+        if not current.fitted:
+            levels = 2
+        elif not current.charging:
+            high = high_all = -2000  # inside, as far as charging goes
+            low = low_all = 2000
+        longest = self._longest_scan
+        self._judge(s, CHARGE_TEMP_MAX, high, high_all, new.high_at, longest, levels, now)
+        self._judge(s, CHARGE_TEMP_MIN, low, low_all, new.low_at, longest, levels, now)
 
-    def _stacks(self):
-        """A slave's stack voltage against its cells; a good scan undoes half of a bad one."""
+    def _one_slave(self, i, now):
+        """A slave's stack voltage against its cells, its own temperature, its age."""
         pack = self._pack
-        on = False
-        for i in range(pack.slaves):
-            out = self._stack_out[i]
-            if pack.stack_ok[i] and pack.stack_at[i] != self._stack_at[i]:
+        out = self._stack_out[i]
+        if pack.stack_ok[i]:
+            if pack.die_dc[i] > self._hottest:
+                self._hottest = pack.die_dc[i]
+                self._hottest_at = i
+            if pack.stack_at[i] != self._stack_at[i]:
                 cells = pack.slave_extremes(i)
                 if cells.complete:
                     self._stack_at[i] = pack.stack_at[i]
                     by = pack.stack_mv[i] - cells.total
+                    # a good scan undoes half of a bad one
                     if (by if by >= 0 else -by) > self._tolerance:
                         out = out + 2 if out < 4 else 6
                         if out == 6:
@@ -298,6 +325,146 @@ class Limits:
                     elif out:
                         out = out - 1 if out < 6 else 0
                     self._stack_out[i] = out
-            on = on or out > 0
-        if not on:
-            self._faults.gone(faults.STACK_VOLTAGE)
+        if out:
+            self._stack_bad = True
+        first = pack.first_cell[i]
+        end = first + pack.slave_cells[i]
+        age = oldest(pack.cell_flags, pack.cell_at, first, end, now)
+        if age > self._age:
+            self._age = age
+            self._age_at = i
+        if pack.cell_flags[first] & 8:  # LOST
+            self._missing += 1
+        if pack.slave_flags[i] & 0xFF00:
+            self._warned = i
+        if self._looking:
+            # the mean without the two that are apart is near enough to that of all
+            all_ = pack.string_cell[pack.string_of_slave[i]]
+            mean = all_.total // all_.count
+            pair = open_pair(pack.cell_mv, pack.cell_flags, first, end, mean, self._open_wire)
+            if pair >= 0:
+                self._pair = pair
+        if self._stuck_ms:
+            self._one_stuck(first, end)
+
+    def _begin(self, s, now):
+        """Before the slaves of a string: what is looked for in them."""
+        pack = self._pack
+        self._slave = pack.slave_from[s]
+        self._hottest = -10000
+        self._age = self._missing = 0
+        self._hottest_at = self._age_at = self._slave
+        all_ = pack.string_cell[s]
+        self._looking = all_.complete and all_.high - all_.low >= 2 * self._open_wire
+        self._pair = self._stuck = self._warned = -1
+        moved = self._high_ma[s] - self._low_ma[s] >= self._stuck_ma
+        self._ending = ticks.diff(now, self._window_at[s]) >= self._stuck_ms
+        self._telling = self._ending and moved and self._currents[s].fitted
+
+    def _one_stuck(self, first, end):
+        """Cells that show the same millivolt for a whole window while the current moves."""
+        pack = self._pack
+        moved = self._moved
+        changed(pack.cell_mv, self._before, moved, first, end)
+        if not self._ending:
+            return
+        for i in range(first, end):
+            if self._telling and not moved[i] and pack.cell_flags[i] & 1:
+                self._stuck = i
+            moved[i] = 0
+            self._before[i] = pack.cell_mv[i]
+
+    def _last(self, s, now):
+        """What the slaves of a string say together."""
+        pack = self._pack
+        f = self._faults
+        longest = self._longest_scan
+        if self._hottest > -10000:
+            self._judge(s, BOARD, self._hottest, self._hottest, self._hottest_at, longest, 3, now)
+        self._judge(s, AGE, self._age, self._age, self._age_at, longest, 3, now)
+        if self._missing:
+            f.raised(faults.SLAVES_MISSING, s, self._missing)
+        else:
+            f.gone(faults.SLAVES_MISSING, s)
+        if self._warned < 0:
+            f.gone(faults.SLAVE_WARNING, pack.slave_from[s])
+        else:
+            flags = pack.slave_flags[self._warned]
+            f.raised(faults.SLAVE_WARNING, self._warned, flags)
+        if self._pair < 0:
+            self._wire_out[s] = 0
+            f.gone(faults.OPEN_WIRE, pack.cell_from[s])
+        elif self._wire_out[s]:  # in two scans, one behind the other
+            f.raised(faults.OPEN_WIRE, self._pair, pack.cell_mv[self._pair])
+        else:
+            self._wire_out[s] = 1
+        if self._ending:
+            if self._stuck >= 0:
+                f.raised(faults.CELL_STUCK, self._stuck, pack.cell_mv[self._stuck])
+            elif self._telling:
+                f.gone(faults.CELL_STUCK, pack.cell_from[s])
+            self._window_at[s] = now
+            self._low_ma[s] = self._high_ma[s] = self._currents[s].ma
+
+    def _hard_gone(self):
+        pack = self._pack
+        f = self._faults
+        for s in range(pack.strings):
+            cell = pack.string_cell[s]
+            if cell.complete:
+                if cell.high <= self._hard_high_mv - self._cell_back:
+                    f.gone(faults.CELL_HARD_HIGH, pack.cell_from[s])
+                if cell.low >= self._hard_low_mv + self._cell_back:
+                    f.gone(faults.CELL_HARD_LOW, pack.cell_from[s])
+            temp = pack.string_temp[s]
+            if temp.complete and temp.high <= self._hard_high_dc - self._temp_back:
+                f.gone(faults.TEMP_HARD_HIGH, pack.temp_from[s])
+
+    # --- each tick ---
+
+    def aged(self, now):
+        """Judge what silence alone decides: readings too old, a current sensor gone quiet."""
+        pack = self._pack
+        f = self._faults
+        pack.expire(now)
+        for s in range(pack.strings):
+            lost = pack.lost_cell[s]
+            if lost < 0:
+                f.gone(faults.CELL_LOST, pack.cell_from[s])
+            else:
+                f.raised(faults.CELL_LOST, lost, pack.cell_mv[lost])
+            lost = pack.lost_temp[s]
+            if lost >= 0:
+                f.raised(faults.TEMP_LOST, lost, pack.temp_dc[lost])
+            elif pack.temps:
+                f.gone(faults.TEMP_LOST, pack.temp_from[s])
+            current = self._currents[s]
+            if current.fitted:
+                age = current.age(now)
+                if age <= self._current_age:
+                    f.gone(faults.CURRENT_LOST, s)
+                elif self._strings.each[s].energised():
+                    f.raised(faults.CURRENT_LOST, s, age)
+
+    def measured(self, string, mv, now):
+        """Judge a string's own measured voltage, None = none came."""
+        if mv is None:
+            return
+        self._voltage(string, mv, now, _TICK)
+        cell = self._pack.string_cell[string]
+        if cell.complete:
+            by = mv - cell.total
+            apart = by if by >= 0 else -by
+            self._judge(string, VOLTAGE_DIFFERS, apart, apart, string, _TICK, 3, now)
+
+    def _voltage(self, s, mv, now, longest):
+        self._judge(s, VOLTAGE_MAX, mv, mv, s, longest, 3, now)
+        self._judge(s, VOLTAGE_MIN, mv, mv, s, longest, 3, now)
+
+    def isolated(self, kohm, now):
+        """Judge the isolation resistance, None = not measured."""
+        if kohm is None:
+            self._faults.raised(faults.ISOLATION_LOST, -1, 0)
+            return
+        self._faults.gone(faults.ISOLATION_LOST)
+        self._judge(0, ISOLATION, kohm, kohm, -1, _TICK, 3, now)

@@ -10,13 +10,16 @@ from bms import self_test, slaves, ticks
 from bms.balancing import Balancing
 from bms.clock import Clock
 from bms.console import Console
-from bms.contactors import Contactors
 from bms.current import Current
-from bms.faults import SELF_TEST, Faults
+from bms.errors import ConfigError
+from bms.faults import SELF_TEST, UNLOCKED, Faults
+from bms.freeze import Freeze
+from bms.inputs import Inputs
 from bms.kernels import NATIVE
 from bms.limits import Limits
 from bms.outbox import Outbox
 from bms.pack import Pack
+from bms.strings import Strings
 from bms.telemetry import Telemetry
 
 _TICK_MS = const(20)  # ages, contactors, balancing and the console are looked at so often
@@ -37,18 +40,30 @@ class Master:
         self.native = NATIVE
         self.clock = Clock(board.clock)
         self.pack = Pack(config)
-        self.faults = Faults(self.clock)
-        self.current = Current(config)
-        self.contactors = Contactors(
-            config, board, self.faults, self.pack, self.current, self.clock
+        if self.pack.strings > board.STRINGS:
+            raise ConfigError(
+                0,
+                "string",
+                "this board has contactor outputs for %d of the %d strings"
+                % (board.STRINGS, self.pack.strings),
+            )
+        self.faults = Faults(self.clock, self.pack)
+        self.currents = [Current(config, s) for s in range(self.pack.strings)]
+        self.strings = Strings(config, board, self.faults, self.pack, self.currents, self.clock)
+        self.faults.opens(self.strings)
+        self.limits = Limits(
+            config, self.pack, self.currents, self.faults, self.strings, self.clock.now
         )
-        self.faults.opens(self.contactors)
-        self.limits = Limits(config, self.pack, self.current, self.faults, self.contactors)
+        self.inputs = Inputs(config, board, self.faults, self.strings, self.limits)
+        self.freeze = Freeze(self.pack, self.currents, self.strings, self.faults, self.clock)
         self.balancing = Balancing(config, self.pack, self.faults, self.clock.now)
         self.drivers = slaves.build(config, board, self.pack, self.limits, self.faults)
         self.self_test = self_test.run(board)
         if self.self_test != b"ok":
             self.faults.raised(SELF_TEST, -1, 0)
+        if config.beyond:
+            self.faults.raised(UNLOCKED, -1, config.beyond)
+        self._voltages = bool(config.voltage_sensor)
         self.outbox = Outbox(board.console, self.clock)
         self.telemetry = Telemetry(config, board, self, self.outbox)
         self.console = Console(self, board.console, self.telemetry)
@@ -79,8 +94,10 @@ class Master:
         """
         now = self.clock.tick()
         long = self._scan(now)
-        if self.current.fitted and self.current.sample(self.board.current_ma(), now):
-            self.limits.sampled(now)
+        self.inputs.cuts()
+        for current in self.currents:
+            if current.fitted and current.sample(self.board.current_ma(current.string), now):
+                self.limits.sampled(current.string, now)
         if ticks.diff(now, self._tick_at) >= 0:
             self._tick_at = ticks.add(now, _TICK_MS)
             self._work = _JUDGE
@@ -97,10 +114,11 @@ class Master:
     def leave(self, restart, anyway):
         """Open the contactors and end `run` a moment later, to start again or for good.
 
-        Not before the feedback of all says open, but `anyway`; `telemetry` gives the answer then.
+        Not before all are off and their feedback says open, but `anyway`; `telemetry` gives the
+        answer then.
         """
-        self.contactors.open()
-        self.contactors.locked = True
+        self.strings.open(self.clock.now)
+        self.strings.lock(True)
         self._proving = True
         self._anyway = anyway
         self.restart = restart
@@ -108,19 +126,22 @@ class Master:
 
     def _prove(self, now):
         """Leave as soon as the contactors are seen open, or stay where they don't open."""
-        closed = self.contactors.seen_closed()
+        if self.strings.energised() and not self._anyway:
+            self._leave_at = now  # opening is bounded by itself
+            return
+        closed = self.strings.seen_closed()
         waited = ticks.diff(now, self._leave_at)
         if closed >= 0 and not self._anyway:
             if waited >= self._open_ms:
                 self._proving = False
-                self.contactors.locked = False
+                self.strings.lock(False)
                 self.telemetry.answer(b"reset" if self.restart else b"service", False, _NOT_OPEN)
             return
         self._proving = False
         self.leaving = True
         self._leave_at = now
         text = b"contactors open"
-        if not self.contactors.has_feedback:
+        if not self.strings.has_feedback:
             text = _NO_FEEDBACK
         elif closed >= 0:
             text = _NOT_OPEN
@@ -181,17 +202,22 @@ class Master:
             self._report(now)
 
     def _judge(self, now):
-        self.contactors.link_mv = self.board.link_mv()
+        self.strings.link_mv = self.board.link_mv()
+        if self._voltages:
+            for s in range(self.pack.strings):
+                self.limits.measured(s, self.board.string_mv(s), now)
+        self.inputs.step(now)
         self.limits.aged(now)
         self._evidence |= _JUDGED
 
     def _act(self, now):
-        self.contactors.step(now)
+        self.strings.step(now)
         if self._proving:
             self._prove(now)
         self._evidence |= _ACTED
 
     def _report(self, now):
+        self.freeze.step(now)
         self.telemetry.look(now)
         self._evidence |= _REPORTED
 

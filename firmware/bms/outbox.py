@@ -80,11 +80,12 @@ class Outbox:
         else:
             self._at = put_int(self._buf, self._at, value)
 
-    def text(self, name, text):
-        """Append a key and a text of plain characters."""
+    def text(self, name, text, more=b""):
+        """Append a key and a text of plain characters, in one or two parts."""
         self.key(name)
         self.raw(b'"')
         self.raw(text)
+        self.raw(more)
         self.raw(b'"')
 
     def end(self):

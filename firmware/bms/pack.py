@@ -39,6 +39,23 @@ class Extremes:
         self.count = out[E_COUNT]
         self.complete = self.count == end - start
 
+    def merge(self, parts):
+        """Take together the extremes of several strings; `total` has no meaning then."""
+        self.count = 0
+        self.complete = True
+        self.low = 0x7FFF
+        self.high = -0x8000
+        self.low_at = self.high_at = -1
+        for part in parts:
+            self.count += part.count
+            self.complete = self.complete and part.complete
+            if part.low < self.low:
+                self.low = part.low
+                self.low_at = part.low_at
+            if part.high > self.high:
+                self.high = part.high
+                self.high_at = part.high_at
+
 
 class Pack:
     """Readings of the whole pack.
@@ -46,7 +63,11 @@ class Pack:
     cell_mv [cells] mV, temp_dc [temps] 0.1 degC: array('h'); cell_flags, temp_flags: FRESH,
     BLEEDING, SEEN, LOST and NEW bits; cell_at, temp_at: ms tick of the sample. Per slave:
     first_cell, slave_cells, first_temp, slave_temps, known (answered as the pack file says),
-    stack_mv, stack_ok, stack_at, slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32).
+    stack_mv, stack_ok, stack_at, slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32),
+    string_of_slave. Per string: string_cells in series; slave_from, cell_from, temp_from with a
+    last entry where the last string ends; Extremes: string_cell, string_temp of fresh readings,
+    string_new_cell, string_new_temp of new ones; lost_cell, lost_temp: the first that lost its
+    reading, -1 = none. cell, temp: extremes of the whole pack.
     """
 
     def __init__(self, config):
@@ -72,47 +93,84 @@ class Pack:
         self.slave_flags = array("H", [0] * n)
         self.die_dc = array("h", [0] * n)
         self.bleed = array("H", [0] * (2 * n))
-        self.cell = Extremes()
-        self.temp = Extremes()
-        self.new_cell = Extremes()
-        self.new_temp = Extremes()
+        self.string_of_slave = bytearray([s.string - 1 for s in slaves])
+        strings = self.strings = self.string_of_slave[-1] + 1
+        self.string_cells = array("h", [0] * strings)
+        self.string_cell = [Extremes() for _ in range(strings)]
+        self.string_temp = [Extremes() for _ in range(strings)]
+        self.string_new_cell = [Extremes() for _ in range(strings)]
+        self.string_new_temp = [Extremes() for _ in range(strings)]
+        one = strings == 1
+        self.cell = self.string_cell[0] if one else Extremes()
+        self.temp = self.string_temp[0] if one else Extremes()
         self._slave = Extremes()
         self._max_cell_age = config.cell_age_ms
         self._max_temp_age = config.temp_age_ms
-        self.lost_cell = -1  # first cell, temperature that lost its reading, -1 = none
-        self.lost_temp = -1
+        self.lost_cell = array("h", [-1] * strings)
+        self.lost_temp = array("h", [-1] * strings)
+        self.slave_from = array("h", [n] * (strings + 1))
+        self.cell_from = array("h", [self.cells] * (strings + 1))
+        self.temp_from = array("h", [self.temps] * (strings + 1))
         cell = temp = 0
         for i in range(n):
+            if not i or self.string_of_slave[i] != self.string_of_slave[i - 1]:
+                self.slave_from[self.string_of_slave[i]] = i
+                self.cell_from[self.string_of_slave[i]] = cell
+                self.temp_from[self.string_of_slave[i]] = temp
             self.first_cell[i] = cell
             self.slave_cells[i] = slaves[i].cells
             self.first_temp[i] = temp
             self.slave_temps[i] = slaves[i].temps
             cell += slaves[i].cells
             temp += slaves[i].temps
+            self.string_cells[self.string_of_slave[i]] += slaves[i].cells
+
+    def string_at(self, starts, index):
+        """The string of a slave, cell or temperature; `starts`: slave_from, cell_from, .."""
+        string = 0
+        while string + 1 < self.strings and index >= starts[string + 1]:
+            string += 1
+        return string
 
     def expire(self, now):
         """Take validity from every reading that is too old; sets lost_cell and lost_temp."""
-        self.lost_cell = expire(
-            self.cell_flags, self.cell_at, 0, self.cells, now, self._max_cell_age
-        )
-        self.lost_temp = expire(
-            self.temp_flags, self.temp_at, 0, self.temps, now, self._max_temp_age
-        )
+        for s in range(self.strings):
+            self.lost_cell[s] = expire(
+                self.cell_flags,
+                self.cell_at,
+                self.cell_from[s],
+                self.cell_from[s + 1],
+                now,
+                self._max_cell_age,
+            )
+            self.lost_temp[s] = expire(
+                self.temp_flags,
+                self.temp_at,
+                self.temp_from[s],
+                self.temp_from[s + 1],
+                now,
+                self._max_temp_age,
+            )
         for i in range(self.slaves):
             if self.stack_ok[i] and ticks.diff(now, self.stack_at[i]) > self._max_cell_age:
                 self.stack_ok[i] = 0
 
     def update(self):
         """Find the extremes of all fresh readings, and of those that are new; none is new then."""
-        for which in range(2):
-            values = self.temp_dc if which else self.cell_mv
-            flags = self.temp_flags if which else self.cell_flags
-            count = self.temps if which else self.cells
-            fresh = self.temp if which else self.cell
-            new = self.new_temp if which else self.new_cell
-            fresh.update(values, flags, 0, count, FRESH)
-            new.update(values, flags, 0, count, NEW)
-            unmark(flags, 0, count, NEW)
+        for s in range(self.strings):
+            start = self.cell_from[s]
+            end = self.cell_from[s + 1]
+            self.string_cell[s].update(self.cell_mv, self.cell_flags, start, end, FRESH)
+            self.string_new_cell[s].update(self.cell_mv, self.cell_flags, start, end, NEW)
+            start = self.temp_from[s]
+            end = self.temp_from[s + 1]
+            self.string_temp[s].update(self.temp_dc, self.temp_flags, start, end, FRESH)
+            self.string_new_temp[s].update(self.temp_dc, self.temp_flags, start, end, NEW)
+        unmark(self.cell_flags, 0, self.cells, NEW)
+        unmark(self.temp_flags, 0, self.temps, NEW)
+        if self.strings > 1:
+            self.cell.merge(self.string_cell)
+            self.temp.merge(self.string_temp)
 
     def slave_extremes(self, slave):
         """Extremes of one slave's cells; the object is the pack's own and used again."""
@@ -133,7 +191,9 @@ class Pack:
         for i in range(first, first + self.slave_temps[slave]):
             self.temp_flags[i] &= SEEN | LOST
         self.stack_ok[slave] = 0
-        self.cell.complete = False  # nothing closes before the next good scan
+        # nothing closes before the next good scan
+        self.string_cell[self.string_of_slave[slave]].complete = False
+        self.cell.complete = False
 
     def all_known(self):
         """True where every configured slave has answered as the pack file says."""

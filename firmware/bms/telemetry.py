@@ -4,6 +4,8 @@
 time, by events and by the console. Nothing here allocates after start-up.
 """
 
+from array import array
+
 from micropython import const
 
 from bms import contactors as C
@@ -12,7 +14,8 @@ from bms import ticks
 from bms.version import VERSION
 
 # jobs, the first pending one goes first
-ANSWER, EVENT, CONTACTOR, BOOT, STATUS, CELLS, FAULTS, PAST, SETTING, HELP, MEM = range(11)
+ANSWER, EVENT, CONTACTOR, BOOT, STATUS, STRINGS, CELLS, FAULTS, PAST, SETTING, HELP, MEM = range(12)
+_JOBS = const(12)
 _IDLE = const(-1)
 _LEVELS = (b"", b"warn", b"derate", b"trip")
 _PER_STEP = const(8)
@@ -22,11 +25,16 @@ COMMANDS = (
     (b"help", b"", b"this list"),
     (b"status", b"", b"a status line now"),
     (b"cells", b"", b"every cell and temperature now"),
+    (b"strings", b"", b"every parallel string: state, voltage, current, wear"),
     (b"faults", b"", b"faults that are active or latched"),
     (b"events", b"", b"the last 32 changes of faults"),
-    (b"clear", b"", b"acknowledge faults whose cause is gone"),
+    (
+        b"clear",
+        b"",
+        b"acknowledge faults whose cause is gone; clear welded: ignore feedback that is wrong",
+    ),
     (b"close", b"", b"close the contactors, with precharge"),
-    (b"open", b"", b"open the contactors"),
+    (b"open", b"", b"open the contactors, once the current is low or open_wait is over"),
     (b"balance", b"", b"balance on | balance off | balance"),
     (b"limits", b"", b"settings of [limits]"),
     (b"config", b"", b"all settings"),
@@ -56,11 +64,11 @@ class Telemetry:
         self._cells_ms = config.cells_period_ms
         self._status_at = master.clock.now
         self._cells_at = master.clock.now
-        self._pending = bytearray(11)
+        self._pending = bytearray(_JOBS)
         self._job = _IDLE
         self._at = 0
         self._part = 0
-        self._changes = -1
+        self._changes = array("h", [-1] * len(master.currents))
         self._answer = b""
         self._answer_cmd = b""
         self._answer_ok = False
@@ -102,7 +110,7 @@ class Telemetry:
         """True while a line is being built or one is due."""
         if self._job != _IDLE:
             return True
-        for job in range(11):
+        for job in range(_JOBS):
             if self._pending[job]:
                 return True
         return False
@@ -112,6 +120,8 @@ class Telemetry:
         if ticks.diff(now, self._status_at) >= self._status_ms:
             self._status_at = now
             self._pending[STATUS] = 1
+            if self._m.pack.strings > 1:
+                self._pending[STRINGS] = 1
             if self._board.HEAP_IS_CHEAP:
                 self._pending[MEM] = 1
         if ticks.diff(now, self._cells_at) >= self._cells_ms:
@@ -120,14 +130,14 @@ class Telemetry:
         faults = self._m.faults
         if faults.read < faults.events:
             self._pending[EVENT] = 1
-        if self._changes != self._m.contactors.changes:
-            self._changes = self._m.contactors.changes
-            self._pending[CONTACTOR] = 1
+        for c in self._m.strings.each:
+            if self._changes[c.string] != c.changes & 0x7FFF:
+                self._pending[CONTACTOR] = 1
 
     def step(self):
         """Build one piece."""
         if self._job == _IDLE:
-            for job in range(11):
+            for job in range(_JOBS):
                 if self._pending[job]:
                     self._pending[job] = 0
                     self._job = job
@@ -144,6 +154,10 @@ class Telemetry:
             return self._status()
         if job == CELLS:
             return self._cells()
+        if job == STRINGS:
+            return self._strings()
+        if job == CONTACTOR:
+            return self._contactor()
         if job == EVENT:
             return self._event()
         if job == FAULTS:
@@ -161,11 +175,6 @@ class Telemetry:
                 out.key(b"ok")
                 out.raw(b"true" if self._answer_ok else b"false")
                 out.text(b"text", self._answer)
-                out.end()
-        elif job == CONTACTOR:
-            if out.begin(b"contactor"):
-                out.text(b"state", C.STATES[self._m.contactors.state])
-                out.number(b"closings", self._m.contactors.closings)
                 out.end()
         elif job == BOOT:
             self._look_at_heap()
@@ -188,7 +197,7 @@ class Telemetry:
         return True
 
     def _look_at_heap(self):
-        if self._board.HEAP_IS_CHEAP or not self._m.contactors.energised():
+        if self._board.HEAP_IS_CHEAP or not self._m.strings.energised():
             self._heap_used = self._board.heap_used()
             self._heap_free = self._board.heap_free()
 
@@ -201,11 +210,12 @@ class Telemetry:
         if part == 0:
             if not out.begin(b"status"):
                 return True
-            out.text(b"state", C.STATES[m.contactors.state])
-            out.number(b"pack_mv", cell.total if cell.complete else None)
-            out.number(b"link_mv", m.contactors.link_mv)
-            fresh = m.current.age(m.clock.now) <= self._current_age
-            out.number(b"i_ma", m.current.ma if fresh else None)
+            strings = m.strings
+            out.text(b"state", C.STATES[strings.state])
+            out.number(b"closed", strings.count_closed)
+            out.number(b"pack_mv", self._pack_mv())
+            out.number(b"link_mv", strings.link_mv)
+            out.number(b"i_ma", m.limits.pack_ma if self._current_known() else None)
         elif part == 1:
             out.number(b"min_mv", cell.low if cell.complete else None)
             out.number(b"min_cell", cell.low_at + 1 if cell.complete else None)
@@ -225,6 +235,7 @@ class Telemetry:
             out.number(b"trips", m.faults.trips)
             out.text(b"first", m.faults.names[m.faults.first])
             out.number(b"bleeding", m.balancing.cells)
+            out.number(b"inputs", m.inputs.bits)
         else:
             rx = tx = damaged = stale = strange = missed = dropped = 0
             for d in m.drivers:
@@ -245,6 +256,61 @@ class Telemetry:
             out.end()
             return True
         return False
+
+    def _pack_mv(self):
+        """Mean voltage of the strings; None where a reading is missing."""
+        pack = self._m.pack
+        if not pack.cell.complete:
+            return None
+        total = 0
+        for cell in pack.string_cell:
+            total += cell.total
+        return total // pack.strings
+
+    def _current_known(self):
+        for current in self._m.currents:
+            if current.age(self._m.clock.now) > self._current_age:
+                return False
+        return True
+
+    def _contactor(self):
+        """A line for each string whose sequence took a step."""
+        c = self._m.strings.each[self._at]
+        if self._changes[self._at] != c.changes & 0x7FFF and self._out.begin(b"contactor"):
+            self._changes[self._at] = c.changes & 0x7FFF
+            self._out.number(b"string", c.string + 1)
+            self._out.text(b"state", C.STATES[c.state])
+            self._out.number(b"closings", c.closings)
+            self._out.end()
+        self._at += 1
+        return self._at >= self._m.pack.strings
+
+    def _strings(self):
+        """A line for each string, in two pieces."""
+        out = self._out
+        m = self._m
+        s = self._at
+        cell = m.pack.string_cell[s]
+        if self._part == 0:
+            if not out.begin(b"string"):
+                return True
+            self._part = 1
+            out.number(b"string", s + 1)
+            out.text(b"state", C.STATES[m.strings.each[s].state])
+            out.number(b"string_mv", cell.total if cell.complete else None)
+            current = m.currents[s]
+            fresh = current.age(m.clock.now) <= self._current_age
+            out.number(b"i_ma", current.ma if fresh else None)
+            return False
+        self._part = 0
+        out.number(b"min_mv", cell.low if cell.complete else None)
+        out.number(b"max_mv", cell.high if cell.complete else None)
+        out.number(b"trips", m.faults.held(s))
+        out.number(b"closings", m.strings.each[s].closings)
+        out.number(b"worn", m.strings.each[s].worn)
+        out.end()
+        self._at = s + 1
+        return self._at >= m.pack.strings
 
     def _cells(self):
         out = self._out
@@ -295,7 +361,7 @@ class Telemetry:
     def _event(self):
         faults = self._m.faults
         if faults.read < faults.events:
-            i = faults.read % len(faults.event_code)
+            i = faults.read % len(faults.event_slot)
             faults.read += 1
             if self._out.begin(b"event"):
                 self._one_event(i)
@@ -303,7 +369,7 @@ class Telemetry:
 
     def _past(self):
         faults = self._m.faults
-        size = len(faults.event_code)
+        size = len(faults.event_slot)
         if self._part == 0:
             self._part = 1
             self._at = faults.events - size if faults.events > size else 0
@@ -315,41 +381,45 @@ class Telemetry:
 
     def _one_event(self, i):
         faults = self._m.faults
-        code = faults.event_code[i]
         self._out.text(b"what", F.CHANGES[faults.event_change[i]])
-        self._named(code, faults.event_place[i], faults.event_value[i])
+        self._named(faults.event_slot[i], faults.event_place[i], faults.event_value[i])
         self._out.key(b"at_ms")
         self._out.uptime(faults.event_at_s[i], faults.event_at_ms[i])
         self._out.end()
 
-    def _named(self, code, place, value):
+    def _named(self, slot, place, value):
         out = self._out
         faults = self._m.faults
-        out.text(b"name", faults.names[code])
-        out.number(b"code", code)
-        out.text(b"level", _LEVELS[faults.level[code]])
-        out.text(b"place", F.PLACES[faults.kind[code]])
+        fault = slot % faults.rows
+        scope = slot // faults.rows
+        out.text(b"name", faults.names[fault], faults.suffix(fault))
+        out.number(b"code", faults.code[fault])
+        out.text(b"level", _LEVELS[faults.level[fault]])
+        out.number(b"string", scope + 1 if scope < self._m.pack.strings else None)
+        out.text(b"place", F.PLACES[faults.kind[fault]])
         out.number(b"index", place + 1 if place >= 0 else None)
         out.number(b"value", value)
 
     def _faults(self):
         faults = self._m.faults
         n = len(faults.active)
-        while self._at < n:
-            code = self._at
+        end = self._at + 16  # slots looked at in one piece
+        while self._at < n and self._at < end:
+            i = self._at
             self._at += 1
-            if faults.active[code] or faults.latched[code]:
+            if faults.active[i] or faults.latched[i]:
                 out = self._out
                 if out.begin(b"fault"):
-                    self._named(code, faults.place[code], faults.value[code])
-                    out.number(b"active", faults.active[code])
-                    out.number(b"latched", faults.latched[code])
+                    self._named(i, faults.place[i], faults.value[i])
+                    out.number(b"active", faults.active[i])
+                    out.number(b"latched", faults.latched[i])
+                    out.number(b"first", 1 if faults.first_slot == i else 0)
                     out.key(b"at_ms")
-                    out.uptime(faults.at_s[code], faults.at_ms[code])
-                    out.number(b"count", faults.count[code])
+                    out.uptime(faults.at_s[i], faults.at_ms[i])
+                    out.number(b"count", faults.count[i])
                     out.end()
-                return False
-        return True
+                break
+        return self._at >= n
 
     def _settings(self):
         i = self._at

@@ -41,6 +41,7 @@ class McuBoard:
     """
 
     NAME = "?"
+    STRINGS = 1
     HEAP_IS_CHEAP = False  # 17 ms on an RP2040: the whole heap is walked through
     TIMER = -1  # id of a timer that nobody else uses
 
@@ -69,9 +70,9 @@ class McuBoard:
 
     # --- contactors ---
 
-    def coil(self, which, on):
+    def coil(self, which, pm):
         """Switch a coil now: 0 minus, 1 precharge, 2 plus."""
-        self._coils[which].value(on)
+        self._coils[which].value(1 if pm else 0)
 
     def feedback(self, which):
         """1 where a contactor's auxiliary contact says closed, 0 open."""
@@ -84,13 +85,35 @@ class McuBoard:
 
     # --- sensors ---
 
-    def current_ma(self):
+    def current_ma(self, string):
         """No current sensor on this board: None."""
         return None
 
     def link_mv(self):
         """The voltage behind the contactors is not measured on this board: None."""
         return None
+
+    def string_mv(self, string):
+        """Voltage of a string before its contactors in mV, None where not measured."""
+        return None
+
+    def isolation_kohm(self):
+        """Isolation resistance, None where not measured."""
+        return None
+
+    def inputs(self):
+        """No inputs: interlock closed, no stop, no fault."""
+        return 7
+
+    def guard(self, mask):
+        """No inputs that could cut."""
+
+    def cuts(self):
+        """No input has cut: 0."""
+        return 0
+
+    def rearm(self):
+        """Nothing was cut."""
 
     # --- life ---
 

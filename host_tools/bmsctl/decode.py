@@ -5,7 +5,6 @@ from typing import Any
 
 from bms import config as pack_config
 from bms.clock import Clock
-from bms.contactors import Contactors
 from bms.current import Current
 from bms.faults import Faults
 from bms.limits import Limits
@@ -13,6 +12,7 @@ from bms.links.cobs import CobsLink
 from bms.links.slcan import Slcan
 from bms.pack import Pack
 from bms.slaves import cell_link, jbd
+from bms.strings import Strings
 
 JBD_SAYS = ("current_ma", "soc_pm", "remaining_mah", "nominal_mah", "cycles", "protection", "fets")
 KEYS = ("cells_mv", "temps_dc", "pack_mv", "alarms", *JBD_SAYS, "balance", "name", "version")
@@ -64,7 +64,7 @@ class _Hal:
 
     us = ms
 
-    def coil(self, which: int, on: int) -> None: ...
+    def coil(self, which: int, pm: int) -> None: ...
 
     def feedback(self, which: int) -> None: ...
 
@@ -81,10 +81,10 @@ def _driver_of(kind: str, link: Any, boards: list[tuple[int, int, int]]) -> tupl
     pack = Pack(settings)
     hal = _Hal()
     clock = Clock(hal)
-    faults = Faults(clock)
-    current = Current(settings)
-    contactors = Contactors(settings, hal, faults, pack, current, clock)
-    limits = Limits(settings, pack, current, faults, contactors)
+    faults = Faults(clock, pack)
+    currents = [Current(settings, 0)]
+    strings = Strings(settings, hal, faults, pack, currents, clock)
+    limits = Limits(settings, pack, currents, faults, strings, clock.now)
     cls = jbd.Jbd if kind == "jbd" else cell_link.CellLink
     driver = cls(link, list(range(len(boards))), pack, limits, faults, settings)
     for i in range(len(boards)):

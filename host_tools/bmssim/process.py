@@ -19,7 +19,7 @@ from typing import Any
 from .micropython_path import find_micropython
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAP = "384K"  # objects are twice the size of a 32-bit board's: 192 KiB there
+HEAP = "512K"  # objects are twice the size of a 32-bit board's: 256 KiB there
 TICK_MASK = 0x1FFFFFFF
 # the clock starts shortly before its ticks wrap, so that every run passes a wrap
 FIRST_US = TICK_MASK - 5_000_000

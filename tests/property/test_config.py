@@ -51,7 +51,16 @@ def inside(value: object, unit: str) -> object:
     if unit in ("text", ""):
         return value
     number, name = str(value).split()
-    scale = {"V": 1000, "A": 1000, "Ah": 1000, "s": 1000, "degC": 10, "%": 10, "kbit/s": 1000}
+    scale = {
+        "V": 1000,
+        "A": 1000,
+        "Ah": 1000,
+        "s": 1000,
+        "degC": 10,
+        "%": 10,
+        "kbit/s": 1000,
+        "Mohm": 1000,
+    }
     return Decimal(number) * scale.get(name, 1)
 
 

@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 
 from bms import config, slaves
 from bms.clock import Clock
-from bms.contactors import Contactors
 from bms.current import Current
 from bms.faults import CELL_HARD_HIGH, CELL_HARD_LOW, TEMP_HARD_HIGH, Faults
 from bms.limits import Limits
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
+from bms.strings import Strings
 from bmssim import protocol as p
 
 PACK = """
@@ -69,11 +69,11 @@ class System:
         self.hal = hal = Hal()
         clock = Clock(hal)
         self.pack = Pack(CONFIG)
-        self.faults = Faults(clock)
-        current = Current(CONFIG)
-        self.contactors = Contactors(CONFIG, hal, self.faults, self.pack, current, clock)
-        self.faults.opens(self.contactors)
-        limits = Limits(CONFIG, self.pack, current, self.faults, self.contactors)
+        self.faults = Faults(clock, self.pack)
+        currents = [Current(CONFIG, 0)]
+        self.strings = Strings(CONFIG, hal, self.faults, self.pack, currents, clock)
+        self.faults.opens(self.strings)
+        limits = Limits(CONFIG, self.pack, currents, self.faults, self.strings, clock.now)
         self.driver = slaves.build(CONFIG, hal, self.pack, limits, self.faults)[0]
         for node in (1, 2):
             self.give(p.hello_frame(node, 5, 3, 0))

@@ -9,13 +9,14 @@ import json
 from bms import config as config_
 from bms import slaves as slaves_
 from bms.clock import Clock
-from bms.contactors import Contactors
 from bms.current import Current
-from bms.faults import TABLE, Faults
+from bms.fault_table import TABLE
+from bms.faults import Faults
 from bms.limits import Limits
 from bms.links.slcan import Slcan
 from bms.master import Master
 from bms.pack import FRESH, NEW, SEEN, Pack
+from bms.strings import Strings
 
 ALARM, SCAN, BALANCE, HELLO, ASSIGN = range(5)
 CELLS, TEMPS, STATUS = 0x08, 0x10, 0x14
@@ -230,6 +231,7 @@ class FakeBoard:
 
     NAME = "FAKE"
     HEAP_IS_CHEAP = True
+    STRINGS = 3
 
     def __init__(self, ports=(("can0", "can"), ("uart0", "uart")), ms=1000):
         self.clock = FakeClock(ms)
@@ -238,21 +240,28 @@ class FakeBoard:
         self.wires = {name: Wire(self.ports[name]) for name in self.ports}
         self.opened = []
         self.pack_path = ""
-        self.coils = [0, 0, 0]
+        self.coils = [0] * 9  # permille
         self.history = []
-        self.wired = [True, True, True]
-        self.stuck = [None, None, None]  # 0 or 1: what an auxiliary contact says for ever
-        self.ma = 0  # None: the sensor is silent
+        self.wired = [True] * 9
+        self.stuck = [None] * 9  # 0 or 1: what an auxiliary contact says for ever
+        self.ma = 0  # of each string; None: the sensor is silent
+        self.string_ma = {}  # mA of a string that has another one
         self.ma_every = 10
         self.link = None  # mV; None: follows the contactors towards pack_mv
         self.link_fitted = True
         self.pack_mv = 0
+        self.measured = {}  # mV of strings that are measured
+        self.kohm = None
+        self.bits = 7  # of inputs()
+        self.guarded = 0
+        self._cuts = 0
+        self.cut = False  # until rearm()
         self.feeds = []
         self.safe_calls = 0
         self.starts = 0
         self.ends = []
         self.kept = 0
-        self._ma_at = -1000
+        self._ma_at = [-1000] * 3
 
     def open_can(self, name, rate, filters):
         if self.ports[name] != "can":
@@ -287,41 +296,77 @@ class FakeBoard:
     def heap_free(self):
         return 4321
 
-    def coil(self, which, on):
-        if which not in (0, 1, 2) or on not in (0, 1):
-            raise ValueError(f"no such coil or level: {which} {on}")
-        if self.coils[which] != on:
-            self.coils[which] = on
-            self.history.append((self.clock.total_ms, which, on))
+    def coil(self, which, pm):
+        if not 0 <= which < 9 or not 0 <= pm <= 1000 or pm == 1:
+            raise ValueError(f"no such coil or level: {which} {pm}")
+        if self.cut:
+            pm = 0
+        if self.coils[which] != pm:
+            self.coils[which] = pm
+            self.history.append((self.clock.total_ms, which, pm))
 
     def feedback(self, which):
-        if which not in (0, 1, 2):
+        if not 0 <= which < 9:
             raise ValueError("no such contactor")
         if not self.wired[which]:
             return None
         stuck = self.stuck[which]
-        return self.coils[which] if stuck is None else stuck
+        return (1 if self.coils[which] else 0) if stuck is None else stuck
 
-    def current_ma(self):
+    def current_ma(self, string):
         now = self.clock.total_ms
-        if self.ma is None or now - self._ma_at < self.ma_every:
+        ma = self.string_ma.get(string, self.ma)
+        if ma is None or now - self._ma_at[string] < self.ma_every:
             return None
-        self._ma_at = now
-        return self.ma
+        self._ma_at[string] = now
+        return ma
+
+    def string_mv(self, string):
+        return self.measured.get(string)
+
+    def isolation_kohm(self):
+        return self.kohm
+
+    def inputs(self):
+        return self.bits
+
+    def guard(self, mask):
+        self.guarded = mask
+        self.say(self.bits)
+
+    def say(self, bits):
+        """The inputs change: an edge for the board's interrupt."""
+        self.bits = bits
+        bad = self.guarded & ~bits
+        if bad:
+            self._cuts |= bad
+            self.safe()
+            self.cut = True
+
+    def cuts(self):
+        bits = self._cuts
+        self._cuts = 0
+        return bits
+
+    def rearm(self):
+        self.cut = False
 
     def link_mv(self):
         if not self.link_fitted:
             return None
         if self.link is not None:
             return self.link
-        return self.pack_mv if self.coils[0] and (self.coils[1] or self.coils[2]) else 0
+        for i in range(0, 9, 3):
+            if self.coils[i] and (self.coils[i + 1] or self.coils[i + 2]):
+                return self.pack_mv
+        return 0
 
     def feed(self):
         self.feeds.append(self.clock.total_ms)
 
     def safe(self):
         self.safe_calls += 1
-        for which in range(3):
+        for which in range(9):
             self.coil(which, 0)
 
     def wait(self, ms):
@@ -421,15 +466,30 @@ class FakeSlave:
 # --- parts of the firmware ---
 
 
-def pack_lines(slaves=1, cells=4, temps=2, link="can0", chemistry="LFP", **tables):
-    """Lines of a valid pack file; limits="cell_delay = ...; .." adds to or replaces in a table."""
+def pack_lines(slaves=1, cells=4, temps=2, link="can0", chemistry="LFP", parallel=1, **tables):
+    """Lines of a valid pack file; limits="cell_delay = ...; .." adds to or replaces in a table.
+
+    `slaves` in all, the same number in each of the `parallel` strings.
+    """
     content = {
         "pack": f'name = "test"; chemistry = "{chemistry}"; cells = {slaves * cells};'
         ' capacity = "100 Ah"',
         "limits": 'charge_max = "100 A"; discharge_max = "200 A"; current_hard_max = "400 A"',
     }
     lines = []
-    for name in ("pack", "limits", "scan", "contactors", "balancing", "telemetry"):
+    for name in (
+        "pack",
+        "limits",
+        "scan",
+        "contactors",
+        "strings",
+        "inputs",
+        "balancing",
+        "power",
+        "soc",
+        "store",
+        "telemetry",
+    ):
         rows = [row.strip() for row in tables.get(name, "").split(";") if row.strip()]
         given = [row.split("=")[0].strip() for row in rows]
         for row in content.get(name, "").split(";"):
@@ -437,11 +497,25 @@ def pack_lines(slaves=1, cells=4, temps=2, link="can0", chemistry="LFP", **table
                 rows.append(row.strip())
         if rows:
             lines += ["[" + name + "]"] + rows
-    node = f"1-{slaves}" if slaves > 1 else "1"
-    lines += ["[[slave]]", 'kind = "cell_link"', f'link = "{link}"', f'node = "{node}"']
-    lines += [f"cells = {cells}", f"temps = {temps}"]
-    rows = [row.strip() for row in tables.get("slave", "").split(";") if row.strip()]
-    return lines + rows
+    per = slaves // parallel
+    for string in range(parallel):
+        first = string * per + 1
+        node = f"{first}-{first + per - 1}" if per > 1 else str(first)
+        lines += ["[[slave]]", 'kind = "cell_link"', f'link = "{link}"', f'node = "{node}"']
+        lines += [f"cells = {cells}", f"temps = {temps}"]
+        if parallel > 1:
+            lines += [f"string = {string + 1}"]
+        lines += [row.strip() for row in tables.get("slave", "").split(";") if row.strip()]
+    return lines
+
+
+def names_of(faults, lowest=1):
+    """Names of the faults that are latched or active, in any string; from a level on."""
+    found = []
+    for i in range(len(faults.active)):
+        if (faults.active[i] or faults.latched[i]) and faults.level[i % faults.rows] >= lowest:
+            found.append(TABLE[i % faults.rows - 1][1])
+    return found
 
 
 class Parts:
@@ -455,13 +529,17 @@ class Parts:
         self.board = FakeBoard(ms=ms)
         self.clock = Clock(self.board.clock)
         self.pack = Pack(self.config)
-        self.faults = Faults(self.clock)
-        self.current = Current(self.config)
-        self.contactors = Contactors(
-            self.config, self.board, self.faults, self.pack, self.current, self.clock
+        self.faults = Faults(self.clock, self.pack)
+        self.currents = [Current(self.config, i) for i in range(self.pack.strings)]
+        self.current = self.currents[0]
+        self.strings = Strings(
+            self.config, self.board, self.faults, self.pack, self.currents, self.clock
         )
-        self.faults.opens(self.contactors)
-        self.limits = Limits(self.config, self.pack, self.current, self.faults, self.contactors)
+        self.contactors = self.strings.each[0]
+        self.faults.opens(self.strings)
+        self.limits = Limits(
+            self.config, self.pack, self.currents, self.faults, self.strings, self.clock.now
+        )
         self.mv = [3300] * self.pack.cells
         self.dc = [250] * self.pack.temps
 
@@ -469,8 +547,11 @@ class Parts:
         """All slaves known and read, a current, a link voltage: may close."""
         for i in range(self.pack.slaves):
             self.pack.known[i] = 1
-        self.current.sample(0, self.now)
-        self.contactors.link_mv = 0
+        for current in self.currents:
+            current.sample(0, self.now)
+        self.strings.link_mv = 0
+        for c in self.strings.each:
+            c.link_mv = 0
         self.scan(0)
         return self
 
@@ -486,8 +567,11 @@ class Parts:
 
     def names(self):
         """Codes that are latched or active, by name."""
-        f = self.faults
-        return [row[1] for row in TABLE if f.active[row[0]] or f.latched[row[0]]]
+        return names_of(self.faults)
+
+    def trips(self):
+        """The same, of those that trip."""
+        return names_of(self.faults, 3)
 
     def pass_ms(self, ms):
         """Time goes by, in parts that the clock can tell apart."""
@@ -520,21 +604,23 @@ class Parts:
         while self.limits.judging:
             self.limits.go_on(self.now)
 
-    def sample(self, ma, ms=10):
-        """After `ms` a new current sample, judged."""
+    def sample(self, ma, ms=10, string=0):
+        """After `ms` a new current sample of a string, judged."""
         self.pass_ms(ms)
-        self.current.sample(ma, self.now)
-        self.limits.sampled(self.now)
+        self.currents[string].sample(ma, self.now)
+        self.limits.sampled(string, self.now)
 
     def step(self, ms=10):
         """After `ms` one step of the contactors, the sensors alive."""
         self.pass_ms(ms)
-        if self.board.ma is not None:
-            self.current.sample(self.board.ma, self.now)
+        for current in self.currents:
+            ma = self.board.string_ma.get(current.string, self.board.ma)
+            if ma is not None:
+                current.sample(ma, self.now)
         self.read()
         self.pack.update()
-        self.contactors.link_mv = self.board.link_mv()
-        self.contactors.step(self.now)
+        self.strings.link_mv = self.board.link_mv()
+        self.strings.step(self.now)
 
     def steps(self, ms):
         for _ in range(ms // 10):
@@ -658,11 +744,14 @@ class Rig:
 
     @property
     def state(self):
-        return self.master.contactors.state
+        return self.master.strings.state
 
     def names(self):
-        f = self.master.faults
-        return [row[1] for row in TABLE if f.active[row[0]] or f.latched[row[0]]]
+        return names_of(self.master.faults)
+
+    def trips(self):
+        """The same, of those that trip."""
+        return names_of(self.master.faults, 3)
 
 
 def checked(line):

@@ -2,25 +2,30 @@
 
 from bms import faults as F
 from bms.clock import Clock
+from bms.fault_table import LEVELS, TABLE
 from fakes import FakeClock
 
 TRIP = F.CELL_HIGH
 OTHER = F.TEMP_HIGH
-WARN = F.CELL_SPREAD
+WARN = F.CELL_SPREAD_WARNING
+
+
+class Pack:
+    strings = 1
 
 
 class Opener:
     def __init__(self):
         self.trips = 0
 
-    def trip(self):
+    def trip(self, scope):
         self.trips += 1
 
 
 def _faults():
     hal = FakeClock()
     clock = Clock(hal)
-    faults = F.Faults(clock)
+    faults = F.Faults(clock, Pack)
     opener = Opener()
     faults.opens(opener)
     return faults, opener, hal, clock
@@ -29,18 +34,23 @@ def _faults():
 def _events(f):
     out = []
     while f.read < f.events:
-        i = f.read % len(f.event_code)
-        out.append((f.event_change[i], f.event_code[i], f.event_place[i], f.event_value[i]))
+        i = f.read % len(f.event_slot)
+        out.append((f.event_change[i], f.event_slot[i], f.event_place[i], f.event_value[i]))
         f.read += 1
     return out
 
 
-def test_table_is_in_order():
-    assert [row[0] for row in F.TABLE] == list(range(1, len(F.TABLE) + 1))
-    assert len(set([row[1] for row in F.TABLE])) == len(F.TABLE)
-    for row in F.TABLE:
-        assert row[2] in (F.WARN, F.TRIP)
-        assert getattr(F, row[1].upper()) == row[0]
+def test_every_row_has_its_name_and_a_code_of_its_own():
+    assert len(set([row[0] for row in TABLE])) == len(TABLE)
+    assert len(set([row[1] for row in TABLE])) == len(TABLE)
+    assert len(LEVELS) * 3 == F.LEVELLED
+    f, _, _, _ = _faults()
+    for i in range(len(TABLE)):
+        name, level = TABLE[i][1:3]
+        assert level in (F.WARN, F.DERATE, F.TRIP)
+        assert f.names[i + 1] + f.suffix(i + 1) == name.encode()
+        if i >= F.LEVELLED or level == F.TRIP:
+            assert getattr(F, name.upper()) == i + 1, name
 
 
 def test_a_trip_opens_and_latches_with_its_cause():
@@ -107,11 +117,11 @@ def test_events_that_nobody_reads_are_counted():
         f.raised(WARN, i, i)
         f.gone(WARN)
     assert f.events == 80
-    assert f.lost_events == 80 - len(f.event_code)
+    assert f.lost_events == 80 - len(f.event_slot)
     events = _events(f)
-    assert len(events) == len(f.event_code)
+    assert len(events) == len(f.event_slot)
     assert events[-1] == (F.GONE, WARN, 39, 39)
-    assert events[0][2] == 40 - len(f.event_code) // 2
+    assert events[0][2] == 40 - len(f.event_slot) // 2
     f.raised(TRIP, 3, 4)
     assert _events(f) == [(F.RAISED, TRIP, 3, 4)]
-    assert f.lost_events == 80 - len(f.event_code)
+    assert f.lost_events == 80 - len(f.event_slot)

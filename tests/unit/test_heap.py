@@ -109,10 +109,10 @@ class Board(FakeBoard):
         self.console = Console()
         self.fed = 0
 
-    def coil(self, which, on):
-        if which not in (0, 1, 2) or on not in (0, 1):
+    def coil(self, which, pm):
+        if which not in (0, 1, 2) or pm not in (0, 1000):
             raise ValueError("no such coil or level")
-        self.coils[which] = on
+        self.coils[which] = pm
 
     def feed(self):
         self.fed += 1
@@ -165,11 +165,11 @@ def _master(link, change=None):
                 answered |= wire.give_all(slave.receive(frame, wire.medium))
         board.wait(1 if answered else m._rest())
         if i == 500:
-            assert m.contactors.close(m.clock.now) is None
-        if m.contactors.state == CLOSED and m.drivers[0].done:
+            assert m.strings.close(m.clock.now) is None
+        if m.strings.state == CLOSED and m.drivers[0].done:
             break
-    assert m.contactors.state == CLOSED
-    m.telemetry._changes = -1
+    assert m.strings.state == CLOSED
+    m.telemetry._changes[0] = -1
     # what comes from here on
     bus.first = (m._seq + 1) & 255
     for k in range(SCANS):
@@ -194,7 +194,7 @@ def _telemetry(link):
     cycles = _locked(m, 5000)
     assert cycles >= 300
     assert 49 <= m.scans - scans <= 54  # each line of the console's may end a piece late
-    assert m.contactors.state == CLOSED
+    assert m.strings.state == CLOSED
     assert m.faults.trips == 0
     assert m.pack.cell.complete
     assert m.balancing.cells > 0 == bleeding  # it plans and sends masks, too
@@ -217,7 +217,7 @@ def _trip(link):
 
     m = _master(link, change)
     _locked(m, 3000)
-    assert m.board.coils == [0, 0, 0]
+    assert m.board.coils[:3] == [0, 0, 0]
     assert m.faults.place[m.faults.first] == 37
     assert m.faults.events >= 1
     assert m.faults.read == m.faults.events
@@ -235,7 +235,7 @@ def _missing(link):
 
     m = _master(link, change)
     _locked(m, 5000)
-    assert m.board.coils == [0, 0, 0]
+    assert m.board.coils[:3] == [0, 0, 0]
     assert m.drivers[0].missed > 10
     assert m.drivers[0].stale > 10
 
@@ -275,7 +275,7 @@ def test_every_command():
     _locked(m, 330 * len(console.lines))
     assert m.outbox.lines - before > 100
     assert m.console.refused == 2
-    assert m.board.coils == [0, 0, 0]
+    assert m.board.coils[:3] == [0, 0, 0]
 
 
 def test_a_port_that_nobody_reads():
@@ -283,7 +283,7 @@ def test_a_port_that_nobody_reads():
     m.board.console.write = lambda buf, start, n: 0
     _locked(m, 5500)
     assert m.outbox.dropped > 0
-    assert m.contactors.state == CLOSED
+    assert m.strings.state == CLOSED
 
 
 def test_this_test_can_fail():
@@ -294,7 +294,7 @@ def test_this_test_can_fail():
         (m.limits, "aged"),
         (m.limits, "scanned"),
         (m.limits, "go_on"),
-        (m.contactors, "step"),
+        (m.strings, "step"),
         (m.balancing, "step"),
         (m.telemetry, "_status"),
         (m.outbox, "flush"),

@@ -59,7 +59,7 @@ class Faults:
         if code not in self.on:
             self.on.append(code)
 
-    def gone(self, code):
+    def gone(self, code, place=-1):
         if code in self.on:
             self.on.remove(code)
 

@@ -54,6 +54,11 @@ class Driver:
         """Do what can be done now; sets `done`."""
         raise NotImplementedError
 
+    def none_has(self, fault):
+        """Withdraw a fault from every board of this driver."""
+        for slave in self.members:
+            self.faults.gone(fault, slave)
+
     def alarmed(self, slave, flags, now):
         """A board says that it is in a state that trips."""
         self._alarm_of = slave
@@ -66,7 +71,7 @@ class Driver:
         if self._alarm_of < 0:
             return
         if ticks.diff(now, self._alarm_at) > self.ALARM_MS:
+            self.faults.gone(SLAVE_ALARM, self._alarm_of)
             self._alarm_of = -1
-            self.faults.gone(SLAVE_ALARM)
         else:
             self.faults.raised(SLAVE_ALARM, self._alarm_of, self._alarm_flags)

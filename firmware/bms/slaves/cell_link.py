@@ -223,7 +223,7 @@ class CellLink(Driver):
                 self._conflict[m] = state - 1
             after += self._conflict[m]
         if before and not after:
-            self.faults.gone(F.SLAVE_CONFLICT)
+            self.none_has(F.SLAVE_CONFLICT)
 
     def _ask_next(self, now):
         """Give the word to the next board with answers outstanding, at most twice a scan each."""
@@ -321,13 +321,13 @@ class CellLink(Driver):
                 self._t[H_ROWS + ROW * m + R_FLAGS] = _TAKEN
                 self._sent_bleed[2 * m] = self._sent_bleed[2 * m + 1] = 0
                 self.faults.raised(F.SLAVE_REBOOT, slave, 1)
-                self.faults.gone(F.SLAVE_REBOOT)
+                self.faults.gone(F.SLAVE_REBOOT, slave)
             return
         self._misfits[m] = 0
         pack.known[slave] = 1
         self._unknown -= 1
         if not self._unknown:
-            self.faults.gone(F.SLAVE_MISMATCH)
+            self.none_has(F.SLAVE_MISMATCH)
 
     def _assign(self, serial, data):
         for m in range(len(self._node)):

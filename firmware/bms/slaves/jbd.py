@@ -283,7 +283,7 @@ class Jbd(Driver):
             self._fits[which] = 1
             if self._fits[0] and self._fits[1] and not pack.known[self.slave]:
                 pack.known[self.slave] = 1
-                self.faults.gone(F.SLAVE_MISMATCH)
+                self.faults.gone(F.SLAVE_MISMATCH, self.slave)
             return
         self._misfits[which] += 1
         if self._misfits[which] >= 2:

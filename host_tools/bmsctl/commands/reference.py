@@ -2,7 +2,7 @@
 
 import argparse
 
-from bms import config, faults, kinds, telemetry
+from bms import config, fault_table, faults, kinds, telemetry
 from bms.slaves import KINDS
 from bmssim import scenario
 
@@ -11,7 +11,7 @@ EXAMPLE = """examples:
   bmsctl reference > docs/reference.md
 """
 
-LEVELS = {faults.WARN: "warn", faults.TRIP: "trip"}
+LEVELS = {faults.WARN: "warn", faults.DERATE: "derate", faults.TRIP: "trip"}
 
 RESULT = """{"scenario", "ok", "problems": [why not ok], "runtime", "link", "slaves", "cells",
  "seed", "sim_s", "wall_s", "scans", "scan_ms": {"p50", "p99", "max"},
@@ -93,7 +93,7 @@ def page() -> str:
                 unit or "-",
                 text,
             ]
-            for code, name, level, place, unit, text in faults.TABLE
+            for code, name, level, place, unit, text in fault_table.TABLE
         ],
     )
     out += [
