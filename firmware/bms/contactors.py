@@ -119,9 +119,9 @@ class Contactors:
 
     def cut(self):
         """The board has switched all coils off by itself: follow."""
+        self._wear()
         self._all_off()
         if self.state != OPEN:
-            self._wear()
             self._enter(OPEN, self._clock.now)
 
     def open(self, now):

@@ -1,0 +1,206 @@
+"""Parallel strings: who closes first, who joins when, what leaves alone, what opens all."""
+
+from bms import contactors as C
+from bms import faults as F
+from fakes import Parts
+
+LINK = 13200
+
+
+def _three(mv=(3300, 3300, 3300), slaves=3, **tables):
+    """Three strings of four cells each, ready; the link follows what is closed."""
+    p = Parts(slaves=slaves, parallel=3, **tables)
+    per = len(p.mv) // 3
+    for s in range(3):
+        for i in range(per):
+            p.mv[s * per + i] = mv[s]
+    p.board.pack_mv = per * max(mv)
+    return p.ready()
+
+
+def _closed(p):
+    return [c.state == C.CLOSED for c in p.strings.each]
+
+
+def _until_closed(p, most=10000):
+    p.steps(most)
+    return p
+
+
+def test_all_join_one_behind_the_other():
+    p = _three()
+    assert p.strings.close(p.now) is None
+    _until_closed(p, 3000)
+    assert _closed(p) == [True] * 3
+    assert p.strings.count_closed == 3
+    plus = [(ms, which) for ms, which, pm in p.board.history if which % 3 == 2 and pm]
+    assert [which for _, which in plus] == [2, 5, 8]
+    assert plus[0][0] < plus[1][0] < plus[2][0]
+    # precharge is off everywhere
+    assert [p.board.coils[3 * s + C.PRECHARGE] for s in range(3)] == [0] * 3
+
+
+def test_never_two_sequences_at_once():
+    p = _three()
+    p.strings.close(p.now)
+    for _ in range(400):
+        p.step()
+        closing = [c for c in p.strings.each if c.closing()]
+        assert len(closing) <= 1
+
+
+def test_the_first_gives_most_and_with_a_charger_takes_most():
+    for charger, first in ((False, 1), (True, 2)):
+        p = _three(mv=(3300, 3310, 3290))
+        p.strings.charger = charger
+        p.strings.close(p.now)
+        p.step()
+        assert p.strings.each[first].state == C.CLOSING_MINUS
+        assert [c.state for c in p.strings.each].count(C.OPEN) == 2
+
+
+def test_a_string_joins_only_within_the_difference():
+    # string 3 is 4 x 300 mV below: further than join_voltage
+    p = _three(mv=(3300, 3300, 3000), strings='join_wait = "20 s"')
+    p.strings.close(p.now)
+    p.steps(5000)
+    assert _closed(p) == [True, True, False]
+    assert p.board.coils[6:] == [0, 0, 0]
+    for i in range(8, 12):
+        p.mv[i] = 3060  # 960 mV apart
+    p.steps(2000)
+    assert _closed(p) == [True] * 3
+
+
+def test_a_string_that_stays_apart_is_given_up_and_said():
+    p = _three(mv=(3300, 3300, 3000), strings='join_wait = "5 s"')
+    p.strings.close(p.now)
+    p.steps(12000)
+    assert _closed(p) == [True, True, False]
+    i = p.faults.slot(F.STRING_APART, 2)
+    assert (p.faults.count[i], p.faults.value[i]) == (1, 1200)
+    for i in range(8, 12):
+        p.mv[i] = 3300
+    p.steps(3000)
+    assert _closed(p) == [True, True, False]  # a person has to ask again
+    assert p.strings.close(p.now) is None
+    p.steps(3000)
+    assert _closed(p) == [True] * 3
+
+
+def test_nothing_joins_above_the_current():
+    p = _three(strings='join_current = "20 A"')
+    p.strings.close(p.now)
+    p.board.string_ma[0] = -21000
+    p.steps(3000)
+    assert p.strings.count_closed == 1
+    p.board.string_ma[0] = -19000
+    p.steps(3000)
+    assert p.strings.count_closed == 3
+
+
+def test_a_string_with_a_fault_leaves_alone():
+    p = _three()
+    p.strings.close(p.now)
+    _until_closed(p, 3000)
+    p.faults.raised(F.CELL_HIGH, 5, 3700)  # a cell of string 2
+    assert p.board.coils == [1000, 0, 1000, 0, 0, 0, 1000, 0, 1000]
+    p.steps(5000)
+    assert _closed(p) == [True, False, True]
+    assert (p.faults.held(0), p.faults.held(1), p.faults.held(2)) == (0, 1, 0)
+    # it does not come back by itself
+    p.faults.gone(F.CELL_HIGH, 5)
+    p.faults.acknowledge()
+    p.steps(5000)
+    assert _closed(p) == [True, False, True]
+    assert p.strings.close(p.now) is None
+    p.steps(3000)
+    assert _closed(p) == [True] * 3
+
+
+def test_a_fault_of_the_pack_opens_all():
+    p = _three()
+    p.strings.close(p.now)
+    _until_closed(p, 3000)
+    p.faults.raised(F.EMERGENCY_STOP, -1, 0)
+    assert p.board.coils == [0] * 9
+    assert [p.faults.held(s) for s in range(3)] == [1, 1, 1]
+    assert p.strings.close(p.now) is not None
+
+
+def test_the_same_fault_in_two_strings_is_two():
+    p = _three()
+    p.faults.raised(F.CELL_HIGH, 1, 3700)
+    p.faults.raised(F.CELL_HIGH, 9, 3710)
+    assert p.faults.trips == 2
+    p.faults.gone(F.CELL_HIGH, 1)
+    assert p.faults.acknowledge() == 1
+    assert [p.faults.held(s) for s in range(3)] == [0, 0, 1]
+    i = p.faults.slot(F.CELL_HIGH, 2)
+    assert (p.faults.place[i], p.faults.value[i]) == (9, 3710)
+
+
+def test_every_string_is_judged_for_itself():
+    p = _three()
+    for s in range(3):
+        p.mv[4 * s + 1] = 3700
+        for _ in range(13):
+            p.scan()
+        assert [bool(p.faults.held(x)) for x in range(3)] == [x <= s for x in range(3)]
+    assert [p.faults.place[p.faults.slot(F.CELL_HIGH, s)] for s in range(3)] == [1, 5, 9]
+
+
+def test_a_spread_is_that_of_one_string():
+    p = _three(mv=(3500, 3300, 3000))
+    for _ in range(30):
+        p.scan()
+    assert p.names() == []
+
+
+def test_currents_are_judged_for_a_string_and_for_all():
+    p = _three(limits='pack_discharge_max = "450 A"')
+    for _ in range(30):
+        for s in range(3):
+            p.sample(-160000, 4, s)
+    assert p.trips() == ["pack_discharge"]
+    p = _three(limits='pack_discharge_max = "700 A"')
+    for _ in range(30):
+        p.sample(-210000, 4, 1)
+        p.sample(-10000, 4, 2)
+    assert p.trips() == ["discharge_current"]
+    assert p.faults.held(1) and not p.faults.held(0) and not p.faults.held(2)
+
+
+def test_a_trip_while_joining_leaves_the_others_closed():
+    # lesson 6: every state of the sequence judges faults
+    for state in (C.CLOSING_MINUS, C.PRECHARGING, C.CLOSING_PLUS):
+        p = _three()
+        p.strings.close(p.now)
+        while not (p.strings.count_closed == 1 and p.strings.each[1].state == state):
+            p.step()
+        p.faults.raised(F.CELL_LOW, 6, 2400)
+        assert p.board.coils[:6] == [1000, 0, 1000, 0, 0, 0]
+        p.steps(4000)
+        assert _closed(p) == [True, False, True]
+
+
+def test_open_opens_every_string_and_nothing_joins_later():
+    p = _three()
+    p.strings.close(p.now)
+    while p.strings.count_closed < 2:
+        p.step()
+    p.strings.open(p.now)
+    p.steps(5000)
+    assert p.board.coils == [0] * 9
+    assert p.strings.count_closed == 0
+
+
+def test_why_none_may_close():
+    p = _three()
+    p.faults.raised(F.EMERGENCY_STOP, -1, 0)
+    assert b"latched" in (p.strings.close(p.now) or b"")
+    p = _three()
+    p.faults.raised(F.CELL_HIGH, 0, 3700)
+    assert p.strings.close(p.now) is None  # the other two may
+    p.steps(3000)
+    assert _closed(p) == [False, True, True]
