@@ -2,6 +2,7 @@
 
 from time import ticks_diff, ticks_ms
 
+from machine import ADC, Pin
 from micropython import const
 
 from hal.console import UsbConsole
@@ -10,8 +11,10 @@ from hal.spi_bus import SpiBus
 from hal.spi_can import spi_can
 from hal.uart import Uart
 
-COILS = (4, 5, 6)
-FEEDBACK = (7, 15, 16)
+# minus, precharge, plus of each string; the second has the pins of both UARTs
+COILS = (4, 5, 6, 1, 2, 14)
+FEEDBACK = (7, 15, 16, 17, 18, 8)
+INPUTS = (40, 41, 42, 39, 47)  # interlock, emergency stop, fault line, charger, ignition
 HEARTBEAT = 21
 CAN_SPI = {"id": 1, "sck": 12, "mosi": 11, "miso": 13, "cs": 10, "irq": 9}
 # crystal of the CAN controller, printed on the part: an MCP2515's 8 or 16 MHz, an MCP2518FD's 20
@@ -65,9 +68,12 @@ class Board(McuBoard):
 
     NAME = "ESP32_GENERIC_S3"
     TIMER = 0
+    SHARED = ("uart1", "uart2")
+    ADCS = (3,)
+    I2CS = {"i2c0": {"id": 0, "scl": 48, "sda": 38}}
 
     def __init__(self):
-        super().__init__(COILS, FEEDBACK, HEARTBEAT, StdoutConsole())
+        super().__init__(COILS, FEEDBACK, INPUTS, HEARTBEAT, StdoutConsole())
         self.ports = {"can0": "can", "uart1": "uart", "uart2": "uart"}
 
     def open_can(self, name, rate, filters):
@@ -75,5 +81,15 @@ class Board(McuBoard):
         return self.linked(spi_can(SpiBus(**CAN_SPI), rate, filters, MCP2515_HZ, MCP2518FD_HZ))
 
     def open_uart(self, name, rate):
-        """A UART as a stream."""
-        return self.linked(Uart(rate=rate, **UARTS[name]))
+        """A UART as a stream. Raises ValueError where a second string has its pins."""
+        return self.linked(Uart(rate=rate, **UARTS[self.taken(name)]))
+
+    def _listen(self, pin):
+        # no hard interrupts on this port: the handler runs between two steps of the program
+        pin.irq(self._fell, Pin.IRQ_FALLING)
+
+    def _adc(self, pin):
+        return ADC(pin, atten=ADC.ATTN_11DB)  # up to 3.1 V
+
+    def _mv(self, adc):
+        return adc.read_uv() // 1000

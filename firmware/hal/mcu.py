@@ -1,4 +1,4 @@
-"""What all microcontroller boards share: coils, feedback, watchdog, console, waiting.
+"""What all microcontroller boards share: coils, feedback, inputs that cut, watchdog, waiting.
 
 A board's own file names its pins and ports. Contactor outputs are low before anything else runs;
 at reset the pins are inputs, and the pull-downs of the drivers keep the contactors open.
@@ -9,15 +9,22 @@ import os
 import sys
 from time import ticks_diff, ticks_ms
 
+import machine
 import micropython
 from machine import WDT, Pin, Timer, idle, reset
 from micropython import const
 
 import bms
+import hal
 from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
-_AT_START = ("config", "self_test")  # modules that nothing needs once all is built
+# modules that nothing needs once all is built
+_AT_START = ((bms, "config"), (bms, "self_test"), (hal, "seal"))
+_PWM_HZ = const(20000)  # beyond hearing
+_FULL = const(1000)
+_SAFETY = const(3)  # of the inputs, the first three can cut
+_I2C_US = const(1000)  # a bus that hangs is given up
 _CTRL_C = const(3)
 
 
@@ -36,18 +43,41 @@ def pack_path():
 class McuBoard:
     """The HAL contract of every board (see boards/HOST), but for its ports.
 
-    coils, feedback: pins of minus, precharge, plus; feedback contacts pull their pins to ground
-    where the contactor is closed. heartbeat: toggles each time the watchdog is fed.
+    coils, feedback: pins of minus, precharge, plus of each string; feedback contacts pull their
+    pins to ground where the contactor is closed. inputs: pins of interlock, emergency stop, fault
+    line, charger, ignition, high = good or present, None where the board has none. heartbeat:
+    toggles each time the watchdog is fed. Pins of further strings are taken when they are first
+    spoken to, which the contactors do before any port is opened.
     """
 
     NAME = "?"
-    STRINGS = 1
     HEAP_IS_CHEAP = False  # 17 ms on an RP2040: the whole heap is walked through
     TIMER = -1  # id of a timer that nobody else uses
+    SHARED = ()  # UARTs whose pins serve the strings after the first instead
+    ADCS = ()  # pins of the ADC's channels
+    I2CS = {}  # by name: how `machine.I2C` is called
+    REFERENCE = (-1, 0, 0)  # a channel inside the chip, what it must read in mV
 
-    def __init__(self, coils, feedback, heartbeat, console):
-        self._coils = [Pin(pin, Pin.OUT, value=0) for pin in coils]
-        self._feedback = [Pin(pin, Pin.IN, Pin.PULL_UP) for pin in feedback]
+    def __init__(self, coils, feedback, inputs, heartbeat, console):
+        self._coil_pins = coils
+        self._feedback_pins = feedback
+        self.STRINGS = len(coils) // 3
+        self._coils = []
+        self._feedback = []
+        self._pwms = []
+        self._next_string()
+        self._inputs = [None if pin is None else Pin(pin, Pin.IN, Pin.PULL_DOWN) for pin in inputs]
+        self._absent = 0  # inputs that can cut, and have no pin
+        for i in range(_SAFETY):
+            if inputs[i] is None:
+                self._absent |= 1 << i
+        self._guarded = 0
+        self._off = False  # cut: no coil goes on
+        self._cut_by = bytearray(_SAFETY)
+        self._cut_new = False
+        self._adcs = []  # made when they are first asked for
+        for _ in self.ADCS:
+            self._adcs.append(None)
         self._heartbeat = Pin(heartbeat, Pin.OUT, value=0)
         self._beat = 0
         self._watchdog = None
@@ -57,7 +87,16 @@ class McuBoard:
         self.pack_path = pack_path()
         self.clock = Clock()
         self.console = console
+        self.storage = None
         self.ports = {}
+
+    def _next_string(self):
+        first = len(self._coils)
+        for pin in self._coil_pins[first : first + 3]:
+            self._coils.append(Pin(pin, Pin.OUT, value=0))
+            self._pwms.append(None)
+        for pin in self._feedback_pins[first : first + 3]:
+            self._feedback.append(None if pin is None else Pin(pin, Pin.IN, Pin.PULL_UP))
 
     def linked(self, link):
         """Wake up from `wait` when this link has something; the link."""
@@ -68,24 +107,123 @@ class McuBoard:
             self._links.append(link)
         return link
 
+    def taken(self, name):
+        """The name of a UART that is about to be opened.
+
+        Raises ValueError where contactors have its pins; they don't get them afterwards.
+        """
+        if name in self.SHARED:
+            if len(self._coils) > 3:
+                raise ValueError("the second string's contactors have the pins of " + name)
+            self.STRINGS = 1
+        return name
+
     # --- contactors ---
 
     def coil(self, which, pm):
-        """Switch a coil now: 0 minus, 1 precharge, 2 plus."""
-        self._coils[which].value(1 if pm else 0)
+        """Switch a coil now: 3 * string + 0 minus, 1 precharge, 2 plus.
+
+        pm: 0 off, 1000 (or 1) full voltage, between them PWM; nothing but off after a cut.
+        """
+        while which >= len(self._coils) and len(self._coils) < 3 * self.STRINGS:
+            self._next_string()
+        pwm = self._pwms[which]
+        if self._off:
+            pm = 0
+        if pwm is None and 1 < pm < _FULL:
+            # a table of the port's has these: nothing is allocated (but on esp32, once)
+            pwm = self._pwms[which] = machine.PWM(self._coils[which], freq=_PWM_HZ, duty_u16=0)
+        if pwm is None:
+            self._coils[which].value(pm)
+        else:
+            pwm.duty_u16(pm * 65535 // _FULL if 1 < pm < _FULL else 65535 if pm else 0)
+        if self._off and pm:
+            self.safe()  # the interrupt came after the look above
 
     def feedback(self, which):
-        """1 where a contactor's auxiliary contact says closed, 0 open."""
-        return 0 if self._feedback[which].value() else 1
+        """1 where a contactor's auxiliary contact says closed, 0 open, None not wired."""
+        pin = self._feedback[which]
+        if pin is None:
+            return None
+        return 0 if pin.value() else 1
 
     def safe(self):
-        """All coils off, whatever the master believes."""
-        for pin in self._coils:
-            pin.value(0)
+        """All coils off, whatever the master believes. Interrupts call it too."""
+        for i in range(len(self._coils)):
+            pwm = self._pwms[i]
+            if pwm is None:
+                self._coils[i].value(0)
+            else:
+                pwm.duty_u16(0)  # from the next period on, 50 us
+
+    # --- inputs ---
+
+    def inputs(self):
+        """Bits, 1 = good or present: 1 interlock, 2 emergency stop, 4 fault line, 8 charger,
+        16 ignition. Cuts where a guarded one is bad and no interrupt has told.
+        """
+        bits = self._absent
+        bit = 1
+        for pin in self._inputs:
+            if pin is not None and pin.value():
+                bits |= bit
+            bit <<= 1
+        if self._guarded & ~bits and not self._off:
+            self._cut(self._guarded & ~bits)
+        return bits
+
+    def guard(self, mask):
+        """From now on an input of `mask` (bits 1, 2, 4) that goes bad cuts within its interrupt.
+
+        One that is bad already cuts at once.
+        """
+        for i in range(_SAFETY):
+            pin = self._inputs[i]
+            if mask >> i & 1 and pin is not None:
+                self._guarded |= 1 << i
+                self._listen(pin)
+            else:
+                self._guarded &= ~(1 << i)
+        self.inputs()
+
+    def _listen(self, pin):
+        pin.irq(self._fell, Pin.IRQ_FALLING, hard=True)
+
+    def _fell(self, pin):
+        # interrupt: nothing here allocates or raises; a handler that does is switched off for good
+        for i in range(_SAFETY):
+            if self._inputs[i] is pin and self._guarded >> i & 1:
+                self._cut(1 << i)
+
+    def _cut(self, bits):
+        self._off = True  # before the pins: what `coil` switches on meanwhile it takes back
+        self.safe()
+        for i in range(_SAFETY):
+            if bits >> i & 1:
+                self._cut_by[i] = 1
+        self._cut_new = True
+
+    def cuts(self):
+        """Bits of the inputs that have cut since the last call, then 0."""
+        if not self._cut_new:
+            return 0
+        self._cut_new = False  # an interrupt from here on sets it again: none is forgotten
+        bits = 0
+        for i in range(_SAFETY):
+            if self._cut_by[i]:
+                self._cut_by[i] = 0
+                bits |= 1 << i
+        return bits
+
+    def rearm(self):
+        """Coils may be switched again; not where a guarded input is still bad: that cuts anew."""
+        self._off = False
+        if self._guarded:
+            self.inputs()
 
     # --- sensors ---
 
-    def current_ma(self, string):
+    def current_ma(self, string=0):
         """No current sensor on this board: None."""
         return None
 
@@ -94,34 +232,74 @@ class McuBoard:
         return None
 
     def string_mv(self, string):
-        """Voltage of a string before its contactors in mV, None where not measured."""
+        """The voltage of a string is not measured on this board: None."""
         return None
 
     def isolation_kohm(self):
-        """Isolation resistance, None where not measured."""
+        """No isolation monitor on this board: None."""
         return None
 
-    def inputs(self):
-        """No inputs: interlock closed, no stop, no fault."""
-        return 7
+    def adc_mv(self, channel):
+        """Voltage at the pin of an ADC channel in mV, None where the board has none.
 
-    def guard(self, mask):
-        """No inputs that could cut."""
+        The first call of each sets its pin up, and allocates.
+        """
+        if channel >= len(self._adcs):
+            return None
+        adc = self._adcs[channel]
+        if adc is None:
+            adc = self._adcs[channel] = self._adc(Pin(self.ADCS[channel]))
+        return self._mv(adc)
 
-    def cuts(self):
-        """No input has cut: 0."""
-        return 0
+    def _adc(self, pin):
+        return machine.ADC(pin)
 
-    def rearm(self):
-        """Nothing was cut."""
+    def _mv(self, adc):
+        return adc.read_u16() * 3300 // 65535
+
+    def open_i2c(self, name, hz):
+        """A bus with `readfrom_mem_into` and `writeto_mem`. Raises ValueError for a wrong name."""
+        if name not in self.I2CS:
+            raise ValueError("no " + name + " on this board")
+        how = {}
+        for key in self.I2CS[name]:
+            value = self.I2CS[name][key]
+            how[key] = value if key == "id" else Pin(value)
+        return self._i2c(freq=hz, timeout=_I2C_US, **how)
+
+    def _i2c(self, **how):
+        return machine.I2C(how.pop("id"), **how)
 
     # --- life ---
 
+    def reset_cause(self):
+        """b"power_on" (on most chips a brown-out too), b"watchdog", b"reset", b"unknown"."""
+        cause = machine.reset_cause()
+        if cause == machine.WDT_RESET:
+            return b"watchdog"
+        if cause == machine.PWRON_RESET:
+            return b"power_on"
+        if cause == machine.HARD_RESET or cause == machine.SOFT_RESET:
+            return b"reset"
+        return b"unknown"
+
     def self_test(self):
-        """b"ok", or what failed: a coil output that isn't low, a clock that stands."""
+        """b"ok", or what failed: a coil output that reads high, the clock, the ADC, a file.
+
+        The outputs are read at their pins, so a short to the supply is seen; whether they can go
+        high isn't tried. Of the code all files of the firmware's folder are covered, where
+        `bmsctl flash` put them there; an image, the switch and MicroPython itself are not.
+        """
         for which in range(len(self._coils)):
             if self._coils[which].value():
                 return b"coil output %d is high" % (which + 1)
+        channel, low, high = self.REFERENCE
+        if channel >= 0 and not low <= self._mv(machine.ADC(channel)) <= high:
+            return b"ADC reference"
+        from hal import seal
+
+        if not seal.intact():
+            return b"a file isn't as it was sent"
         start = self.clock.us()
         for _ in range(1000):
             if self.clock.us() != start:
@@ -131,9 +309,9 @@ class McuBoard:
     def started(self):
         """Everything is built: the watchdog runs from here, and Ctrl-C is a byte like others."""
         micropython.kbd_intr(-1)
-        for name in _AT_START:
-            if sys.modules.pop("bms." + name, None):
-                delattr(bms, name)
+        for package, name in _AT_START:
+            if sys.modules.pop(package.__name__ + "." + name, None):
+                delattr(package, name)
         gc.collect()
         self._watchdog = WDT(timeout=WATCHDOG_MS)
 

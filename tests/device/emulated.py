@@ -32,6 +32,10 @@ RX, TX, RT = 1 << 4, 1 << 5, 1 << 6
 FIFO_BYTES = 32
 LEVELS = (4, 8, 16, 24, 28)
 
+# the ADC's channel of the chip's temperature sensor; 0.706 V of 3.3 V (4.9.5)
+ADC_TEMPERATURE = 4
+DEGC_27 = 876
+
 
 class Uart(RPUART):
     """`RPUART` with a transmit FIFO and PL011's interrupts.
@@ -181,6 +185,7 @@ class Pico:
             self.mcu.uart[i] = new
             self.mcu.peripherals[address] = new
             self.uarts.append(new)
+        self.mcu.adc.channel_values[ADC_TEMPERATURE] = DEGC_27
         self.on_console: Callable[[bytes], None] = lambda data: None
         self._reading = True
         self._make_console()

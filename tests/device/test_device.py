@@ -69,7 +69,7 @@ class Pico:
         return [x for x in self.world.seen.lines if x["k"] == kind]
 
     def closed(self) -> None:
-        self.run(1.7)
+        self.run(2.1)
         self.world.type("close")
         self.run(0.8)
         assert self.lines("contactor")[-1]["state"] == "closed"
@@ -91,7 +91,7 @@ def test_scenario(path: Path, link: str, board: type[World], tmp_path: Path) -> 
 
 
 def test_the_boot_line_and_the_self_test(pico: Pico) -> None:
-    pico.run(1.2)
+    pico.run(1.7)
     (boot,) = pico.lines("boot")
     assert boot["board"] == "RPI_PICO"
     assert boot["self_test"] == "ok"
@@ -129,7 +129,7 @@ def test_a_refused_pack_file_is_said_and_the_board_stays_up(image: Path, tmp_pat
 
 
 def test_the_list_that_flashing_asks_for(pico: Pico) -> None:
-    pico.run(1.2)
+    pico.run(1.7)
     pico.world.type("service yes")
     pico.run(0.6)
     pico.text.clear()
@@ -165,7 +165,7 @@ def test_ctrl_c_is_a_byte_like_others(pico: Pico) -> None:
 def test_reset_starts_again_and_closes_nothing(pico: Pico) -> None:
     pico.closed()
     pico.world.type("reset yes")
-    pico.run(2.5)
+    pico.run(3)
     assert len(pico.lines("boot")) == 2
     assert pico.lines("contactor")[-1]["state"] == "open"
     assert pico.world.plant.is_closed is False
@@ -191,7 +191,7 @@ main.main()
 """
     pico = Pico(tmp_path, main_py=hang, hang_py=body)
     pico.closed()
-    pico.run(4)
+    pico.run(5)
     assert len(pico.lines("boot")) == 2
     assert pico.world.plant.is_closed is False
     # long before the watchdog, the heartbeat's absence took the coils' supply
@@ -219,7 +219,7 @@ main.main()
     pico.run(1.5)
     assert b"on purpose" in pico.text
     assert pico.world.plant.is_closed is False
-    pico.run(2.5)
+    pico.run(3)
     assert len(pico.lines("boot")) == 2
 
 

@@ -7,6 +7,37 @@ Runs on both runtimes.
 
 import sys
 
+import micropython
+
+LOCKS = hasattr(micropython, "heap_lock")
+# PWM of stm32 pins: timer, channel; the second of two, as the port chooses (`machine_pwm.c`)
+TIMERS = {
+    "C0": (1, 1),
+    "C1": (1, 2),
+    "C2": (20, 2),
+    "C3": (1, 4),
+    "B0": (3, 3),
+    "B1": (3, 4),
+    "E9": (1, 1),
+    "E11": (1, 2),
+    "E13": (1, 3),
+    "C6": (8, 1),
+    "C7": (8, 2),
+    "C8": (8, 3),
+    "C9": (8, 4),
+    "B10": (2, 3),
+    "B11": (2, 4),
+    "X1": (5, 1),
+    "X2": (5, 2),
+    "X3": (5, 3),
+    "Y11": (3, 3),
+    "Y12": (3, 4),
+    "Y7": (12, 1),
+}
+# what the Pyboard calls some of its chip's pins
+CHIP = {"Y5": "B12", "Y6": "B13", "X11": "C4", "X12": "C5", "X22": "C3"}
+ANALOG = ("A0", "A1", "A4", "A6", "C0", "C3", "X19", "X20", "X21")
+
 
 class Refused(Exception):
     """The program asked for what the port does not do."""
@@ -31,6 +62,15 @@ class State:
         self.ms = 1000
         self.interrupt_char = 3
         self.on_idle = None
+        self.pwms = {}  # by slice or timer and channel
+        self.lines = {}  # pins with an interrupt, by EXTI line (stm32)
+        self.scheduled = []  # soft interrupts that wait
+        self.deaf = False  # interrupts are lost
+        self.locked = False  # within a hard interrupt
+        self.before_write = None  # called as a program sets a pin
+        self.mv = {}  # what the ADC sees, by pin or channel
+        self.cause = 1
+        self.memory = {}
 
 
 now = State("")
@@ -55,15 +95,26 @@ class Pin:
         self.history = [self.level]
         self.handler = None
         self.hard = False
-        now.pins[id] = self
+        self.trigger = 0
+        self.pwm = None
+        self.analog = False
+        if id not in now.pins:
+            now.pins[id] = self
 
     def value(self, level=None):
         if level is None:
-            return self.level
+            return 0 if self.analog else self.level
         if self.mode != Pin.OUT:
             raise Refused("pin %s is no output" % self.id)
+        if self.pwm:
+            if self.pwm.duty:
+                raise Refused("PWM has pin %s: a level does nothing" % self.id)
+            return
+        if now.before_write and not now.locked:
+            now.before_write()
         self.level = 1 if level else 0
-        self.history.append(self.level)
+        if not now.locked:
+            self.history.append(self.level)
 
     def on(self):
         self.value(1)
@@ -74,17 +125,131 @@ class Pin:
     def irq(self, handler=None, trigger=0, hard=False):
         if hard and now.port == "esp32":
             raise TypeError("extra keyword arguments given")
+        if self.mode != Pin.IN:
+            raise Refused("an interrupt of an output")
+        if now.port == "stm32":
+            line = int(CHIP.get(self.id, self.id)[1:])
+            if now.lines.get(line, self) is not self:
+                raise ValueError("ExtInt vector %d is already in use" % line)
+            now.lines[line] = self
         self.handler = handler
+        self.trigger = trigger
         self.hard = hard
 
     def drive(self, level):
         """From outside."""
         if self.mode == Pin.OUT:
             raise Refused("two drive pin %s" % self.id)
-        fell = self.level and not level
+        edge = Pin.IRQ_FALLING if self.level and not level else 0
+        if level and not self.level:
+            edge = Pin.IRQ_RISING
         self.level = level
-        if fell and self.handler:
+        if not self.handler or not edge & self.trigger or now.deaf:
+            return
+        if not self.hard:
+            now.scheduled.append(self)
+            return
+        # as the port calls it: nothing can be allocated, what is raised switches it off for good
+        now.locked = True
+        if LOCKS:
+            micropython.heap_lock()
+        try:
             self.handler(self)
+        finally:
+            if LOCKS:
+                micropython.heap_unlock()
+            now.locked = False
+
+
+class PWM:
+    """`duty`: of 65535; an output driven by it doesn't hear its pin."""
+
+    def __init__(self, pin, *, freq, duty_u16):
+        if pin.mode != Pin.OUT or now.pins[pin.id] is not pin:
+            raise Refused("PWM of what is no output")
+        if now.port == "stm32" and pin.id not in TIMERS:
+            raise ValueError("Pin(%s) doesn't have PWM capabilities" % pin.id)
+        where = pin.id
+        if now.port == "stm32":
+            where = TIMERS[pin.id]
+        elif now.port == "rp2":
+            where = (pin.id >> 1 & 7, pin.id & 1)
+        if where in now.pwms:
+            raise Refused("a second PWM of %s" % (where,))
+        if not 15000 < freq < 30000:
+            raise Refused("a coil that is heard")
+        now.pwms[where] = self
+        self.pin = pin
+        self.duty = 0
+        pin.pwm = self
+        self.duty_u16(duty_u16)
+
+    def duty_u16(self, duty):
+        if not 0 <= duty <= 65535:
+            raise Refused("a duty of %d" % duty)
+        if now.before_write and not now.locked:
+            now.before_write()
+        self.duty = duty
+        self.pin.level = 1 if duty else 0
+
+
+def _wire(pin):
+    if not isinstance(pin, Pin) or now.pins[pin.id] is not pin or pin.mode >= 0:
+        raise Refused("a pin that is used already")
+    return pin.id
+
+
+class I2C:
+    """What is asked for when it is opened; no device is on it."""
+
+    def __init__(self, id, *, freq, timeout, scl=None, sda=None):
+        if timeout > 2000:
+            raise Refused("a bus that hangs stops the cycle")
+        if now.port == "stm32":
+            if id not in (1, 2) or scl or sda:
+                raise ValueError("I2C(%s) doesn't exist" % id)
+        elif now.port == "rp2" and (_wire(scl) & 3 != 1 or _wire(sda) & 3 or id):
+            raise ValueError("bad SCL pin")
+        self.freq = freq
+
+
+class SoftI2C:
+    def __init__(self, *, freq, timeout, scl, sda):
+        _wire(scl)
+        _wire(sda)
+        self.freq = freq
+
+
+class ADC:
+    ATTN_11DB = 3
+
+    def __init__(self, source, atten=0):
+        if isinstance(source, Pin):
+            allowed = {"rp2": (26, 27, 28), "esp32": tuple(range(1, 11)), "stm32": ANALOG}[now.port]
+            if source.id not in allowed:
+                raise ValueError("Pin doesn't have ADC capabilities")
+            now.pins[source.id].analog = True
+            source = source.id
+        elif source != {"rp2": 4, "stm32": 256}.get(now.port):
+            raise ValueError("no such channel")
+        if now.port == "esp32" and atten != ADC.ATTN_11DB:
+            raise Refused("an input that ends at 950 mV")
+        self.source = source
+
+    def read_u16(self):
+        if now.port == "esp32":
+            raise Refused("what isn't calibrated")
+        return now.mv.get(self.source, 0) * 65535 // 3300
+
+    def read_uv(self):
+        if now.port != "esp32":
+            raise AttributeError("read_uv")
+        return now.mv.get(self.source, 0) * 1000
+
+
+class _Memory:
+    def __getitem__(self, address):
+        return now.memory.get(address, 0)
 
 
 class SPI:
@@ -353,6 +518,9 @@ class View:
 def idle():
     now.idles += 1
     now.ms += 1
+    while now.scheduled:
+        pin = now.scheduled.pop(0)
+        pin.handler(pin)
     if now.on_idle:
         now.on_idle()
 
@@ -516,10 +684,19 @@ def load(name, port, with_can=False):
     global now
     now = State(port)
     machine = _Module()
-    for thing in (Pin, SPI, UART, WDT, Timer):
+    for thing in (Pin, SPI, UART, WDT, Timer, PWM, I2C, SoftI2C, ADC):
         setattr(machine, thing.__name__, thing)
     machine.idle = idle
     machine.reset = reset
+    machine.reset_cause = lambda: now.cause
+    machine.PWRON_RESET = 1
+    machine.WDT_RESET = 3
+    if port != "rp2":
+        machine.HARD_RESET = 2
+        machine.DEEPSLEEP_RESET = 4
+        machine.SOFT_RESET = 5 if port == "esp32" else 0
+    machine.mem32 = _Memory()
+    now.mv[4 if port == "rp2" else 256] = 706 if port == "rp2" else 1212  # inside the chip
     if with_can:
         machine.CAN = CAN
     pyb = _Module()

@@ -75,25 +75,57 @@ class _Wire:
             self._state.pins[self._irq].drive(not low)
 
 
+def _every_string(board):
+    for which in range(3 * board.STRINGS):
+        board.coil(which, 0)  # as the contactors do when they are built
+
+
 def test_outputs_are_low_and_no_pin_has_two_uses():
+    # the fake refuses a pin that is used already
     for name, port, with_can in BOARDS:
         state, module, board = _board(name, port, with_can)
         assert board.NAME == name
+        assert len(_constant(module, "COILS")) == 3 * board.STRINGS
+        _every_string(board)
         coils = [state.pins[p] for p in _constant(module, "COILS")]
-        assert len(coils) == 3
         for pin in coils:
             assert pin.mode == Pin.OUT
-            assert pin.history == [0], name
+            assert set(pin.history) == {0}, name
         for pin in _constant(module, "FEEDBACK"):
             assert state.pins[pin].mode == Pin.IN
             assert state.pins[pin].pull == Pin.PULL_UP
+        for pin in _constant(module, "INPUTS"):
+            assert state.pins[pin].mode == Pin.IN
+            assert state.pins[pin].pull == Pin.PULL_DOWN  # a broken wire is bad
         for port_name in board.ports:
-            if board.ports[port_name] == "uart":
-                board.open_uart(port_name, 115200)  # the fake refuses a pin that is used already
+            if board.ports[port_name] == "uart" and port_name not in board.SHARED:
+                board.open_uart(port_name, 115200)
+        board.open_i2c("i2c0", 400000)
         assert state.watchdog is None
         assert board.self_test() == b"ok"
         coils[1].level = 1
         assert board.self_test() == b"coil output 2 is high"
+
+
+def test_a_second_string_and_a_uart_never_share_a_pin():
+    for name, port, with_can in BOARDS:
+        _, _, board = _board(name, port, with_can)
+        if not board.SHARED:
+            continue
+        _every_string(board)
+        for port_name in board.SHARED:
+            error = raises(ValueError, board.open_uart, port_name, 115200)
+            assert port_name in str(error)
+        # and the other way round: a UART that is open keeps its pins
+        state, module, board = _board(name, port, with_can)
+        assert board.STRINGS == 2
+        for port_name in board.ports:
+            if board.ports[port_name] == "uart":
+                board.open_uart(port_name, 115200)
+        assert board.STRINGS == 1
+        raises(IndexError, board.coil, 3, 0)
+        for pin in _constant(module, "COILS")[3:]:
+            assert pin not in state.pins or state.pins[pin].mode != Pin.OUT or pin in (2, 8, 10, 14)
 
 
 def _constant(module, name):
@@ -102,19 +134,276 @@ def _constant(module, name):
     return getattr(sys.modules["pico"], name)
 
 
+def _levels(state, module):
+    return [state.pins[p].level for p in _constant(module, "COILS")]
+
+
 def test_coils_feedback_and_safe():
     for name, port, with_can in BOARDS:
         state, module, board = _board(name, port, with_can)
-        pins = _constant(module, "COILS")
-        for which in range(3):
-            board.coil(which, 1)
-            assert [state.pins[p].level for p in pins] == [int(i == which) for i in range(3)]
+        _every_string(board)
+        n = 3 * board.STRINGS
+        for which in range(n):
+            board.coil(which, 1 if which & 1 else 1000)
+            assert _levels(state, module) == [int(i == which) for i in range(n)]
             board.safe()
-            assert [state.pins[p].level for p in pins] == [0, 0, 0]
+            assert _levels(state, module) == [0] * n
             pin = state.pins[_constant(module, "FEEDBACK")[which]]
             assert board.feedback(which) == 0  # an open contact leaves the pull-up alone
             pin.drive(0)
             assert board.feedback(which) == 1
+        assert state.pwms == {}
+        raises(IndexError, board.coil, n, 1000)
+
+
+def test_the_economiser_takes_less_voltage():
+    for name, port, with_can in BOARDS:
+        state, module, board = _board(name, port, with_can)
+        _every_string(board)
+        pins = [state.pins[p] for p in _constant(module, "COILS")]
+        for which in range(len(pins)):
+            board.coil(which, 1000)
+            board.coil(which, 300)
+            assert pins[which].pwm.duty == 300 * 65535 // 1000
+            board.coil(which, 1000)
+            assert pins[which].pwm.duty == 65535
+            board.coil(which, 999)
+            assert 65000 < pins[which].pwm.duty < 65535
+            board.coil(which, 0)
+            assert pins[which].pwm.duty == 0
+            board.coil(which, 2)
+            assert pins[which].pwm.duty == 131
+        assert len(state.pwms) == len(pins)
+        board.safe()
+        assert _levels(state, module) == [0] * len(pins)
+
+
+# --- inputs that cut ---
+
+
+def _guarded(name, port, with_can, mask=7):
+    state, module, board = _board(name, port, with_can)
+    _every_string(board)
+    inputs = [state.pins[p] for p in _constant(module, "INPUTS")]
+    for pin in inputs:
+        pin.drive(1)
+    board.guard(mask)
+    return state, module, board, inputs
+
+
+def _all_on(state, module, board, pm=1000):
+    n = 3 * board.STRINGS
+    for which in range(n):
+        board.coil(which, pm)
+    assert _levels(state, module) == [1] * n
+
+
+def test_inputs_are_bits():
+    for name, port, with_can in BOARDS:
+        state, module, board = _board(name, port, with_can)
+        pins = [state.pins[p] for p in _constant(module, "INPUTS")]
+        assert board.inputs() == 0  # nothing wired: a broken wire looks the same
+        for i in range(5):
+            pins[i].drive(1)
+            assert board.inputs() == 1 << i
+            pins[i].drive(0)
+        # no guard: nothing cuts
+        _all_on(state, module, _with_strings(board))
+        assert board.cuts() == 0
+
+
+def _with_strings(board):
+    _every_string(board)
+    return board
+
+
+def test_a_guarded_input_cuts_within_the_interrupt():
+    for row in BOARDS:
+        for pm in (1000, 400):
+            for i in range(3):
+                state, module, board, inputs = _guarded(*row)
+                assert board.cuts() == 0
+                n = 3 * board.STRINGS
+                _all_on(state, module, board, pm)
+                inputs[i].drive(0)  # the heap is locked in the handler, and pins must not be lost
+                inputs[i].drive(1)  # however short it was
+                assert inputs[i].hard == (row[1] != "esp32")
+                board.wait(1)  # a soft interrupt's turn
+                assert _levels(state, module) == [0] * n
+                assert board.cuts() == 1 << i
+                assert board.cuts() == 0
+                for which in range(n):
+                    board.coil(which, pm)
+                    board.coil(which, 1000)
+                assert _levels(state, module) == [0] * n
+                board.rearm()
+                assert _levels(state, module) == [0] * n  # nothing comes back by itself
+                _all_on(state, module, board, pm)
+                assert board.cuts() == 0
+
+
+def test_an_input_that_is_not_guarded_does_not_cut():
+    for row in BOARDS:
+        for mask in range(8):
+            state, module, board, inputs = _guarded(*row, mask=mask)
+            _all_on(state, module, board)
+            for i in range(5):
+                if not mask >> i & 1:
+                    inputs[i].drive(0)
+                    board.inputs()
+                    board.wait(1)
+            assert board.cuts() == 0
+            assert 0 not in _levels(state, module)
+
+
+def test_a_guard_that_finds_a_bad_input_cuts_at_once():
+    for name, port, with_can in BOARDS:
+        state, module, board = _board(name, port, with_can)
+        _every_string(board)
+        _all_on(state, module, board)
+        state.pins[_constant(module, "INPUTS")[0]].drive(1)
+        board.guard(3)
+        assert board.cuts() == 2
+        assert 1 not in _levels(state, module)
+
+
+def test_an_edge_that_no_interrupt_told_of_is_found():
+    for row in BOARDS:
+        state, module, board, inputs = _guarded(*row)
+        _all_on(state, module, board)
+        state.deaf = True
+        inputs[2].drive(0)
+        assert board.cuts() == 0
+        assert board.inputs() == 0b11011
+        assert board.cuts() == 4
+        assert 1 not in _levels(state, module)
+
+
+def test_rearming_with_a_bad_input_cuts_anew():
+    for row in BOARDS:
+        state, module, board, inputs = _guarded(*row)
+        inputs[1].drive(0)
+        board.wait(1)
+        assert board.cuts() == 2
+        board.rearm()
+        assert board.cuts() == 2
+        board.coil(0, 1000)
+        assert 1 not in _levels(state, module)
+        inputs[1].drive(1)
+        board.coil(0, 1000)
+        assert 1 not in _levels(state, module)  # good again is not enough
+        board.rearm()
+        board.coil(0, 1000)
+        assert _levels(state, module)[0] == 1
+
+
+def test_an_interrupt_while_a_coil_is_switched_wins():
+    for row in BOARDS:
+        if row[1] == "esp32":
+            continue  # its handlers run between two steps
+        for before in (0, 1000):
+            for pm in (1000, 400):
+                state, module, board, inputs = _guarded(*row)
+                if before:
+                    _all_on(state, module, board, before)
+
+                def opens(state=state, inputs=inputs):
+                    state.before_write = None
+                    inputs[0].drive(0)  # after `coil` has looked, before the pin changes
+
+                state.before_write = opens
+                board.coil(1, pm)
+                assert 1 not in _levels(state, module)
+                assert board.cuts() == 1
+
+
+def test_two_inputs_at_once_are_both_said():
+    for row in BOARDS:
+        _, _, board, inputs = _guarded(*row)
+        inputs[0].drive(0)
+        inputs[2].drive(0)
+        board.wait(1)
+        assert board.cuts() == 5
+
+
+# --- sensors, the past, the files ---
+
+
+def test_what_no_board_measures():
+    for row in BOARDS:
+        board = _board(*row)[2]
+        assert board.current_ma() is None
+        assert board.current_ma(1) is None
+        assert board.link_mv() is None
+        assert board.string_mv(0) is None
+        assert board.isolation_kohm() is None
+
+
+def test_adc_in_mv():
+    for name, port, with_can in BOARDS:
+        state, module, board = _board(name, port, with_can)
+        for channel in range(len(board.ADCS)):
+            state.mv[board.ADCS[channel]] = 1650 + channel
+            assert abs(board.adc_mv(channel) - 1650 - channel) <= 1
+            assert abs(board.adc_mv(channel) - 1650 - channel) <= 1
+        assert board.adc_mv(len(board.ADCS)) is None
+        if port == "rp2":
+            # what the ADC has is no input any more: never good or present by accident
+            state.pins[28].level = 1
+            assert board.inputs() & 8 == 0
+
+
+def test_i2c():
+    for row in BOARDS:
+        board = _board(*row)[2]
+        assert board.open_i2c("i2c0", 400000).freq == 400000
+        raises(ValueError, board.open_i2c, "i2c7", 400000)
+
+
+def test_reset_cause():
+    for name, port, with_can in BOARDS:
+        state, _, board = _board(name, port, with_can)
+        if port == "rp2":
+            continue
+        causes = {1: b"power_on", 2: b"reset", 3: b"watchdog", 4: b"unknown"}
+        causes[5 if port == "esp32" else 0] = b"reset"
+        for cause in causes:
+            state.cause = cause
+            assert board.reset_cause() == causes[cause]
+
+
+def test_reset_cause_of_rp2():
+    rp2040 = (0x40058008, 0x40064008)
+    rp2350 = (0x400D8008, 0x4010002C)
+    for name, machine, registers, bits in (
+        ("RPI_PICO", "Raspberry Pi Pico with RP2040", rp2040, (1 << 8, 1 << 16, 1 << 20)),
+        ("RPI_PICO2", "Raspberry Pi Pico2 with RP2350", rp2350, (1 << 16, 1 << 18, 1 << 28)),
+    ):
+        state, _, board = _board(name, "rp2", False)
+        sys.modules["pico"].sys.implementation._machine = machine
+        reason, chip = registers
+        state.memory = {chip: bits[0]}
+        assert board.reset_cause() == b"power_on"
+        state.memory = {chip: bits[1]}
+        assert board.reset_cause() == b"reset"
+        state.memory = {chip: bits[2]}
+        assert board.reset_cause() == b"unknown"
+        # the watchdog leaves what the chip says of the reset before
+        state.memory = {chip: bits[0], reason: 1}
+        assert board.reset_cause() == b"watchdog"
+        state.memory = {chip: bits[0], reason: 2}  # machine.reset()
+        assert board.reset_cause() == b"reset"
+        state.memory = {chip: 1 << 17, reason: 0}
+        assert board.reset_cause() == (b"brown_out" if name == "RPI_PICO2" else b"unknown")
+
+
+def test_the_self_test_asks_the_adc():
+    for name, port, with_can in BOARDS:
+        state, _, board = _board(name, port, with_can)
+        assert board.self_test() == b"ok"
+        for mv in (0, 3300):
+            state.mv[4 if port == "rp2" else 256] = mv
+            assert board.self_test() == (b"ok" if port == "esp32" else b"ADC reference")
 
 
 def test_the_watchdog_runs_from_the_start_and_through_service():
