@@ -8,7 +8,7 @@ STUBS := stm32==1.28.0.post5 rp2==1.28.0.post4 esp32==1.28.0.post4
 STDLIB_STUBS := micropython-stdlib-stubs==1.28.0.post6
 BOARDS := $(patsubst boards/%/board.toml,%,$(wildcard boards/*/board.toml))
 
-.PHONY: help run test lint format bench reference device image clean setup
+.PHONY: help run test lint format bench campaign reference device image clean setup
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ format: setup ## write the code in the project's form
 
 bench: setup ## measured figures: speed, reaction, heap, bus load
 	@$(BIN)/bmsctl bench
+
+campaign: setup ## RUNS=2000 faults injected at every moment, and as many faultless runs
+	@$(BIN)/bmsctl sim --campaign --runs $(or $(RUNS),2000)
 
 reference: setup ## write docs/reference.md anew from the code
 	@$(BIN)/bmsctl reference > docs/reference.md

@@ -1,6 +1,6 @@
 """The master on a computer: MicroPython's unix port (or CPython) as a board.
 
-The program that starts it hands over descriptors in a JSON argument:
+The program that starts it hands over descriptors in JSON, cut into as many arguments as it needs:
 {"stepped": bool, "io": [read, write], "console": fd, "pack": path,
  "ports": {"can0": {"medium": "can", "fd": n, "rate": bit/s or 0}, ..}, "store": folder or null}.
 `io` carries the pins: 48 ints of 32 bits each way (`OUT_*`, `IN_*`). Stepped: the other side owns
@@ -93,7 +93,7 @@ class Board:
     HEAP_IS_CHEAP = ON_MICROPYTHON
 
     def __init__(self):
-        args = json.loads(sys.argv[1])
+        args = json.loads("".join(sys.argv[1:]))
         self._stepped = args["stepped"]
         self.pack_path = args["pack"]
         read, write = args["io"]

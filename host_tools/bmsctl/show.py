@@ -45,6 +45,45 @@ def cause(event: dict[str, Any]) -> str:
     return f"{event['name']}{where}: {shown}"
 
 
+def campaign_table(result: dict[str, Any]) -> list[str]:
+    """A campaign's figures as lines: a row a kind, then what failed and how to see it again."""
+
+    def ms(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1f}"
+
+    head = ("kind", "injected", "detected", "p50 ms", "max ms", "allowed", "missed", "false")
+    rows = [
+        (
+            name,
+            str(k["injected"]),
+            str(k["detected"]),
+            ms(k["ms_p50"]),
+            ms(k["ms_max"]),
+            ms(k["ms_allowed"]),
+            str(k["missed"]),
+            f"{k['false']}/{k['faultless']}",
+        )
+        for name, k in result["kinds"].items()
+    ]
+    wide = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = [
+        row[0].ljust(wide[0]) + "  " + "  ".join(row[i].rjust(wide[i]) for i in range(1, len(row)))
+        for row in (head, *rows)
+    ]
+    for failed in result["failed"]:
+        what = "false" if failed["faultless"] else "missed"
+        lines.append(f"{what}: {failed['case']}: {failed['why'].splitlines()[-1]}")
+    if result["failed"]:
+        lines.append("again: bmsctl sim --campaign --case CASE")
+    lines.append(
+        f"{result['runs']} runs with a fault, {result['faultless_runs']} without:"
+        f" missed {result['missed']}, false {result['false']};"
+        f" {result['sim_s'] / 3600:.1f} h simulated in {result['wall_s']:.0f} s,"
+        f" {result['runs_per_s']} runs/s, seed {result['seed']}"
+    )
+    return lines
+
+
 class Story:
     """Prints a run as it goes; quiet says nothing, live adds the pack's figures each second."""
 

@@ -123,7 +123,8 @@ class Plant:
 
     link_v: now. history: (us, name, conducts, string). peak_inrush_a: the worst closing onto a
     voltage difference. joins: (us, string, difference in V) of strings that closed onto others.
-    supervisor_drops: times that a missing heartbeat took the coils' supply. breaking_a: a contact
+    supervisor_drops: times that a missing heartbeat took the coils' supply; beat_us: the last one.
+    breaking_a: a contact
     that opens with more welds; None = breaks any.
     """
 
@@ -137,7 +138,7 @@ class Plant:
         self.history: list[tuple[int, str, bool, int]] = []
         self.supervisor_drops = 0
         self._timeout_us = heartbeat_timeout_us
-        self._beat_us: int | None = None
+        self.beat_us: int | None = None
         self._powered = False
         self._wanted = 0
         self._held = 0
@@ -149,7 +150,7 @@ class Plant:
 
     def heartbeat(self, now_us: int) -> None:
         """The firmware's heartbeat pin toggled: the coils may have current."""
-        self._beat_us = now_us
+        self.beat_us = now_us
         self._powered = True
         self._drive(now_us)
 
@@ -216,8 +217,8 @@ class Plant:
     def next_change_us(self) -> int | None:
         """When a contactor arrives, a fuse melts or the supervisor drops, if nothing else does."""
         times = [c.due_us for c in self._all() if c.due_us is not None]
-        if self._powered and self._beat_us is not None:
-            times.append(self._beat_us + self._timeout_us)
+        if self._powered and self.beat_us is not None:
+            times.append(self.beat_us + self._timeout_us)
         times += [t for s in self.strings if (t := self._melts_us(s)) is not None]
         return min(times) if times else None
 
@@ -240,11 +241,7 @@ class Plant:
         return self._now_us + max(math.ceil((string.fuse_s - string.melted_s) / rate * 1e6), 1)
 
     def _happen(self, now_us: int) -> None:
-        if (
-            self._powered
-            and self._beat_us is not None
-            and now_us >= self._beat_us + self._timeout_us
-        ):
+        if self._powered and self.beat_us is not None and now_us >= self.beat_us + self._timeout_us:
             self._powered = False
             if self._wanted:
                 self.supervisor_drops += 1

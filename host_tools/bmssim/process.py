@@ -93,7 +93,7 @@ class Inputs:
     """What the firmware's pins and sensors read; None = no sample, or not fitted.
 
     feedback, wired: bits as the coils'; lines: bits INTERLOCK, ..; current_ma, string_mv: one a
-    string; cause: why the firmware starts, a name of CAUSES.
+    string; cause: why the firmware starts, a name of CAUSES; mark: no board's, for test programs.
     """
 
     feedback: int = 0
@@ -104,6 +104,7 @@ class Inputs:
     link_mv: int | None = None
     isolation_kohm: int | None = None
     cause: str = "power_on"
+    mark: int = 0
 
 
 @dataclass
@@ -166,14 +167,16 @@ class Firmware:
                 **(extra or {}),
             }
         )
+        # MicroPython takes no argument longer than 255 bytes
+        pieces = [args[i : i + 240] for i in range(0, len(args), 240)]
         main = program or ROOT / "firmware" / "main.py"
         host = ROOT / "boards" / "HOST"
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         if runtime == "micropython":
-            command = [str(find_micropython()), "-X", f"heapsize={HEAP}", str(main), args]
+            command = [str(find_micropython()), "-X", f"heapsize={HEAP}", str(main), *pieces]
             env["MICROPYPATH"] = f"{ROOT / 'firmware'}:{host}"
         else:
-            command = [sys.executable, str(main), args]
+            command = [sys.executable, str(main), *pieces]
             env["PYTHONPATH"] = f"{ROOT / 'firmware'}:{host}:{ROOT / 'host_tools'}"
         inherited = [fw_read, fw_write, *(t.slave for t in self.terminals)]
         self.process = subprocess.Popen(
@@ -236,6 +239,7 @@ class Firmware:
             word[16] = inputs.isolation_kohm
         word[8 : 8 + len(pending)] = pending
         word[17] = CAUSES.index(inputs.cause)
+        word[47] = inputs.mark
         for first_bit, first, readings in (
             (_FIRST_MA, 24, inputs.current_ma),
             (_FIRST_STRING_MV, 32, inputs.string_mv),

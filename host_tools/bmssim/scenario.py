@@ -28,6 +28,7 @@ import numpy as np
 
 from bms import config as pack_config
 
+from .boards import cell_link
 from .process import CHARGER, ESTOP, FAULT_LINE, IGNITION, INTERLOCK
 from .sensors import Sensor
 from .world import Setup, World
@@ -133,16 +134,19 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
             lines.append(f"{row[1]} = " + (f'"{shown}"' if isinstance(value, str) else str(shown)))
     if base:
         raise ScenarioError(f"[settings] has keys that no pack file has: {' '.join(base)}")
-    for n in range(setup.strings):
+    each = 1 if setup.serials else setup.slaves  # boards of a table
+    for first in range(1, setup.boards + 1, each):
         lines += [
             "[[slave]]",
             'kind = "cell_link"',
             f'link = "{setup.port}"',
-            f'node = "{n * setup.slaves + 1}-{(n + 1) * setup.slaves}"',
+            f'node = "{first}-{first + each - 1}"',
             f"cells = {setup.cells}",
             f"temps = {setup.temps}",
-            f"string = {n + 1}",
+            f"string = {(first - 1) // setup.slaves + 1}",
         ]
+        if setup.serials:
+            lines.append(f"serial = {cell_link.FIRST_SERIAL + first}")
     return "\n".join(lines) + "\n"
 
 
@@ -161,7 +165,7 @@ def _cell_temperature(world: World, cell: int, dc: float) -> None:
 
 def _load(world: World, a: float) -> None:
     """A further current, + = charge."""
-    world.load_a = a
+    world.set_load(a)
 
 
 def _slave_silent(world: World, slave: int) -> None:
@@ -196,7 +200,7 @@ def _precharge_open(world: World, string: int = 1) -> None:
 
 def _link_short(world: World, ohm: float) -> None:
     """A short across the DC link."""
-    world.plant.link_short_ohm = ohm
+    world.short(ohm)
 
 
 def _current_sensor_lost(world: World, string: int = 0) -> None:

@@ -44,7 +44,8 @@ class Setup:
     strings in parallel, each of `slaves` boards of `cells` cells; capacity_ah of a cell; soc 0..1,
     string_soc: added to it, by string; spread_mv from the lowest to the highest cell at the start;
     temp_c of the surroundings; load "us06" or "none", load_scale of it, load_start_s into it;
-    load_a: a constant current besides, + = charge; store: the master has a memory.
+    load_a: a constant current besides, + = charge; serials: the pack file says the boards' serial
+    numbers; store: the master has a memory.
 
     What real parts do, as standard deviations: cell_noise_mv and temp_noise_dc of the boards,
     current_noise_ma of the sensors; drift_ppm: clocks of the master and of the boards go wrong by
@@ -72,6 +73,7 @@ class Setup:
     load_scale: float = 1.0
     load_start_s: float = 0.0
     load_a: float = 0.0
+    serials: bool = False
     store: bool = False
     runtime: str = "micropython"
     fast: bool = True
@@ -96,7 +98,7 @@ class Seen:
     """What came out of the run, as the world saw it.
 
     coils: (us, bits of the coils that are on) at every change. closed_after_restart: a coil went on
-    after a restart.
+    after a restart; died_closed: it ended by itself with a coil on.
     """
 
     lines: list[dict] = field(default_factory=list)
@@ -108,6 +110,7 @@ class Seen:
     deaths: list[str] = field(default_factory=list)
     restarts: int = 0
     closed_after_restart: bool = False
+    died_closed: bool = False
 
 
 class World:
@@ -115,7 +118,8 @@ class World:
 
     lines: the master's inputs, bits of process.INTERLOCK, ..; set them by `set_lines`. currents,
     voltages (one a string), link, isolation: sensors. cause: of the firmware's next start.
-    program, extra: as `Firmware` takes them. deaf: nobody reads the console.
+    program, extra: as `Firmware` takes them. mark: for test programs, see sabotage.py. on_coils is
+    told the time and the coils that are on, at every change.
     """
 
     def __init__(self, setup: Setup, pack: Path, hard_bounds: tuple[int, int, int]) -> None:
@@ -143,7 +147,8 @@ class World:
         self.cause = "power_on"
         self.program: Path | None = None
         self.extra: dict[str, Any] = {}
-        self.deaf = False
+        self.mark = 0
+        self.on_coils: Callable[[int, int], None] = lambda now_us, coils: None
         self._interrupt = False
         self._cells_us = 0
         self._charge_as = np.zeros(setup.strings)
@@ -329,6 +334,17 @@ class World:
         self.seen.restarts += 1
         self.boot()
 
+    def set_load(self, current_a: float) -> None:
+        """Another constant load or charger from now on, + = charge."""
+        self.load_a = current_a
+        self._physics()
+
+    def short(self, ohm: float | None) -> None:
+        """A short across the DC link, None = none."""
+        self._settle()
+        self.plant.link_short_ohm = ohm
+        self._physics()
+
     def set_lines(self, bits: int, on: bool) -> None:
         """Change inputs of the master, process.INTERLOCK, ..; it sees it at once."""
         self.lines = self.lines | bits if on else self.lines & ~bits
@@ -360,6 +376,7 @@ class World:
             link_mv=self.link.read(plant.link_v * 1000, rng),
             isolation_kohm=self.isolation.read(self.isolation_kohm, rng),
             cause=self.cause,
+            mark=self.mark,
         )
 
     def _take_pins(self, pins: int, held: int = 0) -> None:
@@ -378,6 +395,7 @@ class World:
                 self.seen.closed_after_restart = True
             self.plant.set_coils(now, pins & COILS, held)
             self._watch_plant()
+            self.on_coils(now, pins & COILS)
         self._pins = pins
         self._held = held
 
@@ -475,6 +493,7 @@ class World:
         if self.firmware is not None:
             self.firmware.close()
             self.firmware = None
+        self.seen.died_closed = self.seen.died_closed or bool(self._pins & COILS)
         self._take_pins(self._pins & HEARTBEAT)
         if death.code == 3:  # `reset yes`
             self.cause = "reset"

@@ -4,7 +4,8 @@ import argparse
 
 from bms import config, fault_table, faults, kinds, telemetry
 from bms.slaves import KINDS
-from bmssim import scenario
+from bmssim import campaign_kinds, scenario
+from bmssim.trial import MOMENTS
 
 HELP = "print the reference page, generated from the code"
 EXAMPLE = """examples:
@@ -20,6 +21,12 @@ RESULT = """{"scenario", "ok", "problems": [why not ok], "runtime", "link", "sla
  "trip": null | {"code", "cell", "t_injected_ms", "t_detected_ms", "t_open_ms", "reaction_ms"},
  "spread_mv": {"before", "after"}: true open-circuit voltages,
  "alloc_bytes_per_cycle", "heap_peak_bytes": null under CPython, "log": path or null}"""
+
+CAMPAIGN = """{"ok": none missed and none false, "runs", "faultless_runs", "seed",
+ "missed", "false", "wall_s", "sim_s", "runs_per_s",
+ "kinds": {name: {"meaning", "injected", "detected", "missed", "faultless", "false",
+   "ms_p50", "ms_max": from the cause to open, "ms_allowed": the largest of its runs}},
+ "failed": [{"case": for --case, "faultless", "why", "trips": [names]}]}"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -171,6 +178,29 @@ def page() -> str:
         "computing takes no simulated time, the adapter's hand-over does (up to 1 ms over slcan,",
         "up to 0.5 ms over UART).",
         "",
+        "## `bmsctl sim --campaign --json`",
+        "",
+        "```",
+        CAMPAIGN,
+        "```",
+        "",
+        "Moments: " + ", ".join(f"`{name}`" for name in MOMENTS) + ". Times count from the cause;",
+        "for hard bounds from the last bit of the first frame that shows it; for what shows in the",
+        "sequence only, from the first coil that goes on; for a weld, from the coils that go off.",
+        "A kind that the firmware does not find is missed, never left out.",
+        "",
+        *_table(
+            ["kind", "what goes wrong", "must be said", "moments"],
+            [
+                [
+                    f"`{kind.name}`",
+                    kind.meaning,
+                    " or ".join(kind.trips) or "-",
+                    "all" if kind.moments == MOMENTS else " ".join(kind.moments),
+                ]
+                for kind in campaign_kinds.KINDS
+            ],
+        ),
         "## Scenarios",
         "",
         *_table(

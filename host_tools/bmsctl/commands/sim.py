@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,21 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from bms.errors import ConfigError
-from bmssim import scenario
+from bmssim import campaign, scenario
 from bmssim.mirror import Mirror
 from bmssim.process import FirmwareDied
+from bmssim.trial import Case
 from bmssim.world import Setup
 
 from ..errors import ToolError
 from ..record import Record
-from ..show import Story
+from ..show import Story, campaign_table
 
+MOST_BOARDS = 62
 HELP = "run the firmware against simulated cells, slave boards and contactors"
 EXAMPLE = """examples:
   bmsctl sim --list                          the scenarios
   bmsctl sim demo                            the tour, in real time
   bmsctl sim overvoltage --fast --json       one scenario, its figures as the last line
   bmsctl sim us06 --fast --link uart --slaves 8 --runtime cpython
+  bmsctl sim --campaign --runs 500           faults of every kind, and as many faultless runs
+  bmsctl sim --campaign --kind interlock --kind hang
+  bmsctl sim --campaign --case hang/charge/can/3/1   one of them again
 """
 
 
@@ -32,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", nargs="?", default="demo", help="name, or path of a .toml")
     parser.add_argument("--list", action="store_true", help="list the scenarios and stop")
     parser.add_argument("--link", choices=("can", "uart"), help="how the slave boards are wired")
-    parser.add_argument("--slaves", type=_count(1, 62), metavar="N", help="slave boards, 1..62")
+    parser.add_argument("--strings", type=_count(1, 8), metavar="P", help="parallel strings, 1..8")
+    parser.add_argument(
+        "--slaves", type=_count(1, 62), metavar="N", help="slave boards of a string, 1..62 in all"
+    )
     parser.add_argument("--cells", type=_count(1, 32), metavar="M", help="cells a board, 1..32")
     parser.add_argument(
         "--runtime", choices=("micropython", "cpython"), help="what runs the firmware"
@@ -48,6 +57,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="of every random number")
     parser.add_argument("--log", type=Path, metavar="DIR", help="record the telemetry there")
     parser.add_argument("--json", action="store_true", help="one object as the last line")
+    many = parser.add_argument_group(
+        "campaign",
+        "every kind of fault at every moment of the sequence, on both links, with 1 and 3 strings,"
+        " and as many faultless runs under noise; exit code 1 unless none was missed and none was"
+        " false; always in virtual time",
+    )
+    many.add_argument("--campaign", action="store_true", help="run it instead of a scenario")
+    many.add_argument("--runs", type=_count(1, 10**6), default=2000, metavar="N", help="or 2000")
+    many.add_argument(
+        "--kind", action="append", choices=[k.name for k in campaign.KINDS], help="only this kind"
+    )
+    many.add_argument("--jobs", type=_count(1, 256), metavar="J", help="processes, or one a CPU")
+    many.add_argument(
+        "--case", metavar="CASE", help="one run again, as the campaign names those that failed"
+    )
 
 
 def _count(low: int, high: int) -> Callable[[str], int]:
@@ -61,6 +85,10 @@ def _count(low: int, high: int) -> Callable[[str], int]:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.case:
+        return _one_case(args)
+    if args.campaign:
+        return _campaign(args)
     if args.list:
         width = max(map(len, scenario.names()))
         for name in scenario.names():
@@ -72,10 +100,12 @@ def run(args: argparse.Namespace) -> int:
         raise ToolError(str(error)) from None
     setup = Setup(**chosen.setup)
     setup.fast = args.fast
-    for name in ("link", "slaves", "cells", "runtime", "seed"):
+    for name in ("link", "strings", "slaves", "cells", "runtime", "seed"):
         value = getattr(args, name)
         if value is not None:
             setattr(setup, name, value)
+    if setup.boards > MOST_BOARDS:
+        raise ToolError(f"{setup.boards} slave boards: a link carries {MOST_BOARDS} at most")
     if args.seconds is not None:
         if args.seconds < chosen.duration_s:
             chosen.expect = {}  # cut short, it can't come out as stated; what always holds, holds
@@ -131,6 +161,50 @@ def _simulate(
         print(json.dumps(result))
     else:
         story.end(result, chosen)
+    return 0 if result["ok"] else 1
+
+
+def _campaign(args: argparse.Namespace) -> int:
+    live = sys.stderr.isatty()
+    seed = 1 if args.seed is None else args.seed
+    said = [0.0]
+
+    def progress(done: int, of: int, rate: float, missed: int, false: int) -> None:
+        # a line that is overwritten for a person, a line now and then for a file
+        now = time.monotonic()
+        if done < of and now - said[0] < (0.2 if live else 30.0):
+            return
+        said[0] = now
+        left = (of - done) * 2 / rate if rate else 0.0
+        text = (
+            f"{done} of {of} faults, {rate:.1f} runs/s, {left:.0f} s left,"
+            f" missed {missed}, false {false}"
+        )
+        end = "\n" if not live or done == of else ""
+        print(("\r\x1b[K" if live else "") + text, end=end, file=sys.stderr, flush=True)
+
+    result = campaign.run(args.runs, seed, tuple(args.kind or ()), args.jobs, progress)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print("\n".join(campaign_table(result)))
+    return 0 if result["ok"] else 1
+
+
+def _one_case(args: argparse.Namespace) -> int:
+    try:
+        case = Case.parse(args.case)
+        verdicts = [campaign.play(case, faultless) for faultless in (False, True)]
+    except (ValueError, KeyError) as error:
+        raise ToolError(f"--case: {error}") from None
+    result = campaign.summary([(verdicts[0], verdicts[1])], case.seed, 0.0)
+    if args.json:
+        print(json.dumps(result))
+        return 0 if result["ok"] else 1
+    for verdict in verdicts:
+        name = "faultless" if verdict.faultless else case.name
+        ms = "" if verdict.ms is None else f", open after {verdict.ms:.1f} ms"
+        print(f"{name}: {verdict.why or 'good'}{ms}; trips: {' '.join(verdict.trips) or 'none'}")
     return 0 if result["ok"] else 1
 
 

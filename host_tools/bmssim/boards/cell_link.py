@@ -13,6 +13,7 @@ from ..protocol import Frame
 SAMPLE_US = 1500  # conversion of all cells
 TURNAROUND_US = 30  # a UART board's time from the request's last bit to its answer's first
 BOOT_US = 150_000
+FIRST_SERIAL = 0x10000  # + the node that a board has first
 
 # What a board measures: (true voltages in V, true temperatures in degC) at this moment.
 Measure = Callable[[], tuple[np.ndarray, np.ndarray]]
@@ -22,8 +23,9 @@ class CellLinkBoard:
     """One board: `cells` cells and `temps` sensors measured by `measure` with ADC noise.
 
     Faults to inject: `alive` (False: silent), `node` (changed: it answers for another),
-    `open_cells`, `open_temps` (no reading), `alarm_high_mv` (its own limit). `on_sample` is told
-    (board, mV list, 0.1 degC list, seq) at every sample, `bleed` is the mask that it obeys.
+    `open_cells`, `open_temps` (no reading), `stuck`, `hotter_c`, `alarm_high_mv` (its own limit).
+    `on_sample` is told (board, mV list, 0.1 degC list, seq) at every sample, `bleed` is the mask
+    that it obeys.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class CellLinkBoard:
         self.node = node
         self.cells = cells
         self.temps = temps
-        self.serial = serial if serial is not None else 0x10000 + node
+        self.serial = serial if serial is not None else FIRST_SERIAL + node
         self.alive = True
         self.open_cells: set[int] = set()
         self.open_temps: set[int] = set()
         self.alarm_high_mv = 0
         self.faults = 0
+        self.hotter_c = 0  # its own temperature above the usual
+        self.stuck: dict[int, int] = {}  # cell -> mV that it says for ever
         self.bleed = 0
         self.balance_frames = 0
         self.watch: tuple[int, int, int] = (
@@ -124,6 +128,8 @@ class CellLinkBoard:
             degrees = degrees + self._rng.normal(0.0, self.temp_noise_dc, self.temps)
         dc = np.rint(degrees).astype(int)
         self._mv = [None if i in self.open_cells else int(v) for i, v in enumerate(mv)]
+        for i, value in self.stuck.items():
+            self._mv[i] = value
         self._dc = [None if i in self.open_temps else int(v) for i, v in enumerate(dc)]
         self._seq = seq
         self._ready_us = self.events.now_us + round(SAMPLE_US * self.drift)
@@ -145,7 +151,7 @@ class CellLinkBoard:
             four = self._dc[4 * k : 4 * k + 4]
             marked = any(v is not None and v > hottest for v in four)
             frames.append(replace(p.temps_frame(self.node, k, four, seq), marked=marked))
-        die_c = 30 + 2 * bin(self.bleeding()).count("1")
+        die_c = 30 + self.hotter_c + 2 * bin(self.bleeding()).count("1")
         duty = 100 if self.bleeding() else 0
         frames.append(p.status_frame(self.node, sum(known), self.faults, die_c, duty, seq))
         return frames

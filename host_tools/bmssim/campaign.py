@@ -1,0 +1,385 @@
+"""Faults without end: every kind, at every moment of the sequence, on both links, 1 and 3 strings.
+
+A trial is one short run of the real firmware in which one thing goes wrong at one moment. It passes
+when the coils of what is concerned are off within the allowed time and stay so, the strings that
+are not concerned carry on, and the firmware has said the right fault. Each trial has a twin without
+the fault, but with what real parts do: noise on cells, temperatures and currents, clocks that
+drift, 1 % of all frames damaged. There nothing may trip.
+"""
+
+import itertools
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .campaign_kinds import BY_NAME, KINDS, Kind
+from .trial import AFTER_US, STATES_CLOSED, Case, Trial, Verdict
+
+LINKS = ("can", "uart")
+STRINGS = (1, 3)
+SABOTAGE = Path(__file__).parent / "sabotage.py"
+TWIN_US = 2_000_000  # a faultless run goes on so long behind its moment
+LONGEST_US = 20_000_000
+
+
+def cases(seed: int) -> Iterator[Case]:
+    """Cases without end, the kinds in turn, each going through its own part of the matrix."""
+    rng = random.Random(seed)
+
+    def of(kind: Kind) -> Iterator[Case]:
+        matrix = list(itertools.product(kind.moments, LINKS, STRINGS))
+        for n in itertools.count(seed):
+            rng.shuffle(matrix)
+            for moment, link, strings in matrix:
+                yield Case(kind.name, moment, link, strings, n)
+
+    turns = [of(kind) for kind in KINDS]
+    while True:
+        for turn in turns:
+            yield next(turn)
+
+
+def play(case: Case, faultless: bool = False) -> Verdict:
+    """One trial, or its faultless twin. Raises KeyError for an unknown kind."""
+    kind = BY_NAME[case.kind]
+    with tempfile.TemporaryDirectory(prefix="bmssim-") as folder:
+        trial = Trial(case, Path(folder), dict(kind.setup), dict(kind.settings), faultless)
+        try:
+            verdict = _twin(kind, trial) if faultless else _trial(kind, trial)
+        finally:
+            trial.world.close()
+        verdict.sim_s = trial.world.events.now_us / 1e6
+        return verdict
+
+
+def _twin(kind: Kind, t: Trial) -> Verdict:
+    verdict = Verdict(t.case, True)
+    verdict.injected = t.reach()
+    if verdict.injected:
+        kind.prepare(t)
+        t.run(t.world.events.now_us + TWIN_US)
+    verdict.trips = t.trips()
+    if verdict.trips:
+        verdict.why = f"tripped: {verdict.trips[0]}"
+    elif t.died is not None:
+        verdict.why = str(t.died)
+    elif not verdict.injected:
+        verdict.why = "the moment never came"
+    elif t.case.moment in STATES_CLOSED and not all(s.is_closed for s in t.world.plant.strings):
+        verdict.why = "a string opened"
+    verdict.good = not verdict.why
+    return verdict
+
+
+def _trial(kind: Kind, t: Trial) -> Verdict:
+    verdict = Verdict(t.case, False)
+    if kind.sabotage is not None:
+        t.world.program = SABOTAGE
+        t.world.extra = {"sabotage": kind.sabotage(t)}
+    kind.before_boot(t)
+    if not t.reach():
+        # what stops the sequence before its moment is a verdict too, where it is of this kind
+        verdict.why = str(t.died) if t.died else "the moment never came"
+        verdict.trips = t.trips()
+        return verdict
+    verdict.injected = True
+    kind.prepare(t)
+    kind.inject(t)
+    verdict.allowed_ms = kind.allowed_ms(t)
+    _OUTCOMES[kind.outcome](kind, t, verdict)
+    verdict.trips = t.trips()
+    verdict.good = not verdict.why
+    return verdict
+
+
+def _go_on(t: Trial, verdict: Verdict, more_us: int = 0) -> None:
+    """Long enough to see whether it opens in time and stays open."""
+    start = max(t.world.events.now_us, 2_000_000)  # `close` has been typed by then
+    t.run(start + round((verdict.allowed_ms or 0.0) * 1000) + AFTER_US + more_us)
+
+
+def _since(kind: Kind, t: Trial) -> int | None:
+    """The moment that the allowed time counts from, None = it never came."""
+    assert t.t0_us is not None
+    if kind.since == "frame":
+        return t.world.bus.usage.violation_us
+    if kind.since == "close":
+        return None if t.first_coil_us is None else max(t.t0_us, t.first_coil_us)
+    if kind.since == "off":
+        return t.off_us(t.string, t.t0_us)
+    return t.t0_us
+
+
+def _said(kind: Kind, t: Trial, verdict: Verdict) -> bool:
+    """The right fault was named; before closing, a refusal to close says enough."""
+    trips = t.trips()
+    if not kind.trips or any(name in kind.trips for name in trips):
+        return True
+    answers = [x for x in t.world.seen.lines if x["k"] == "answer" and x["cmd"] == "close"]
+    if t.case.moment == "before" and answers and not any(x["ok"] for x in answers):
+        return True
+    verdict.why = f"said {trips or 'nothing'}, not {' or '.join(kind.trips)}"
+    return False
+
+
+def _open(kind: Kind, t: Trial, verdict: Verdict) -> None:
+    more_us = 2_500_000 if kind.since in ("frame", "close") else 0
+    _go_on(t, verdict, more_us)
+    if t.died is not None:
+        verdict.why = str(t.died)
+        return
+    since_us = _since(kind, t)
+    off_us = t.off_us(None if kind.scope == "pack" else t.string, 0)
+    if since_us is None:
+        verdict.why = f"there was no {kind.since} to count from"
+        return
+    if off_us is None:
+        verdict.why = f"it stays closed; said {t.trips() or 'nothing'}"
+        return
+    verdict.ms = max(off_us - since_us, 0) / 1000
+    if verdict.ms > (verdict.allowed_ms or 0.0):
+        verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
+        return
+    if _said(kind, t, verdict):
+        _others(kind, t, verdict)
+
+
+def _others(kind: Kind, t: Trial, verdict: Verdict) -> None:
+    """A string with a fault leaves alone."""
+    if kind.scope == "pack" or t.case.moment not in STATES_CLOSED:
+        return
+    for n, string in enumerate(t.world.plant.strings):
+        if n != t.string and not string.is_closed:
+            verdict.why = f"string {n + 1} opened too, the fault is in {t.string + 1}: {t.trips()}"
+
+
+def _latched(kind: Kind, t: Trial, verdict: Verdict) -> None:
+    """Said within the time, and the string stays open."""
+    _go_on(t, verdict, 2_000_000)
+    since_us = _since(kind, t)
+    at_ms = t.said(kind.trips)
+    if since_us is None:
+        verdict.why = "the coils never went off"
+    elif at_ms is None:
+        verdict.why = f"said {t.trips() or 'nothing'}, not {' or '.join(kind.trips)}"
+    elif t.off_us(t.string, 0) is None:
+        verdict.why = "the coils are on"
+    else:
+        verdict.ms = max(at_ms - since_us / 1000, 0.0)
+        if verdict.ms > (verdict.allowed_ms or 0.0):
+            verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
+
+
+def _only_said(kind: Kind, t: Trial, verdict: Verdict) -> None:
+    """Said within the time, and nothing opens."""
+    _go_on(t, verdict)
+    assert t.t0_us is not None
+    at_ms = t.said(kind.trips)
+    if t.trips():
+        verdict.why = f"tripped: {t.trips()}"
+    elif at_ms is None:
+        verdict.why = f"said nothing of {' or '.join(kind.trips)}"
+    else:
+        verdict.ms = max(at_ms - t.t0_us / 1000, 0.0)
+        if verdict.ms > (verdict.allowed_ms or 0.0):
+            verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
+
+
+def _dies(kind: Kind, t: Trial, verdict: Verdict) -> None:
+    """The program ends by itself with its coils off, and closes nothing when it starts again."""
+    until_us = max(t.world.events.now_us, 2_000_000) + 2_500_000
+    while t.died is None and t.world.events.now_us < until_us:
+        t.run(t.world.events.now_us + 20_000)
+    if t.died is None:
+        verdict.why = f"the stage was not run: {t.world.extra['sabotage']['stage']}"
+        return
+    if "sabotage" not in t.died.text:
+        verdict.why = f"another exception than that of the stage: {t.died}"
+        return
+    if t.world.seen.died_closed:
+        verdict.why = "the program ended with coils on"
+        return
+    verdict.ms = 0.0
+    _starts_again(t, verdict)
+
+
+def _starts_again(t: Trial, verdict: Verdict) -> None:
+    world = t.world
+    lines = len(world.seen.lines)
+    world.program = None
+    world.extra = {}
+    world.mark = 0
+    t.died = None
+    world.restart()
+    t.run(world.events.now_us + 1_500_000)
+    kinds = [x["k"] for x in world.seen.lines[lines:]]
+    if t.died is not None:
+        verdict.why = f"it does not start again: {t.died}"
+    elif "boot" not in kinds or "status" not in kinds:
+        verdict.why = f"it does not start again: {sorted(set(kinds))}"
+    elif world.seen.closed_after_restart:
+        verdict.why = "a coil went on after the restart though nobody told it to close"
+
+
+def _parts(kind: Kind, t: Trial, verdict: Verdict) -> None:
+    """The supervisor takes the coils' supply when the heartbeat stops."""
+    _go_on(t, verdict, 2_000_000)
+    beat_us = t.world.plant.beat_us
+    assert t.t0_us is not None
+    if t.died is not None:
+        verdict.why = str(t.died)
+    elif beat_us is None or t.world.events.now_us - beat_us < 200_000:
+        verdict.why = f"the heart beats on: {t.world.extra['sabotage']['stage']}"
+    elif (parted_us := t.parted_us(beat_us)) is None:
+        verdict.why = "it stays closed"
+    else:
+        verdict.ms = (parted_us - beat_us) / 1000
+        if verdict.ms > (verdict.allowed_ms or 0.0):
+            verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
+
+
+def _refused(kind: Kind, t: Trial, verdict: Verdict) -> None:
+    """The settings are refused by name, and no coil ever goes on."""
+    _go_on(t, verdict, 500_000)
+    refused = any(x["k"] == "refused" for x in t.world.seen.lines)
+    if t.world.seen.coils:
+        verdict.why = "it closed on damaged settings"
+    elif not refused and t.died is None and not t.trips():
+        verdict.why = "damaged settings were taken"
+    elif t.died is not None:
+        verdict.why = str(t.died)
+    else:
+        verdict.ms = 0.0
+
+
+def _survives(kind: Kind, t: Trial, verdict: Verdict) -> None:
+    """The power goes in the middle of a write; the next start is whole and stays open."""
+    until_us = max(t.world.events.now_us, 2_000_000) + 8_000_000
+    while t.died is None and t.world.events.now_us < until_us:
+        t.run(t.world.events.now_us + 20_000)
+    if t.died is None:
+        verdict.why = "nothing was stored after a trip"
+    elif t.died.code != 9:
+        verdict.why = str(t.died)
+    else:
+        t.world.cells.override_v[:] = np.nan
+        trips = len(t.trips())
+        _starts_again(t, verdict)
+        verdict.ms = 0.0
+        new = t.trips()[trips:]
+        if not verdict.why and any(name.startswith(("store", "self_test")) for name in new):
+            verdict.why = f"after the start: {new}"
+
+
+_OUTCOMES: dict[str, Callable[[Kind, Trial, Verdict], None]] = {
+    "open": _open,
+    "latched": _latched,
+    "said": _only_said,
+    "dies": _dies,
+    "parts": _parts,
+    "refused": _refused,
+    "survives": _survives,
+}
+
+
+# --- many of them ---
+
+
+def _pin(cpus: Any) -> None:
+    """A worker and its firmware stay on one CPU: they take turns."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {cpus.get()})
+
+
+def _pair(case: Case) -> tuple[Verdict, Verdict]:
+    out = []
+    for faultless in (False, True):
+        try:
+            out.append(play(case, faultless))
+        except Exception as error:  # a trial that breaks is a trial that was missed
+            out.append(Verdict(case, faultless, why=f"{type(error).__name__}: {error}"))
+    return out[0], out[1]
+
+
+def run(
+    runs: int,
+    seed: int = 1,
+    kinds: tuple[str, ...] = (),
+    jobs: int | None = None,
+    progress: Callable[[int, int, float, int, int], None] = lambda *a: None,
+) -> dict[str, Any]:
+    """`runs` trials and as many faultless ones; the object that `--campaign --json` prints.
+
+    progress is told (trials done, of, trials per second, missed, false). jobs: processes, None =
+    one a CPU.
+    """
+    wanted = (c for c in cases(seed) if not kinds or c.kind in kinds)
+    todo = list(itertools.islice(wanted, runs))
+    started = time.monotonic()
+    done: list[tuple[Verdict, Verdict]] = []
+    missed = false = 0
+    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    jobs = jobs or os.cpu_count() or 1
+    context = get_context("spawn")
+    queue = context.Queue()
+    for n in range(jobs):
+        queue.put(cpus[n % len(cpus)])
+    with ProcessPoolExecutor(jobs, context, _pin, (queue,)) as pool:
+        for pair in pool.map(_pair, todo, chunksize=4):
+            done.append(pair)
+            missed += not pair[0].good
+            false += not pair[1].good
+            rate = 2 * len(done) / (time.monotonic() - started)
+            progress(len(done), runs, rate, missed, false)
+    return summary(done, seed, time.monotonic() - started)
+
+
+def summary(done: list[tuple[Verdict, Verdict]], seed: int, wall_s: float) -> dict[str, Any]:
+    """Figures by kind of fault; keys as documented for `bmsctl sim --campaign --json`."""
+    table = {}
+    for kind in KINDS:
+        pairs = [p for p in done if p[0].case.kind == kind.name]
+        if not pairs:
+            continue
+        trials = [p[0] for p in pairs]
+        ms = [v.ms for v in trials if v.ms is not None]
+        allowed = [v.allowed_ms for v in trials if v.allowed_ms is not None]
+        table[kind.name] = {
+            "meaning": kind.meaning,
+            "injected": sum(v.injected for v in trials),
+            "detected": sum(v.good for v in trials),
+            "missed": sum(not v.good for v in trials),
+            "faultless": len(pairs),
+            "false": sum(not p[1].good for p in pairs),
+            "ms_p50": round(float(np.percentile(ms, 50)), 3) if ms else None,
+            "ms_max": round(max(ms), 3) if ms else None,
+            "ms_allowed": round(max(allowed), 3) if allowed else None,
+        }
+    verdicts = [v for pair in done for v in pair]
+    bad = [v for v in verdicts if not v.good]
+    missed = sum(not v.faultless for v in bad)
+    false = len(bad) - missed
+    return {
+        "ok": not bad,
+        "runs": len(done),
+        "faultless_runs": len(done),
+        "seed": seed,
+        "missed": missed,
+        "false": false,
+        "wall_s": round(wall_s, 1),
+        "sim_s": round(sum(v.sim_s for v in verdicts), 1),
+        "runs_per_s": round(len(verdicts) / wall_s, 2) if wall_s else None,
+        "kinds": table,
+        "failed": [
+            {"case": v.case.name, "faultless": v.faultless, "why": v.why, "trips": v.trips}
+            for v in bad
+        ],
+    }

@@ -1,0 +1,141 @@
+"""The firmware with one thing broken in it, run by the campaign instead of firmware/main.py.
+
+Runs on the firmware's own runtimes. Its JSON argument has "sabotage": {"what": .., "stage": ..}
+besides what the board needs; from the moment that the simulator sets the frame's last word:
+
+raise   the stage raises `error`, a name of ERRORS
+hang    the stage never returns; the processor's interrupts still work
+heap    all heap is taken
+deaf    the console's port takes no byte
+flood   the console's port gives bytes without end
+power   the next write to the storage is cut after `bytes` bytes, and the power with it
+
+A stage is a path from the master, as "_judge" or "limits.go_on" or "drivers.0.step".
+"""
+
+import json
+import sys
+
+import main
+
+MARK = 47  # word of the frame from the simulator
+POWER_CUT = 9  # exit code
+ERRORS = {
+    "RuntimeError": RuntimeError,
+    "ValueError": ValueError,
+    "IndexError": IndexError,
+    "AttributeError": AttributeError,
+    "OSError": OSError,
+    "MemoryError": MemoryError,
+}
+FLOOD = b"cells\nstatus\nconfig\nhelp\n\x07\xff{}[]\x00 close now close\n" + b"x" * 200 + b"\n"
+
+
+def sabotage(program, board, how):
+    """Break it at the simulator's mark."""
+    wait = board.wait
+
+    def waiting(ms):
+        wait(ms)
+        if board._in[MARK] and how:
+            _break(program, board, how.copy())
+            how.clear()
+
+    board.wait = waiting
+
+
+def _break(program, board, how):
+    what = how["what"]
+    if what in ("raise", "hang"):
+        owner, name = _stage(program, how["stage"])
+        setattr(owner, name, _raising(how["error"]) if what == "raise" else _hanging(board))
+    elif what == "heap":
+        _fill()
+    elif what == "deaf":
+        board.console.write = lambda buf, start, n: 0
+    elif what == "flood":
+        board.console.read = _flooding()
+    elif what == "power":
+        _cut_power(board.storage, how["bytes"])
+    else:
+        raise ValueError(what)
+
+
+def _stage(program, path):
+    names = path.split(".")
+    owner = program
+    for name in names[:-1]:
+        owner = owner[int(name)] if "0" <= name[0] <= "9" else getattr(owner, name)
+    getattr(owner, names[-1])  # it is there
+    return owner, names[-1]
+
+
+def _raising(error):
+    def stage(*args):
+        raise ERRORS[error]("sabotage")
+
+    return stage
+
+
+def _hanging(board):
+    wait = board.wait
+
+    def stage(*args):
+        while True:
+            wait(10)
+
+    return stage
+
+
+_taken = []
+
+
+def _fill():
+    size = 1 << 16
+    while size >= 16:
+        try:
+            _taken.append(bytearray(size))
+        except MemoryError:
+            size //= 2
+
+
+def _flooding():
+    at = [0]
+
+    def read(buf):
+        i = at[0]
+        for k in range(len(buf)):
+            buf[k] = FLOOD[i]
+            i = i + 1 if i + 1 < len(FLOOD) else 0
+        at[0] = i
+        return len(buf)
+
+    return read
+
+
+def _cut_power(storage, n_bytes):
+    write = storage.write
+
+    def cut(slot, buf, n):
+        write(slot, buf, n_bytes if n_bytes < n else n)
+        sys.exit(POWER_CUT)
+
+    storage.write = cut
+
+
+def run():
+    """main.main() with the saboteur in it."""
+    how = json.loads("".join(sys.argv[1:]))["sabotage"]
+    build = main.build
+
+    def building(board):
+        program = build(board)
+        sabotage(program, board, how)
+        return program
+
+    main.build = building
+    main.main()
+
+
+if __name__ == "__main__":
+    run()
