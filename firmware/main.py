@@ -8,16 +8,27 @@ def build(board):
 
     What only this needs is imported here: the board may forget it before the cycle begins.
     """
-    from bms import config
     from bms.errors import ConfigError
-    from bms.master import Master
 
     try:
-        return Master(config.load(board.pack_path), board)
+        settings = _settings(board)
+        from bms.master import Master
+
+        return Master(settings, board)
     except (ConfigError, OSError) as error:
         from bms.refused import Refused
 
         return Refused(error, board)
+
+
+def _settings(board):
+    """The pack file; what reads it is large, and forgotten before the rest is loaded."""
+    from bms import config
+
+    settings = config.load(board.pack_path)
+    del config
+    board.forget()
+    return settings
 
 
 def main():

@@ -145,6 +145,10 @@ class Board:
         """The stream of a UART; its speed was set by the program that opened it."""
         return self._by_port[name]
 
+    def forget(self):
+        """There is room for the modules that only the start needs."""
+        gc.collect()
+
     def started(self):
         """Everything is built: free what building left, so that the heap stands still from here."""
         gc.collect()

@@ -6,6 +6,7 @@ with its unit, as in `cell_max = "3.65 V"`. Allocates freely: it runs before the
 """
 
 from bms.errors import ConfigError
+from bms.settings import Config, LinkConfig, SlaveConfig
 
 LFP = 0
 NMC = 1
@@ -271,51 +272,6 @@ LINK_KEYS = (
 )
 
 
-class SlaveConfig:
-    """One slave board of the pack file, fields as SLAVE_KEYS.
-
-    line: where its table stands; at: the line of each key that is given.
-    """
-
-    kind: str
-    link: str
-    node: int
-    cells: int
-    temps: int
-    string: int
-    serial: int
-    line: int
-    at: dict
-
-
-class LinkConfig:
-    """One port's settings of the pack file, fields as LINK_KEYS; line, at: as a slave's."""
-
-    port: str
-    rate_bps: int
-    line: int
-    at: dict
-
-
-class Config:
-    """A valid pack file: every setting as an attribute named key + unit suffix, as `cell_max_mv`.
-
-    `slaves` [SlaveConfig], `links` [LinkConfig], `crc` of the file's bytes (CRC-16/CCITT-FALSE),
-    `chemistry` 0 = LFP, 1 = NMC; `beyond`: bounds outside the chemistry's absolute range.
-    """
-
-    def __init__(self):
-        self.slaves = []
-        self.links = []
-        self.chemistry = 0
-        self.beyond = 0
-        self.crc = 0
-
-    def __getattr__(self, name) -> int:
-        # for checkers: every setting of the table is there as an int, and nothing else is
-        raise AttributeError(name)
-
-
 def attribute(key, unit):
     """Name of a setting inside the firmware: its key and the suffix of its unit."""
     return key + SUFFIX.get(unit, "")
@@ -563,6 +519,7 @@ def _check(given, slaves, links):
                     "%s = %s must be below %s = %s"
                     % (row[i], show(low, unit), row[i + 1], show(high, unit)),
                 )
+    _name(config)
     _absolute(config, chemistry, line_of)
     config.links = _links(links)
     config.slaves = _slaves(slaves)
@@ -574,6 +531,22 @@ def _check(given, slaves, links):
             "the pack has %d cells but the slaves bring %d" % (config.cells, cells),
         )
     return config
+
+
+def _name(config):
+    """Names of all numbers, those of [limits] first, as the very strings of the attributes."""
+    own = {}
+    for name in config.__dict__:
+        own[name] = name
+    config.limits = 0
+    names = []
+    for limits in (True, False):
+        for row in SETTINGS:
+            if (row[0] == "limits") == limits and row[2] != "text":
+                names.append(own[attribute(row[1], row[2])])
+        if limits:
+            config.limits = len(names)
+    config.names = names
 
 
 def _absolute(config, chemistry, line_of):

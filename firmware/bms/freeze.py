@@ -11,7 +11,7 @@ from micropython import const
 from bms import ticks
 from bms.kernels import copy16
 
-_BYTES = const(4096)  # of RAM for all samples: large packs keep fewer
+_BYTES = const(3072)  # of RAM for all samples: large packs keep fewer
 _SPAN_MS = const(2000)
 # of `more`: uptime, link voltage, then a current and a contactor state a string
 AT_S, AT_MS, LINK, STRING = 0, 1, 2, 3

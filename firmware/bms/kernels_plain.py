@@ -388,7 +388,9 @@ def unmark(flags, start, end, mark):
 
 
 def put(buf, at, text, n):
-    """Copy `text[:n]` into `buf` at `at`; the index behind it."""
+    """Copy `text[:n]`, bytes or plain characters, into `buf` at `at`; the index behind it."""
+    if isinstance(text, str):
+        text = text.encode()
     for i in range(n):
         buf[at + i] = text[i]
     return at + n

@@ -54,6 +54,7 @@ class Master:
         self.limits = Limits(
             config, self.pack, self.currents, self.faults, self.strings, self.clock.now
         )
+        board.forget()  # the tables of the two
         self.inputs = Inputs(config, board, self.faults, self.strings, self.limits)
         self.freeze = Freeze(self.pack, self.currents, self.strings, self.faults, self.clock)
         self.balancing = Balancing(config, self.pack, self.faults, self.clock.now)

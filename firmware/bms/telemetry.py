@@ -77,13 +77,7 @@ class Telemetry:
         self._version = VERSION.encode()
         self._board_name = board.NAME.encode()
         self._config_crc = config.crc
-        from bms.config import SETTINGS, SUFFIX  # large, and needed at start only
-
-        rows = [row for row in SETTINGS if row[0] == "limits"]
-        self._limits = len(rows)
-        rows += [row for row in SETTINGS if row[0] != "limits" and row[2] != "text"]
-        self._setting_names = [(row[1] + SUFFIX.get(row[2], "")).encode() for row in rows]
-        self._setting_values = [getattr(config, n.decode()) for n in self._setting_names]
+        self._config = config
         self._pending[BOOT] = 1
 
     def request(self, job):
@@ -422,13 +416,14 @@ class Telemetry:
         return self._at >= n
 
     def _settings(self):
-        i = self._at
+        config = self._config
+        name = config.names[self._at]
         self._at += 1
         if self._out.begin(b"setting"):
-            self._out.text(b"name", self._setting_names[i])
-            self._out.number(b"value", self._setting_values[i])
+            self._out.text(b"name", name)
+            self._out.number(b"value", getattr(config, name))
             self._out.end()
-        return self._at >= (len(self._setting_names) if self._all_settings else self._limits)
+        return self._at >= (len(config.names) if self._all_settings else config.limits)
 
     def _help(self):
         word, _unlock, meaning = COMMANDS[self._at]

