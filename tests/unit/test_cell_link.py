@@ -439,6 +439,40 @@ def test_silence_of_all():
         assert b.parts.tripped(F.CELL_LOST)
 
 
+def test_silent_boards_take_no_other_s_time():
+    b = _bench("uart0", slaves=5)
+    for board in b.boards[:4]:
+        board.alive = False
+    for board in b.boards:
+        board.mv = [3210] * 4
+    b.scan()
+    # each silent one costs more than 20 ms: they come behind those that answered
+    for _ in range(20):
+        b.scan(50)
+        assert list(b.pack.cell_mv)[16:] == [3210] * 4
+        assert b.parts.now == b.pack.cell_at[16] + 50
+    # and each of them gets its turn: whichever comes back is heard
+    for board in b.boards[:4]:
+        board.alive = True
+    for _ in range(10):
+        b.scan(50)
+    assert list(b.pack.cell_mv) == [3210] * 20
+
+
+def test_bytes_without_an_end_spoil_nobody_s_first_frame():
+    b = _bench("uart0", slaves=2)
+    b.boards[0].alive = False
+    b.boards[1].mv = [3210] * 4
+    damaged = b.driver.damaged + b.driver.link.damaged
+    b.begin()
+    b.answers()
+    b.wire.stream.give(b"\x12\x34\x56")  # of a board that talks when it was not asked
+    for _ in range(3):
+        b.step(8)
+    assert list(b.pack.cell_mv)[4:] == [3210] * 4
+    assert b.driver.damaged + b.driver.link.damaged == damaged + 1
+
+
 # --- wrong responders ---
 
 
@@ -657,6 +691,34 @@ def test_a_reboot_is_said_and_bleeding_begins_again():
     b.scan()
     # it forgot what it was told
     assert b.boards[1].bleeds == [(0b101, 5), (0b101, 5)]
+
+
+def test_over_uart_a_board_that_was_silent_is_asked_who_it_is():
+    for serial in (7, 8):
+        b = Bench(
+            slaves=1,
+            link="uart0",
+            slave="serial = 7",
+            boards=[FakeSlave(1, [3300] * 4, [250] * 2, serial=7)],
+        ).greet()
+        b.scan()
+        assert b.faults.count[F.SLAVE_REBOOT] == 0
+        b.boards[0].alive = False
+        b.scan()
+        b.boards[0].alive = True
+        b.boards[0].serial = serial
+        for _ in range(3):
+            b.scan()
+        hellos = len(_asked(b, HELLO))
+        if serial == 7:
+            assert b.faults.count[F.SLAVE_REBOOT] == 1
+            assert b.pack.all_known()
+            assert b.faults.trips == 0
+            b.scan()
+            assert len(_asked(b, HELLO)) == hellos  # once is enough
+        else:
+            assert b.parts.tripped(F.SLAVE_MISMATCH)
+            assert not b.pack.all_known()
 
 
 def test_a_board_gets_its_number_by_its_serial_number():

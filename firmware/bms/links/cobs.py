@@ -39,6 +39,12 @@ class CobsLink(SerialLink):
         self.flush()
         return True
 
+    def forget(self):
+        """Drop a piece whose end never came: its bytes would spoil the next board's first frame."""
+        if self._filled:
+            self._filled = 0
+            self.damaged += 1
+
     def _piece(self, start, end, sink, now):
         plain = self._plain
         n = cobs_decode(self._in, start, end, plain, 12) - 4

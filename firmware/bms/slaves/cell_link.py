@@ -97,6 +97,9 @@ class CellLink(Driver):
         self._bleed_on = bytearray(n)
         self._bleed_next = 0
         self._asking = -1  # member that may talk now, on a polled bus
+        # on a polled bus: 1 said nothing for a scan, 2 is back and has to say who it is
+        self._silent = bytearray(n)
+        self._back = 0  # how many are
         self._idle_at = 0
         self._hello_at = 0
         self._hello_next = 0
@@ -190,7 +193,17 @@ class CellLink(Driver):
             return
         if ticks.diff(now, self._idle_at) >= 0:
             self._idle_at = ticks.add(now, _IDLE_MS)
-            self._balance(now)
+            if self._back:
+                self._ask_back()
+            else:
+                self._balance(now)
+
+    def _ask_back(self):
+        """A board that was silent may be another one now, or have forgotten what it bleeds."""
+        for m in range(len(self._node)):
+            if self._silent[m] == 2:
+                self.link.send(HELLO << 6 | self._node[m], self._out, 0)
+                return
 
     def _open(self, m):
         """Whether the frames of a board are taken as readings without a further question.
@@ -212,6 +225,11 @@ class CellLink(Driver):
             row = H_ROWS + ROW * m
             if t[row + R_DUE] and t[row + R_GOT] != t[row + R_WANT]:
                 self.missed += 1
+                if self.link.polled and not t[row + R_GOT] and not self._silent[m]:
+                    self._silent[m] = 1
+            elif self._silent[m] == 1:
+                self._silent[m] = 2
+                self._back += 1
             state = self._conflict[m]
             before += state
             if state & 0x80:
@@ -226,19 +244,31 @@ class CellLink(Driver):
             self.none_has(F.SLAVE_CONFLICT)
 
     def _ask_next(self, now):
-        """Give the word to the next board with answers outstanding, at most twice a scan each."""
+        """Give the word to the next board with answers outstanding, at most twice a scan each.
+
+        Those that were silent come last, in turn: each takes its time, and may take no other's.
+        """
         t = self._t
-        for times in range(1, 3):
-            for m in range(len(self._node)):
+        n = len(self._node)
+        for times in range(3):
+            m = self._seq % n if times else 0
+            for _ in range(n):
                 row = H_ROWS + ROW * m
                 waiting = t[row + R_DUE] and t[row + R_GOT] != t[row + R_WANT]
-                if waiting and self._asked[m] < times:
+                if times:
+                    waiting = waiting and self._asked[m] < times
+                else:
+                    waiting = waiting and not self._asked[m] and self._silent[m] != 1
+                if waiting:
                     self._asked[m] += 1
                     self._open(m)
                     self._asking = m
                     t[H_HEARD] = now
+                    if self.link.polled:
+                        self.link.forget()
                     self._send_scan(self._node[m])
                     return
+                m = m + 1 if m + 1 < n else 0
         self.done = True
 
     def _send_scan(self, node):
@@ -291,6 +321,9 @@ class CellLink(Driver):
             return
         if self.link.polled:
             self._hello_sent = False  # it was asked alone and has answered: the next may be asked
+            if self._silent[m] == 2:
+                self._back -= 1
+            self._silent[m] = 0
         slave = self.members[m]
         pack = self.pack
         fits = (
@@ -316,7 +349,7 @@ class CellLink(Driver):
             if self._misfits[m]:
                 self._misfits[m] = 0  # the answer to our question: the misfit was damage
             else:
-                # nobody asked: it started again, and has forgotten what it bleeds
+                # nobody asked, or it was silent: it started again and has forgotten what it bleeds
                 self._bleed_on[m] = 0
                 self._t[H_ROWS + ROW * m + R_FLAGS] = _TAKEN
                 self._sent_bleed[2 * m] = self._sent_bleed[2 * m + 1] = 0
