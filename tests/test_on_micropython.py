@@ -19,7 +19,11 @@ LARGER = {
     "test_console": "2M",
     "test_heap": "2M",
     "test_main": "2M",
+    "test_lessons": "2M",
     "test_master": "2M",
+    "test_opening": "2M",
+    "test_quantities": "2M",
+    "test_strings": "2M",
 }
 
 

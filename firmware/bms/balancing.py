@@ -1,4 +1,4 @@
-"""Who bleeds: towards the lowest cell of the whole pack, one slave planned per step, in rounds.
+"""Who bleeds: towards the lowest cell of a whole string, one slave planned per step, in rounds.
 
 A cell starts above `balance_start` over the lowest cell, goes on down to `balance_stop`, and never
 bleeds below `balance_floor`. Of one slave at most `balance_cells` bleed at once, the highest ones.
@@ -43,6 +43,7 @@ class Balancing:
         self._next = 0
         self._round_at = now
         self._planned = bytearray(pack.slaves)
+        self._changes = faults.changes
         self.wanted = bool(config.balance)
         self.cells = 0
 
@@ -56,8 +57,13 @@ class Balancing:
         self.cells = 0
 
     def step(self, now):
-        """Plan the next slave; stops everything while a fault trips or a cell is not read."""
-        if not self.wanted or self._faults.trips or not self._pack.cell.complete:
+        """Plan the next slave; stops all where a fault has tripped or a cell is not read.
+
+        A string that no fault holds open goes on with the next round.
+        """
+        tripped = self._changes != self._faults.changes
+        if not self.wanted or tripped or not self._pack.cell.complete:
+            self._changes = self._faults.changes
             if self.cells:
                 self.stop()
             self._next = 0
@@ -76,14 +82,16 @@ class Balancing:
     def _plan(self, slave):
         """Choose the highest cells of one slave; how many."""
         pack = self._pack
+        string = pack.string_of_slave[slave]
         most = 0
         # no die temperature, or that of an open sensor: the board may be hot without our knowing
-        if pack.stack_ok[slave] and _OPEN_SENSOR_DC < pack.die_dc[slave] < self._hottest:
+        cool = pack.stack_ok[slave] and _OPEN_SENSOR_DC < pack.die_dc[slave] < self._hottest
+        if cool and not self._faults.held(string):
             most = self._most
         p = self._p
         p[B_FIRST] = pack.first_cell[slave]
         p[B_COUNT] = pack.slave_cells[slave]
-        p[B_LOWEST] = pack.cell.low
+        p[B_LOWEST] = pack.string_cell[string].low
         p[B_MOST] = most
         p[B_LOW] = pack.bleed[2 * slave]
         p[B_HIGH] = pack.bleed[2 * slave + 1]

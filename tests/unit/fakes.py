@@ -698,12 +698,14 @@ class Bench:
 class Rig:
     """The whole master on a fake board with slave boards on its wires."""
 
-    def __init__(self, slaves=2, cells=4, temps=2, link="can0", ms=1000, **tables):
+    def __init__(self, slaves=2, cells=4, temps=2, link="can0", ms=1000, parallel=1, **tables):
         self.board = FakeBoard(ms=ms)
-        self.board.pack_mv = 3300 * slaves * cells
+        self.board.pack_mv = 3300 * slaves * cells // parallel
         self.wire = self.board.wires[link]
         self.boards = [FakeSlave(i + 1, [3300] * cells, [250] * temps) for i in range(slaves)]
-        lines = pack_lines(slaves=slaves, cells=cells, temps=temps, link=link, **tables)
+        lines = pack_lines(
+            slaves=slaves, cells=cells, temps=temps, link=link, parallel=parallel, **tables
+        )
         self.master = Master(config_.parse(lines), self.board)
         self._text = b""
 

@@ -32,7 +32,7 @@ class Bal(Parts):
         return [b[2 * i] | b[2 * i + 1] << 16 for i in range(self.pack.slaves)]
 
 
-def test_towards_the_lowest_cell_of_the_whole_pack():
+def test_towards_the_lowest_cell_of_the_whole_string():
     b = Bal(slaves=3, cells=4)
     b.mv = [3400] * 4 + [3410] * 4 + [3409, 3412, 3400, 3430]
     assert b.plan() == [0, 0b1111, 0b1010]
@@ -173,3 +173,13 @@ def test_the_whole_pack_is_planned():
     b.mv = [3400, 3450] * (31 * 16)
     assert b.plan(5000) == [0xAAAA] * 62
     assert b.balancing.cells == 62 * 8
+
+
+def test_each_parallel_string_towards_its_own_lowest():
+    b = Bal(slaves=2, parallel=2)
+    b.mv = [3500, 3500, 3520, 3500, 3400, 3430, 3400, 3400]
+    assert b.plan() == [4, 2]
+    # a fault of one holds only that one
+    b.faults.raised(F.CELL_HIGH, 2, 3700)
+    assert b.plan(30) == [0, 0]
+    assert b.plan(5000) == [0, 2]
