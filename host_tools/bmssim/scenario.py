@@ -283,6 +283,8 @@ EXPECTATIONS = {
     "index": "cell, slave, .. that the trip names",
     "state": "contactor state at the end",
     "closed": "whether the contactors closed at least once, and current could flow",
+    "strings_closed": "strings that are on the DC link at the end",
+    "join_at_most_mv": "voltage across a contactor at most as its string joined others",
     "open_within_ms": "from the last injection to the coils off, at most",
     "reaction_ms": "from the last bit of the first violating frame to the coils off, at most",
     "damaged_at_least": "damaged frames that the master must have counted",
@@ -407,6 +409,13 @@ class Run:
         if "closed" in expect:
             closings = any(x["k"] == "contactor" and x["closings"] for x in seen.lines)
             check("closed", closings == expect["closed"], closings)
+        if "strings_closed" in expect:
+            count = sum(string.is_closed for string in world.plant.strings)
+            check("strings_closed", count == expect["strings_closed"], count)
+        if "join_at_most_mv" in expect:
+            worst = max((abs(volt) * 1000 for _us, _n, volt in world.plant.joins), default=None)
+            good = worst is not None and worst <= expect["join_at_most_mv"]
+            check("join_at_most_mv", good, worst)
         if "open_within_ms" in expect:
             took = None
             if trip and trip["t_open_ms"] is not None and trip["t_injected_ms"] is not None:

@@ -66,7 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     many.add_argument("--campaign", action="store_true", help="run it instead of a scenario")
     many.add_argument("--runs", type=_count(1, 10**6), default=2000, metavar="N", help="or 2000")
     many.add_argument(
-        "--kind", action="append", choices=[k.name for k in campaign.KINDS], help="only this kind"
+        "--kind",
+        action="append",
+        metavar="KIND",
+        choices=[k.name for k in campaign.KINDS],
+        help="only this kind; the reference page lists them",
     )
     many.add_argument("--jobs", type=_count(1, 256), metavar="J", help="processes, or one a CPU")
     many.add_argument(
