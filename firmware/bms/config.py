@@ -191,6 +191,18 @@ SETTINGS = (
         700,
         "a slave hotter than it won't bleed",
     ),
+    (
+        "store",
+        "store_period",
+        "ms",
+        0,
+        86400000,
+        900000,
+        900000,
+        "while closed: time between two writes to flash; 0: none while closed",
+    ),
+    ("store", "store_soon", "ms", 0, 60000, 1000, 1000, "after opening, or a change: time to wait"),
+    ("store", "store_rest", "ms", 0, 3600000, 10000, 10000, "while open: between two writes"),
     ("telemetry", "status_period", "ms", 100, 60000, 1000, 1000, "time between status lines"),
     (
         "telemetry",

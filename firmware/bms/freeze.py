@@ -9,7 +9,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import copy16
+from bms.kernels import copy16, splice
 
 _BYTES = const(3072)  # of RAM for all samples: large packs keep fewer
 _SPAN_MS = const(2000)
@@ -33,6 +33,8 @@ class Freeze:
         size = 2 * (pack.cells + pack.temps) + 4 * (STRING + 2 * pack.strings)
         count = min(max(_BYTES // size, 2), 20) & ~1
         self.count = count
+        self._lengths = (2 * pack.cells, 2 * pack.temps, 4 * (STRING + 2 * pack.strings))
+        self.bytes = size * count  # of a frame, see `fill`
         self._period = _SPAN_MS // count
         self.cell_mv = [array("h", [0] * pack.cells) for _ in range(count)]
         self.temp_dc = [array("h", [0] * pack.temps) for _ in range(count)]
@@ -47,6 +49,32 @@ class Freeze:
         """Forget the frame: it is stored, or acknowledged."""
         self.ready = False
         self._left = -1
+
+    def fill(self, buf, start, n):
+        """Put n bytes of the frame from its byte `start` into `buf`.
+
+        As bytes, little-endian, a frame is its samples, the oldest first: cell_mv, temp_dc, more.
+        """
+        at = 0
+        for k in range(self.count):
+            i = self.oldest + k
+            if i >= self.count:
+                i -= self.count
+            for part in range(3):
+                length = self._lengths[part]
+                if start < length and n > 0:
+                    some = length - start
+                    if some > n:
+                        some = n
+                    whole = self.cell_mv[i]
+                    if part:
+                        whole = self.temp_dc[i] if part == 1 else self.more[i]
+                    splice(buf, at, whole, start, some)
+                    at += some
+                    n -= some
+                    start = 0
+                else:
+                    start -= length
 
     def step(self, now):
         """Take a sample where it is time for one."""

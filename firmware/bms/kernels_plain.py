@@ -402,6 +402,13 @@ def copy(dst, src, start, n):
         dst[i] = src[start + i]
 
 
+def splice(dst, at, src, start, n):
+    """Copy n bytes of `src`, an array of any kind, from its byte `start` into `dst` at `at`."""
+    data = bytes(src)
+    for i in range(n):
+        dst[at + i] = data[start + i]
+
+
 def copy16(dst, src, n):
     """Copy the first n values of 16 bits."""
     for i in range(n):

@@ -403,6 +403,14 @@ def copy(dst: ptr8, src: ptr8, start: int, n: int):
 
 
 @micropython.viper
+def splice(dst: ptr8, at: int, src: ptr8, start: int, n: int):
+    i = 0
+    while i < n:
+        dst[at + i] = src[start + i]
+        i += 1
+
+
+@micropython.viper
 def copy16(dst: ptr16, src: ptr16, n: int):
     i = 0
     while i < n:

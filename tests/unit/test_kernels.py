@@ -52,7 +52,7 @@ def test_machine_code_is_used_where_there_is_any():
 
 def test_twins_have_the_same_names():
     names = [n for n in dir(plain) if callable(getattr(plain, n)) and not n.startswith("_")]
-    assert len(names) == 25
+    assert len(names) == 26
     for name in names:
         for twin in TWINS:
             assert callable(getattr(twin, name)), name
@@ -465,6 +465,17 @@ def test_put():
         assert k.put(out, 2, b"abcdef", 3) == 5
         assert out == b"\0\0abc\0\0\0"
         assert k.put(out, 0, b"", 0) == 0
+
+
+def test_splice():
+    for k in TWINS:
+        out = bytearray(8)
+        k.splice(out, 1, array("h", [0x201, 0x403, 0x605]), 1, 4)
+        assert out == b"\0\x02\x03\x04\x05\0\0\0"
+        k.splice(out, 0, array("i", [-2]), 0, 4)
+        assert out == b"\xfe\xff\xff\xff\x05\0\0\0"
+        k.splice(out, 6, b"abc", 1, 2)
+        assert out == b"\xfe\xff\xff\xff\x05\0bc"
 
 
 def test_put_int():
