@@ -71,6 +71,9 @@ SINGLE = (
     (87, "string_apart", WARN, STRING, "mV", "did not come near enough to the others to join"),
     (88, "isolation_lost", WARN, NOWHERE, "", "the isolation monitor does not measure"),
     (89, "unlocked", WARN, NOWHERE, "settings", "bounds beyond the chemistry's absolute range"),
+    (100, "config_copy_used", WARN, NOWHERE, "", "the pack file is damaged: its copy is in use"),
+    (101, "store_failed", WARN, NOWHERE, "times", "the storage could not be written"),
+    (102, "store_lost", WARN, NOWHERE, "", "nothing whole in the storage: totals begin anew"),
 )
 
 # (code, name, level, place, unit of the value, meaning): row n is fault n + 1 of `faults`

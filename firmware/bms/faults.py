@@ -54,7 +54,10 @@ CELL_HIGH_WARNING, CELL_LOW_WARNING, CELL_SPREAD_WARNING = range(1, 10, 3)
     STRING_APART,
     ISOLATION_LOST,
     UNLOCKED,
-) = range(LEVELLED + 1, LEVELLED + 30)
+    CONFIG_COPY_USED,
+    STORE_FAILED,
+    STORE_LOST,
+) = range(LEVELLED + 1, LEVELLED + 33)
 
 # what happened to a fault, as the event line says it
 RAISED, GONE, CLEARED = range(3)
