@@ -290,15 +290,22 @@ def attribute(key, unit):
 
 
 def load(path):
-    """Read the pack file at `path`; a `Config`. Raises ConfigError, OSError."""
+    """Read the pack file at `path`, or its copy (see `packfile`); a `Config`.
+
+    Raises ConfigError, OSError.
+    """
     from array import array
 
+    from bms import packfile
     from bms.kernels import crc16
 
+    path, damaged = packfile.choose(path)
     crc = array("i", [0xFFFF])
 
     def lines(f):
         for raw in f:
+            if raw.startswith(packfile.MARK):
+                continue
             crc[0] = crc16(raw, 0, len(raw), crc[0])
             try:
                 yield raw.decode()
@@ -308,6 +315,8 @@ def load(path):
     with open(path, "rb") as f:
         config = parse(lines(f))
     config.crc = crc[0]
+    config.path = path
+    config.damaged = damaged
     return config
 
 

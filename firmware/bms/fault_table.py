@@ -71,7 +71,14 @@ SINGLE = (
     (87, "string_apart", WARN, STRING, "mV", "did not come near enough to the others to join"),
     (88, "isolation_lost", WARN, NOWHERE, "", "the isolation monitor does not measure"),
     (89, "unlocked", WARN, NOWHERE, "settings", "bounds beyond the chemistry's absolute range"),
-    (100, "config_copy_used", WARN, NOWHERE, "", "the pack file is damaged: its copy is in use"),
+    (
+        100,
+        "config_copy_used",
+        WARN,
+        NOWHERE,
+        "",
+        "1: pack file damaged, its copy used; 2: the copy is",
+    ),
     (101, "store_failed", WARN, NOWHERE, "times", "the storage could not be written"),
     (102, "store_lost", WARN, NOWHERE, "", "nothing whole in the storage: totals begin anew"),
 )

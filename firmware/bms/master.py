@@ -12,7 +12,7 @@ from bms.clock import Clock
 from bms.console import Console
 from bms.current import Current
 from bms.errors import ConfigError
-from bms.faults import SELF_TEST, UNLOCKED, Faults
+from bms.faults import CONFIG_COPY_USED, SELF_TEST, UNLOCKED, Faults
 from bms.freeze import Freeze
 from bms.inputs import Inputs
 from bms.kernels import NATIVE
@@ -64,6 +64,8 @@ class Master:
             self.faults.raised(SELF_TEST, -1, 0)
         if config.beyond:
             self.faults.raised(UNLOCKED, -1, config.beyond)
+        if config.damaged:
+            self.faults.raised(CONFIG_COPY_USED, -1, config.damaged)
         self._voltages = bool(config.voltage_sensor)
         self.outbox = Outbox(board.console, self.clock)
         self.telemetry = Telemetry(config, board, self, self.outbox)

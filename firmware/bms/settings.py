@@ -35,6 +35,7 @@ class Config:
 
     `slaves` [SlaveConfig], `links` [LinkConfig], `crc` of the file's bytes (CRC-16/CCITT-FALSE),
     `chemistry` 0 = LFP, 1 = NMC; `beyond`: bounds outside the chemistry's absolute range;
+    `path` of the file, `damaged` as `packfile.choose` says, `crc` without the file's own last line;
     `names` of all attributes that are numbers, those of [limits] first, `limits` of them.
     """
 
@@ -46,6 +47,8 @@ class Config:
         self.limits = 0
         self.names = []
         self.crc = 0
+        self.path = ""
+        self.damaged = 0
 
     def __getattr__(self, name) -> int:
         # for checkers: every setting of the table is there as an int, and nothing else is

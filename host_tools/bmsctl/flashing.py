@@ -15,7 +15,7 @@ from bms import config as pack_config
 from bms.errors import ConfigError
 from bmssim.lines import LineReader
 
-from . import board_files, slots
+from . import board_files, packs, slots
 from .errors import ToolError
 from .mpremote import Mpremote
 from .serial_port import PortLost, open_port, read_some, wait_readable, write_all
@@ -221,6 +221,21 @@ class Flashing:
 
     # --- files ---
 
+    def own_pack(self, there: slots.Inventory) -> bytes:
+        """The pack file of the slot that runs, without its checksum. Raises ToolError."""
+        running = there.running()
+        if running is None or slots.PACK not in running.files:
+            raise ToolError("there is no pack file on the board yet: give one with --pack")
+        data = []
+        for name in (slots.PACK, slots.COPY):
+            if name in running.files:
+                path = there.path(f"{running.folder}/{name}")
+                data.append(self.remote.read(path))
+        pack = packs.whole(*data)
+        if pack is None:
+            raise ToolError("the board's pack file and its copy are damaged: give one with --pack")
+        return pack
+
     def inventory(self) -> slots.Inventory:
         """What is on the board now."""
         try:
@@ -253,13 +268,11 @@ class Flashing:
         target = there.target()
         slot = target.folder
         wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
-        if pack is not None:
-            files = {**files, slots.PACK: pack}
-            wanted[slots.PACK] = hashlib.sha256(pack).hexdigest()
-        elif running is None or slots.PACK not in running.files:
-            raise ToolError("there is no pack file on the board yet: give one with --pack")
-        else:
-            wanted[slots.PACK] = running.files[slots.PACK]
+        if pack is None:
+            pack = self.own_pack(there)
+        for name, data in packs.both(pack).items():
+            files = {**files, name: data}
+            wanted[name] = hashlib.sha256(data).hexdigest()
         changed = [path for path in wanted if target.files.get(path) != wanted[path]]
         extra = [path for path in target.files if path not in wanted]
         # files that are replaced give back what they took; a block is 4096 bytes at most
@@ -272,9 +285,6 @@ class Flashing:
         self.state = OLD_RUNS if running is not None else NONE_RUNS
         self._prepare(there, slot, changed, extra)
         self.progress.phase(f"copying {len(changed)} of {len(wanted)} files to {slot}")
-        if slots.PACK in changed and pack is None:
-            assert running is not None
-            self._duplicate(*(there.path(f"{s}/{slots.PACK}") for s in (running.folder, slot)))
         self._copy(there, slot, {path: files[path] for path in changed if path in files})
         self.progress.phase("verifying")
         now = self.inventory()
@@ -332,12 +342,6 @@ class Flashing:
         paths = [there.path(p) for p in sorted(folders)]
         self.remote.execute(
             f"import os\nfor p in {paths!r}:\n try: os.mkdir(p)\n except OSError: pass\n"
-        )
-
-    def _duplicate(self, source: str, target: str) -> None:
-        self.remote.execute(
-            f"with open({source!r}, 'rb') as f: data = f.read()\n"
-            f"with open({target!r}, 'wb') as f: f.write(data)\n"
         )
 
     def _switch(self, there: slots.Inventory) -> None:

@@ -51,6 +51,21 @@ class Mpremote:
         """Run code on the board; what it printed."""
         return self.run("exec", code)
 
+    def read(self, path: str) -> bytes:
+        """A file of the board."""
+        said = self.execute(
+            "import binascii\n"
+            f"with open({path!r}, 'rb') as f:\n"
+            " while True:\n"
+            "  data = f.read(256)\n"
+            "  if not data: break\n"
+            "  print(binascii.hexlify(data).decode())\n"
+        )
+        try:
+            return bytes.fromhex("".join(said.split()))
+        except ValueError:
+            raise ToolError(f"{self.port}: {path} did not come over whole") from None
+
     def copy(self, files: Sequence[tuple[Path, str]]) -> None:
         """Copy files of this computer to paths of the board."""
         words: list[str] = []

@@ -8,7 +8,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from . import slots
+from . import packs, slots
 from .errors import ToolError
 from .flashing import NONE_RUNS, OLD_RUNS, Flashing
 
@@ -25,15 +25,7 @@ def deploy(
     if partition is None:
         lines = said.strip().splitlines()
         raise ToolError(f"--romfs: {lines[-1] if lines else 'no answer'}; flash without it")
-    running = there.running()
-    if pack is None:
-        if running is None or slots.PACK not in running.files:
-            raise ToolError("there is no pack file on the board yet: give one with --pack")
-        path = there.path(f"{running.folder}/{slots.PACK}")
-        pack = remote.run("fs", "cat", f":{path}").encode()
-        if hashlib.sha256(pack).hexdigest() != running.files[slots.PACK]:
-            raise ToolError("the board's pack file did not come over whole: give it with --pack")
-    files = {**files, slots.PACK: pack}
+    files = {**files, **packs.both(flashing.own_pack(there) if pack is None else pack)}
     wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
     slot = there.slots[slots.ROM]
     others = [s for s in there.slots.values() if s.folder != slots.ROM and s.number >= 0]

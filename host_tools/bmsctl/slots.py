@@ -7,16 +7,22 @@ import binascii
 import hashlib
 from dataclasses import dataclass, field
 
+from bms import packfile
+
 # by their path below the folder where the board's file system is; /rom is a place of its own
 A, B, ROM = "/a", "/b", "/rom"
 SEALS = {A: "/a/seal", B: "/b/seal", ROM: "/rom.seal"}
 PACK = "pack.toml"
+COPY = PACK + packfile.COPY
 FROZEN = ".frozen"  # in sys.path: what is in the image (MicroPython's py/builtinimport.c)
 
 
 def digest(files: dict[str, str]) -> str:
-    """SHA-256 over the sorted list of `path sha256` lines of a slot's files."""
-    text = "".join(f"{path} {files[path]}\n" for path in sorted(files))
+    """SHA-256 over the sorted list of `path sha256` lines of a slot's files.
+
+    The pack file and its copy have checksums of their own, so that they can change by themselves.
+    """
+    text = "".join(f"{p} {files[p]}\n" for p in sorted(files) if p not in (PACK, COPY))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -61,7 +61,7 @@ def files(folder, below=""):
         path = below + "/" + entry[0]
         if entry[1] & 0x4000:
             yield from files(folder, path)
-        elif path != "/seal":
+        elif path not in ("/seal", "/pack.toml", "/pack.toml.copy"):
             yield path[1:]
 
 

@@ -12,7 +12,6 @@ FILES = {
     "bms/a.mpy": bytes(range(256)) * 2,
     "bms/slaves/x.mpy": b"",
     "bms.mpy": b"1",
-    "pack.toml": b"[pack]\n",
 }
 _FOLDERS = ("", "/bms", "/bms/slaves")
 
@@ -93,6 +92,17 @@ def test_whole_damaged_missing_and_too_many():
         os.remove(base + "/bms/more.mpy")
         _write(base + "/seal", b"3 " + b"0" * 64 + b" 12345678\n")
         assert not _intact(base)
+    finally:
+        _remove(base)
+
+
+def test_pack_files_have_checksums_of_their_own():
+    base = _slot()
+    try:
+        for name in ("/pack.toml", "/pack.toml.copy"):
+            _write(base + name, b"[pack]\n")
+            assert _intact(base)
+            os.remove(base + name)
     finally:
         _remove(base)
 

@@ -1,0 +1,60 @@
+"""Which of the pack file and its copy is whole; runs at start, and on the host.
+
+What `bmsctl` puts on a board ends with a line of its own, a comment to others: `#= BYTES CRC-32` of
+all before it. PATH.copy has the same content; one is written after the other, so that the power may
+go at any moment. A pack file that a person put there has neither, and is taken as it is.
+"""
+
+from binascii import crc32
+
+from bms.errors import ConfigError
+
+MARK = b"#= "
+COPY = ".copy"
+WHOLE, BARE, DAMAGED, MISSING = range(4)
+
+
+def mark(size, crc):
+    """The last line of a file of `size` bytes before it."""
+    return MARK + ("%d %08x\n" % (size, crc)).encode()
+
+
+def state(path):
+    """WHOLE, BARE (nothing to check it by), DAMAGED or MISSING."""
+    size = crc = 0
+    last = b""
+    try:
+        with open(path, "rb") as f:
+            for raw in f:
+                if last:
+                    return DAMAGED
+                if raw.startswith(MARK):
+                    last = raw
+                else:
+                    size += len(raw)
+                    crc = crc32(raw, crc)
+    except OSError:
+        return MISSING
+    if not last:
+        return BARE
+    return WHOLE if last == mark(size, crc) else DAMAGED
+
+
+def choose(path):
+    """(path of what to use, 0 = both are fine, 1 = the pack file is damaged, 2 = its copy).
+
+    Raises ConfigError.
+    """
+    one = state(path)
+    copy = state(path + COPY)
+    if one == WHOLE:
+        return path, 0 if copy == WHOLE else 2
+    if copy == WHOLE:
+        return path + COPY, 1
+    if copy == MISSING and one != DAMAGED:
+        return path, 0
+    if copy == MISSING:
+        raise ConfigError(
+            0, "", "its checksum is wrong; after changing it by hand, remove its last line: #= .."
+        )
+    raise ConfigError(0, "", "the pack file and its copy are damaged")
