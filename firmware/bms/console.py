@@ -4,6 +4,7 @@ Bytes are taken as they come; a line is looked at when it is whole, and answered
 kind `answer`. An idle console allocates nothing, and neither do the commands.
 """
 
+from bms import recall as R
 from bms import telemetry as T
 
 _LONGEST = 40
@@ -109,6 +110,14 @@ class Console:
             t.request(T.FAULTS)
         elif word == b"events":
             t.request(T.PAST)
+        elif word == b"history" or word == b"frames" or word == b"pack":
+            job = R.PACK
+            if word != b"pack":
+                job = R.HISTORY if word == b"history" else R.FRAMES
+            why = m.recall.request(job)
+            if why is not None:
+                ok = False
+                text = why
         elif word == b"limits" or word == b"config":
             t.request_settings(word == b"config")
         elif word == b"version":

@@ -21,7 +21,8 @@ class Freeze:
     """count: samples; cell_mv [count][cells], temp_dc [count][temps]: array('h'); more [count].
 
     more: array('i') of uptime s and ms, link mV (-1 = not measured), then mA and state of each
-    string. ready: a frame is complete; fault: its cause; oldest: the place of its first sample.
+    string. ready: a frame is complete; held: it is still needed; fault: its cause; oldest: the
+    place of its first sample.
     """
 
     def __init__(self, pack, currents, strings, faults, clock):
@@ -33,8 +34,10 @@ class Freeze:
         size = 2 * (pack.cells + pack.temps) + 4 * (STRING + 2 * pack.strings)
         count = min(max(_BYTES // size, 2), 20) & ~1
         self.count = count
+        self._head = array("h", [pack.cells, pack.temps, pack.strings, count])
         self._lengths = (2 * pack.cells, 2 * pack.temps, 4 * (STRING + 2 * pack.strings))
-        self.bytes = size * count  # of a frame, see `fill`
+        self.bytes = 8 + size * count  # of a frame, see `fill`
+        self.held = False
         self._period = _SPAN_MS // count
         self.cell_mv = [array("h", [0] * pack.cells) for _ in range(count)]
         self.temp_dc = [array("h", [0] * pack.temps) for _ in range(count)]
@@ -53,9 +56,16 @@ class Freeze:
     def fill(self, buf, start, n):
         """Put n bytes of the frame from its byte `start` into `buf`.
 
-        As bytes, little-endian, a frame is its samples, the oldest first: cell_mv, temp_dc, more.
+        As bytes, little-endian, a frame is the numbers of cells, temperatures, strings and samples
+        in 16 bits each, then its samples, the oldest first: cell_mv, temp_dc, more.
         """
         at = 0
+        if start < 8:
+            at = n if n < 8 - start else 8 - start
+            splice(buf, 0, self._head, start, at)
+            n -= at
+            start = 8
+        start -= 8
         for k in range(self.count):
             i = self.oldest + k
             if i >= self.count:
@@ -76,10 +86,14 @@ class Freeze:
                 else:
                     start -= length
 
+    def recording(self):
+        """True while what comes after a trip is being taken."""
+        return self._left >= 0 and not self.ready
+
     def step(self, now):
         """Take a sample where it is time for one."""
         if self.ready:
-            if not self._faults.first:
+            if not self._faults.first and not self.held:
                 self.again()
             return
         if self._left < 0 and self._faults.first:

@@ -448,3 +448,12 @@ def put_hex4(buf, at, value):
     for k in range(4):
         buf[at + k] = DIGITS[(value >> (12 - 4 * k)) & 15]
     return at + 4
+
+
+def put_hex(buf, at, data, start, n):
+    """Write n bytes of `data` from `start` as upper-case hex digits; the index behind them."""
+    for i in range(start, start + n):
+        buf[at] = DIGITS[data[i] >> 4]
+        buf[at + 1] = DIGITS[data[i] & 15]
+        at += 2
+    return at

@@ -462,3 +462,16 @@ def put_hex4(buf: ptr8, at: int, value: int) -> int:
     buf[at + 2] = digits[(value >> 4) & 15]
     buf[at + 3] = digits[value & 15]
     return at + 4
+
+
+@micropython.viper
+def put_hex(buf: ptr8, at: int, data: ptr8, start: int, n: int) -> int:
+    digits = ptr8(DIGITS)
+    end = start + n
+    while start < end:
+        c = int(data[start])
+        buf[at] = digits[c >> 4]
+        buf[at + 1] = digits[c & 15]
+        at += 2
+        start += 1
+    return at

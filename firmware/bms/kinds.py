@@ -35,6 +35,26 @@ KINDS = (
         "by `faults`; first: what tripped first",
     ),
     ("past_event", "what name code level string place index value at_ms", "by `events`"),
+    (
+        "totals",
+        "boot operation_s closed_s energy_in_wh energy_out_wh charge_in_ah charge_out_ah cycles"
+        " deep crashes closings worn soc_pm offset_ma writes failed",
+        "by `history`: counted over all starts; deep: a bit for each string discharged too deeply;"
+        " lists: one a string; writes, failed: of the storage since this start",
+    ),
+    ("crash", "boot at_ms text", "by `history`, where there was one: the last exception"),
+    (
+        "kept_event",
+        "what name code level string place index value at_ms boot",
+        "by `history`; boot: number of the start, at_ms: since it",
+    ),
+    (
+        "frame_part",
+        "frame part parts code index at_ms boot at hex",
+        "by `frames`: bytes of a part of a freeze frame, from its byte `at`",
+    ),
+    ("pack_part", "config_crc at hex", "by `pack`: bytes of the file, from its byte `at`"),
+    ("recalled", "what lines", "the last line of `history`, `frames`, `pack`; lines before it"),
     ("setting", "name value", "by `limits` and `config`; the unit is the name's suffix"),
     (
         "mem",

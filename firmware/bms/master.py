@@ -15,16 +15,19 @@ from bms.errors import ConfigError
 from bms.faults import CONFIG_COPY_USED, SELF_TEST, UNLOCKED, Faults
 from bms.freeze import Freeze
 from bms.inputs import Inputs
+from bms.keeper import Keeper
 from bms.kernels import NATIVE
 from bms.limits import Limits
 from bms.outbox import Outbox
 from bms.pack import Pack
+from bms.recall import NOTHING, Recall
+from bms.store import Store
 from bms.strings import Strings
 from bms.telemetry import Telemetry
 
 _TICK_MS = const(20)  # ages, contactors, balancing and the console are looked at so often
 _FEED_MS = const(50)
-_NOTHING, _JUDGE, _ACT, _BALANCE, _REPORT = range(5)  # pieces of a tick's work
+_NONE, _JUDGE, _ACT, _BALANCE, _REPORT = range(5)  # pieces of a tick's work
 _SCANNED, _JUDGED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
 _LEAVE_MS = const(200)  # time for the last lines to get out
 _NOT_OPEN = b"coils are off, but a contactor's feedback says closed"
@@ -68,7 +71,10 @@ class Master:
             self.faults.raised(CONFIG_COPY_USED, -1, config.damaged)
         self._voltages = bool(config.voltage_sensor)
         self.outbox = Outbox(board.console, self.clock)
+        self.store = Store(config, board.storage, self.clock)
+        self.keeper = Keeper(self, config, self.store)
         self.telemetry = Telemetry(config, board, self, self.outbox)
+        self.recall = Recall(config, self, self.outbox)
         self.console = Console(self, board.console, self.telemetry)
         self.scans = 0
         self.cycles = 0
@@ -81,14 +87,17 @@ class Master:
         self._tick_at = self._feed_at = self._leave_at = self.clock.now
         self._seq = 0
         self._open_scan = False  # started, and not judged yet
-        self._work = _NOTHING
+        self._work = _NONE
         self._evidence = 0
 
     def run(self):
         """Step until a person asks to leave; the contactors are open then."""
-        while not (self.leaving and ticks.diff(self.clock.now, self._leave_at) >= _LEAVE_MS):
-            self.step()
-            self.board.wait(self._rest())
+        try:
+            while not (self.leaving and ticks.diff(self.clock.now, self._leave_at) >= _LEAVE_MS):
+                self.step()
+                self.board.wait(self._rest())
+        finally:
+            self.recall.close()
 
     def step(self):
         """One cycle: what has come, then work in short pieces: a frame waits for one of them.
@@ -109,7 +118,7 @@ class Master:
         elif self.limits.judging or self._work:
             self._pieces(now)
         else:
-            self.telemetry.step()
+            self._tell()
         self.outbox.flush()
         self._feed(now)
         self.cycles = (self.cycles + 1) & 0x1FFFFFFF
@@ -193,7 +202,7 @@ class Master:
     def _piece(self, now):
         """One piece of a tick's work."""
         work = self._work
-        self._work = work + 1 if work < _REPORT else _NOTHING
+        self._work = work + 1 if work < _REPORT else _NONE
         if work == _JUDGE:
             self._judge(now)
         elif work == _ACT:
@@ -221,8 +230,17 @@ class Master:
 
     def _report(self, now):
         self.freeze.step(now)
+        self.keeper.step(now)
         self.telemetry.look(now)
         self._evidence |= _REPORTED
+
+    def _tell(self):
+        """A piece of a line: what is new comes before what was stored."""
+        recall = self.recall
+        if recall.building or recall.job != NOTHING and not self.telemetry.busy():
+            recall.step()
+        else:
+            self.telemetry.step()
 
     def _feed(self, now):
         """Feed the watchdog and toggle the heartbeat, where every stage did its part since."""
@@ -237,7 +255,7 @@ class Master:
         """ms until the next thing that is due by time; bytes that come end the wait before."""
         if self._work or self.limits.judging:
             return 0
-        if self.telemetry.busy():
+        if self.telemetry.busy() or self.recall.job != NOTHING:
             return 1
         rest = ticks.diff(self._scan_at, self.clock.now)
         tick = ticks.diff(self._tick_at, self.clock.now)

@@ -7,7 +7,7 @@ it takes, never waited for. Nothing here allocates.
 
 from micropython import const
 
-from bms.kernels import crc16, put, put_field, put_hex4, put_int, put_key
+from bms.kernels import crc16, put, put_field, put_hex, put_hex4, put_int, put_key, splice
 
 _HALF = const(2048)
 _LINE = const(1024)  # room for any line: a status with every number at its longest takes 600
@@ -28,6 +28,10 @@ class Outbox:
         self._old_sent = self._old_end = 0
         self.building = False
         self.lines = self.dropped = 0
+
+    def room(self):
+        """True where a line would not be dropped."""
+        return _HALF - self._ready >= _LINE or self._old_sent == self._old_end
 
     def begin(self, kind):
         """Start a line of a kind; False (and counted) where there is no room for it."""
@@ -60,6 +64,15 @@ class Outbox:
     def raw(self, text):
         """Append bytes as they are."""
         self._at = put(self._buf, self._at, text, len(text))
+
+    def part(self, text, start, n):
+        """Append n bytes of a text from `start` on."""
+        splice(self._buf, self._at, text, start, n)
+        self._at += n
+
+    def hex(self, data, start, n):
+        """Append n bytes of `data` from `start` on as hex digits."""
+        self._at = put_hex(self._buf, self._at, data, start, n)
 
     def key(self, name):
         """Append a key, given as b'name'."""

@@ -62,7 +62,8 @@ class Store:
     """totals: see the places above; written, failed: writes since boot.
 
     fitted: there is a storage that is large enough; lost: it held something, and nothing whole;
-    framing: the source of the last `frame` is still needed; lent: somebody reads `page`.
+    framing: the source of the last `frame` is still needed; lent: somebody reads `page`; blocked: a
+    write failed; raw: `totals` as bytes.
     """
 
     def __init__(self, config, storage, clock):
@@ -71,7 +72,7 @@ class Store:
         self._soon = config.store_soon_ms
         self._rest = config.store_rest_ms
         self.totals = array("i", [0] * (_TAIL + 2))
-        self._raw = _bytes(self.totals)
+        self.raw = _bytes(self.totals)
         self.fitted = storage is not None and storage.size >= BYTES and storage.slots >= 2
         self._storage = storage
         slots = storage.slots if self.fitted else 0
@@ -91,13 +92,12 @@ class Store:
         self.framing = False
         self._frame = None
         self._frame_n = self._part = self._parts = self._part_seq = self._tries = 0
-        self._followed = 0
         self._meta = array("i", [0] * 8)
         self._dirty = False
         self._was_closed = False
         now = clock.now
         self._second_at = self._dirty_at = self._wrote_at = now
-        self._blocked = 0  # ms that a write must wait after the last
+        self.blocked = 0  # ms that a write must wait after the last
 
     # --- reading ---
 
@@ -150,7 +150,7 @@ class Store:
         """Read a record into `totals`: True if whole, False if not, None where nothing is."""
         t = self.totals
         try:
-            n = self._storage.read(slot, self._raw)
+            n = self._storage.read(slot, self.raw)
         except OSError:
             self.failed += 1
             return False
@@ -160,7 +160,7 @@ class Store:
             n == BYTES
             and t[0] == _MAGIC
             and t[SEQ] == t[_TAIL]
-            and t[_TAIL + 1] == crc16(self._raw, 0, BYTES - 4, 0xFFFF)
+            and t[_TAIL + 1] == crc16(self.raw, 0, BYTES - 4, 0xFFFF)
         )
 
     def get_part(self, i):
@@ -193,26 +193,6 @@ class Store:
         t[i + 3] = ms | t[BOOT] << 10
         t[EVENTS] += 1
         self._touch()
-
-    def follow(self, faults):
-        """Take the next change of a fault, where there is one that was not taken."""
-        if self._followed == faults.events:
-            return
-        if faults.events - self._followed > len(faults.event_slot):
-            self._followed = faults.events - len(faults.event_slot)
-        i = self._followed % len(faults.event_slot)
-        self._followed += 1
-        slot = faults.event_slot[i]
-        string = slot // faults.rows
-        self.event(
-            faults.event_change[i],
-            faults.code[slot % faults.rows],
-            -1 if string == faults.pack_scope else string,
-            faults.event_place[i],
-            faults.event_value[i],
-            faults.event_at_s[i],
-            faults.event_at_ms[i],
-        )
 
     def frame(self, code, place, source, n):
         """Keep `n` bytes of a freeze frame, of the fault `code`, at uptime now.
@@ -255,8 +235,11 @@ class Store:
         n = len(text) if len(text) < CRASH_BYTES else CRASH_BYTES
         same = n == t[CRASH_N]
         for i in range(n):
-            same = same and self._raw[CRASH * 4 + i] == text[i]
-        put(self._raw, CRASH * 4, text, n)
+            c = text[i]
+            if not 32 <= c < 127 or c == 34 or c == 92:
+                c = 63  # it leaves in quotes
+            same = same and self.raw[CRASH * 4 + i] == c
+            self.raw[CRASH * 4 + i] = c
         t[CRASH_N] = n
         t[CRASH_BOOT] = t[BOOT]
         t[CRASH_S] = self._clock.uptime_s
@@ -295,7 +278,7 @@ class Store:
         if not quiet or not self.fitted:
             return
         since = ticks.diff(now, self._wrote_at)
-        if since < self._blocked:
+        if since < self.blocked:
             return
         if closed:
             if self._period and since >= self._period:
@@ -320,8 +303,8 @@ class Store:
         slot = self._after()
         t[SEQ] += 1
         t[_TAIL] = t[SEQ]
-        t[_TAIL + 1] = crc16(self._raw, 0, BYTES - 4, 0xFFFF)
-        if not self._write(slot, self._raw, BYTES, now):
+        t[_TAIL + 1] = crc16(self.raw, 0, BYTES - 4, 0xFFFF)
+        if not self._write(slot, self.raw, BYTES, now):
             self._at = slot
             return False
         self._at = self._newest = slot
@@ -374,8 +357,8 @@ class Store:
             self._storage.write(slot, buf, n)
         except OSError:
             self.failed += 1
-            self._blocked = _RETRY_MS
+            self.blocked = _RETRY_MS
             return False
         self.written += 1
-        self._blocked = 0
+        self.blocked = 0
         return True

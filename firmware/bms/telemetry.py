@@ -27,7 +27,10 @@ COMMANDS = (
     (b"cells", b"", b"every cell and temperature now"),
     (b"strings", b"", b"every parallel string: state, voltage, current, wear"),
     (b"faults", b"", b"faults that are active or latched"),
-    (b"events", b"", b"the last 32 changes of faults"),
+    (b"events", b"", b"the last 32 changes of faults since the start"),
+    (b"history", b"", b"what was stored: totals, last crash, changes of faults of all starts"),
+    (b"frames", b"", b"freeze frames that were stored, as bytes: see bmsctl events"),
+    (b"pack", b"", b"the running pack file, as bytes: see bmsctl config pull"),
     (
         b"clear",
         b"",
@@ -376,12 +379,13 @@ class Telemetry:
     def _one_event(self, i):
         faults = self._m.faults
         self._out.text(b"what", F.CHANGES[faults.event_change[i]])
-        self._named(faults.event_slot[i], faults.event_place[i], faults.event_value[i])
+        self.named(faults.event_slot[i], faults.event_place[i], faults.event_value[i])
         self._out.key(b"at_ms")
         self._out.uptime(faults.event_at_s[i], faults.event_at_ms[i])
         self._out.end()
 
-    def _named(self, slot, place, value):
+    def named(self, slot, place, value):
+        """Write which fault, where, and its value."""
         out = self._out
         faults = self._m.faults
         fault = slot % faults.rows
@@ -404,7 +408,7 @@ class Telemetry:
             if faults.active[i] or faults.latched[i]:
                 out = self._out
                 if out.begin(b"fault"):
-                    self._named(i, faults.place[i], faults.value[i])
+                    self.named(i, faults.place[i], faults.value[i])
                     out.number(b"active", faults.active[i])
                     out.number(b"latched", faults.latched[i])
                     out.number(b"first", 1 if faults.first_slot == i else 0)

@@ -240,6 +240,7 @@ class FakeBoard:
         self.wires = {name: Wire(self.ports[name]) for name in self.ports}
         self.opened = []
         self.pack_path = ""
+        self.storage = None
         self.coils = [0] * 9  # permille
         self.history = []
         self.wired = [True] * 9

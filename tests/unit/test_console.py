@@ -19,7 +19,7 @@ def test_every_command_is_answered():
         r = _rig()
         answer = r.say(word.decode())
         assert answer["cmd"] == word.decode()
-        assert answer["ok"] == (not unlock), word
+        assert answer["ok"] == (not unlock and word != b"pack"), word  # there is no file
         assert isinstance(answer["text"], str)
         assert not r.master.leaving
 

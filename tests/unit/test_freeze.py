@@ -21,12 +21,14 @@ def _frame():
 def test_a_frame_as_bytes():
     f = _frame()
     form = "<10h6h5i"
-    assert f.bytes == struct.calcsize(form) * f.count == 52 * 20
+    assert f.bytes == 8 + struct.calcsize(form) * f.count
+    assert struct.calcsize(form) == 52
     whole = bytearray(f.bytes)
     f.fill(whole, 0, f.bytes)
+    assert struct.unpack("<4h", bytes(whole[:8])) == (10, 6, 1, f.count)
     first = 0
     for k in range(f.count):
-        sample = struct.unpack(form, bytes(whole[52 * k : 52 * k + 52]))
+        sample = struct.unpack(form, bytes(whole[8 + 52 * k : 60 + 52 * k]))
         first = first or sample[0]
         assert sample[:10] == tuple(range(first + k, first + k + 10))
         assert sample[10:16] == tuple([-100 - (first + k - 3300) - i for i in range(6)])

@@ -52,7 +52,7 @@ def test_machine_code_is_used_where_there_is_any():
 
 def test_twins_have_the_same_names():
     names = [n for n in dir(plain) if callable(getattr(plain, n)) and not n.startswith("_")]
-    assert len(names) == 26
+    assert len(names) == 27
     for name in names:
         for twin in TWINS:
             assert callable(getattr(twin, name)), name
@@ -497,3 +497,11 @@ def test_put_hex4():
             out = bytearray(8)
             assert k.put_hex4(out, 2, number) == 6
             assert bytes(out[2:6]) == f"{number & 0xFFFF:04X}".encode()
+
+
+def test_put_hex():
+    for k in TWINS:
+        out = bytearray(b"........")
+        assert k.put_hex(out, 1, b"\x00\x5a\xff\x10", 1, 3) == 7
+        assert out == b".5AFF10."
+        assert k.put_hex(out, 3, b"\1", 0, 0) == 3

@@ -384,16 +384,19 @@ def test_the_same_crash_in_a_loop_is_written_once():
     assert sum(b.storage.writes) == 1
     b.again()
     t = b.store.totals
-    assert bytes(b.store._raw[S.CRASH * 4 : S.CRASH * 4 + t[S.CRASH_N]]) == b"ValueError: broken"
+    assert bytes(b.store.raw[S.CRASH * 4 : S.CRASH * 4 + t[S.CRASH_N]]) == b"ValueError: broken"
+    b.store.crash(b'a "quoted" \\ text\n')
+    assert bytes(b.store.raw[S.CRASH * 4 : S.CRASH * 4 + 17]) == b"a ?quoted? ? text"
+    b.again()
     b.store.crash(b"x" * 500)
-    assert sum(b.storage.writes) == 2
+    assert sum(b.storage.writes) == 3
     b.run(70000)
     was = sum(b.storage.writes)
     b.store.crash(b"x" * 500)
     assert sum(b.storage.writes) == was + 1
     b.again()
     assert b.store.totals[S.CRASH_N] == S.CRASH_BYTES
-    assert b.store.totals[S.CRASHES] == 3
+    assert b.store.totals[S.CRASHES] == 4
 
 
 # --- damage ---

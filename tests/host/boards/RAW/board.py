@@ -9,6 +9,7 @@ import micropython
 
 from hal.clock import Clock
 from hal.console import UsbConsole
+from hal.storage import FileStorage
 
 
 class _Silence:
@@ -27,6 +28,7 @@ class _Silence:
 
 class Board:
     NAME = "RAW"
+    STRINGS = 1
     HEAP_IS_CHEAP = False
 
     def __init__(self):
@@ -34,12 +36,13 @@ class Board:
         self.clock = Clock()
         self.console = UsbConsole()
         self.ports = {"can0": "can"}
+        self.storage = FileStorage("store", 8, 1280)
         self.welded = machine.welded()
 
     def open_can(self, name, rate, filters):
         return _Silence()
 
-    def coil(self, which, on):
+    def coil(self, which, pm):
         pass
 
     def feedback(self, which):
@@ -48,8 +51,32 @@ class Board:
     def safe(self):
         pass
 
-    def current_ma(self):
+    def current_ma(self, string):
         return None
+
+    def string_mv(self, string):
+        return None
+
+    def isolation_kohm(self):
+        return None
+
+    def inputs(self):
+        return 7
+
+    def guard(self, mask):
+        pass
+
+    def cuts(self):
+        return 0
+
+    def rearm(self):
+        pass
+
+    def reset_cause(self):
+        return b"power_on"
+
+    def forget(self):
+        gc.collect()
 
     def link_mv(self):
         return None

@@ -1,6 +1,7 @@
 package("bms", base_path="../../../../firmware")
 module("hal/__init__.py", base_path="../../../../firmware")
 module("hal/console.py", base_path="../../../../firmware")
+module("hal/storage.py", base_path="../../../../firmware")
 module("hal/clock.py", base_path="../../../../firmware")
 module("main.py", base_path="../../../../firmware")
 module("board.py")
