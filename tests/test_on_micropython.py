@@ -24,6 +24,7 @@ LARGER = {
     "test_opening": "2M",
     "test_quantities": "2M",
     "test_strings": "2M",
+    "test_recall": "2M",
 }
 
 

@@ -57,8 +57,9 @@ class Keeper:
             if seen[2 * s + 1] != c.worn:
                 t[S.LOADED + s] += c.worn - seen[2 * s + 1]
                 seen[2 * s + 1] = c.worn
-        if closed and quiet:
-            quiet = m.limits.calm and not faults.trips
+        # looked at closely only where there is something to write
+        if closed and quiet and store.due(now, True):
+            quiet = not faults.trips and m.limits.still()
             for driver in m.drivers:
                 quiet = quiet and driver.done
         store.step(now, quiet, closed)

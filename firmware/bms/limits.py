@@ -124,6 +124,16 @@ class Limits:
                 budget = (_SCALE * _SCALE - part * part) * config.peak_time_ms
                 self._divisor[i] = max(budget // _FULL, 1)
 
+    def still(self):
+        """True where no bound of any quantity is exceeded just now, however short the time is."""
+        t = self._t
+        at = T.J_LEVELS
+        while at < len(t):
+            if t[at + T.J_OUT] or t[at + T.LEVEL + T.J_OUT] or t[at + 2 * T.LEVEL + T.J_OUT]:
+                return False
+            at += T.JUDGED
+        return True
+
     def _at(self, string, quantity):
         return (string * QUANTITIES + quantity) * T.JUDGED
 

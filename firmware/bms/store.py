@@ -275,25 +275,24 @@ class Store:
         if self._was_closed and not closed:
             self._touch()
         self._was_closed = closed
-        if not quiet or not self.fitted:
-            return
-        since = ticks.diff(now, self._wrote_at)
-        if since < self.blocked:
-            return
-        if closed:
-            if self._period and since >= self._period:
-                if self.framing and not self._dirty:
-                    self._save_part(now)
-                else:
-                    self.save(now)
-        elif self._dirty:
-            if ticks.diff(now, self._dirty_at) >= self._soon and since >= self._rest:
-                self.save(now)
-        elif self.framing:
-            if not self.lent and since >= self._soon:
+        if quiet and self.due(now, closed):
+            if self.framing and not self._dirty:
                 self._save_part(now)
-        elif since >= (self._period if self._period else _IDLE_MS):
-            self.save(now)
+            else:
+                self.save(now)
+
+    def due(self, now, closed):
+        """True where something is to be written, as soon as it is quiet."""
+        since = ticks.diff(now, self._wrote_at)
+        if not self.fitted or since < self.blocked:
+            return False
+        if closed:
+            return bool(self._period) and since >= self._period
+        if self._dirty:
+            return ticks.diff(now, self._dirty_at) >= self._soon and since >= self._rest
+        if self.framing:
+            return not self.lent and since >= self._soon
+        return since >= (self._period if self._period else _IDLE_MS)
 
     def save(self, now):
         """Write the record now; True where that went well."""

@@ -24,6 +24,7 @@ _AT_START = (
     (bms, "config"),
     (bms, "fault_table"),
     (bms, "limit_table"),
+    (bms, "packfile"),
     (bms, "self_test"),
     (hal, "seal"),
 )

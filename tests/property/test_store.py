@@ -186,4 +186,4 @@ class Power(RuleBasedStateMachine):
 
 
 TestPower = Power.TestCase
-TestPower.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+TestPower.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

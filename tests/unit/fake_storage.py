@@ -28,10 +28,11 @@ class Slots:
     def read(self, slot, buf):
         if slot in self.unreadable:
             raise OSError(5)
-        data = self.content[slot][: len(buf)]
-        for i in range(len(data)):
+        data = self.content[slot]
+        n = len(data) if len(data) < len(buf) else len(buf)
+        for i in range(n):
             buf[i] = data[i]
-        return len(data)
+        return n
 
     def write(self, slot, buf, n):
         if not 0 <= slot < self.slots or not 0 < n <= min(self.size, len(buf)):

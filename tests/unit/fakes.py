@@ -699,15 +699,29 @@ class Bench:
 class Rig:
     """The whole master on a fake board with slave boards on its wires."""
 
-    def __init__(self, slaves=2, cells=4, temps=2, link="can0", ms=1000, parallel=1, **tables):
+    def __init__(
+        self,
+        slaves=2,
+        cells=4,
+        temps=2,
+        link="can0",
+        ms=1000,
+        parallel=1,
+        storage=None,
+        path="",
+        **tables,
+    ):
         self.board = FakeBoard(ms=ms)
+        self.board.storage = storage
         self.board.pack_mv = 3300 * slaves * cells // parallel
         self.wire = self.board.wires[link]
         self.boards = [FakeSlave(i + 1, [3300] * cells, [250] * temps) for i in range(slaves)]
         lines = pack_lines(
             slaves=slaves, cells=cells, temps=temps, link=link, parallel=parallel, **tables
         )
-        self.master = Master(config_.parse(lines), self.board)
+        config = config_.parse(lines)
+        config.path = path
+        self.master = Master(config, self.board)
         self._text = b""
 
     def exchange(self):

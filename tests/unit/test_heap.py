@@ -10,6 +10,7 @@ import micropython
 from bms import config
 from bms.contactors import CLOSED
 from bms.master import Master
+from fake_storage import Slots
 from fakes import FakeBoard, FakeSlave, FakeStream, pack_lines, raises
 
 LOCKS = hasattr(micropython, "heap_lock")
@@ -152,6 +153,7 @@ def _master(link, change=None):
     """A closed master of 4 x 16 cells; `change(k, slaves)` makes the readings of scan k."""
     gc.collect()
     board = Board()
+    board.storage = Slots(12)
     wire = board.wires[link]
     wire.stream = bus = Bus(wire.medium)
     m = Master(config.parse(pack_lines(slaves=4, cells=16, temps=4, link=link)), board)
@@ -184,6 +186,8 @@ def _master(link, change=None):
         )
     bus.master = m
     board.console.written = 0
+    board.storage.locked = True
+    m.store._period = 1000  # it writes while closed, too
     return m
 
 
@@ -216,8 +220,9 @@ def _trip(link):
             slaves[2].mv[5] = 3900
 
     m = _master(link, change)
-    _locked(m, 3000)
+    _locked(m, 4500)
     assert m.board.coils[:3] == [0, 0, 0]
+    assert m.freeze.ready and m.store.frames == 1
     assert m.faults.place[m.faults.first] == 37
     assert m.faults.events >= 1
     assert m.faults.read == m.faults.events
@@ -261,6 +266,9 @@ def test_every_command():
             b"limits",
             b"config",
             b"version",
+            b"history",
+            b"frames",
+            b"pack",
             b"close",
             b"clear",
             b"open",
