@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from world import START, EmulatedWorld
+from world import COILS, START, EmulatedWorld
 
 from bms import config as pack_config
 from bmssim import protocol, scenario
 from bmssim.bus import CanBus
+from bmssim.process import INTERLOCK
 from bmssim.world import Setup
 
 SETTINGS = {
@@ -31,6 +32,8 @@ VIOLATION_MV = 3900
 STEP_US = 9_700  # from one moment to the next; no divisor of any of the firmware's periods
 LOAD_S = 10
 GIVE_UP_US = 600_000
+CUT_US = 3_000  # by then all coils are off, or never
+FRAME_NS = 400_000  # so long after a frame the interrupt that takes it is over
 
 # a main.py that times the steps of the cycle, and prints all on `service`
 TIMED = b"""
@@ -59,9 +62,15 @@ for i in range(count):
 class Bench:
     """One booted world, its contactors closed."""
 
-    def __init__(self, setup: Setup, folder: Path, extra: dict[str, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        folder: Path,
+        extra: dict[str, bytes] | None = None,
+        settings: dict[str, object] | None = None,
+    ) -> None:
         pack = folder / "pack.toml"
-        pack.write_text(scenario.pack_text(setup, SETTINGS))
+        pack.write_text(scenario.pack_text(setup, {**SETTINGS, **(settings or {})}))
         c = pack_config.load(str(pack))
         bounds = (c.cell_hard_min_mv, c.cell_hard_max_mv, c.temp_hard_max_dc)  # type: ignore[attr-defined]
         self.setup = setup
@@ -166,6 +175,52 @@ def react(bench: Bench, moment: int) -> float:
     return (world.seen.coil_off_after_us[0] - at_us[0]) / 1000
 
 
+def cut(bench: Bench, moment: int) -> float:
+    """The interlock loop opens; us from the edge at its pin to the last coil's pin being low.
+
+    At every second moment shortly after a CAN frame, within the interrupt that takes it.
+    """
+    rng = random.Random(moment)
+    world = bench.world
+    pico = world.pico
+    assert pico is not None
+    clock = pico.clock
+    world.run(bench.now_us + rng.randrange(0, STEP_US))
+    edge_at: list[float] = []
+    low_at = [0.0]
+    pins = [pico.mcu.gpio[number] for number in COILS[: 3 * world.setup.strings]]
+
+    def changed(_new: object, _old: object) -> None:
+        low_at[0] = clock.nanos
+
+    def opens() -> None:
+        edge_at.append(clock.nanos)
+        low_at[0] = clock.nanos
+        for pin in pins:
+            pin.add_listener(changed)
+        world.set_lines(INTERLOCK, False)
+
+    alarm = clock.create_alarm(opens)
+    if moment % 2:
+        alarm.schedule(1000)
+    else:
+        chip = world.controller.chip
+        receive = chip.receive
+
+        def seen(ident: int, data: bytes) -> None:
+            receive(ident, data)
+            if not edge_at:
+                alarm.cancel()
+                alarm.schedule(rng.randrange(FRAME_NS))
+
+        chip.receive = seen
+    bench.run_until(lambda: bool(edge_at), GIVE_UP_US, 1_000)
+    world.run(bench.now_us + CUT_US)
+    if not edge_at or any(int(pin.value) == 1 for pin in pins):
+        return float("inf")
+    return (low_at[0] - edge_at[0]) / 1000
+
+
 class _Nobody:
     """A board that sends one frame and hears none."""
 
@@ -173,8 +228,10 @@ class _Nobody:
     def on_sent(self, frame: protocol.Frame) -> None: ...
 
 
-def reactions(bench: Bench, count: int, workers: int) -> list[float]:
-    """`react` at `count` moments, each in a copy of this process."""
+def reactions(
+    bench: Bench, count: int, workers: int, one: Callable[[Bench, int], float] = react
+) -> list[float]:
+    """`one` at `count` moments, each in a copy of this process."""
     out: list[float] = []
     running: list[tuple[int, int]] = []
 
@@ -194,17 +251,17 @@ def reactions(bench: Bench, count: int, workers: int) -> list[float]:
         if pid == 0:
             status = 1
             try:
-                os.write(write, f"{react(bench, moment):.3f}".encode())
+                os.write(write, f"{one(bench, moment):.3f}".encode())
                 status = 0
             finally:
                 os._exit(status)
         os.close(write)
         running.append((pid, read))
         if (moment + 1) % 50 == 0:
-            worst = f"{max(out):.2f} ms" if out else "-"
+            worst = f"{max(out):.2f}" if out else "-"
             left = (time.monotonic() - started) / (moment + 1) * (count - moment - 1)
             print(
-                f"  reaction: {moment + 1} of {count} moments, worst so far {worst},"
+                f"  {one.__name__}: {moment + 1} of {count} moments, worst so far {worst},"
                 f" about {left:.0f} s left",
                 file=sys.stderr,
             )
@@ -232,10 +289,23 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
 
+def cuts(table: Table, folder: Path, count: int) -> None:
+    """Rows of the interlock, with coils at full voltage and with the economiser's PWM."""
+    for name, more in (("full voltage", {}), ("PWM", {"hold": "40 %"})):
+        bench = Bench(Setup(), folder, settings={"interlock": True, **more})
+        bench.found_us()
+        bench.close()
+        bench.run_until(lambda: False, 500_000)  # `pull_in` is over
+        figures = reactions(bench, count, os.cpu_count() or 1, cut)
+        table.row(f"interlock to coils off, {name}, median", percentile(figures, 0.5), "us")
+        table.row(f"interlock to coils off, {name}, worst", max(figures), "us", 1000)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", required=True, type=Path, help="MicroPython's RPI_PICO .uf2")
     parser.add_argument("--moments", type=int, default=1000)
+    parser.add_argument("--cuts", action="store_true", help="the interlock's figures only")
     args = parser.parse_args()
     if not args.image.is_file():
         parser.error(f"no image {args.image}")
@@ -245,6 +315,9 @@ def main() -> int:
     setup = Setup()
     print(f"RP2040 at 125 MHz, emulated; {args.image.name}; {setup.slaves} x {setup.cells} cells")
     with tempfile.TemporaryDirectory() as folder:
+        cuts(table, Path(folder), args.moments)
+        if args.cuts:
+            return 1 if table.missed else 0
         bench = Bench(setup, Path(folder))
         table.row("boot to all slaves found", bench.found_us() / 1e6, "s", 3)
         bench.world.type("version")

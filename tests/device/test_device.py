@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from world import START, EmulatedWorld
+from world import COILS, INPUTS, PWM_FUNCTION, START, EmulatedWorld
 
 from bmsctl import board_files, slots
 from bmssim import scenario
+from bmssim.process import ESTOP, FAULT_LINE, INTERLOCK
 from bmssim.world import Setup, World
 
 SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.toml"))
@@ -42,10 +43,12 @@ def pico(image: Path, tmp_path: Path) -> Iterator["Pico"]:
 class Pico:
     """A booted emulated board; `text` is what its console said."""
 
-    def __init__(self, folder: Path, **files: bytes) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, object] | None = None, **files: bytes
+    ) -> None:
         setup = Setup()
         pack = folder / "pack.toml"
-        pack.write_text(scenario.pack_text(setup, SETTINGS))
+        pack.write_text(scenario.pack_text(setup, {**SETTINGS, **(settings or {})}))
         self.world = EmulatedWorld(setup, pack, (2000, 3750, 700))
         self.world.extra_files = {name.replace("_", ".", 1): data for name, data in files.items()}
         self.text = bytearray()
@@ -68,8 +71,16 @@ class Pico:
     def lines(self, kind: str) -> list[dict]:
         return [x for x in self.world.seen.lines if x["k"] == kind]
 
+    def booted(self) -> None:
+        """The boot line has come, and every slave was heard a moment later."""
+        for _ in range(40):
+            self.run(0.1)
+            if self.lines("boot"):
+                break
+        self.run(0.5)
+
     def closed(self) -> None:
-        self.run(2.1)
+        self.booted()
         self.world.type("close")
         self.run(0.8)
         assert self.lines("contactor")[-1]["state"] == "closed"
@@ -91,7 +102,7 @@ def test_scenario(path: Path, link: str, board: type[World], tmp_path: Path) -> 
 
 
 def test_the_boot_line_and_the_self_test(pico: Pico) -> None:
-    pico.run(1.7)
+    pico.booted()
     (boot,) = pico.lines("boot")
     assert boot["board"] == "RPI_PICO"
     assert boot["self_test"] == "ok"
@@ -129,7 +140,7 @@ def test_a_refused_pack_file_is_said_and_the_board_stays_up(image: Path, tmp_pat
 
 
 def test_the_list_that_flashing_asks_for(pico: Pico) -> None:
-    pico.run(1.7)
+    pico.booted()
     pico.world.type("service yes")
     pico.run(0.6)
     pico.text.clear()
@@ -165,7 +176,7 @@ def test_ctrl_c_is_a_byte_like_others(pico: Pico) -> None:
 def test_reset_starts_again_and_closes_nothing(pico: Pico) -> None:
     pico.closed()
     pico.world.type("reset yes")
-    pico.run(3)
+    pico.run(4)
     assert len(pico.lines("boot")) == 2
     assert pico.lines("contactor")[-1]["state"] == "open"
     assert pico.world.plant.is_closed is False
@@ -191,7 +202,7 @@ main.main()
 """
     pico = Pico(tmp_path, main_py=hang, hang_py=body)
     pico.closed()
-    pico.run(5)
+    pico.run(6)
     assert len(pico.lines("boot")) == 2
     assert pico.world.plant.is_closed is False
     # long before the watchdog, the heartbeat's absence took the coils' supply
@@ -258,3 +269,106 @@ def test_a_host_that_holds_the_port_and_does_not_read(pico: Pico) -> None:
     assert pico.lines("status")[-1]["first"] == "cell_hard_high"
     assert stalled < 200
     assert pico.world.seen.damaged_lines == 0
+
+
+class Edge:
+    """Opens a loop; `us` from its edge until the last coil's pin was low for good."""
+
+    def __init__(self, pico: Pico, line: int) -> None:
+        assert pico.world.pico is not None
+        self.clock = pico.world.pico.clock
+        pins = [pico.world.pico.mcu.gpio[number] for number in COILS[:3]]
+        assert any(int(pin.value) == 1 for pin in pins) or pins[2].function_select == PWM_FUNCTION
+        self._start = self._last = self.clock.nanos
+        for pin in pins:
+            pin.add_listener(self._changed)
+        pico.world.set_lines(line, False)
+        pico.run(0.003)
+        assert all(int(pin.value) == 0 for pin in pins)
+        self.us = (self._last - self._start) / 1000
+
+    def _changed(self, _new: object, _old: object) -> None:
+        self._last = self.clock.nanos
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "hold"),
+    [
+        (INTERLOCK, "interlock", "100 %"),
+        (ESTOP, "emergency_stop", "40 %"),
+        (FAULT_LINE, "fault_line", "40 %"),
+    ],
+)
+def test_a_loop_that_opens_cuts_within_its_interrupt(
+    image: Path, tmp_path: Path, line: int, key: str, hold: str
+) -> None:
+    EmulatedWorld.image = image
+    pico = Pico(tmp_path, {key: True, "hold": hold, "reclose": "0 ms"})
+    pico.closed()
+    pico.run(0.4)  # the economiser's turn
+    assert pico.world.pico is not None
+    gpio = pico.world.pico.mcu.gpio
+    assert (gpio[COILS[2]].function_select == PWM_FUNCTION) is (hold != "100 %")
+    assert pico.world.plant.is_closed
+    assert Edge(pico, line).us < 1000
+    pico.run(0.3)
+    assert pico.world.plant.is_closed is False
+    assert pico.lines("event")[0]["name"] == key
+    # nothing closes until the loop is whole and a person has said so
+    pico.world.set_lines(line, True)
+    pico.run(0.2)
+    pico.world.type("close")
+    pico.run(0.5)
+    assert pico.world.plant.is_closed is False
+    pico.world.type("clear")
+    pico.run(0.3)
+    pico.world.type("close")
+    pico.run(1)
+    assert pico.world.plant.is_closed
+
+
+def test_a_broken_wire_at_the_start_closes_nothing(image: Path, tmp_path: Path) -> None:
+    EmulatedWorld.image = image
+    pico = Pico(tmp_path, {"interlock": True})
+    assert pico.world.pico is not None
+    pico.world.pico.pin(INPUTS[0], False)
+    pico.booted()
+    pico.world.type("close")
+    pico.run(0.8)
+    assert pico.lines("event")[0]["name"] == "interlock"
+    assert pico.world.seen.coils == []
+
+
+def test_a_damaged_file_fails_the_self_test(image: Path, tmp_path: Path) -> None:
+    EmulatedWorld.image = image
+    pico = Pico(tmp_path, **{"a/bms/refused_mpy": b"M\x06"})
+    pico.booted()
+    (boot,) = pico.lines("boot")
+    assert boot["self_test"] == "a file isn't as it was sent"
+    pico.world.type("close")
+    pico.run(0.8)
+    assert pico.world.seen.coils == []
+
+
+def test_why_it_started(image: Path, tmp_path: Path) -> None:
+    EmulatedWorld.image = image
+    body = b"""
+import machine
+from board import Board
+cause = Board().reset_cause()
+print("cause", cause)
+if cause == b"power_on":
+    machine.reset()
+elif cause == b"reset":
+    machine.WDT(timeout=200)
+    while True:
+        pass
+print("end")
+"""
+    pico = Pico(tmp_path, main_py=START % b"causes", causes_py=body)
+    for _ in range(40):
+        pico.run(0.1)
+        if b"end" in pico.text:
+            break
+    said = [line for line in pico.text.split(b"\r\n") if line.startswith(b"cause")]
+    assert said == [b"cause b'power_on'", b"cause b'reset'", b"cause b'watchdog'"]

@@ -5,17 +5,21 @@ from pathlib import Path
 
 from bmsctl import board_files, flashing, slots
 from bmssim.bus import CanBus, UartBus
+from bmssim.plant import NAMES
 from bmssim.process import HEARTBEAT
 from bmssim.protocol import Frame
 from bmssim.world import Setup, World
 from emulated import Pico
 from mcp2515_chip import Mcp2515Chip
 
-COILS = (11, 12, 13)
-FEEDBACK = (14, 15, 21)
+# of the first string; a second has the pins of the UARTs
+COILS = (11, 12, 13, 8, 9, 10)
+FEEDBACK = (14, 15, 21, 0, 1, 2)
+INPUTS = (3, 6, 7, 28, 27)  # bits of `World.lines`, high = good or there
 HEARTBEAT_PIN = 22
 CAN_CS, CAN_INT = 17, 20
-NAMES = ("minus", "precharge", "plus")
+PWM_FUNCTION = 4  # RP2040 datasheet 2.19.2
+PWM_NS = 75_000  # longer than a period: an output that PWM drives is off
 START = b"import sys\nsys.path.insert(0, '/a')\nimport %s\n"
 
 
@@ -70,9 +74,10 @@ class EmulatedWorld(World):
             pico.pin(CAN_INT, True)
         else:
             self._attach_uart(self.bus)
-        for bit, number in enumerate((*COILS, HEARTBEAT_PIN)):
-            mask = HEARTBEAT if bit == 3 else 1 << bit
-            pico.watch(number, lambda level, mask=mask: self._pin(mask, level))
+        for bit, number in enumerate(COILS[: 3 * self.setup.strings]):
+            self._coil(number, 1 << bit)
+        pico.watch(HEARTBEAT_PIN, lambda level: self._pin(HEARTBEAT, level))
+        self._set_inputs()
         self._physics()
         self._refresh()
         self.arm()
@@ -108,6 +113,30 @@ class EmulatedWorld(World):
         self._take_pins(self._pins | mask if level else self._pins & ~mask)
         self.arm()
 
+    def _coil(self, number: int, mask: int) -> None:
+        assert self.pico is not None
+        gpio = self.pico.mcu.gpio[number]
+        off = self.pico.clock.create_alarm(lambda: self._pin(mask, False))
+
+        def changed(level: bool) -> None:
+            off.cancel()
+            if not level and gpio.function_select == PWM_FUNCTION:
+                off.schedule(PWM_NS)
+            else:
+                self._pin(mask, level)
+
+        self.pico.watch(number, changed)
+
+    def set_lines(self, bits: int, on: bool) -> None:
+        """Change inputs of the master; the level changes at its pin at once."""
+        self.lines = self.lines | bits if on else self.lines & ~bits
+        self._set_inputs()
+
+    def _set_inputs(self) -> None:
+        assert self.pico is not None
+        for bit, number in enumerate(INPUTS):
+            self.pico.pin(number, bool(self.lines >> bit & 1))
+
     def type(self, command: str) -> None:
         assert self.pico is not None
         self.pico.type(command.encode() + b"\n")
@@ -140,8 +169,8 @@ class EmulatedWorld(World):
     def _refresh(self) -> None:
         """Show the auxiliary contacts to the board: a closed one pulls its pin low."""
         assert self.pico is not None
-        for number, name in zip(FEEDBACK, NAMES, strict=True):
-            self.pico.pin(number, not self.plant.aux(name))
+        for i in range(3 * self.setup.strings):
+            self.pico.pin(FEEDBACK[i], not self.plant.aux(NAMES[i % 3], i // 3))
 
     def run(self, until_us: int) -> None:
         assert self.pico is not None
