@@ -23,7 +23,6 @@ import numpy as np
 from .campaign_kinds import BY_NAME, KINDS, Kind
 from .trial import AFTER_US, STATES_CLOSED, Case, Trial, Verdict
 
-LINKS = ("can", "uart")
 STRINGS = (1, 3)
 SABOTAGE = Path(__file__).parent / "sabotage.py"
 TWIN_US = 2_000_000  # a faultless run goes on so long behind its moment
@@ -35,7 +34,7 @@ def cases(seed: int) -> Iterator[Case]:
     rng = random.Random(seed)
 
     def of(kind: Kind) -> Iterator[Case]:
-        matrix = list(itertools.product(kind.moments, LINKS, STRINGS))
+        matrix = list(itertools.product(kind.moments, kind.links, STRINGS))
         for n in itertools.count(seed):
             rng.shuffle(matrix)
             for moment, link, strings in matrix:
@@ -254,10 +253,14 @@ def _parts(kind: Kind, t: Trial, verdict: Verdict) -> None:
 
 
 def _refused(kind: Kind, t: Trial, verdict: Verdict) -> None:
-    """The settings are refused by name, and no coil ever goes on."""
+    """The settings are refused by name, and no coil ever goes on; or their whole copy is used."""
     _go_on(t, verdict, 500_000)
     refused = any(x["k"] == "refused" for x in t.world.seen.lines)
-    if t.world.seen.coils:
+    if t.copied:
+        if refused or t.died or t.said(("config_copy_used",)) is None or not t.world.seen.coils:
+            verdict.why = "the whole copy of the settings was not used"
+        verdict.ms = 0.0
+    elif t.world.seen.coils:
         verdict.why = "it closed on damaged settings"
     elif not refused and t.died is None and not t.trips():
         verdict.why = "damaged settings were taken"
@@ -278,12 +281,12 @@ def _survives(kind: Kind, t: Trial, verdict: Verdict) -> None:
         verdict.why = str(t.died)
     else:
         t.world.cells.override_v[:] = np.nan
-        trips = len(t.trips())
+        lines = len(t.world.seen.lines)
         _starts_again(t, verdict)
         verdict.ms = 0.0
-        new = t.trips()[trips:]
-        if not verdict.why and any(name.startswith(("store", "self_test")) for name in new):
-            verdict.why = f"after the start: {new}"
+        names = [x["name"] for x in t.world.seen.lines[lines:] if x["k"] == "event"]
+        if not verdict.why and any(name.startswith(("store", "self_test")) for name in names):
+            verdict.why = f"after the start: {names}"
 
 
 _OUTCOMES: dict[str, Callable[[Kind, Trial, Verdict], None]] = {

@@ -5,9 +5,12 @@ what `since` names. Sources of the times: 10 ms for hard bounds, 1 ms for inputs
 own delays and ages for all others, plus what it takes to notice: samples and one scan.
 """
 
+import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from bms import packfile
 
 from .plant import HEARTBEAT_US
 from .process import ESTOP, FAULT_LINE, INTERLOCK
@@ -15,6 +18,7 @@ from .trial import MOMENTS, Trial
 
 TICK_MS = 20  # the firmware looks at ages, contactors and inputs so often
 HARD_MS = 10
+LINKS = ("can", "uart")
 INPUT_MS = 1
 
 CLOSED = ("closed", "discharge", "charge", "balancing", "opening")
@@ -48,6 +52,8 @@ STAGES = (
 )
 ERRORS = ("RuntimeError", "ValueError", "IndexError", "AttributeError", "OSError", "MemoryError")
 
+SWING_US = 400_000  # half a period of a load that comes and goes
+
 Inject = Callable[[Trial], None]
 
 
@@ -71,6 +77,7 @@ class Kind:
     trips: tuple[str, ...] = ()
     moments: tuple[str, ...] = MOMENTS
     scope: str = "string"
+    links: tuple[str, ...] = LINKS
     since: str = "cause"
     outcome: str = "open"
     setup: dict[str, Any] = field(default_factory=dict)
@@ -194,7 +201,7 @@ def _swing(t: Trial) -> None:
     def again() -> None:
         amps.reverse()
         t.world.set_load(sign * amps[0] * t.setup.strings)
-        t.at(400_000, again)
+        t.at(SWING_US, again)
 
     again()
 
@@ -257,6 +264,8 @@ def _frozen(t: Trial) -> None:
 def _flowing(t: Trial) -> None:
     """A sensor that shows a current that cannot be."""
     t.world.currents[t.string].offset = t.rng.choice((-8000.0, 8000.0))
+    if t.case.moment == "opening":
+        t.at(300_000, lambda: t.world.set_load(0.0))
 
 
 def _wrong_gain(t: Trial) -> None:
@@ -300,6 +309,19 @@ def _swap(t: Trial) -> None:
 
 def _answers_for(t: Trial) -> None:
     t.world.boards[t.slave].node = t.world.boards[_neighbour(t)].node
+
+
+def _twin(t: Trial) -> None:
+    t.world.add_board(t.slave)
+
+
+def _other_board(t: Trial) -> None:
+    t.world.boards[t.slave].lose_cell()
+    t.world.boards[t.slave].restart()
+
+
+def _stack(t: Trial) -> None:
+    t.world.boards[t.slave].stack_error_mv = t.rng.choice((-2500, 2500))
 
 
 # --- contactors ---
@@ -365,18 +387,28 @@ def _broken(what: str) -> Callable[[Trial], dict[str, Any]]:
             "stage": t.rng.choice(STAGES),
             "error": t.rng.choice(ERRORS),
             "bytes": t.rng.choice((0, 1, t.rng.randrange(2, 64), t.rng.randrange(64, 4096))),
+            "skip": t.rng.randrange(3),
         }
 
     return how
 
 
 def _corrupt(t: Trial) -> None:
-    """The file with the settings as flash leaves it: cut short, erased in parts, bits flipped."""
+    """The file with the settings as flash leaves it: cut short, erased in parts, bits flipped.
+
+    With its checksum, as it lies on a board; the copy is whole in half of the cases.
+    """
     path = t.world.pack_file
-    data = bytearray(path.read_bytes())
+    text = path.read_bytes()
+    data = bytearray(text + packfile.mark(len(text), binascii.crc32(text)))
+    copy = path.with_name(path.name + packfile.COPY)
+    copy.write_bytes(data if t.rng.random() < 0.5 else data[: len(data) // 2])
+    t.copied = len(copy.read_bytes()) == len(data)
     at = t.rng.randrange(len(data) * 3 // 4)
-    how = t.rng.randrange(3)
-    if how == 0:
+    how = t.rng.randrange(4)
+    if how == 3:
+        del data[:]
+    elif how == 0:
         del data[at:]
     elif how == 1:
         data[at : at + 64] = b"\xff" * len(data[at : at + 64])
@@ -577,6 +609,27 @@ KINDS: tuple[Kind, ...] = (
         ("slave_conflict", *_LOST),
         setup=_TWO_BOARDS,
     ),
+    Kind(
+        "slave_twin",
+        "a further slave with a number that is taken",
+        _twin,
+        _age,
+        ("slave_conflict", *_LOST),
+    ),
+    Kind(
+        "slave_other",
+        "a slave starts again with other cells",
+        _other_board,
+        lambda t: 150 + _age(t),
+        ("slave_mismatch", *_LOST),
+    ),
+    Kind(
+        "stack_voltage",
+        "a slave's own sum against its cells",
+        _stack,
+        lambda t: 4 * t.scan_ms + HARD_MS,
+        ("stack_voltage",),
+    ),
     Kind("cell_unread", "a cell without reading", _no_cell, _age, ("cell_lost", "stack_voltage")),
     Kind(
         "temp_unread",
@@ -711,27 +764,29 @@ KINDS: tuple[Kind, ...] = (
         "current_frozen",
         "the current sensor freezes",
         _frozen,
-        lambda t: 2 * t.config.stuck_time_ms + 2 * t.scan_ms,
-        ("current_frozen", "current_stuck", "current_implausible"),
+        lambda t: t.config.current_frozen_ms + 5 * SWING_US / 1000 * 2,
+        ("current_frozen",),
         LOADED,
         prepare=_swing,
     ),
     Kind(
         "current_disagrees",
-        "the current sensor shows a tenth",
+        "one of two current sensors shows a tenth",
         _wrong_gain,
-        lambda t: 2 * t.config.stuck_time_ms + 2 * t.scan_ms,
-        ("current_differs", "current_implausible", "current_disagrees"),
+        lambda t: t.config.current_disagree_delay_ms + 2 * t.scan_ms + 2 * TICK_MS,
+        ("current_disagree",),
         LOADED,
-        prepare=_swing,
+        links=("can",),
+        setup={"ivt_s": True},
     ),
     Kind(
         "current_while_open",
         "a current while all is open",
         _flowing,
-        lambda t: 1000,
-        ("current_while_open", "current_open", "current_implausible"),
-        ("before",),
+        lambda t: t.config.current_open_delay_ms + t.config.feedback_delay_ms + 4 * TICK_MS,
+        ("current_while_open",),
+        ("before", "opening"),
+        since="off",
         outcome="latched",
     ),
     Kind(

@@ -8,7 +8,8 @@ hang    the stage never returns; the processor's interrupts still work
 heap    all heap is taken
 deaf    the console's port takes no byte
 flood   the console's port gives bytes without end
-power   the next write to the storage is cut after `bytes` bytes, and the power with it
+power   a write to the storage is cut after `bytes` bytes, and the power with it; `skip` writes
+        before it are whole
 
 A stage is a path from the master, as "_judge" or "limits.go_on" or "drivers.0.step".
 """
@@ -56,7 +57,7 @@ def _break(program, board, how):
     elif what == "flood":
         board.console.read = _flooding()
     elif what == "power":
-        _cut_power(board.storage, how["bytes"])
+        _cut_power(board.storage, how["bytes"], how["skip"])
     else:
         raise ValueError(what)
 
@@ -113,10 +114,14 @@ def _flooding():
     return read
 
 
-def _cut_power(storage, n_bytes):
+def _cut_power(storage, n_bytes, skip):
     write = storage.write
+    left = [skip]
 
     def cut(slot, buf, n):
+        if left[0]:
+            left[0] -= 1
+            return write(slot, buf, n)
         write(slot, buf, n_bytes if n_bytes < n else n)
         sys.exit(POWER_CUT)
 

@@ -28,7 +28,7 @@ import numpy as np
 
 from bms import config as pack_config
 
-from .boards import cell_link
+from .boards import cell_link, ivt_s
 from .process import CHARGER, ESTOP, FAULT_LINE, IGNITION, INTERLOCK
 from .sensors import Sensor
 from .world import Setup, World
@@ -147,6 +147,10 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
         ]
         if setup.serials:
             lines.append(f"serial = {cell_link.FIRST_SERIAL + first}")
+    for n in range(setup.strings if setup.ivt_s else 0):
+        lines += ["[[sensor]]", 'kind = "board"', f"string = {n + 1}"]
+        lines += ["[[sensor]]", 'kind = "ivt_s"', f"string = {n + 1}", f'link = "{setup.port}"']
+        lines.append(f"id = {ivt_s.FIRST_ID + n * ivt_s.IDS}")
     return "\n".join(lines) + "\n"
 
 

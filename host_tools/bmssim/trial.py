@@ -66,6 +66,7 @@ SETTINGS: dict[str, Any] = {
     "precharge_tries": 2,
     "precharge_max": "1 s",
     "precharge_rest": "500 ms",
+    "current_frozen": "2 s",
 }
 
 
@@ -117,7 +118,8 @@ class Trial:
 
     world, config (the pack file as the firmware reads it), rng, string: the one that is hit,
     cell, slave: in it, 0-based of the pack; t0_us: when the cause was there; any_string: a fault
-    of the pack, its string is the first that closes; closes: nobody has said otherwise.
+    of the pack, its string is the first that closes; closes: `close` will be typed; copied: the
+    settings have a copy that is whole.
     """
 
     def __init__(
@@ -168,6 +170,7 @@ class Trial:
         self.t0_us: int | None = None
         self.any_string = False
         self.closes = True
+        self.copied = False
         self.died: FirmwareDied | None = None
         self.first_coil_us: int | None = None
         self.opened_word_us: int | None = None

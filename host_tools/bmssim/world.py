@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import adapter
-from .boards import cell_link
+from .boards import cell_link, ivt_s
 from .bus import CanBus, Noise, UartBus
 from .cells import CellArray, Spread
 from .chemistry import CHEMISTRIES
@@ -45,7 +45,7 @@ class Setup:
     string_soc: added to it, by string; spread_mv from the lowest to the highest cell at the start;
     temp_c of the surroundings; load "us06" or "none", load_scale of it, load_start_s into it;
     load_a: a constant current besides, + = charge; serials: the pack file says the boards' serial
-    numbers; store: the master has a memory.
+    numbers; ivt_s: each string has a second current sensor, on CAN; store: the master has a memory.
 
     What real parts do, as standard deviations: cell_noise_mv and temp_noise_dc of the boards,
     current_noise_ma of the sensors; drift_ppm: clocks of the master and of the boards go wrong by
@@ -74,6 +74,7 @@ class Setup:
     load_start_s: float = 0.0
     load_a: float = 0.0
     serials: bool = False
+    ivt_s: bool = False
     store: bool = False
     runtime: str = "micropython"
     fast: bool = True
@@ -232,6 +233,35 @@ class World:
             else:
                 cell_link.UartPort(self.bus, board)
             self.boards.append(board)
+
+        if s.ivt_s and isinstance(self.bus, CanBus):
+            for n in range(s.strings):
+                ident = ivt_s.FIRST_ID + n * ivt_s.IDS
+                ivt_s.IvtS(self.events, self.bus, ident, lambda n=n: self._string_a(n))
+
+    def _string_a(self, n: int) -> float:
+        self._settle()
+        noise = self._sensor_rng.gauss(0.0, self.setup.current_noise_ma) / 1000
+        return self.plant.strings[n].current_a + noise
+
+    def add_board(self, like: int) -> cell_link.CellLinkBoard:
+        """One more board that measures the same cells, and has the same number, as board `like`."""
+        one = self.boards[like]
+        board = cell_link.CellLinkBoard(
+            self.events,
+            one.node,
+            one.cells,
+            one.temps,
+            lambda: self._measure(like),
+            np.random.default_rng(self.setup.seed + 999),
+            5.0,
+            cell_link.FIRST_SERIAL + 999,
+        )
+        if isinstance(self.bus, CanBus):
+            cell_link.CanPort(self.bus, board)
+        else:
+            cell_link.UartPort(self.bus, board)
+        return board
 
     def _measure(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         self._physics()

@@ -23,7 +23,8 @@ class CellLinkBoard:
     """One board: `cells` cells and `temps` sensors measured by `measure` with ADC noise.
 
     Faults to inject: `alive` (False: silent), `node` (changed: it answers for another),
-    `open_cells`, `open_temps` (no reading), `stuck`, `hotter_c`, `alarm_high_mv` (its own limit).
+    `open_cells`, `open_temps` (no reading), `stuck`, `hotter_c`, `stack_error_mv`, `alarm_high_mv`
+    (its own limit).
     `on_sample` is told (board, mV list, 0.1 degC list, seq) at every sample, `bleed` is the mask
     that it obeys.
     """
@@ -50,6 +51,7 @@ class CellLinkBoard:
         self.alarm_high_mv = 0
         self.faults = 0
         self.hotter_c = 0  # its own temperature above the usual
+        self.stack_error_mv = 0  # of its measurement of all cells together
         self.stuck: dict[int, int] = {}  # cell -> mV that it says for ever
         self.bleed = 0
         self.balance_frames = 0
@@ -77,6 +79,17 @@ class CellLinkBoard:
         self.bleed = 0
         self._seq = None
         self.events.after(round(BOOT_US * self.drift), self._booted)
+
+    def lose_cell(self) -> None:
+        """From its next start on it brings one cell less, as another board in its place would."""
+        self.cells -= 1
+        whole = self._measure
+
+        def measure() -> tuple[np.ndarray, np.ndarray]:
+            volts, degrees = whole()
+            return volts[:-1], degrees
+
+        self._measure = measure
 
     def _booted(self) -> None:
         self.alive = True
@@ -153,7 +166,11 @@ class CellLinkBoard:
             frames.append(replace(p.temps_frame(self.node, k, four, seq), marked=marked))
         die_c = 30 + self.hotter_c + 2 * bin(self.bleeding()).count("1")
         duty = 100 if self.bleeding() else 0
-        frames.append(p.status_frame(self.node, sum(known), self.faults, die_c, duty, seq))
+        frames.append(
+            p.status_frame(
+                self.node, sum(known) + self.stack_error_mv, self.faults, die_c, duty, seq
+            )
+        )
         return frames
 
     def _send(self, frames: list[Frame], delay_us: int) -> None:
