@@ -5,6 +5,7 @@ pair of isolated TTL lines used in turn) carries bytes; two that talk at once de
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -157,6 +158,14 @@ class UartNode(Protocol):
     def on_bytes(self, data: bytes) -> None: ...
 
 
+@dataclass
+class _Burst:
+    """Bytes on the line that have not been heard yet."""
+
+    data: bytes
+    spoilt: bool = False
+
+
 class UartBus:
     """Bytes of 10 bits; what is sent while another sends is destroyed, and so is the other's."""
 
@@ -168,6 +177,7 @@ class UartBus:
         self._free_us = 0.0
         self._owner: object = None
         self._collided = False
+        self._on_line: list[_Burst] = []
         self.collisions = 0
         self.usage = Usage()
         self.to_master: Callable[[bytes, bool], None] = lambda data, last: None
@@ -200,13 +210,18 @@ class UartBus:
             self._collided = False
         self._owner = sender
         self._free_us = max(self._free_us, now) + len(data) * self._us_per_byte
+        burst = _Burst(data)
+        self._on_line.append(burst)
         if self._collided:
-            data = bytes(b & 0x5A for b in data)
+            for other in self._on_line:
+                other.spoilt = True
         elif self._noise.strikes():
-            data = self._noise.bytes(data)
-        self._events.at(round(self._free_us), lambda: self._deliver(data, sender, last))
+            burst.data = self._noise.bytes(data)
+        self._events.at(round(self._free_us), lambda: self._deliver(burst, sender, last))
 
-    def _deliver(self, data: bytes, sender: object, last: bool) -> None:
+    def _deliver(self, burst: _Burst, sender: object, last: bool) -> None:
+        self._on_line.remove(burst)
+        data = bytes(b & 0x5A for b in burst.data) if burst.spoilt else burst.data
         if sender is self:
             for board in self._boards:
                 board.on_bytes(data)

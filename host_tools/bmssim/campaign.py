@@ -124,8 +124,13 @@ def _said(kind: Kind, t: Trial, verdict: Verdict) -> bool:
     if not kind.trips or any(name in kind.trips for name in trips):
         return True
     answers = [x for x in t.world.seen.lines if x["k"] == "answer" and x["cmd"] == "close"]
-    if t.case.moment == "before" and answers and not any(x["ok"] for x in answers):
-        return True
+    if t.case.moment == "before" and answers:
+        if not any(x["ok"] for x in answers):
+            return True
+        if kind.scope == "string" and not any(
+            c >> 3 * t.string & 7 for _us, c in t.world.seen.coils
+        ):
+            return True  # the others close, this one doesn't
     verdict.why = f"said {trips or 'nothing'}, not {' or '.join(kind.trips)}"
     return False
 

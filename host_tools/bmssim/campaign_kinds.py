@@ -377,7 +377,8 @@ def _mark_and_high(t: Trial) -> None:
 def _mark_and_trip(t: Trial) -> None:
     """Something to store."""
     _mark(t)
-    t.at(100_000, lambda: _show("hard_high")(t))
+    t.at(100_000, lambda: t.world.set_lines(ESTOP, False))
+    t.at(1_000_000, lambda: t.world.set_lines(ESTOP, True))
 
 
 def _broken(what: str) -> Callable[[Trial], dict[str, Any]]:
@@ -767,6 +768,7 @@ KINDS: tuple[Kind, ...] = (
         lambda t: t.config.current_frozen_ms + 5 * SWING_US / 1000 * 2,
         ("current_frozen",),
         LOADED,
+        settings={"current_frozen": "2 s"},
         prepare=_swing,
     ),
     Kind(
@@ -807,6 +809,7 @@ KINDS: tuple[Kind, ...] = (
         scope="pack",
         outcome="survives",
         setup={"store": True},
+        settings={"store_soon": "200 ms", "store_rest": "200 ms"},
         sabotage=_broken("power"),
     ),
     Kind(

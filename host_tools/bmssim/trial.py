@@ -66,7 +66,6 @@ SETTINGS: dict[str, Any] = {
     "precharge_tries": 2,
     "precharge_max": "1 s",
     "precharge_rest": "500 ms",
-    "current_frozen": "2 s",
 }
 
 

@@ -721,6 +721,32 @@ def test_over_uart_a_board_that_was_silent_is_asked_who_it_is():
             assert not b.pack.all_known()
 
 
+def test_over_uart_a_board_that_answers_only_when_asked_again_is_asked_who_it_is():
+    for serial in (7, 8):
+        b = Bench(
+            slaves=1,
+            link="uart0",
+            slave="serial = 7",
+            boards=[FakeSlave(1, [3300] * 4, [250] * 2, serial=7)],
+        ).greet()
+        hellos = len(_asked(b, HELLO))
+        b.boards[0].alive = False
+        b.begin()
+        b.answers()
+        b.boards[0].alive = True  # it started within the scan: no scan is without its answer
+        b.boards[0].serial = serial
+        for _ in range(20):
+            b.step(5)
+        b.scan()
+        b.scan()
+        assert b.driver.missed == 0
+        assert len(_asked(b, HELLO)) > hellos
+        # one question that got lost is no sign of a start
+        assert b.faults.count[F.SLAVE_REBOOT] == 0
+        assert b.pack.all_known() == (serial == 7)
+        assert b.parts.tripped(F.SLAVE_MISMATCH) == (serial == 8)
+
+
 def test_a_board_gets_its_number_by_its_serial_number():
     for link in LINKS:
         boards = [FakeSlave(63, [3300] * 4, [250] * 2, serial=0x12345678 & 0x3FFFFFFF)]

@@ -97,7 +97,8 @@ class CellLink(Driver):
         self._bleed_on = bytearray(n)
         self._bleed_next = 0
         self._asking = -1  # member that may talk now, on a polled bus
-        # on a polled bus: 1 said nothing for a scan, 2 is back and has to say who it is
+        # on a polled bus: 1 said nothing for a scan, 2 is back, 3 said nothing when it was asked
+        # first; 2 and 3 have to say who they are
         self._silent = bytearray(n)
         self._back = 0  # how many are
         self._idle_at = 0
@@ -201,7 +202,7 @@ class CellLink(Driver):
     def _ask_back(self):
         """A board that was silent may be another one now, or have forgotten what it bleeds."""
         for m in range(len(self._node)):
-            if self._silent[m] == 2:
+            if self._silent[m] > 1:
                 self.link.send(HELLO << 6 | self._node[m], self._out, 0)
                 return
 
@@ -225,7 +226,9 @@ class CellLink(Driver):
             row = H_ROWS + ROW * m
             if t[row + R_DUE] and t[row + R_GOT] != t[row + R_WANT]:
                 self.missed += 1
-                if self.link.polled and not t[row + R_GOT] and not self._silent[m]:
+                if self.link.polled and not t[row + R_GOT]:
+                    if self._silent[m] > 1:
+                        self._back -= 1
                     self._silent[m] = 1
             elif self._silent[m] == 1:
                 self._silent[m] = 2
@@ -261,6 +264,10 @@ class CellLink(Driver):
                     waiting = waiting and not self._asked[m] and self._silent[m] != 1
                 if waiting:
                     self._asked[m] += 1
+                    if self._asked[m] == 2 and self.link.polled:
+                        if not t[row + R_GOT] and not self._silent[m]:
+                            self._silent[m] = 3
+                            self._back += 1
                     self._open(m)
                     self._asking = m
                     t[H_HEARD] = now
@@ -319,11 +326,13 @@ class CellLink(Driver):
         if m < 0:
             self.strange += 1
             return
+        doubt = 0
         if self.link.polled:
             self._hello_sent = False  # it was asked alone and has answered: the next may be asked
-            if self._silent[m] == 2:
+            doubt = self._silent[m]
+            if doubt > 1:
                 self._back -= 1
-            self._silent[m] = 0
+                self._silent[m] = 0
         slave = self.members[m]
         pack = self.pack
         fits = (
@@ -353,8 +362,9 @@ class CellLink(Driver):
                 self._bleed_on[m] = 0
                 self._t[H_ROWS + ROW * m + R_FLAGS] = _TAKEN
                 self._sent_bleed[2 * m] = self._sent_bleed[2 * m + 1] = 0
-                self.faults.raised(F.SLAVE_REBOOT, slave, 1)
-                self.faults.gone(F.SLAVE_REBOOT, slave)
+                if doubt != 3:  # one question that got lost is no sign of a start
+                    self.faults.raised(F.SLAVE_REBOOT, slave, 1)
+                    self.faults.gone(F.SLAVE_REBOOT, slave)
             return
         self._misfits[m] = 0
         pack.known[slave] = 1
