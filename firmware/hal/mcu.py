@@ -28,6 +28,8 @@ _AT_START = (
     (bms, "self_test"),
     (hal, "seal"),
 )
+STORE_SLOTS = const(8)  # four records, one freeze frame; an open file of littlefs takes 1.2 KB
+STORE_SIZE = const(2048)
 _PWM_HZ = const(20000)  # beyond hearing
 _FULL = const(1000)
 _SAFETY = const(3)  # of the inputs, the first three can cut
@@ -94,7 +96,7 @@ class McuBoard:
         self.pack_path = pack_path()
         self.clock = Clock()
         self.console = console
-        self.storage = None
+        self._storage = None
         self.ports = {}
 
     def _next_string(self):
@@ -278,6 +280,22 @@ class McuBoard:
         return machine.I2C(how.pop("id"), **how)
 
     # --- life ---
+
+    @property
+    def storage(self):
+        """Slots in files beside the firmware's folders; None where they can't be made.
+
+        While one is written, the flash can't be read: no interrupt is served, no input cuts.
+        """
+        if self._storage is None:
+            from hal.storage import FileStorage
+
+            try:
+                folder = os.getcwd().rstrip("/") + "/store"
+                self._storage = FileStorage(folder, STORE_SLOTS, STORE_SIZE)
+            except OSError:
+                pass
+        return self._storage
 
     def reset_cause(self):
         """b"power_on" (on most chips a brown-out too), b"watchdog", b"reset", b"unknown"."""

@@ -54,6 +54,6 @@ class FileStorage:
 def _opened(path):
     options = {} if _MICROPYTHON else {"buffering": 0}  # a port's files have no buffer of Python's
     try:
-        return open(path, "r+b", **options)
+        return open(path, "r+b", **options)  # pyright: ignore
     except OSError:
-        return open(path, "w+b", **options)
+        return open(path, "w+b", **options)  # pyright: ignore

@@ -329,6 +329,36 @@ def test_two_inputs_at_once_are_both_said():
 # --- sensors, the past, the files ---
 
 
+class _Files:
+    """In the place of `hal.storage`: where the files are, or no room for them."""
+
+    def __init__(self):
+        self.made = []
+        self.room = True
+
+    def FileStorage(self, folder, slots, size):
+        if not self.room:
+            raise OSError(28)
+        self.made.append((folder, slots, size))
+        return self
+
+
+def test_the_storage_is_made_when_it_is_asked_for():
+    for row in BOARDS:
+        board = _board(*row)[2]
+        files = sys.modules["hal.storage"] = _Files()
+        try:
+            files.room = False
+            assert board.storage is None  # the master runs all the same
+            files.room = True
+            assert board.storage is files
+            assert board.storage is files
+            ((folder, slots, size),) = files.made
+            assert folder.endswith("/store") and slots >= 4 and size >= 1200
+        finally:
+            del sys.modules["hal.storage"]
+
+
 def test_what_no_board_measures():
     for row in BOARDS:
         board = _board(*row)[2]
