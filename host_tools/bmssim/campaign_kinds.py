@@ -77,11 +77,11 @@ class Kind:
     trips: tuple[str, ...] = ()
     moments: tuple[str, ...] = MOMENTS
     scope: str = "string"
-    links: tuple[str, ...] = LINKS
     since: str = "cause"
     outcome: str = "open"
     setup: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    links: tuple[str, ...] = LINKS
     sabotage: Callable[[Trial], dict[str, Any]] | None = None
     prepare: Inject = lambda trial: None
     before_boot: Inject = lambda trial: None
@@ -790,6 +790,7 @@ KINDS: tuple[Kind, ...] = (
         ("before", "opening"),
         since="off",
         outcome="latched",
+        settings={"open_wait": "1 s"},  # the current that it shows seems to be one
     ),
     Kind(
         "config_corrupted",
