@@ -22,6 +22,8 @@ COMMANDS = (
     "run",
     "console",
     "log",
+    "events",
+    "config",
     "flash",
     "ports",
     "decode",

@@ -74,79 +74,18 @@ class Progress:
             self._open = False
 
 
-class Flashing:
-    """One run. `state`: what the board has just now, for a person to read."""
+class Service:
+    """A board at its prompt, its contactors proven open; `state` says what it has just now."""
 
-    def __init__(
-        self, board: str, port: str, baud: int, pack: Path | None, progress: Progress, force: bool
-    ) -> None:
-        self.board = board_files.load(board)
+    def __init__(self, port: str, baud: int, progress: Progress, force: bool) -> None:
         self.port = port
         self.baud = baud
-        self.pack = pack
         self.progress = progress
         self.force = force
         self.state = UNTOUCHED
         self.remote = Mpremote(port)
 
-    def run(self, romfs: bool = False) -> dict[str, Any]:
-        """Flash, start and wait for the boot line; what `--json` prints. Raises ToolError."""
-        if self.board.frozen_only:
-            raise ToolError(
-                f"{self.board.name} can't run the firmware from files: {self.board.frozen_only};"
-                " build an image: make image, see boards/" + self.board.name + "/README.md"
-            )
-        pack = self._pack()
-        self.progress.phase(f"compiling for {self.board.name} ({self.board.arch})")
-        files = board_files.compiled(self.board)
-        self._enter()
-        try:
-            return self._flash(files, pack, romfs)
-        except ToolError:
-            if self.state is LEFT:  # refused before anything was written: what ran may go on
-                with contextlib.suppress(ToolError):
-                    self.remote.reset()
-                    self.state = "nothing was written, and the board was started again"
-            raise
-
-    def _flash(self, files: dict[str, bytes], pack: bytes | None, romfs: bool) -> dict[str, Any]:
-        self.progress.phase("looking at what is on the board")
-        there = self.inventory()
-        self._fits(there, files)
-        if romfs:
-            from .romfs import deploy  # it needs this module
-
-            slot, copied, kept = deploy(self, there, files, pack)
-        else:
-            slot, copied, kept = self._into_slot(there, files, pack)
-        self.progress.phase("starting it")
-        self._start()
-        boot = self._boot()
-        return {
-            "board": boot["board"],
-            "slot": slot,
-            "version": boot["version"],
-            "config_crc": boot["config_crc"],
-            "self_test": boot["self_test"],
-            "copied": copied,
-            "kept": kept,
-        }
-
-    def _pack(self) -> bytes | None:
-        """The pack file's bytes, read as the board will read it; None: the board's own stays."""
-        if self.pack is None:
-            return None
-        try:
-            pack_config.load(str(self.pack))
-            return self.pack.read_bytes()
-        except ConfigError as error:
-            raise ToolError(f"{self.pack}: {error}") from None
-        except OSError as error:
-            raise ToolError(f"{self.pack}: {error.strerror}") from None
-
-    # --- the running master ---
-
-    def _enter(self) -> None:
+    def enter(self) -> None:
         """Have the REPL, with the contactors proven open where a master runs."""
         self.progress.phase("asking the master for service")
         self.state = ASKED
@@ -219,7 +158,122 @@ class Flashing:
             write_all(port, b"\r\x03\x03")
             time.sleep(0.5)
 
-    # --- files ---
+    def inventory(self) -> slots.Inventory:
+        """What is on the board now."""
+        try:
+            return slots.parse(self.remote.execute(slots.LIST))
+        except ValueError as error:
+            raise ToolError(f"{self.port}: {error}") from None
+
+    def remove(self, paths: list[str]) -> None:
+        """Remove files that may not be there."""
+        self.remote.execute(
+            f"import os\nfor p in {paths!r}:\n try: os.remove(p)\n"
+            " except OSError as e:\n  if e.errno != 2: raise\n"  # ENOENT
+        )
+
+    def start(self) -> None:
+        self.remote.reset()
+
+    def boot(self) -> dict[str, Any]:
+        """The boot line of the new firmware. Raises ToolError: none, refused, self-test failed."""
+        end = time.monotonic() + BOOT_S
+        reader = LineReader()
+        text: list[str] = []
+        while time.monotonic() < end:
+            try:
+                with open_port(self.port, self.baud) as port:
+                    # `version` has it said again: the first may be gone before the port is open
+                    asked_at = 0.0
+                    while time.monotonic() < end:
+                        if time.monotonic() > asked_at + 1:
+                            asked_at = time.monotonic()
+                            write_all(port, b"\r\nversion\r\n")
+                        wait_readable(port, 0.1)
+                        for line in reader.feed(read_some(port)):
+                            if line.obj is None:
+                                text.append(line.raw.decode(errors="replace").strip())
+                            elif line.obj["k"] == "refused":
+                                raise ToolError(f"it refuses its pack file: {_reason(line.obj)}")
+                            elif line.obj["k"] == "boot" and "self_test" in line.obj:
+                                return self._tested(line.obj)
+            except (ToolError, PortLost) as error:
+                if isinstance(error, ToolError) and not str(error).startswith(self.port):
+                    raise
+                time.sleep(0.2)  # the port goes and comes as the board starts
+        last = next((x for x in reversed(text) if x and x != ">>>"), "nothing")
+        raise ToolError(f"the new firmware did not say that it runs in {BOOT_S} s; last: {last}")
+
+    def _tested(self, boot: dict[str, Any]) -> dict[str, Any]:
+        if boot["self_test"] != "ok":
+            raise ToolError(f"its self-test failed: {boot['self_test']}; it closes nothing")
+        return boot
+
+
+class Flashing(Service):
+    """One run."""
+
+    def __init__(
+        self, board: str, port: str, baud: int, pack: Path | None, progress: Progress, force: bool
+    ) -> None:
+        super().__init__(port, baud, progress, force)
+        self.board = board_files.load(board)
+        self.pack = pack
+
+    def run(self, romfs: bool = False) -> dict[str, Any]:
+        """Flash, start and wait for the boot line; what `--json` prints. Raises ToolError."""
+        if self.board.frozen_only:
+            raise ToolError(
+                f"{self.board.name} can't run the firmware from files: {self.board.frozen_only};"
+                " build an image: make image, see boards/" + self.board.name + "/README.md"
+            )
+        pack = self._pack()
+        self.progress.phase(f"compiling for {self.board.name} ({self.board.arch})")
+        files = board_files.compiled(self.board)
+        self.enter()
+        try:
+            return self._flash(files, pack, romfs)
+        except ToolError:
+            if self.state is LEFT:  # refused before anything was written: what ran may go on
+                with contextlib.suppress(ToolError):
+                    self.remote.reset()
+                    self.state = "nothing was written, and the board was started again"
+            raise
+
+    def _flash(self, files: dict[str, bytes], pack: bytes | None, romfs: bool) -> dict[str, Any]:
+        self.progress.phase("looking at what is on the board")
+        there = self.inventory()
+        self._fits(there, files)
+        if romfs:
+            from .romfs import deploy  # it needs this module
+
+            slot, copied, kept = deploy(self, there, files, pack)
+        else:
+            slot, copied, kept = self._into_slot(there, files, pack)
+        self.progress.phase("starting it")
+        self.start()
+        boot = self.boot()
+        return {
+            "board": boot["board"],
+            "slot": slot,
+            "version": boot["version"],
+            "config_crc": boot["config_crc"],
+            "self_test": boot["self_test"],
+            "copied": copied,
+            "kept": kept,
+        }
+
+    def _pack(self) -> bytes | None:
+        """The pack file's bytes, read as the board will read it; None: the board's own stays."""
+        if self.pack is None:
+            return None
+        try:
+            pack_config.load(str(self.pack))
+            return self.pack.read_bytes()
+        except ConfigError as error:
+            raise ToolError(f"{self.pack}: {error}") from None
+        except OSError as error:
+            raise ToolError(f"{self.pack}: {error.strerror}") from None
 
     def own_pack(self, there: slots.Inventory) -> bytes:
         """The pack file of the slot that runs, without its checksum. Raises ToolError."""
@@ -235,13 +289,6 @@ class Flashing:
         if pack is None:
             raise ToolError("the board's pack file and its copy are damaged: give one with --pack")
         return pack
-
-    def inventory(self) -> slots.Inventory:
-        """What is on the board now."""
-        try:
-            return slots.parse(self.remote.execute(slots.LIST))
-        except ValueError as error:
-            raise ToolError(f"{self.port}: {error}") from None
 
     def _fits(self, there: slots.Inventory, files: dict[str, bytes]) -> None:
         if self.board.machine not in there.machine:
@@ -321,13 +368,6 @@ class Flashing:
         self.remote.execute(f"with open({path!r}, 'w') as f: f.write({text!r})\n")
         self.state = NEW_STARTS
 
-    def remove(self, paths: list[str]) -> None:
-        """Remove files that may not be there."""
-        self.remote.execute(
-            f"import os\nfor p in {paths!r}:\n try: os.remove(p)\n"
-            " except OSError as e:\n  if e.errno != 2: raise\n"  # ENOENT
-        )
-
     def _prepare(
         self, there: slots.Inventory, slot: str, changed: list[str], extra: list[str]
     ) -> None:
@@ -358,45 +398,6 @@ class Flashing:
             # littlefs replaces at once; MicroPython's FAT removes main.py first (extmod/vfs_fat.c)
             f"import os\nos.rename({new!r}, {main!r})\n"
         )
-
-    # --- the start ---
-
-    def _start(self) -> None:
-        self.remote.reset()
-
-    def _boot(self) -> dict[str, Any]:
-        """The boot line of the new firmware. Raises ToolError: none, refused, self-test failed."""
-        end = time.monotonic() + BOOT_S
-        reader = LineReader()
-        text: list[str] = []
-        while time.monotonic() < end:
-            try:
-                with open_port(self.port, self.baud) as port:
-                    # `version` has it said again: the first may be gone before the port is open
-                    asked_at = 0.0
-                    while time.monotonic() < end:
-                        if time.monotonic() > asked_at + 1:
-                            asked_at = time.monotonic()
-                            write_all(port, b"\r\nversion\r\n")
-                        wait_readable(port, 0.1)
-                        for line in reader.feed(read_some(port)):
-                            if line.obj is None:
-                                text.append(line.raw.decode(errors="replace").strip())
-                            elif line.obj["k"] == "refused":
-                                raise ToolError(f"it refuses its pack file: {_reason(line.obj)}")
-                            elif line.obj["k"] == "boot" and "self_test" in line.obj:
-                                return self._tested(line.obj)
-            except (ToolError, PortLost) as error:
-                if isinstance(error, ToolError) and not str(error).startswith(self.port):
-                    raise
-                time.sleep(0.2)  # the port goes and comes as the board starts
-        last = next((x for x in reversed(text) if x and x != ">>>"), "nothing")
-        raise ToolError(f"the new firmware did not say that it runs in {BOOT_S} s; last: {last}")
-
-    def _tested(self, boot: dict[str, Any]) -> dict[str, Any]:
-        if boot["self_test"] != "ok":
-            raise ToolError(f"its self-test failed: {boot['self_test']}; it closes nothing")
-        return boot
 
 
 def _reason(line: dict[str, Any]) -> str:

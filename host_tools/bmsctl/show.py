@@ -185,7 +185,7 @@ def readable(obj: dict[str, Any]) -> str:
     at = clock(obj["t_ms"] / 1000)
     if kind == "status":
         return f"{at}  {figures(obj)}"
-    if kind in ("event", "past_event", "fault"):
+    if kind in ("event", "past_event", "kept_event", "fault"):
         what = obj.get("what") or ("active" if obj["active"] else "latched, gone")
         return f"{at}  {obj['level']} {what}: {cause(obj)} (at {obj['at_ms'] / 1000:.3f} s)"
     if kind == "cells":

@@ -1,0 +1,100 @@
+"""`bmsctl config`: read a master's pack file, or give it another."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ..errors import ToolError
+from ..flashing import Progress
+from ..options import add_port, positive
+from ..pushing import Pushing, checked
+from ..recall import pack, recall
+
+HELP = "read the pack file of a master, or give it another"
+EXAMPLE = """examples:
+  bmsctl config pull --port /dev/ttyACM0 pack.toml     the file that runs, checked by its CRC
+  bmsctl config pull --port /dev/ttyACM0 -             to the terminal
+  bmsctl config push --port /dev/ttyACM0 pack.toml
+  bmsctl config push --port /dev/ttyACM0 --unlock pack.toml
+
+push reads the file first as the board will read it. Then the master is asked for `service`: it
+opens the contactors and proves that they are open; without that nothing is touched. The file is
+written twice, each with a checksum; interrupted at any moment, the board starts with the old file
+or the new one. After the reset the CRC that the board runs with is compared and shown.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="pull|push", required=True)
+    pull = actions.add_parser(
+        "pull",
+        help="read the running pack file",
+        description="Read the running pack file over the serial port.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_port(pull)
+    pull.add_argument(
+        "--timeout", type=positive, default=5.0, metavar="S", help="wait for each line; 5"
+    )
+    pull.add_argument("file", metavar="FILE", help="where to write it; - is the terminal")
+    push = actions.add_parser(
+        "push",
+        help="give the master another pack file",
+        description="Check a pack file, put it onto the board, start it.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_port(push)
+    push.add_argument(
+        "--unlock",
+        action="store_true",
+        help="also a file with bounds beyond what any pack of its chemistry is used at; it says"
+        " unlocked = true, too",
+    )
+    push.add_argument(
+        "--force",
+        action="store_true",
+        help="go on where the master can't prove its contactors open, or where something unknown"
+        " runs: nothing watches the cells until it runs again",
+    )
+    push.add_argument("--json", action="store_true", help="the result as one object, last")
+    push.add_argument("file", type=Path, metavar="FILE", help="the pack file")
+
+
+def run(args: argparse.Namespace) -> int:
+    return _pull(args) if args.action == "pull" else _push(args)
+
+
+def _pull(args: argparse.Namespace) -> int:
+    data = pack(recall(args.port, args.baud, "pack", args.timeout))
+    if args.file == "-":
+        sys.stdout.write(data.decode(errors="replace"))
+        return 0
+    try:
+        Path(args.file).write_bytes(data)
+    except OSError as error:
+        raise ToolError(f"{args.file}: {error.strerror}") from None
+    return 0
+
+
+def _push(args: argparse.Namespace) -> int:
+    data, crc = checked(args.file, args.unlock)
+    progress = Progress(sys.stderr)
+    pushing = Pushing(args.port, args.baud, progress, args.force)
+    try:
+        result = pushing.run(data, crc)
+    except BaseException as error:
+        progress.end()
+        what = "interrupted" if isinstance(error, KeyboardInterrupt) else "not done"
+        print(f"bmsctl: {what}: {pushing.state}", file=sys.stderr)
+        raise
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print(
+            f"{result['board']}: pack file {result['config_crc']:04X} runs with version"
+            f" {result['version']}, self-test {result['self_test']}"
+        )
+    return 0

@@ -1,0 +1,217 @@
+"""`bmsctl config` end to end: a real MicroPython behind a serial port; the power cut at any moment."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from raw import RawBoard
+
+from bmsctl import board_files, cli, flashing, mpremote, pushing, slots
+from bmssim import scenario
+from bmssim.world import Setup
+from test_flash import BOARDS, running
+
+PACK = scenario.pack_text(
+    Setup(slaves=1, cells=4, temps=1), {"link_sensor": False, "current_sensor": False}
+)
+OTHER = PACK.replace("simulated", "another one") + "# \u00e4\r\n# no line end"
+
+
+@pytest.fixture(autouse=True)
+def boards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_files, "BOARDS", BOARDS)
+
+
+@pytest.fixture(params=["lfs", "stm32"])
+def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RawBoard]:
+    """A board that runs with PACK."""
+    board = RawBoard(tmp_path, request.param)
+    board.on()
+    path = tmp_path / "pack.toml"
+    path.write_text(PACK)
+    code = cli.main(
+        ["flash", "--board", "RAW", "--port", board.path, "--pack", str(path)]
+    )
+    assert code == 0
+    yield board
+    board.close()
+
+
+one_kind = pytest.mark.parametrize("board", ["lfs"], indirect=True)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    path = tmp_path / "other.toml"
+    path.write_bytes(OTHER.encode())
+    return path
+
+
+def push(board: RawBoard, *words: str | Path) -> int:
+    return cli.main(["config", "push", "--port", board.path, *map(str, words)])
+
+
+def pull(board: RawBoard, path: Path) -> bytes:
+    assert cli.main(["config", "pull", "--port", board.path, str(path)]) == 0
+    return path.read_bytes()
+
+
+def active(board: RawBoard) -> dict[str, int]:
+    """Names and values of faults that are active."""
+    from bmsctl.ask import ask
+
+    return {
+        x["name"]: x["value"] for x in ask(board.path, 115200, "faults", 3) if x["k"] == "fault"
+    }
+
+
+def test_pull_and_push(
+    board: RawBoard, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = running(board)["config_crc"]
+    assert pull(board, tmp_path / "pulled") == PACK.encode()
+    capsys.readouterr()
+    assert push(board, "--json", other) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["config_crc"] != first and result["self_test"] == "ok"
+    assert running(board)["config_crc"] == result["config_crc"]
+    assert pull(board, tmp_path / "pulled") == OTHER.encode() + b"\n"
+    assert "config_copy_used" not in active(board)
+    # what was pulled can be pushed, and gives the same
+    assert push(board, tmp_path / "pulled") == 0
+    assert f"{result['config_crc']:04X}" in capsys.readouterr().out
+    # the firmware's own flashing takes the new one along
+    assert cli.main(["flash", "--board", "RAW", "--port", board.path]) == 0
+    assert running(board)["config_crc"] == result["config_crc"]
+
+
+@one_kind
+def test_pull_to_the_terminal(board: RawBoard, capsys: pytest.CaptureFixture[str]) -> None:
+    running(board)
+    capsys.readouterr()
+    assert cli.main(["config", "pull", "--port", board.path, "-"]) == 0
+    assert capsys.readouterr().out == PACK
+
+
+@one_kind
+def test_what_is_refused_touches_nothing(
+    board: RawBoard, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = running(board)["config_crc"]
+    other.write_text(PACK.replace("LFP", "XYZ"))
+    assert push(board, other) == 1
+    assert "line 3: chemistry" in capsys.readouterr().err
+    wide = PACK.replace("[limits]\n", '[limits]\ncell_hard_max = "4.5 V"\n')
+    other.write_text(wide)
+    assert push(board, other) == 1  # the reader refuses it
+    other.write_text(wide.replace("[pack]\n", "[pack]\nunlocked = true\n"))
+    assert push(board, other) == 1
+    assert "--unlock" in capsys.readouterr().err
+    assert push(board, other.parent / "none") == 1
+    assert running(board)["config_crc"] == first
+    assert push(board, "--unlock", other) == 0
+    assert active(board)["unlocked"] >= 1
+
+
+@one_kind
+def test_a_weld_refuses(
+    board: RawBoard, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board.off()
+    board.welded = True
+    board.on()
+    first = running(board)["config_crc"]
+    assert push(board, other) == 1
+    said = capsys.readouterr().err
+    assert "feedback says closed" in said and "nothing was touched" in said
+    assert running(board)["config_crc"] == first
+
+
+def damage(board: RawBoard, *names: str) -> None:
+    """Turn a byte of files of the running slot, and start anew."""
+    assert cli.main(["console", "--port", board.path, "service", "yes"]) == 0
+    remote = mpremote.Mpremote(board.path)
+    there = slots.parse(remote.execute(slots.LIST))
+    slot = there.running()
+    assert slot is not None
+    for name in names:
+        path = there.path(f"{slot.folder}/{name}")
+        remote.execute(
+            f"with open({path!r}, 'rb') as f: d = bytearray(f.read())\nd[30] ^= 1\n"
+            f"with open({path!r}, 'wb') as f: f.write(d)\n"
+        )
+    remote.reset()
+
+
+@one_kind
+def test_a_damaged_one_falls_back_to_the_other(board: RawBoard, other: Path) -> None:
+    first = running(board)
+    damage(board, slots.PACK)
+    assert running(board) | {"t_ms": 0, "crc": ""} == first | {"t_ms": 0, "crc": ""}
+    assert active(board)["config_copy_used"] == 1
+    assert push(board, other) == 0
+    assert "config_copy_used" not in active(board)
+    damage(board, slots.COPY)
+    assert running(board)["self_test"] == "ok"
+    assert active(board)["config_copy_used"] == 2
+
+
+@one_kind
+def test_both_damaged_it_stays_open_and_says_so(
+    board: RawBoard, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running(board)
+    damage(board, slots.PACK, slots.COPY)
+    assert "self_test" not in running(board)
+    assert cli.main(["console", "--port", board.path, "close"]) == 1
+    assert "are damaged" in capsys.readouterr().out
+    assert cli.main(["config", "pull", "--port", board.path, "-"]) == 1
+    assert "are damaged" in capsys.readouterr().err
+    assert push(board, other) == 0  # and this is the way out
+    assert running(board)["self_test"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("board", "how"), [("lfs", "ctrl-c"), ("stm32", "power cut")], indirect=["board"]
+)
+def test_interrupted_at_every_step(
+    how: str, board: RawBoard, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = running(board)["config_crc"]
+    board.off()
+    saved = tmp_path / "saved"
+    board.save(saved)
+    _, new = pushing.checked(other, False)
+    real = mpremote.Mpremote.run
+    seen = []
+    for at in range(1, 30):
+        board.off()
+        board.restore(saved)
+        board.on()
+        running(board)
+        calls = 0
+
+        def run(self: mpremote.Mpremote, *words: str, at: int = at) -> str:
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                if how == "ctrl-c":
+                    raise KeyboardInterrupt
+                board.cut_after = 40 + 70 * (at % 5)
+            return real(self, *words)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(mpremote.Mpremote, "run", run)
+            patch.setattr(mpremote, "TIMEOUT_S", 4)
+            patch.setattr(flashing, "BOOT_S", 3)
+            code = push(board, other)
+        board.cut_after = None
+        board.off()
+        board.on()
+        seen.append(running(board)["config_crc"])
+        assert seen[-1] in (old, new)
+        if calls < at:
+            assert code == 0 and seen[-1] == new
+            break
+    assert seen == sorted(seen, key=lambda crc: crc == new) and old in seen
