@@ -2,7 +2,8 @@
 `pack`.
 
 Built in short pieces, one a step, where telemetry has nothing to say. It waits for room instead of
-dropping a line, but not for a port that nobody reads. Nothing here allocates after start-up.
+dropping a line, but not for a port that nobody reads. Files are opened only while all is open, on
+a board whose heap is short; nothing else here allocates after start-up.
 """
 
 from micropython import const
@@ -34,12 +35,8 @@ class Recall:
         self._room_at = 0
         self._buf = bytearray(_HEX)
         self._config_crc = config.crc
+        self._path = config.path
         self._file = None
-        if config.path:
-            try:
-                self._file = open(config.path, "rb")  # now, as it allocates
-            except OSError:
-                pass
 
     def close(self):
         """Give the file back."""
@@ -51,13 +48,13 @@ class Recall:
         """Begin a job; None, or why not, as bytes."""
         if self.job != NOTHING:
             return b"busy telling something else"
+        if job != HISTORY and self._m.strings.energised() and not self._m.board.HEAP_IS_CHEAP:
+            return b"only while the contactors are open: a file takes memory"
         if job == PACK:
-            if self._file is None:
-                return b"no pack file"
             try:
-                self._file.seek(0)
+                self._file = open(self._path, "rb")
             except OSError:
-                return b"the pack file can't be read"
+                return b"no pack file"
         self.job = job
         self._at = self._part = self._lines = self._left = self._from = 0
         self._room_at = self._m.clock.now
@@ -91,6 +88,7 @@ class Recall:
     def _end(self):
         self.job = NOTHING
         self._m.store.lent = False
+        self.close()
 
     def _begin(self, kind):
         self._out.begin(kind)
@@ -263,7 +261,7 @@ class Recall:
         buf = self._buf
         out = self._out
         try:
-            n = self._file.readinto(buf)
+            n = self._file.readinto(buf) if self._file else 0
         except OSError:
             n = 0
         if not self.building:

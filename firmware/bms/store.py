@@ -73,7 +73,7 @@ class Store:
         self._rest = config.store_rest_ms
         self.totals = array("i", [0] * (_TAIL + 2))
         self.raw = _bytes(self.totals)
-        self.fitted = storage is not None and storage.size >= BYTES and storage.slots >= 2
+        self.fitted = bool(storage and storage.size >= BYTES and storage.slots >= 2)
         self._storage = storage
         slots = storage.slots if self.fitted else 0
         self._first = (slots + 1) // 2 if slots > 3 else slots  # slots of records, frames behind
@@ -326,7 +326,7 @@ class Store:
         n = self._frame_n - start
         if n > room:
             n = room
-        self._frame.fill(page, start, n)
+        self._frame.fill(page, start, n)  # pyright: ignore[reportOptionalMemberAccess]
         m = self._meta
         m[F_SEQ] = self._part_seq
         m[F_PART] = self._part | self._parts << 8 | n << 16

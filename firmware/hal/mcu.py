@@ -28,7 +28,7 @@ _AT_START = (
     (bms, "self_test"),
     (hal, "seal"),
 )
-STORE_SLOTS = const(8)  # four records, one freeze frame; an open file of littlefs takes 1.2 KB
+STORE_SLOTS = const(12)  # six records; parts of one or two freeze frames
 STORE_SIZE = const(2048)
 _PWM_HZ = const(20000)  # beyond hearing
 _FULL = const(1000)
@@ -292,7 +292,7 @@ class McuBoard:
 
             try:
                 folder = os.getcwd().rstrip("/") + "/store"
-                self._storage = FileStorage(folder, STORE_SLOTS, STORE_SIZE)
+                self._storage = FileStorage(folder, STORE_SLOTS, STORE_SIZE, keep=False)
             except OSError:
                 pass
         return self._storage

@@ -4,6 +4,7 @@ What `bms.store` needs of it: `slots`, `size`, `read`, `write`; how a cut write 
 business.
 """
 
+import gc
 import os
 import sys
 
@@ -11,39 +12,58 @@ _MICROPYTHON = sys.implementation.name == "micropython"
 
 
 class FileStorage:
-    """`slots` files of up to `size` bytes in `folder`, which is made; opened once, for good.
+    """`slots` files of up to `size` bytes in `folder`, which is made. Raises OSError.
 
-    Where a shorter content replaces a longer one, the rest of that stays behind it. Raises OSError.
+    keep: the files stay open, and nothing allocates. Otherwise a file is opened for each use (one
+    of littlefs takes 1.2 KB of an RP2040's heap), and `write` collects what that left. Where a
+    shorter content replaces a longer one, the rest of that may stay behind it.
     """
 
-    def __init__(self, folder, slots, size):
+    def __init__(self, folder, slots, size, keep=True):
         self.slots = slots
         self.size = size
+        self._keep = keep
         try:
             os.mkdir(folder)
         except OSError:
             pass  # it is there, or opening says why not
-        self._files = [_opened("%s/slot%d" % (folder, i)) for i in range(slots)]
+        self._paths = ["%s/slot%d" % (folder, i) for i in range(slots)]
+        self._files = []
+        for path in self._paths:
+            file = _opened(path)
+            if keep:
+                self._files.append(file)
+            else:
+                file.close()
 
     def read(self, slot, buf):
         """Bytes put into `buf`, 0 where nothing was ever written."""
-        file = self._files[slot]
-        file.seek(0)
-        return file.readinto(buf) or 0
+        file = self._files[slot] if self._keep else _opened(self._paths[slot])
+        try:
+            file.seek(0)
+            return file.readinto(buf) or 0
+        finally:
+            if not self._keep:
+                file.close()
 
     def write(self, slot, buf, n):
         """Replace the slot's content by the first `n` bytes; they are out when this returns."""
         if n > self.size:
             raise ValueError("too long for a slot")
-        file = self._files[slot]
-        file.seek(0)
-        if _MICROPYTHON:
-            done = file.write(buf, 0, n)  # pyright: ignore[reportCallIssue]
-        else:
-            done = file.write(memoryview(buf)[:n])
-        if done != n:
-            raise OSError(28)  # ENOSPC
-        file.flush()
+        file = self._files[slot] if self._keep else _opened(self._paths[slot])
+        try:
+            file.seek(0)
+            if _MICROPYTHON:
+                done = file.write(buf, 0, n)  # pyright: ignore[reportCallIssue]
+            else:
+                done = file.write(memoryview(buf)[:n])
+            if done != n:
+                raise OSError(28)  # ENOSPC
+            file.flush()
+        finally:
+            if not self._keep:
+                file.close()
+                gc.collect()
 
     def close(self):
         """Give the files back."""
@@ -52,8 +72,7 @@ class FileStorage:
 
 
 def _opened(path):
-    options = {} if _MICROPYTHON else {"buffering": 0}  # a port's files have no buffer of Python's
     try:
-        return open(path, "r+b", **options)  # pyright: ignore
+        return open(path, "r+b", buffering=0)
     except OSError:
-        return open(path, "w+b", **options)  # pyright: ignore
+        return open(path, "w+b", buffering=0)

@@ -5,12 +5,16 @@ import select
 import shutil
 import subprocess
 import threading
+import time
 import tty
 from pathlib import Path
 
+from bmsctl.ask import ask
+from bmsctl.errors import ToolError
 from bmssim.micropython_path import find_micropython
 
 HERE = Path(__file__).parent
+BOARDS = HERE / "boards"
 SIZES = {"lfs": 2 << 20, "fat": 2 << 20, "stm32": 1 << 20}
 
 
@@ -101,3 +105,17 @@ class RawBoard:
         self.off()
         for fd in self._fds:
             os.close(fd)
+
+
+def running(board: RawBoard) -> dict:
+    """The boot line of what runs."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            lines = ask(board.path, 115200, "version", 3)
+        except ToolError:
+            assert time.monotonic() < end, "nothing runs"
+            continue
+        boot = [x for x in lines if x["k"] == "boot"]
+        if boot:
+            return boot[-1]

@@ -1,16 +1,15 @@
-"""`bmsctl config` end to end: a real MicroPython behind a serial port; the power cut at any moment."""
+"""`bmsctl config` end to end: a real MicroPython behind a serial port, interrupted anywhere."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from raw import RawBoard
+from raw import BOARDS, RawBoard, running
 
 from bmsctl import board_files, cli, flashing, mpremote, pushing, slots
 from bmssim import scenario
 from bmssim.world import Setup
-from test_flash import BOARDS, running
 
 PACK = scenario.pack_text(
     Setup(slaves=1, cells=4, temps=1), {"link_sensor": False, "current_sensor": False}
@@ -30,9 +29,7 @@ def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RawBoard]:
     board.on()
     path = tmp_path / "pack.toml"
     path.write_text(PACK)
-    code = cli.main(
-        ["flash", "--board", "RAW", "--port", board.path, "--pack", str(path)]
-    )
+    code = cli.main(["flash", "--board", "RAW", "--port", board.path, "--pack", str(path)])
     assert code == 0
     yield board
     board.close()
@@ -115,9 +112,7 @@ def test_what_is_refused_touches_nothing(
 
 
 @one_kind
-def test_a_weld_refuses(
-    board: RawBoard, other: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_weld_refuses(board: RawBoard, other: Path, capsys: pytest.CaptureFixture[str]) -> None:
     board.off()
     board.welded = True
     board.on()

@@ -17,18 +17,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from raw import RawBoard
+from raw import BOARDS, RawBoard, running
 
 from bms.version import VERSION
 from bmsctl import board_files, cli, flashing, mpremote, slots
-from bmsctl.ask import ask
-from bmsctl.errors import ToolError
 from bmsctl.serial_port import open_port, read_some, write_all
 from bmssim import scenario
 from bmssim.micropython_path import find_micropython
 from bmssim.world import Setup
 
-BOARDS = Path(__file__).parent / "boards"
 REPLAY = Path(__file__).parent / "replay.py"
 SWITCH = flashing.SWITCH
 COMPILED = board_files.compiled
@@ -63,20 +60,6 @@ def pack(tmp_path: Path) -> Path:
 
 def flash(board: RawBoard, *words: str | Path) -> int:
     return cli.main(["flash", "--board", "RAW", "--port", board.path, *map(str, words)])
-
-
-def running(board: RawBoard) -> dict:
-    """The boot line of what runs."""
-    end = time.monotonic() + 20
-    while True:
-        try:
-            lines = ask(board.path, 115200, "version", 3)
-        except ToolError:
-            assert time.monotonic() < end, "nothing runs"
-            continue
-        boot = [x for x in lines if x["k"] == "boot"]
-        if boot:
-            return boot[-1]
 
 
 def prompt(board: RawBoard) -> bool:

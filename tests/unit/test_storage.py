@@ -61,6 +61,23 @@ def test_slots_are_apart_and_stay():
         raises(ValueError, two.write, 0, bytes(65), 65)
         one.close()
         two.close()
+        three = FileStorage(FOLDER, 3, 64, keep=False)
+        assert [three.read(i, buf) for i in (0, 1, 2)] == [0, 6, 8]
+        three.write(0, b"first", 5)
+        assert three.read(0, buf) == 5 and buf[:5] == b"first"
+        three.close()
+
+    _with_folder(body)
+
+
+def test_files_that_are_not_kept_leave_no_garbage():
+    def body():
+        slots = FileStorage(FOLDER, 3, 64, keep=False)
+        slots.write(0, b"first", 5)
+        used = gc.mem_alloc() if LOCKS else 0
+        for i in range(20):
+            slots.write(i % 3, b"again", 5)
+        assert not LOCKS or gc.mem_alloc() <= used + 64
 
     _with_folder(body)
 
