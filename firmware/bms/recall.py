@@ -51,6 +51,8 @@ class Recall:
         if job != HISTORY and self._m.strings.energised() and not self._m.board.HEAP_IS_CHEAP:
             return b"only while the contactors are open: a file takes memory"
         if job == PACK:
+            if not self._path:
+                return b"no pack file"
             try:
                 self._file = open(self._path, "rb")
             except OSError:

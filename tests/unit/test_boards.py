@@ -336,9 +336,10 @@ class _Files:
         self.made = []
         self.room = True
 
-    def FileStorage(self, folder, slots, size):
+    def FileStorage(self, folder, slots, size, keep):
         if not self.room:
             raise OSError(28)
+        assert not keep  # an open file takes more heap than there is to spare
         self.made.append((folder, slots, size))
         return self
 

@@ -221,3 +221,15 @@ def test_lost_is_said():
     r = _rig(storage)
     assert "store_lost" in r.names()
     assert r.master.faults.trips == 0
+
+
+def test_files_are_left_alone_while_closed_where_the_heap_is_short():
+    r = _rig(Slots())
+    _close(r)
+    r.board.HEAP_IS_CHEAP = False
+    assert "only while" in r.say("pack")["text"]
+    assert not r.say("frames")["ok"]
+    assert r.say("history")["ok"]
+    r.board.HEAP_IS_CHEAP = True
+    r.run(3000)
+    assert r.say("frames")["ok"]
