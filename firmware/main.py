@@ -31,14 +31,39 @@ def _settings(board):
     return settings
 
 
+def _words(error):
+    """An exception and where it came from, in a line, as bytes."""
+    import io
+    import sys
+
+    text = "%s: %s" % (type(error).__name__, error)
+    if hasattr(sys, "print_exception"):
+        out = io.StringIO()
+        sys.print_exception(error, out)  # pyright: ignore
+        said = out.getvalue()  # pyright: ignore
+        where = [x for x in said.split("\n") if x.startswith("  File")]
+        if where:
+            text += ", " + where[-1].split("/")[-1].replace('"', "")
+    return text.encode()
+
+
 def main():
     """Run until a person leaves; the board does what comes then."""
     board = Board()
     board.safe()
+    program = None
     try:
         program = build(board)
         board.started()
         program.run()
+    except Exception as error:
+        board.safe()
+        if program is not None:
+            try:
+                program.crashed(_words(error))
+            except Exception:
+                pass  # no memory, no storage: what matters is done
+        raise
     finally:
         board.safe()
     board.ended(program.restart)

@@ -23,7 +23,13 @@ class Keeper:
         store.load()
         if store.lost:
             master.faults.raised(F.STORE_LOST, -1, 0)
-        store.totals[S.CONFIG_CRC] = config.crc
+        t = store.totals
+        t[S.CONFIG_CRC] = config.crc
+        crashed = t[S.CRASH_N] and t[S.CRASH_BOOT] == t[S.BOOT] - 1
+        if crashed or master.board.reset_cause() == b"watchdog":
+            # it ended by itself: a person shall know before anything closes again
+            master.faults.raised(F.FIRMWARE, -1, t[S.CRASHES])
+            master.faults.gone(F.FIRMWARE)
 
     def step(self, now):
         """Look at everything once."""

@@ -96,6 +96,7 @@ class Master:
             while not (self.leaving and ticks.diff(self.clock.now, self._leave_at) >= _LEAVE_MS):
                 self.step()
                 self.board.wait(self._rest())
+            self.store.save(self.clock.now)
         finally:
             self.recall.close()
 
@@ -122,6 +123,10 @@ class Master:
         self.outbox.flush()
         self._feed(now)
         self.cycles = (self.cycles + 1) & 0x1FFFFFFF
+
+    def crashed(self, text):
+        """Keep the words of what ended the program; the coils are off."""
+        self.store.crash(text)
 
     def leave(self, restart, anyway):
         """Open the contactors and end `run` a moment later, to start again or for good.

@@ -34,6 +34,9 @@ class Refused:
             self._board.wait(100)
             self._board.keep()  # the watchdog only: nothing here is proven to work
 
+    def crashed(self, text):
+        """There is nowhere to keep it."""
+
     def _step(self):
         self._clock.tick()
         if self._clock.uptime_s != self._said:

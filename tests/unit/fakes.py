@@ -241,6 +241,7 @@ class FakeBoard:
         self.opened = []
         self.pack_path = ""
         self.storage = None
+        self.cause = b"power_on"
         self.coils = [0] * 9  # permille
         self.history = []
         self.wired = [True] * 9
@@ -278,6 +279,9 @@ class FakeBoard:
 
     def forget(self):
         pass
+
+    def reset_cause(self):
+        return self.cause
 
     def started(self):
         self.starts += 1

@@ -4,6 +4,7 @@ import os
 import sys
 
 import fakes
+from fake_storage import Slots
 from fakes import FakeBoard, FakeSlave, checked, pack_lines, raises
 
 
@@ -122,6 +123,60 @@ def test_an_exception_in_any_stage_leaves_the_coils_off():
         assert isinstance(result, ValueError), (where, result)
         assert board.coils[:3] == [0, 0, 0], where
         assert board.history[-1][2] == 0
+
+
+def test_what_ended_the_program_is_kept_and_holds_it_open():
+    storage = Slots()
+
+    def with_storage(board):
+        board.storage = storage
+
+    def breaks(board):
+        def broken():
+            raise ValueError("broken")
+
+        board.link_mv = broken
+
+    board, result = _main(pack_lines(), 2500, _then(_type(b"close\n"), breaks), with_storage)
+    assert isinstance(result, ValueError)
+    assert board.coils[:3] == [0, 0, 0]
+    steps = (_type(b"history\nfaults\nclose\n"), _type(b"clear\nclose\n"), _type(b"service yes\n"))
+    board, result = _main(pack_lines(), 2500, _then(*steps), with_storage)
+    said = board.lines()
+    (crash,) = [x for x in said if x["k"] == "crash"]
+    assert crash["text"].startswith("ValueError: broken") and crash["boot"] == 1
+    (fault,) = [x for x in said if x["k"] == "fault" and x["name"] == "firmware"]
+    assert fault["latched"] and not fault["active"]
+    closes = [x["ok"] for x in said if x["k"] == "answer" and x["cmd"] == "close"]
+    assert closes == [False, True]
+    # once: what it is told at the next start is past
+    board, result = _main(pack_lines(), 2500, _then(_type(b"faults\n"), steps[2]), with_storage)
+    assert not [x for x in board.lines() if x["k"] == "fault" and x["name"] == "firmware"]
+
+
+def test_a_watchdog_reset_holds_it_open():
+    def setup(board):
+        board.cause = b"watchdog"
+
+    board, _ = _main(pack_lines(), 2500, _then(_type(b"close\n"), _type(b"service yes\n")), setup)
+    closes = [x["ok"] for x in board.lines() if x["k"] == "answer" and x["cmd"] == "close"]
+    assert closes == [False]
+
+
+def test_a_crash_that_cannot_be_kept_is_still_the_crash():
+    def breaks(board):
+        def broken(*args):
+            raise ValueError("broken")
+
+        board.link_mv = broken
+        board.storage.write = broken  # and no OSError either
+
+    def setup(board):
+        board.storage = Slots()
+
+    board, result = _main(pack_lines(), 2500, breaks, setup)
+    assert isinstance(result, ValueError)
+    assert board.coils[:3] == [0, 0, 0]
 
 
 def test_an_exception_while_building_leaves_the_coils_off():
