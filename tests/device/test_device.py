@@ -126,7 +126,7 @@ def test_service_gives_back_the_repl_with_the_contactors_open(pico: Pico) -> Non
 
 def test_a_refused_pack_file_is_said_and_the_board_stays_up(image: Path, tmp_path: Path) -> None:
     EmulatedWorld.image = image
-    pico = Pico(tmp_path, **{"a/pack_toml": b"[pack]\nname = 5\n"})
+    pico = Pico(tmp_path, None, **{"a/pack_toml": b"[pack]\nname = 5\n"})
     pico.run(5)
     refused = pico.lines("refused")
     assert len(refused) >= 3
@@ -341,7 +341,7 @@ def test_a_broken_wire_at_the_start_closes_nothing(image: Path, tmp_path: Path) 
 
 def test_a_damaged_file_fails_the_self_test(image: Path, tmp_path: Path) -> None:
     EmulatedWorld.image = image
-    pico = Pico(tmp_path, **{"a/bms/refused_mpy": b"M\x06"})
+    pico = Pico(tmp_path, None, **{"a/bms/refused_mpy": b"M\x06"})
     pico.booted()
     (boot,) = pico.lines("boot")
     assert boot["self_test"] == "a file isn't as it was sent"
