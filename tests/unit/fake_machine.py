@@ -191,6 +191,8 @@ class PWM:
             now.before_write()
         self.duty = duty
         self.pin.level = 1 if duty else 0
+        if not now.locked:
+            self.pin.history.append(self.pin.level)
 
 
 def _wire(pin):

@@ -232,10 +232,14 @@ def test_a_guarded_input_cuts_within_the_interrupt():
                 assert _levels(state, module) == [0] * n
                 assert board.cuts() == 1 << i
                 assert board.cuts() == 0
+                pins = [state.pins[p] for p in _constant(module, "COILS")]
+                for pin in pins:
+                    pin.history.clear()
                 for which in range(n):
                     board.coil(which, pm)
                     board.coil(which, 1000)
                 assert _levels(state, module) == [0] * n
+                assert not any(1 in pin.history for pin in pins)  # not for a moment
                 board.rearm()
                 assert _levels(state, module) == [0] * n  # nothing comes back by itself
                 _all_on(state, module, board, pm)
@@ -254,6 +258,21 @@ def test_an_input_that_is_not_guarded_does_not_cut():
                     board.wait(1)
             assert board.cuts() == 0
             assert 0 not in _levels(state, module)
+
+
+def test_a_guard_can_be_taken_back():
+    for row in BOARDS:
+        state, module, board, inputs = _guarded(*row)
+        _all_on(state, module, board)
+        board.guard(2)
+        inputs[0].drive(0)
+        board.wait(1)
+        board.inputs()
+        assert board.cuts() == 0
+        assert 0 not in _levels(state, module)
+        inputs[1].drive(0)
+        board.wait(1)
+        assert board.cuts() == 2
 
 
 def test_a_guard_that_finds_a_bad_input_cuts_at_once():
