@@ -1,0 +1,188 @@
+"""Whatever happens in whatever order: what a contactor must never do, on one string and three."""
+
+import sys
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
+
+from bms import faults as F  # noqa: E402
+from bms.contactors import MINUS, PLUS, PRECHARGE  # noqa: E402
+from bms.inputs import Inputs  # noqa: E402
+from fakes import Parts  # noqa: E402
+
+CONTACTORS = 'reclose = "0 ms"; fuse_wait = "100 ms"; breaking_current = "300 A"'
+INPUTS = "interlock = true; emergency_stop = true; fault_line = true"
+
+
+class Contactors(RuleBasedStateMachine):
+    """Three cells' worth of trouble: readings, faults, feedback, currents, loops, commands."""
+
+    parallel = 1
+
+    @initialize()
+    def start(self) -> None:
+        p = self.p = Parts(
+            slaves=self.parallel, parallel=self.parallel, contactors=CONTACTORS, inputs=INPUTS
+        )
+        p.board.pack_mv = 4 * 3300
+        p.ready()
+        self.inputs = Inputs(p.config, p.board, p.faults, p.strings, p.limits)
+        self.link = 0
+        self.proven = [False] * self.parallel
+        self.latched = set[int]()
+        self.acknowledged = False
+        self.fuse_ms = 0
+
+    def one(self) -> None:
+        """Ten milliseconds of the whole."""
+        p = self.p
+        closed = [s for s in range(self.parallel) if p.board.coils[3 * s + PLUS]]
+        charging = [
+            s
+            for s in range(self.parallel)
+            if p.board.coils[3 * s] and p.board.coils[3 * s + PRECHARGE]
+        ]
+        if closed:
+            self.link = 4 * p.mv[4 * closed[0]] if p.mv[4 * closed[0]] else self.link
+        elif charging:
+            self.link += (4 * 3300 - self.link) // 6
+        else:
+            self.link -= self.link // 50
+        if p.board.link_fitted:
+            p.board.link = self.link
+        before = list(p.board.coils)
+        p.step()
+        self.inputs.cuts()
+        self.inputs.step(p.now)
+        p.limits.aged(p.now)
+        for s in range(self.parallel):
+            plus = 3 * s + PLUS
+            if p.board.coils[plus] and not before[plus]:
+                mv = p.pack.string_cell[s].total
+                near = abs(mv - self.link) <= 1000 if closed else self.link >= mv * 95 // 100
+                assert near, ("plus closed onto a difference", s, mv, self.link)
+                assert p.board.link_fitted, "plus closed though nobody measured the link"
+                assert p.board.coils[3 * s + MINUS]
+
+    @rule(ms=st.integers(1, 60))
+    def time(self, ms: int) -> None:
+        for _ in range(ms):
+            self.one()
+
+    @rule()
+    def close(self) -> None:
+        self.p.strings.close(self.p.now)
+
+    @rule()
+    def close_and_wait(self) -> None:
+        self.p.strings.close(self.p.now)
+        self.time(180)
+
+    @rule()
+    def open(self) -> None:
+        self.p.strings.open(self.p.now)
+
+    @rule(
+        fault=st.sampled_from(
+            [F.CELL_HIGH, F.TEMP_LOST, F.CURRENT_HARD, F.SLAVE_ALARM, F.PACK_CHARGE]
+        ),
+        string=st.integers(0, 2),
+    )
+    def raise_fault(self, fault: int, string: int) -> None:
+        s = string % self.parallel
+        self.p.faults.raised(fault, self._place(fault, s), 1)
+
+    @rule(
+        fault=st.sampled_from(
+            [F.CELL_HIGH, F.TEMP_LOST, F.CURRENT_HARD, F.SLAVE_ALARM, F.PACK_CHARGE]
+        ),
+        string=st.integers(0, 2),
+    )
+    def withdraw_fault(self, fault: int, string: int) -> None:
+        s = string % self.parallel
+        self.p.faults.gone(fault, self._place(fault, s))
+
+    def _place(self, fault: int, string: int) -> int:
+        kind = self.p.faults.kind[fault]
+        return {F.CELL: 4 * string, F.TEMP: 2 * string, F.NOWHERE: -1}.get(kind, string)
+
+    @rule()
+    def acknowledge(self) -> None:
+        f = self.p.faults
+        for i in list(self.latched):
+            if not f.active[i]:
+                self.latched.discard(i)
+        f.acknowledge()
+
+    @rule(ma=st.sampled_from([0, -1000, -50000, 50000, -350000, None]))
+    def current(self, ma: int | None) -> None:
+        self.p.board.ma = ma
+
+    @rule(which=st.integers(0, 8), contact=st.sampled_from([None, None, 0, 1]))
+    def feedback(self, which: int, contact: int | None) -> None:
+        self.p.board.stuck[which % (3 * self.parallel)] = contact
+
+    @rule(bits=st.sampled_from([7, 7, 7, 6, 5, 3]))
+    def loops(self, bits: int) -> None:
+        self.p.board.say(bits)
+
+    @rule(cell=st.integers(0, 11), mv=st.sampled_from([3300, 3300, 3400, 3200, None]))
+    def reading(self, cell: int, mv: int | None) -> None:
+        self.p.mv[cell % len(self.p.mv)] = mv
+
+    @rule(fitted=st.booleans())
+    def link_sensor(self, fitted: bool) -> None:
+        self.p.board.link_fitted = fitted
+
+    @invariant()
+    def no_contactor_is_closed_with_a_tripping_fault(self) -> None:
+        if not hasattr(self, "p"):
+            return
+        p = self.p
+        for s in range(self.parallel):
+            on = any(p.board.coils[3 * s : 3 * s + 3])
+            if on and p.faults.held(s):
+                # only for the fuse, and not for longer than it may
+                state = p.strings.each[s].state
+                assert state in (7, 8), ("closed with a fault", s, p.trips())
+                assert abs(p.board.string_ma.get(s, p.board.ma) or 0) > 0 or p.board.ma is None
+
+    @invariant()
+    def a_fault_never_clears_itself(self) -> None:
+        if not hasattr(self, "p"):
+            return
+        f = self.p.faults
+        now = {i for i in range(len(f.latched)) if f.latched[i]}
+        assert self.latched <= now, "a latch went without a person"
+        self.latched = now
+
+    @invariant()
+    def what_is_counted_is_there(self) -> None:
+        if not hasattr(self, "p"):
+            return
+        f = self.p.faults
+        assert f.trips == sum(1 for x in f.latched if x)
+        assert bool(f.trips) == bool(f.first)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "p"):
+            return
+        # from anywhere: a trip opens all, at most the fuse's time later
+        self.p.faults.raised(F.EMERGENCY_STOP, -1, 0)
+        for _ in range(15):
+            self.one()
+        assert not any(self.p.board.coils)
+
+
+class Parallel(Contactors):
+    parallel = 3
+
+
+TestOneString = Contactors.TestCase
+TestOneString.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestThreeStrings = Parallel.TestCase
+TestThreeStrings.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
