@@ -4,8 +4,9 @@
 KINDS = (
     (
         "boot",
-        "version board config_crc native slaves cells temps self_test",
-        'once after start, and by `version`; self_test: "ok" or what failed',
+        "version board config_crc native slaves cells temps self_test reset",
+        'once after start, and by `version`; self_test: "ok" or what failed; reset: why it started:'
+        " power_on, watchdog, reset (by the program or a pin), brown_out, unknown",
     ),
     (
         "status",

@@ -184,6 +184,7 @@ class Telemetry:
                 out.number(b"cells", self._m.pack.cells)
                 out.number(b"temps", self._m.pack.temps)
                 out.text(b"self_test", self._m.self_test)
+                out.text(b"reset", self._board.reset_cause())
                 out.end()
         elif out.begin(b"mem"):
             self._look_at_heap()

@@ -49,6 +49,8 @@ STAGES = (
     "pack.update",
     "pack.expire",
     "currents.0.sample",
+    "keeper.step",
+    "store.step",
 )
 ERRORS = ("RuntimeError", "ValueError", "IndexError", "AttributeError", "OSError", "MemoryError")
 
