@@ -812,7 +812,7 @@ KINDS: tuple[Kind, ...] = (
         scope="pack",
         outcome="survives",
         setup={"store": True},
-        settings={"store_soon": "200 ms", "store_rest": "200 ms"},
+        settings={"store_soon": "200 ms", "store_rest": "200 ms", "store_period": "1 s"},
         sabotage=_broken("power"),
     ),
     Kind(
