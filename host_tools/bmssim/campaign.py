@@ -278,12 +278,12 @@ def _refused(kind: Kind, t: Trial, verdict: Verdict) -> None:
 def _survives(kind: Kind, t: Trial, verdict: Verdict) -> None:
     """The power goes in the middle of a write; the next start is whole and stays open."""
     until_us = max(t.world.events.now_us, 2_000_000) + 8_000_000
-    while t.died is None and t.world.events.now_us < until_us:
+    while t.died is None and not t.world.seen.power_cuts and t.world.events.now_us < until_us:
         t.run(t.world.events.now_us + 20_000)
-    if t.died is None:
-        verdict.why = "nothing was stored after a trip"
-    elif t.died.code != 9:
+    if t.died is not None:
         verdict.why = str(t.died)
+    elif not t.world.seen.power_cuts:
+        verdict.why = "nothing was stored after a trip"
     else:
         t.world.cells.override_v[:] = np.nan
         lines = len(t.world.seen.lines)

@@ -34,7 +34,7 @@ STRINGS = 8
 INTERLOCK, ESTOP, FAULT_LINE, CHARGER, IGNITION = 1, 2, 4, 8, 16
 ALL_GOOD = INTERLOCK | ESTOP | FAULT_LINE
 CAUSES = ("power_on", "watchdog", "reset", "brown_out", "unknown")
-_WAITING, _CHANGED = 1, 2
+_WAITING, _CHANGED, _POWER_LOST = 1, 2, 3  # the last one: test programs only
 _GO, _QUIT = 1, 2
 _FRAME = struct.Struct("48i")
 _FIRST_MA, _FIRST_STRING_MV = 8, 16  # bits that say a string's reading is valid
@@ -111,13 +111,14 @@ class Inputs:
 class Request:
     """What the firmware said: its pins and, where it waits, for how long.
 
-    held: coils that get less than their full voltage, bits as in pins.
+    held: coils that get less than their full voltage, bits as in pins; lost: the power is cut now.
     """
 
     pins: int
     wait_ms: int | None
     written: list[int] = field(default_factory=list)
     held: int = 0
+    lost: bool = False
 
 
 class Firmware:
@@ -208,7 +209,8 @@ class Firmware:
             data += got
         word = _FRAME.unpack(data)
         written = list(word[8 : 8 + len(self.terminals)])
-        return Request(word[1], word[2] if word[0] == _WAITING else None, written, word[3])
+        wait_ms = word[2] if word[0] == _WAITING else None
+        return Request(word[1], wait_ms, written, word[3], word[0] == _POWER_LOST)
 
     def readable(self) -> bool:
         """True where `request` would not wait."""

@@ -20,7 +20,7 @@ import sys
 import main
 
 MARK = 47  # word of the frame from the simulator
-POWER_CUT = 9  # exit code
+POWER_LOST = 3  # kind of frame to the simulator
 ERRORS = {
     "RuntimeError": RuntimeError,
     "ValueError": ValueError,
@@ -57,7 +57,7 @@ def _break(program, board, how):
     elif what == "flood":
         board.console.read = _flooding()
     elif what == "power":
-        _cut_power(board.storage, how["bytes"], how["skip"])
+        _cut_power(board, how["bytes"], how["skip"])
     else:
         raise ValueError(what)
 
@@ -114,7 +114,8 @@ def _flooding():
     return read
 
 
-def _cut_power(storage, n_bytes, skip):
+def _cut_power(board, n_bytes, skip):
+    storage = board.storage
     write = storage.write
     left = [skip]
 
@@ -123,7 +124,9 @@ def _cut_power(storage, n_bytes, skip):
             left[0] -= 1
             return write(slot, buf, n)
         write(slot, buf, n_bytes if n_bytes < n else n)
-        sys.exit(POWER_CUT)
+        board._send(POWER_LOST, 0)
+        while True:
+            board._receive()  # for ever: the simulator kills this process
 
     storage.write = cut
 

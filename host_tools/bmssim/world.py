@@ -112,6 +112,7 @@ class Seen:
     restarts: int = 0
     closed_after_restart: bool = False
     died_closed: bool = False
+    power_cuts: int = 0
 
 
 class World:
@@ -494,6 +495,9 @@ class World:
                     else:
                         self._heard(data)
             self._take_pins(request.pins, request.held)
+            if request.lost:
+                self._lose_power()
+                continue
             if request.wait_ms is None:
                 continue
             now = self.events.now_us
@@ -518,6 +522,12 @@ class World:
         """When `wait_ms` more are over by the master's clock."""
         then = (self._firmware_us(now_us) // 1000 + wait_ms) * 1000
         return then if self._drift == 1.0 else math.ceil(then / self._drift)
+
+    def _lose_power(self) -> None:
+        """The firmware and its outputs are gone in the middle of what it did."""
+        self.seen.power_cuts += 1
+        self.kill()
+        self._take_pins(self._pins & HEARTBEAT)
 
     def _died(self, death: FirmwareDied) -> None:
         if self.firmware is not None:

@@ -289,9 +289,6 @@ class FakeBoard:
     def self_test(self):
         return b"ok"
 
-    def reset_cause(self):
-        return b"power_on"
-
     def pending(self):
         return False
 
