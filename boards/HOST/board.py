@@ -39,6 +39,14 @@ CAUSES = (b"power_on", b"watchdog", b"reset", b"brown_out", b"unknown")
 WORDS = 48
 STORE_SLOTS, STORE_SIZE = 16, 4096
 
+_AT_START = (
+    ("bms", "config"),
+    ("bms", "fault_table"),
+    ("bms", "limit_table"),
+    ("bms", "packfile"),
+    ("bms", "self_test"),
+    ("bms.sensors", "build"),
+)
 
 if ON_MICROPYTHON:
     from time import ticks_diff, ticks_us  # pyright: ignore[reportAssignmentType]
@@ -146,7 +154,11 @@ class Board:
         return self._by_port[name]
 
     def forget(self):
-        """There is room for the modules that only the start needs."""
+        """Free the modules that only the start needs, as the boards do (hal/mcu.py)."""
+        if ON_MICROPYTHON:
+            for package, name in _AT_START:
+                if sys.modules.pop(package + "." + name, None):
+                    delattr(sys.modules[package], name)
         gc.collect()
 
     def started(self):

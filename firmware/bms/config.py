@@ -6,7 +6,7 @@ with its unit, as in `cell_max = "3.65 V"`. Allocates freely: it runs before the
 """
 
 from bms.errors import ConfigError
-from bms.settings import Config, LinkConfig, SlaveConfig
+from bms.settings import Config, LinkConfig, SensorConfig, SlaveConfig
 
 LFP = 0
 NMC = 1
@@ -31,6 +31,9 @@ UNITS = {
     "kohm": ("kohm", 0),
     "Mohm": ("kohm", 3),
     "J": ("J", 0),
+    "uohm": ("uohm", 0),
+    "mohm": ("uohm", 3),
+    "ppm": ("ppm", 0),
 }
 SUFFIX = {
     "mV": "_mv",
@@ -43,6 +46,8 @@ SUFFIX = {
     "ohm": "_ohm",
     "kohm": "_kohm",
     "J": "_j",
+    "uohm": "_uohm",
+    "ppm": "_ppm",
 }
 
 # Every setting: (table, key, unit inside, lowest, highest, default LFP, default NMC, meaning).
@@ -191,6 +196,14 @@ SETTINGS = (
         700,
         "a slave hotter than it won't bleed",
     ),
+    ("sensors", "current_open", "mA", 10, 100000, 500, 500, "flows while a string is open: trip"),
+    ("sensors", "current_open_delay", "ms", 20, 10000, 200, 200, "if it flows so long"),
+    ("sensors", "current_offset", "mA", 0, 100000, 2000, 2000, "largest zero that is taken off"),
+    ("sensors", "current_disagree", "mA", 10, 200000, 5000, 5000, "sensors apart, + 5 %: trip"),
+    ("sensors", "current_disagree_delay", "ms", 100, 60000, 1000, 1000, "if so long"),
+    ("sensors", "current_frozen", "ms", 0, 60000, 10000, 10000, "unchanged so long; 0: never"),
+    ("sensors", "current_frozen_step", "mV", 1, 200, 10, 10, "if its cells stepped so, each: trip"),
+    ("sensors", "current_error_delay", "ms", 20, 10000, 100, 100, "a sensor's own error: trip"),
     (
         "store",
         "store_period",
@@ -277,6 +290,23 @@ SLAVE_KEYS = (
     ("string", "", 1, 8, 1, "parallel string it belongs to"),
     ("serial", "", 0, 0x3FFFFFFF, 0, "serial number: a board without a number gets its node by it"),
 )
+# keys of [[sensor]]: the same columns; which kind has which: sensors.build.KINDS
+SENSOR_KEYS = (
+    ("kind", "text", 1, 16, None, "board, ina228, hall, ivt_s, cab500"),
+    ("string", "", 1, 8, 1, "parallel string that it measures; its first sensor counts"),
+    ("link", "text", 1, 16, "", "port of the board: can0, i2c0"),
+    ("id", "", 0, 0x7FF, 0, "CAN identifier of the current; 0: 1313 (ivt_s), 962 (cab500)"),
+    ("address", "", 64, 79, 64, "I2C address of an ina228"),
+    ("shunt", "uohm", 1, 10000, 0, "resistance of the shunt at an ina228"),
+    ("channel", "", 0, 31, 0, "ADC input of a hall sensor"),
+    ("range", "mA", 100, 4000000, 0, "largest current that it measures; 0: the kind's"),
+    ("zero", "mV", 0, 5000, 0, "hall: at the ADC's pin without a current"),
+    ("span", "mV", 50, 5000, 0, "hall: from there to the pin's voltage at its range"),
+    ("low", "mV", 0, 5000, 50, "hall: below it a wire is broken"),
+    ("high", "mV", 0, 5000, 3250, "hall: above it a wire is broken"),
+    ("gain", "ppm", 800000, 1200000, 1000000, "calibration: true current / shown current"),
+    ("reversed", "bool", 0, 1, 0, "it shows a charge current as negative"),
+)
 # keys of [[link]]: the same columns
 LINK_KEYS = (
     ("port", "text", 1, 16, None, "port of the board: can0, uart0"),
@@ -325,10 +355,9 @@ def parse(lines):
     known = {}
     for row in SETTINGS:
         known.setdefault(row[0], {})[row[1]] = row
-    tables = {"slave": _rows(SLAVE_KEYS), "link": _rows(LINK_KEYS)}
+    tables = {"slave": _rows(SLAVE_KEYS), "link": _rows(LINK_KEYS), "sensor": _rows(SENSOR_KEYS)}
     given = {}
-    slaves = []
-    links = []
+    many_of = {"slave": [], "link": [], "sensor": []}
     table = ""
     keys = None
     into = None
@@ -348,7 +377,7 @@ def parse(lines):
                 keys = tables[table]
                 into = {}
                 into[""] = (number, number)
-                (slaves if table == "slave" else links).append(into)
+                many_of[table].append(into)
             elif not many and table in known:
                 keys = known[table]
                 into = given
@@ -369,7 +398,7 @@ def parse(lines):
         row = keys[key]
         given_value = _value(number, key, value.strip(" \t"), row[2], row[3], row[4])
         into[name] = (given_value, number)
-    return _check(given, slaves, links)
+    return _check(given, many_of)
 
 
 def _rows(keys):
@@ -394,13 +423,17 @@ def _strip(text, number):
 
 
 def _table_hint(table, many):
-    if table in ("slave", "link") and not many:
+    if table in ("slave", "link", "sensor") and not many:
         return ": write [[%s]]" % table
     tables = []
     for row in SETTINGS:
         if row[0] not in tables:
             tables.append(row[0])
-    return "; known: " + " ".join(["[%s]" % name for name in tables]) + " [[slave]] [[link]]"
+    return (
+        "; known: "
+        + " ".join(["[%s]" % name for name in tables])
+        + " [[slave]] [[link]] [[sensor]]"
+    )
 
 
 def _key_hint(key, keys):
@@ -510,7 +543,7 @@ def show(value, unit):
     return "%d %s" % (value, unit) if unit else str(value)
 
 
-def _check(given, slaves, links):
+def _check(given, many_of):
     name, line = given.get("pack.chemistry", ("", 0))
     if name not in CHEMISTRIES:
         reason = "missing in [pack]" if not line else '"%s" is not known' % name
@@ -542,8 +575,9 @@ def _check(given, slaves, links):
                 )
     _name(config)
     _absolute(config, chemistry, line_of)
-    config.links = _links(links)
-    config.slaves = _slaves(slaves)
+    config.links = _links(many_of["link"])
+    config.slaves = _slaves(many_of["slave"])
+    config.sensors = _sensors(many_of["sensor"], config, line_of["current_sensor"][0])
     cells = sum(s.cells for s in config.slaves)
     if cells != config.cells:
         raise ConfigError(
@@ -609,6 +643,18 @@ def _links(entries):
             raise ConfigError(link.line, "port", "%s stands in two [[link]]" % link.port)
         links.append(link)
     return links
+
+
+def _sensors(entries, config, line):
+    """Those of the file; where it has none, and no word against it, the board's own ones."""
+    sensors = [_fields(entry, "sensor", SENSOR_KEYS, SensorConfig) for entry in entries]
+    if sensors and not config.current_sensor:
+        raise ConfigError(line, "current_sensor", "false, but there is a [[sensor]]")
+    if not sensors and config.current_sensor:
+        for string in range(1, config.slaves[-1].string + 1):
+            entry = {"": (0, 0), "kind": ("board", 0), "string": (string, 0)}
+            sensors.append(_fields(entry, "sensor", SENSOR_KEYS, SensorConfig))
+    return sensors
 
 
 def _slaves(entries):

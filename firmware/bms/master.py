@@ -61,7 +61,15 @@ class Master:
         self.inputs = Inputs(config, board, self.faults, self.strings, self.limits)
         self.freeze = Freeze(self.pack, self.currents, self.strings, self.faults, self.clock)
         self.balancing = Balancing(config, self.pack, self.faults, self.clock.now)
-        self.drivers = slaves.build(config, board, self.pack, self.limits, self.faults)
+        from bms.sensors import build as sensors  # needed here only
+
+        found = sensors.build(config, board)
+        self.drivers = slaves.build(config, board, self.pack, self.limits, self.faults, found)
+        sensors.open_rest(config, board, found)
+        self.sources = sensors.sources(
+            config, found, self.currents, self.strings, self.pack, self.faults, self.clock.now
+        )
+        del sensors
         self.self_test = self_test.run(board)
         if self.self_test != b"ok":
             self.faults.raised(SELF_TEST, -1, 0)
@@ -108,9 +116,9 @@ class Master:
         now = self.clock.tick()
         long = self._scan(now)
         self.inputs.cuts()
-        for current in self.currents:
-            if current.fitted and current.sample(self.board.current_ma(current.string), now):
-                self.limits.sampled(current.string, now)
+        for source in self.sources:
+            if source.step(now):
+                self.limits.sampled(source.string, now)
         if ticks.diff(now, self._tick_at) >= 0:
             self._tick_at = ticks.add(now, _TICK_MS)
             self._work = _JUDGE
@@ -224,6 +232,8 @@ class Master:
             for s in range(self.pack.strings):
                 self.limits.measured(s, self.board.string_mv(s), now)
         self.inputs.step(now)
+        for source in self.sources:
+            source.tick(now)
         self.limits.aged(now)
         self._evidence |= _JUDGED
 

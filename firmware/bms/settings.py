@@ -30,18 +30,41 @@ class LinkConfig:
     at: dict
 
 
+class SensorConfig:
+    """One current sensor of the pack file, fields as SENSOR_KEYS; line, at: as a slave's."""
+
+    kind: str
+    string: int
+    link: str
+    id: int
+    address: int
+    shunt_uohm: int
+    channel: int
+    range_ma: int
+    zero_mv: int
+    span_mv: int
+    low_mv: int
+    high_mv: int
+    gain_ppm: int
+    reversed: int
+    line: int
+    at: dict
+
+
 class Config:
     """A valid pack file: every setting as an attribute named key + unit suffix, as `cell_max_mv`.
 
-    `slaves` [SlaveConfig], `links` [LinkConfig], `crc` of the file's bytes (CRC-16/CCITT-FALSE),
-    `chemistry` 0 = LFP, 1 = NMC; `beyond`: bounds outside the chemistry's absolute range;
-    `path` of the file, `damaged` as `packfile.choose` says, `crc` without the file's own last line;
-    `names` of all attributes that are numbers, those of [limits] first, `limits` of them.
+    `slaves` [SlaveConfig], `links` [LinkConfig], `sensors` [SensorConfig], `crc` of the file's
+    bytes (CRC-16/CCITT-FALSE) without its own last line, `chemistry` 0 = LFP, 1 = NMC; `beyond`:
+    bounds outside the chemistry's absolute range; `path` of the file, `damaged` as
+    `packfile.choose` says; `names` of all attributes that are numbers, those of [limits] first,
+    `limits` of them.
     """
 
     def __init__(self):
         self.slaves = []
         self.links = []
+        self.sensors = []
         self.chemistry = 0
         self.beyond = 0
         self.limits = 0

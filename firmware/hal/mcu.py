@@ -16,6 +16,7 @@ from micropython import const
 
 import bms
 import hal
+from bms import sensors
 from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
@@ -26,6 +27,7 @@ _AT_START = (
     (bms, "limit_table"),
     (bms, "packfile"),
     (bms, "self_test"),
+    (sensors, "build"),
     (hal, "seal"),
 )
 STORE_SLOTS = const(12)  # six records; parts of one or two freeze frames

@@ -9,14 +9,16 @@ KINDS = {
 }
 
 
-def build(config, board, pack, limits, faults):
-    """One driver per port and kind, as a list.
+def build(config, board, pack, limits, faults, sensors=()):
+    """One driver per port and kind, as a list; `sensors` on their ports get their frames by them.
 
     Raises ConfigError for a kind or a port that isn't there, or a scan that takes too long.
     """
     for link in config.links:
-        if not any(slave.link == link.port for slave in config.slaves):
-            raise ConfigError(link.at["port"], "port", "no [[slave]] is on " + link.port)
+        if not any(one.link == link.port for one in config.slaves + config.sensors):
+            raise ConfigError(
+                link.at["port"], "port", "no [[slave]] is on %s, and no [[sensor]]" % link.port
+            )
     drivers = []
     kind_on = {}
     for slave in config.slaves:
@@ -29,11 +31,11 @@ def build(config, board, pack, limits, faults):
                 "%s carries %s already" % (slave.link, kind_on[slave.link]),
             )
         kind_on[slave.link] = slave.kind
-        drivers.append(_driver(slave, config, board, pack, limits, faults))
+        drivers.append(_driver(slave, config, board, pack, limits, faults, sensors))
     return drivers
 
 
-def _driver(slave, config, board, pack, limits, faults):
+def _driver(slave, config, board, pack, limits, faults, sensors):
     """The driver of one port; `slave` is the first one on it."""
     if slave.kind not in KINDS:
         known = " ".join(sorted(KINDS))
@@ -49,6 +51,8 @@ def _driver(slave, config, board, pack, limits, faults):
         raise ConfigError(
             slave.at["link"], "link", "%s speaks over %s" % (slave.kind, " or ".join(media))
         )
+    from bms.sensors import build as sensors_  # needed here only
+
     cls = getattr(__import__(module, None, None, (name,)), name)
     members = [i for i in range(len(config.slaves)) if config.slaves[i].link == slave.link]
     rate = 0
@@ -59,12 +63,16 @@ def _driver(slave, config, board, pack, limits, faults):
             line = link.at.get("rate", link.line)
     try:
         if medium == "can":
-            link = board.open_can(slave.link, rate, cls.FILTERS)
+            filters = cls.FILTERS
+            if filters:
+                filters += sensors_.filters(sensors, slave.link)
+            link = board.open_can(slave.link, rate, filters)
         else:
             link = cls.frame(board.open_uart(slave.link, rate or cls.UART_BPS), rate)
     except ValueError as error:
         raise ConfigError(line, "rate", str(error))
     driver = cls(link, members, pack, limits, faults, config)
+    sensors_.share(config, sensors, slave.link, driver)
     need = driver.scan_ms(config)
     if need > config.scan_period_ms:
         raise ConfigError(

@@ -27,7 +27,7 @@ class Driver:
     members: indices in the pack of the slaves served; done: the running scan has all its answers
     or gave up on the rest. Counters: stale (answers to an older scan), strange (boards or frames
     that are not configured, answers for somebody else), repeated (the same answer twice), missed
-    (answers that a scan ended without); link: its port, with counters of its own.
+    (answers that a scan ended without); link: its port, with its own counters, polled for `sink`.
     """
 
     ABILITIES = 0
@@ -36,6 +36,7 @@ class Driver:
 
     def __init__(self, link, members, pack, limits, faults, config):
         self.link = link
+        self.sink = self  # who gets the link's frames: a router, where sensors share the port
         self.members = members
         self.pack = pack
         self.limits = limits
@@ -53,6 +54,13 @@ class Driver:
     def step(self, now):
         """Do what can be done now; sets `done`."""
         raise NotImplementedError
+
+    def expects(self, ident):
+        """True where a CAN frame with this identifier is one of its boards'."""
+        for known, mask in self.FILTERS:
+            if ident & mask == known:
+                return True
+        return not self.FILTERS
 
     def none_has(self, fault):
         """Withdraw a fault from every board of this driver."""

@@ -150,6 +150,16 @@ class CellLink(Driver):
                 bits += 80
         return bits // (self.link.rate // 1000) + 1
 
+    def expects(self, ident):
+        """True where one of the configured boards may send this identifier."""
+        if self._member_of[ident & 63] == 0 or not super().expects(ident):
+            return False
+        function = ident >> 6
+        if not CELLS <= function <= STATUS:
+            return True
+        row = self._t[H_ROW_OF + (ident & 63)]
+        return bool(self._t[row + R_WANT] & 1 << (function - CELLS))
+
     def begin(self, seq, now):
         """Start a scan: everybody samples at this moment."""
         self._end_scan()
@@ -178,7 +188,7 @@ class CellLink(Driver):
         """Take what has come; ask for what is missing; between scans greet and balance."""
         t = self._t
         t[H_NOW] = now
-        self.link.poll(self, now)
+        self.link.poll(self.sink, now)
         if self._alarm_of >= 0:
             self.alarm_step(now)
         if not self.done:

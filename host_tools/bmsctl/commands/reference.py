@@ -3,6 +3,7 @@
 import argparse
 
 from bms import config, fault_table, faults, kinds, telemetry
+from bms.sensors.build import KINDS as SENSORS
 from bms.slaves import KINDS
 from bmssim import campaign_kinds, scenario
 from bmssim.trial import MOMENTS
@@ -76,7 +77,11 @@ def page() -> str:
                 default = f"LFP {default}, NMC {_default(nmc, unit)}"
             rows.append([f"`{key}`", limits, default, meaning])
         out += [f"### [{table}]", "", *_table(["key", "range", "default", "meaning"], rows)]
-    for name, keys in (("slave", config.SLAVE_KEYS), ("link", config.LINK_KEYS)):
+    for name, keys in (
+        ("slave", config.SLAVE_KEYS),
+        ("link", config.LINK_KEYS),
+        ("sensor", config.SENSOR_KEYS),
+    ):
         rows = [
             [f"`{key}`", unit or "count", _default(default, unit if unit != "nodes" else ""), text]
             for key, unit, _low, _high, default, text in keys
@@ -88,6 +93,15 @@ def page() -> str:
     out[-1] += (
         ", ".join(f"`{kind}` ({' or '.join(KINDS[kind][2])})" for kind in sorted(KINDS)) + "."
     )
+    out += ["", "Kinds of current sensors, what each needs, and what else it knows:", ""]
+    for kind, (_module, _class, medium, needed, others) in sorted(SENSORS.items()):
+        needs = ", ".join(f"`{key}`" for key in needed) or "nothing"
+        known = ", ".join(f"`{key}`" for key in others)
+        out.append(f"- `{kind}` ({medium or 'the board itself'}): {needs}; {known}")
+    out += [
+        "",
+        "Without any `[[sensor]]` each string has the board's own; `current_sensor = false`: none.",
+    ]
     out += ["", "## Faults", "", "A trip latches: `clear` after its cause is gone.", ""]
     out += _table(
         ["code", "name", "level", "names a", "value in", "meaning"],

@@ -1,0 +1,1 @@
+"""Current sensors, one file per kind; `build` makes those that a pack file asks for."""
