@@ -367,6 +367,19 @@ def test_a_reading_that_moves_by_a_bit_does_not_stand():
     assert b.names() == []
 
 
+def test_steps_before_it_moved_do_not_count():
+    b = Bench(Fake(20000))
+    b.on = True
+    for i in range(6):
+        b.cells_mv(3300 - 40 * (i & 1))
+        b.run(1000)
+    b.sensors[0].shows = 20001
+    b.run(12000)
+    b.cells_mv(3300)
+    b.run(1000)
+    assert b.names() == []
+
+
 def test_nothing_stands_while_open_or_while_cells_bleed():
     b = Bench(Fake(0))
     for i in range(30):
