@@ -49,8 +49,11 @@ STAGES = (
     "pack.update",
     "pack.expire",
     "currents.0.sample",
+    "currents.0.age",
     "keeper.step",
     "store.step",
+    "sources.0.step",
+    "sources.0.tick",
 )
 ERRORS = ("RuntimeError", "ValueError", "IndexError", "AttributeError", "OSError", "MemoryError")
 

@@ -1,0 +1,130 @@
+"""A slice of the campaign, and that it would say so if the firmware missed something."""
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from bmssim import campaign
+from bmssim.campaign_kinds import BY_NAME, KINDS, STAGES
+from bmssim.trial import MOMENTS, Case, Verdict
+
+RUNS = 200
+SLICES = 4  # so that the workers of the test run share them
+
+
+@pytest.mark.parametrize("part", range(SLICES))
+def test_a_slice_of_the_campaign(part: int) -> None:
+    todo = list(itertools.islice(campaign.cases(1), RUNS))[part::SLICES]
+    done = [(campaign.play(case), campaign.play(case, faultless=True)) for case in todo]
+    result = campaign.summary(done, 1, 1.0)
+    assert result["failed"] == []
+    assert result["ok"]
+    assert result["runs"] == result["faultless_runs"] == len(todo)
+
+
+def test_the_slice_has_every_kind_link_count_of_strings_and_moment() -> None:
+    todo = list(itertools.islice(campaign.cases(1), RUNS))
+    assert {c.kind for c in todo} == {k.name for k in KINDS}
+    assert {c.link for c in todo} == {"can", "uart"}
+    assert {c.strings for c in todo} == {1, 3}
+    assert {c.moment for c in todo} == set(MOMENTS)
+
+
+def test_the_whole_matrix_comes_in_a_campaign() -> None:
+    todo = list(itertools.islice(campaign.cases(1), 2000))
+    wanted = {
+        (k.name, m, link, n) for k in KINDS for m in k.moments for link in k.links for n in (1, 3)
+    }
+    assert {(c.kind, c.moment, c.link, c.strings) for c in todo} == wanted
+    assert len(set(todo)) == 2000
+    assert min(Counter(c.kind for c in todo).values()) >= 2000 // len(KINDS)
+    assert list(itertools.islice(campaign.cases(1), 2000)) == todo
+    assert list(itertools.islice(campaign.cases(2), 2000)) != todo
+
+
+def test_a_case_is_played_again_by_its_name() -> None:
+    case = Case("interlock", "discharge", "uart", 3, 5)
+    assert Case.parse(case.name) == case
+    one, two = campaign.play(case), campaign.play(case)
+    assert one == two
+    assert one.good
+    for name in ("interlock", "interlock/never/can/1/1", "interlock/closed/i2c/1/1", ""):
+        with pytest.raises(ValueError, match="expected KIND"):
+            Case.parse(name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "why"),
+    [
+        # the firmware is told not to look, or to look too late
+        ("interlock", {"interlock": False}, "it stays closed"),
+        ("voltage_differs", {"voltage_sensor": False}, "it stays closed"),
+        ("cell_high", {"cell_delay": "10 s"}, "it stays closed"),
+        ("slave_silent", {"cell_age": "5 s", "cell_age_warn": "1 s"}, "it stays closed"),
+        ("feedback_lost", {"contactor_feedback": False}, "it stays closed"),
+        ("discharge_peak", {"discharge_continuous": "149 A"}, "it stays closed"),
+    ],
+)
+def test_what_the_firmware_misses_is_missed(
+    kind: str, settings: dict, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = BY_NAME[kind]
+    # the allowed time stays that of the right settings
+    allowed = 700.0
+    worse = replace(real, settings=settings, allowed_ms=lambda t: allowed)
+    monkeypatch.setitem(BY_NAME, kind, worse)
+    verdict = campaign.play(Case(kind, "discharge", "can", 1, 1))
+    assert verdict.injected
+    assert not verdict.good
+    assert why in verdict.why
+    result = campaign.summary([(verdict, verdict)], 1, 1.0)
+    assert not result["ok"]
+    assert result["missed"] == 2
+    assert result["kinds"][kind]["missed"] == 1
+
+
+def test_a_trip_in_a_faultless_run_is_false(monkeypatch: pytest.MonkeyPatch) -> None:
+    warm = replace(BY_NAME["cell_spread"], setup={"temp_c": 61.0})
+    monkeypatch.setitem(BY_NAME, "cell_spread", warm)
+    verdict = campaign.play(Case("cell_spread", "closed", "can", 1, 1), faultless=True)
+    assert not verdict.good
+    assert verdict.why == "tripped: temp_high"
+    result = campaign.summary([(Verdict(verdict.case, False, good=True), verdict)], 1, 1.0)
+    assert not result["ok"]
+    assert (result["missed"], result["false"]) == (0, 1)
+    assert result["kinds"]["cell_spread"]["false"] == 1
+
+
+def test_a_kind_that_cannot_be_injected_is_missed() -> None:
+    verdict = Verdict(Case("hang", "closed", "can", 1, 1), False)
+    result = campaign.summary([(verdict, Verdict(verdict.case, True, good=True))], 1, 1.0)
+    assert result["kinds"]["hang"] == {
+        "meaning": BY_NAME["hang"].meaning,
+        "injected": 0,
+        "detected": 0,
+        "missed": 1,
+        "faultless": 1,
+        "false": 0,
+        "ms_p50": None,
+        "ms_max": None,
+        "ms_allowed": None,
+    }
+    assert result["failed"][0]["case"] == "hang/closed/can/1/1"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("what", ["exception", "hang"])
+def test_each_stage_that_fails_opens(
+    what: str, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = {
+        "what": "raise" if what == "exception" else "hang",
+        "stage": stage,
+        "error": "ValueError",
+    }
+    monkeypatch.setitem(BY_NAME, what, replace(BY_NAME[what], sabotage=lambda t: how))
+    verdict = campaign.play(Case(what, "discharge", "can", 1, 1))
+    assert verdict.why == ""
+    assert verdict.injected
