@@ -10,6 +10,7 @@ drift, 1 % of all frames damaged. There nothing may trip.
 import itertools
 import os
 import random
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from .campaign_kinds import BY_NAME, KINDS, Kind
+from .micropython_path import find_micropython
 from .trial import AFTER_US, STATES_CLOSED, Case, Trial, Verdict
 
 STRINGS = (1, 3)
@@ -310,6 +312,7 @@ _OUTCOMES: dict[str, Callable[[Kind, Trial, Verdict], None]] = {
 
 def _pin(cpus: Any) -> None:
     """A worker and its firmware stay on one CPU: they take turns."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {cpus.get()})
 
@@ -334,8 +337,9 @@ def run(
     """`runs` trials and as many faultless ones; the object that `--campaign --json` prints.
 
     progress is told (trials done, of, trials per second, missed, false). jobs: processes, None =
-    one a CPU.
+    one a CPU. Raises MicroPythonMissing.
     """
+    find_micropython()  # once, not in each trial
     wanted = (c for c in cases(seed) if not kinds or c.kind in kinds)
     todo = list(itertools.islice(wanted, runs))
     started = time.monotonic()
@@ -348,12 +352,16 @@ def run(
     for n in range(jobs):
         queue.put(cpus[n % len(cpus)])
     with ProcessPoolExecutor(jobs, context, _pin, (queue,)) as pool:
-        for pair in pool.map(_pair, todo, chunksize=4):
-            done.append(pair)
-            missed += not pair[0].good
-            false += not pair[1].good
-            rate = 2 * len(done) / (time.monotonic() - started)
-            progress(len(done), runs, rate, missed, false)
+        try:
+            for pair in pool.map(_pair, todo, chunksize=4):
+                done.append(pair)
+                missed += not pair[0].good
+                false += not pair[1].good
+                rate = 2 * len(done) / (time.monotonic() - started)
+                progress(len(done), runs, rate, missed, false)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what waits is not begun any more
+            raise
     return summary(done, seed, time.monotonic() - started)
 
 

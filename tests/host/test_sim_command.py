@@ -69,8 +69,42 @@ def test_wrong_usage(bmsctl: Tool) -> None:
         assert bmsctl.run("sim", *words)[0] == 2
 
 
+def test_a_campaign_prints_its_figures_by_kind(bmsctl: Tool) -> None:
+    words = ("sim", "--campaign", "--runs", "4", "--kind", "interlock", "--kind", "hang")
+    code, out, err = bmsctl.run(*words, "--jobs", "2", "--json")
+    result = json.loads(out.splitlines()[-1])
+    assert (code, result["failed"]) == (0, [])
+    assert result["ok"] is True
+    assert (result["runs"], result["faultless_runs"]) == (4, 4)
+    assert (result["missed"], result["false"]) == (0, 0)
+    assert "4 of 4 faults" in err
+    assert set(result["kinds"]) == {"interlock", "hang"}
+    for name, allowed in (("interlock", 1.0), ("hang", 300.0)):
+        kind = result["kinds"][name]
+        assert (kind["injected"], kind["detected"], kind["faultless"]) == (2, 2, 2)
+        assert kind["ms_max"] <= kind["ms_allowed"] == allowed
+    code, out, _err = bmsctl.run(*words)
+    assert code == 0
+    assert out.splitlines()[0].split()[:3] == ["kind", "injected", "detected"]
+    assert "missed 0, false 0" in out
+
+
+def test_one_case_again(bmsctl: Tool) -> None:
+    code, out, _err = bmsctl.run("sim", "--campaign", "--case", "interlock/charge/can/3/1")
+    assert code == 0
+    assert "good, open after 0.0 ms; trips: interlock" in out
+    code, _out, err = bmsctl.run("sim", "--campaign", "--case", "tea/charge/can/3/1")
+    assert code == 1
+    assert "tea" in err
+    assert bmsctl.run("sim", "--campaign", "--kind", "tea")[0] == 2
+    assert bmsctl.run("sim", "--campaign", "--runs", "0")[0] == 2
+
+
 def test_a_missing_interpreter_is_one_clear_line(bmsctl: Tool) -> None:
     code, _out, err = bmsctl.run("sim", "overvoltage", "--fast", MICROPYTHON="/nowhere/micropython")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "/nowhere/micropython" in err
+    code, _out, err = bmsctl.run("sim", "--campaign", MICROPYTHON="/nowhere/micropython")
     assert (code, err.count("\n")) == (1, 1)
     assert "/nowhere/micropython" in err
 
