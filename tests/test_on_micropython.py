@@ -22,6 +22,7 @@ LARGER = {
     "test_lessons": "2M",
     "test_master": "2M",
     "test_opening": "2M",
+    "test_power": "2M",
     "test_quantities": "2M",
     "test_strings": "2M",
     "test_recall": "2M",

@@ -94,6 +94,8 @@ class Console:
             ok = m.strings.ignore_feedback()
             m.faults.acknowledge()
             text = b"ignored until the next start" if ok else b"no feedback is wrong"
+        elif word == b"clear" and self._word(rest, b"deep") == self._n:
+            m.soc.forget_deep()
         elif rest <= self._n:
             t.answer(word, False, b"takes no word behind it")
             self.refused += 1

@@ -94,6 +94,7 @@ SINGLE = (
     ),
     (101, "store_failed", WARN, NOWHERE, "times", "the storage could not be written"),
     (102, "store_lost", WARN, NOWHERE, "", "nothing whole in the storage: totals begin anew"),
+    (110, "deep_discharge", WARN, STRING, "mV", "a cell fell below deep_cell: see clear deep"),
 )
 
 # (code, name, level, place, unit of the value, meaning): row n is fault n + 1 of `faults`

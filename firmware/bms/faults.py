@@ -63,7 +63,8 @@ CELL_HIGH_WARNING, CELL_LOW_WARNING, CELL_SPREAD_WARNING = range(1, 10, 3)
     CONFIG_COPY_USED,
     STORE_FAILED,
     STORE_LOST,
-) = range(LEVELLED + 1, LEVELLED + 39)
+    DEEP_DISCHARGE,
+) = range(LEVELLED + 1, LEVELLED + 40)
 
 # what happened to a fault, as the event line says it
 RAISED, GONE, CLEARED = range(3)

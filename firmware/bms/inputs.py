@@ -10,7 +10,7 @@ INTERLOCK, STOP, FAULT_LINE, CHARGER, IGNITION = 1, 2, 4, 8, 16
 
 
 class Inputs:
-    """bits: what the inputs say now, see the board's `inputs()`."""
+    """bits: what the inputs say now, see the board's `inputs()`; guarding: some of them cut."""
 
     def __init__(self, config, board, faults_, strings, limits):
         self._board = board
@@ -29,6 +29,7 @@ class Inputs:
         self._isolation = bool(config.isolation_sensor)
         self._was_on = True  # ignition that is on at the start closes nothing
         self.bits = 0
+        self.guarding = bool(self._fitted)
         if self._fitted:
             board.guard(self._fitted)
 

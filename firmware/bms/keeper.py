@@ -20,6 +20,7 @@ class Keeper:
         self._given = False  # the frame that is ready now
         self._seen = array("i", [0] * (2 * master.pack.strings))
         self._failed = 0
+        self._sighted = master.inputs.guarding and not config.store_blind
         store.load()
         if store.lost:
             master.faults.raised(F.STORE_LOST, -1, 0)
@@ -47,6 +48,8 @@ class Keeper:
             place = faults.place[faults.first_slot]
             freeze.held = store.frame(faults.code[freeze.fault], place, freeze, freeze.bytes)
         quiet = not m.limits.judging and not freeze.recording()
+        if self._sighted and m.strings.energised():
+            quiet = False  # an erase of flash stops the interrupts that guard the loops
         closed = False
         t = store.totals
         seen = self._seen

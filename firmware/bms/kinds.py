@@ -20,6 +20,12 @@ KINDS = (
         "one line per slave every cells_period; null = no fresh reading",
     ),
     (
+        "power",
+        "soc_pm soc_sure charge_ma discharge_ma charge_mv discharge_mv charge_by discharge_by",
+        "every status_period: charge left in the emptiest string; what may flow in and out now, the"
+        " voltages to stay within, and what holds each current down",
+    ),
+    (
         "string",
         "string state string_mv i_ma min_mv max_mv trips closings worn",
         "by `strings`, and every status_period with several strings; worn: openings under load",

@@ -27,6 +27,11 @@ _SCALE = const(256)  # currents in parts of their bound, so that squares stay sm
 _TICK = const(100)  # ms that one tick's measurement may stand for, at most
 
 
+def share(value, pm):
+    """`pm` thousandths of a value of 0..2**30-1; the product stays below 2**30."""
+    return value * pm // 1000 if value < 1000000 else value // 1000 * pm
+
+
 class Limits:
     """Judges the pack against the table; raises and withdraws faults.
 
@@ -59,6 +64,7 @@ class Limits:
         self._pair = self._stuck = self._warned = -1
         self._string = self._step = self._slave = 0
         self._hottest = self._hottest_at = self._age = self._age_at = self._missing = 0
+        self._board_dc = array("h", [-10000] * pack.strings)
         self._stack_bad = False
         self.judging = False
         self.calm = False
@@ -100,8 +106,8 @@ class Limits:
                 found[0] = found[0] or found[2] * 6 // 10
                 found[1] = found[1] or found[2] * 8 // 10
             if q in (CHARGE, DISCHARGE, PACK_CHARGE, PACK_DISCHARGE):
-                found[0] = found[2] // 1000 * config.current_warn_pm
-                found[1] = found[2] // 1000 * config.current_derate_pm
+                found[0] = share(found[2], config.current_warn_pm)
+                found[1] = share(found[2], config.current_derate_pm)
             sign = -1 if self._side[q] else 1
             for string in range(strings):
                 for level in range(3):
@@ -123,6 +129,10 @@ class Limits:
                 self._continuous[i] = part
                 budget = (_SCALE * _SCALE - part * part) * config.peak_time_ms
                 self._divisor[i] = max(budget // _FULL, 1)
+
+    def hottest_dc(self, string):
+        """The warmest slave board of a string in the last scan; very cold where none says."""
+        return self._board_dc[string]
 
     def still(self):
         """True where no bound of any quantity is exceeded just now, however short the time is."""
@@ -389,6 +399,7 @@ class Limits:
         pack = self._pack
         f = self._faults
         longest = self._longest_scan
+        self._board_dc[s] = self._hottest
         if self._hottest > -10000:
             self._judge(s, BOARD, self._hottest, self._hottest, self._hottest_at, longest, 3, now)
         self._judge(s, AGE, self._age, self._age, self._age_at, longest, 3, now)

@@ -20,14 +20,16 @@ from bms.kernels import NATIVE
 from bms.limits import Limits
 from bms.outbox import Outbox
 from bms.pack import Pack
+from bms.power import Power
 from bms.recall import NOTHING, Recall
+from bms.soc import Soc
 from bms.store import Store
 from bms.strings import Strings
 from bms.telemetry import Telemetry
 
 _TICK_MS = const(20)  # ages, contactors, balancing and the console are looked at so often
 _FEED_MS = const(50)
-_NONE, _JUDGE, _ACT, _BALANCE, _REPORT = range(5)  # pieces of a tick's work
+_NONE, _JUDGE, _ACT, _BALANCE, _POWER, _REPORT = range(6)  # pieces of a tick's work
 _SCANNED, _JUDGED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
 _LEAVE_MS = const(200)  # time for the last lines to get out
 _NOT_OPEN = b"coils are off, but a contactor's feedback says closed"
@@ -81,6 +83,16 @@ class Master:
         self.outbox = Outbox(board.console, self.clock)
         self.store = Store(config, board.storage, self.clock)
         self.keeper = Keeper(self, config, self.store)
+        self.soc = Soc(config, self.pack, self.currents, self.faults, self.store, self.clock.now)
+        self.power = Power(
+            config,
+            self.pack,
+            self.faults,
+            self.strings,
+            self.limits,
+            self.soc,
+            self.clock.now,
+        )
         self.telemetry = Telemetry(config, board, self, self.outbox)
         self.recall = Recall(config, self, self.outbox)
         self.console = Console(self, board.console, self.telemetry)
@@ -223,6 +235,9 @@ class Master:
         elif work == _BALANCE:
             self.balancing.step(now)
             self.console.step(now)
+        elif work == _POWER:
+            self.soc.step(now)
+            self.power.step(now)
         else:
             self._report(now)
 

@@ -11,11 +11,13 @@ from micropython import const
 from bms import contactors as C
 from bms import faults as F
 from bms import ticks
+from bms.power import CHARGE, DISCHARGE, REASONS
 from bms.version import VERSION
 
 # jobs, the first pending one goes first
-ANSWER, EVENT, CONTACTOR, BOOT, STATUS, STRINGS, CELLS, FAULTS, PAST, SETTING, HELP, MEM = range(12)
-_JOBS = const(12)
+ANSWER, EVENT, CONTACTOR, BOOT, STATUS, POWER, STRINGS, CELLS = range(8)
+FAULTS, PAST, SETTING, HELP, MEM = range(8, 13)
+_JOBS = const(13)
 _IDLE = const(-1)
 _LEVELS = (b"", b"warn", b"derate", b"trip")
 _PER_STEP = const(8)
@@ -34,7 +36,8 @@ COMMANDS = (
     (
         b"clear",
         b"",
-        b"acknowledge faults whose cause is gone; clear welded: ignore feedback that is wrong",
+        b"acknowledge faults whose cause is gone; clear welded: ignore wrong feedback;"
+        b" clear deep: use cells that were discharged too deeply",
     ),
     (b"close", b"", b"close the contactors, with precharge"),
     (b"open", b"", b"open the contactors, once the current is low or open_wait is over"),
@@ -117,6 +120,7 @@ class Telemetry:
         if ticks.diff(now, self._status_at) >= self._status_ms:
             self._status_at = now
             self._pending[STATUS] = 1
+            self._pending[POWER] = 1
             if self._m.pack.strings > 1:
                 self._pending[STRINGS] = 1
             if self._board.HEAP_IS_CHEAP:
@@ -151,6 +155,8 @@ class Telemetry:
             return self._status()
         if job == CELLS:
             return self._cells()
+        if job == POWER:
+            return self._power()
         if job == STRINGS:
             return self._strings()
         if job == CONTACTOR:
@@ -254,6 +260,28 @@ class Telemetry:
             out.end()
             return True
         return False
+
+    def _power(self):
+        out = self._out
+        m = self._m
+        if self._part == 0:
+            self._part = 1
+            if not out.begin(b"power"):
+                return True
+            out.number(b"soc_pm", m.soc.pack_pm)
+            sure = True
+            for s in m.soc.sure:
+                sure = sure and bool(s)
+            out.number(b"soc_sure", 1 if sure else 0)
+            out.number(b"charge_ma", m.power.charge_ma)
+            out.number(b"discharge_ma", m.power.discharge_ma)
+            return False
+        out.number(b"charge_mv", m.power.charge_mv)
+        out.number(b"discharge_mv", m.power.discharge_mv)
+        out.text(b"charge_by", REASONS[m.power.reason[CHARGE]])
+        out.text(b"discharge_by", REASONS[m.power.reason[DISCHARGE]])
+        out.end()
+        return True
 
     def _pack_mv(self):
         """Mean voltage of the strings; None where a reading is missing."""

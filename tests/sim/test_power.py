@@ -1,0 +1,98 @@
+"""A charger and a load that follow the limits: full and empty without a trip; charge as it is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bms import config as pack_config
+from bms.soc import OCV_MV
+from bmssim import scenario
+from bmssim.chemistry import CHEMISTRIES
+from bmssim.world import Setup, World
+
+
+def _world(tmp_path: Path, setup: Setup, **settings: str) -> World:
+    pack = tmp_path / "pack.toml"
+    pack.write_text(scenario.pack_text(setup, settings))
+    c = pack_config.load(str(pack))
+    world = World(setup, pack, (c.cell_hard_min_mv, c.cell_hard_max_mv, c.temp_hard_max_dc))
+    world.boot()
+    world.run(2_000_000)
+    world.type("close")
+    return world
+
+
+def _tripped(world: World) -> list[str]:
+    return [x["name"] for x in world.seen.lines if x["k"] == "event" and x["level"] == "trip"]
+
+
+@pytest.mark.parametrize("chemistry", ["LFP", "NMC"])
+@pytest.mark.parametrize("way", ["charge", "discharge"])
+def test_who_follows_the_limits_never_meets_a_trip(
+    tmp_path: Path, chemistry: str, way: str
+) -> None:
+    # small cells, so that an hour is enough; unequal ones
+    setup = Setup(
+        chemistry=chemistry,
+        slaves=1,
+        cells=8,
+        capacity_ah=2.0,
+        soc=0.85 if way == "charge" else 0.15,
+        spread_mv=20.0 if chemistry == "NMC" else 0.0,
+        seed=7,
+    )
+    world = _world(tmp_path, setup)
+    sign = 1 if way == "charge" else -1
+    seen: list[int] = []
+
+    def follow(obj: dict, raw: bytes) -> None:
+        if obj["k"] == "power":
+            ma = obj["charge_ma" if sign > 0 else "discharge_ma"]
+            seen.append(ma)
+            world.load_a = sign * min(ma, 4000) / 1000  # at most 2 C
+
+    world.on_line = follow
+    world.run(1_500_000_000)
+    try:
+        assert _tripped(world) == []
+        assert max(seen) > 3000
+        assert seen[-1] < 0.25 * max(seen), "it never became less"
+        volts = world.cells.ocv_v()
+        warn = {"LFP": (2.8, 3.6), "NMC": (3.0, 4.21)}[chemistry]
+        if sign > 0:
+            assert np.max(volts) > warn[1] - 0.25
+        else:
+            assert np.min(volts) < warn[0] + 0.25
+        mine = next(x for x in reversed(world.seen.lines) if x["k"] == "power")["soc_pm"]
+        true = float(np.mean(world.cells.soc)) * 1000
+        assert abs(mine - true) < 60, (mine, true)
+    finally:
+        world.close()
+
+
+def test_charge_is_counted_through_a_drive(tmp_path: Path) -> None:
+    # an hour of US06, the sensor shows 0.5 % too much
+    setup = Setup(chemistry="NMC", slaves=1, cells=8, soc=0.9, load="us06", load_scale=0.5, seed=3)
+    world = _world(tmp_path, setup, rest_time="10 s")
+    world.run(14_000_000)
+    start = float(np.mean(world.cells.soc))
+    first = next(x for x in reversed(world.seen.lines) if x["k"] == "power")["soc_pm"]
+    for sensor in world.currents:
+        sensor.gain = 1.005
+    world.run(3_600_000_000)
+    try:
+        assert _tripped(world) == []
+        true = float(np.mean(world.cells.soc))
+        assert start - true > 0.3
+        mine = next(x for x in reversed(world.seen.lines) if x["k"] == "power")["soc_pm"]
+        assert abs((first - mine) / 1000 - (start - true)) < 0.02
+    finally:
+        world.close()
+
+
+@pytest.mark.parametrize("name", ["LFP", "NMC"])
+def test_the_tables_are_those_of_the_publications(name: str) -> None:
+    chemistry = CHEMISTRIES[name]
+    for i, mv in enumerate(OCV_MV[pack_config.CHEMISTRIES.index(name)]):
+        assert abs(np.interp(i / 20, chemistry.soc, chemistry.ocv_v) * 1000 - mv) < 1

@@ -1,0 +1,293 @@
+"""Power limits: zero before a trip would come, in ramps, shared by strings; charge left."""
+
+from bms import faults as F
+from bms import power as P
+from bms import store as S
+from bms.power import CHARGE, DISCHARGE, Power
+from bms.soc import OCV_MV, Soc
+from bms.store import Store
+from fakes import Parts
+
+
+class Pack(Parts):
+    """Parts with a store in RAM, charge and power; `tick` is 20 ms of a master."""
+
+    def __init__(self, **packfile):
+        Parts.__init__(self, **packfile)
+        self.store = Store(self.config, None, self.clock)
+        self.renew()
+        self.board.pack_mv = 4 * 3300
+        self.ready()
+
+    def renew(self):
+        self.soc = Soc(self.config, self.pack, self.currents, self.faults, self.store, self.now)
+        self.power = Power(
+            self.config,
+            self.pack,
+            self.faults,
+            self.strings,
+            self.limits,
+            self.soc,
+            self.now,
+        )
+
+    def tick(self, ms=20):
+        self.step(ms)
+        self.soc.step(self.now)
+        self.power.step(self.now)
+
+    def ticks(self, ms):
+        for _ in range(ms // 20):
+            self.tick()
+        return self
+
+    def closed(self):
+        assert self.strings.close(self.now) is None
+        self.ticks(3000)
+        assert self.strings.count_closed == self.pack.strings
+        return self.ticks(12000)
+
+    def both(self):
+        return self.power.charge_ma, self.power.discharge_ma
+
+
+def test_nothing_while_open_and_all_of_it_when_all_is_well():
+    p = Pack()
+    p.ticks(1000)
+    assert p.both() == (0, 0)
+    p.closed()
+    assert p.both() == (94000, 188000)  # below what warns
+    assert (p.power.charge_mv, p.power.discharge_mv) == (4 * 3600, 4 * 2800)
+    p.faults.raised(F.CELL_LOST, 0, 0)
+    p.tick()
+    assert p.both() == (0, 0)
+
+
+def test_it_rises_and_falls_in_ramps():
+    p = Pack(power='ramp_up = "10 s"; ramp_down = "1 s"')
+    p.strings.close(p.now)
+    last = 0
+    for _ in range(800):
+        p.tick()
+        ma = p.power.discharge_ma
+        assert 0 <= ma - last <= 188000 * 20 // 10000 + 128
+        last = ma
+    assert last == 188000
+    p.mv[0] = 2640  # nothing is left
+    fell = []
+    for _ in range(70):
+        p.tick()
+        assert p.power.discharge_ma <= last
+        assert last - p.power.discharge_ma <= 188000 * 20 // 1000 + 128
+        last = p.power.discharge_ma
+        fell.append(last)
+    assert last == 0
+
+
+def _limits(change):
+    p = Pack().closed()
+    change(p)
+    for _ in range(10):
+        for current in p.currents:
+            current.sample(0, p.now)
+        p.scan()
+    p.ticks(3000)
+    return p
+
+
+def _cells(low, high=None):
+    def change(p):
+        p.mv = [low] * 4
+        p.mv[2] = high or low
+
+    return change
+
+
+def test_cell_voltages():
+    for mv, charge in ((3600, 94000), (3610, 47000), (3619, 4700), (3620, 0), (3645, 0)):
+        p = _limits(_cells(mv))
+        assert p.power.charge_ma == charge, mv
+        assert p.power.discharge_ma > 0
+    for mv, discharge in ((2800, 188000), (2725, 94000), (2650, 0), (2510, 0)):
+        p = _limits(_cells(mv))
+        assert p.power.discharge_ma == discharge, mv
+        assert p.power.charge_ma > 0
+        if discharge < 188000:
+            assert p.power.reason[DISCHARGE] == P.CELL
+    # the highest cell decides, wherever it is
+    assert _limits(_cells(3400, 3620)).power.charge_ma == 0
+
+
+def test_temperatures():
+    def all_at(dc):
+        def change(p):
+            p.dc = [dc] * 2
+
+        return change
+
+    for dc, charge, discharge in (
+        (250, True, True),
+        (431, False, True),
+        (551, False, False),
+        (24, False, True),
+        (-151, False, False),
+    ):
+        p = _limits(all_at(dc))
+        assert (p.power.charge_ma > 0, p.power.discharge_ma > 0) == (charge, discharge), dc
+        if not charge:
+            assert p.power.reason[CHARGE] == P.TEMP
+    p = _limits(all_at(415))
+    assert 40000 <= p.power.charge_ma <= 48000
+
+
+def test_a_derating_fault_halves():
+    p = _limits(lambda p: p.faults.raised(F.VOLTAGE_DIFFERS - 1, 0, 2600))
+    assert p.both() == (47000, 94000)
+    assert p.power.reason[CHARGE] == P.DERATED
+
+
+def test_a_missing_reading_is_no_power():
+    p = Pack(limits='cell_age = "60 s"').closed()
+    p.pack.cell_flags[1] = 0
+    p.mv[1] = None
+    p.ticks(3000)
+    assert p.both() == (0, 0)
+    assert p.power.reason[CHARGE] == P.READINGS
+
+
+def test_a_peak_goes_back_to_what_may_flow_without_end():
+    p = Pack(limits='discharge_continuous = "100 A"').closed()
+    assert p.power.discharge_ma == 188000
+    p.limits.peak_pm[1] = 600
+    p.ticks(3000)
+    assert 140000 < p.power.discharge_ma < 150000
+    assert p.power.reason[DISCHARGE] == P.PEAK
+    p.limits.peak_pm[1] = 700
+    p.ticks(3000)
+    assert p.power.discharge_ma == 100000
+
+
+def test_before_a_controlled_opening_it_is_zero():
+    p = Pack().closed()
+    p.board.ma = -50000
+    p.tick()
+    p.strings.open(p.now)
+    p.ticks(1200)
+    assert p.power.discharge_ma == 0
+    assert p.power.reason[DISCHARGE] == P.EASING
+    assert p.strings.count_closed == 1  # it waits for the current
+    p.board.ma = 0
+    p.ticks(100)
+    assert p.strings.count_closed == 0
+
+
+def test_strings_add_up_and_the_weakest_decides():
+    p = Pack(slaves=3, parallel=3).closed()
+    assert p.both() == (3 * 94000, 3 * 188000)
+    p.mv[5] = 3610
+    p.ticks(4000)
+    assert p.power.charge_ma == 3 * 47000
+    p.mv[5] = 3300
+    p.faults.raised(F.CELL_LOST, 5, 0)  # the second leaves
+    p.ticks(9000)
+    assert p.both() == (2 * 94000, 2 * 188000)
+    p = Pack(slaves=3, parallel=3, limits='pack_discharge_max = "300 A"').closed()
+    assert p.power.discharge_ma == 282000
+
+
+def test_small_packs_have_power_too():
+    p = Pack(
+        pack='capacity = "500 mAh"',
+        limits='charge_max = "500 mA"; discharge_max = "900 mA"; current_hard_max = "2 A";'
+        ' current_idle = "10 mA"',
+    ).closed()
+    assert p.both() == (470, 846)
+
+
+# --- charge left ---
+
+
+def test_charge_is_counted():
+    p = Pack(pack='capacity = "10 Ah"').closed()
+    p.soc._set(0, 500)
+    p.board.ma = -10000  # 1 C: 36 s are one percent
+    p.ticks(36 * 1000 * 5)
+    assert 448 <= p.soc.pm[0] <= 452
+    p.board.ma = 10000
+    p.ticks(36 * 1000 * 10)
+    assert 546 <= p.soc.pm[0] <= 552
+    t = p.store.totals
+    assert 495 <= t[S.CHARGE_OUT + 1] <= 505  # mAh
+    assert 990 <= 1000 * t[S.CHARGE_IN] + t[S.CHARGE_IN + 1] <= 1010
+    assert 6400 <= 1000 * t[S.ENERGY_OUT] + t[S.ENERGY_OUT + 1] <= 6700  # 0.5 Ah at 13.2 V
+    assert 48 <= t[S.CYCLES + 1] <= 52
+
+
+def test_full_and_empty():
+    p = Pack().closed()
+    p.mv = [3552] * 4
+    p.board.ma = 3000
+    p.ticks(1500)
+    assert p.soc.pm[0] == 1000
+    assert p.soc.sure[0]
+    p.board.ma = -3000
+    p.mv = [2590, 2700, 2700, 2700]
+    p.ticks(1500)
+    assert p.soc.pm[0] == 0
+
+
+def test_after_a_rest_the_voltage_tells_unless_it_is_flat():
+    for chemistry, mv, expected in (("NMC", 3751, 500), ("NMC", 4042, 800), ("LFP", 3053, 100)):
+        p = Pack(chemistry=chemistry, soc='rest_time = "20 s"')
+        p.soc._set(0, 300)
+        p.mv = [mv] * 4
+        p.board.ma = 0
+        p.ticks(25000)
+        assert p.soc.pm[0] == expected, (chemistry, mv)
+        assert p.soc.sure[0]
+    p = Pack(soc='rest_time = "20 s"')
+    p.soc._set(0, 300)
+    p.mv = [3265] * 4
+    p.ticks(25000)
+    assert p.soc.pm[0] == 300  # the flat part says nothing
+    assert not p.soc.sure[0]
+
+
+def test_it_begins_with_what_was_stored():
+    p = Pack()
+    p.store.totals[S.SOC] = 621 + 1
+    p.renew()
+    assert (p.soc.pm[0], p.soc.sure[0]) == (621, 1)
+    p.ticks(2000)
+    assert p.store.totals[S.SOC] == 622
+
+
+def test_little_left_is_little_power_where_it_is_known():
+    p = Pack().closed()
+    p.soc._set(0, 60)
+    p.ticks(3000)
+    assert p.power.discharge_ma == 188000
+    p.soc.sure[0] = 1
+    p.ticks(3000)
+    assert 90000 < p.power.discharge_ma < 98000
+    assert p.power.reason[DISCHARGE] == P.LEFT
+    assert p.power.charge_ma == 94000
+
+
+def test_a_deep_discharge_is_remembered():
+    p = Pack()
+    p.mv[3] = 1990
+    p.ticks(1500)
+    assert p.active(F.DEEP_DISCHARGE)
+    p.mv[3] = 3300
+    p.renew()  # after another start
+    assert p.active(F.DEEP_DISCHARGE)
+    p.soc.forget_deep()
+    assert not p.active(F.DEEP_DISCHARGE)
+    assert p.store.totals[S.DEEP] == 0
+
+
+def test_tables_rise():
+    for table in OCV_MV:
+        assert len(table) == 21
+        assert list(table) == sorted(set(table))
