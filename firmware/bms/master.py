@@ -117,6 +117,7 @@ class Master:
                 self.step()
                 self.board.wait(self._rest())
             self.store.save(self.clock.now)
+            self.store.close()
         finally:
             self.recall.close()
 
@@ -147,6 +148,7 @@ class Master:
     def crashed(self, text):
         """Keep the words of what ended the program; the coils are off."""
         self.store.crash(text)
+        self.store.close()
 
     def leave(self, restart, anyway):
         """Open the contactors and end `run` a moment later, to start again or for good.

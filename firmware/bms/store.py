@@ -310,6 +310,13 @@ class Store:
         self._dirty = False
         return True
 
+    def close(self):
+        """The program ends: give the files back, none is left to the collector."""
+        self.fitted = False
+        close = getattr(self._storage, "close", None)
+        if close is not None:
+            close()
+
     def _after(self):
         """The slot to write: the next, but never the newest whole one."""
         slot = (self._at + 1) % self._first

@@ -24,6 +24,10 @@ class Slots:
         self.broken = 0
         self.unreadable = ()
         self.locked = False
+        self.closed = 0
+
+    def close(self):
+        self.closed += 1
 
     def read(self, slot, buf):
         if slot in self.unreadable:
