@@ -68,7 +68,7 @@ class RawBoard:
         words = [
             str(find_micropython()),
             "-X",
-            "heapsize=512K",
+            "heapsize=1M",
             "-i",
             str(HERE / "raw_board.py"),
             str(self.disk),
