@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -19,15 +20,16 @@ INPUTS = "interlock = true; emergency_stop = true; fault_line = true"
 
 
 class Contactors(RuleBasedStateMachine):
-    """Three cells' worth of trouble: readings, faults, feedback, currents, loops, commands."""
+    """All kinds of trouble: readings, faults, feedback, currents, loops, commands."""
 
     parallel = 1
 
     @initialize()
     def start(self) -> None:
-        p = self.p = Parts(
+        p: Any = Parts(
             slaves=self.parallel, parallel=self.parallel, contactors=CONTACTORS, inputs=INPUTS
         )
+        self.p = p
         p.board.pack_mv = 4 * 3300
         p.ready()
         self.inputs = Inputs(p.config, p.board, p.faults, p.strings, p.limits)
