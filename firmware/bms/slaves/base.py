@@ -31,7 +31,7 @@ class Driver:
     """
 
     ABILITIES = 0
-    FILTERS = ()  # (identifier, mask) of the frames that a CAN controller should let through
+    FILTERS: tuple = ()  # (identifier, mask) of the frames that a CAN controller should let through
     ALARM_MS = 500  # an alarm that is not said again for so long has ended
 
     def __init__(self, link, members, pack, limits, faults, config):
