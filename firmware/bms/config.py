@@ -52,10 +52,23 @@ SUFFIX = {
 
 # Every setting: (table, key, unit inside, lowest, highest, default LFP, default NMC, meaning).
 # Units "text", "bool" and "" (a count) take no unit in the file; default None = must be given.
-# Cell bounds: common data-sheet values of the chemistry (LFP 2.50..3.65 V, NMC 2.5..4.20 V,
-# charge 0..45 degC, discharge -20..60 degC) for the delayed trip, a margin beyond for the trip on
-# arrival, one inside for the warning. Times: foxBMS 2 v1.11 defaults, or faster. Check the cell's
-# own data sheet.
+# The defaults are the presets of the two chemistries. Where their numbers come from:
+# - cell_max, cell_min: data sheets of LFP (2.50..3.65 V) and NMC cells (2.5..3.0 to 4.20 V, here
+#   4.25 V, as a charger that holds 4.20 V overshoots); warn and derate 20..300 mV inside, foxBMS 2
+#   has steps of 30..80 mV; hard bounds 100 mV (LFP: 500 mV below) beyond, for one reading
+# - temp_*: the same data sheets, charge 0..45 degC, discharge -20..60 degC; steps between levels
+#   of 5 and 10 K as foxBMS 2 v1.11; temp_hard_max: where separators of both begin to fail is
+#   above 90 degC, 20 K less
+# - board_temp_*: parts for 105 degC and for 125 degC at the junction, with 10 K between levels
+# - *_delay, *_samples: foxBMS 2 takes 200 ms behind 50 events, evaluated every 10 ms, for
+#   voltages, 1 s behind 500 for temperatures, 100 ms behind 10 for currents; here fresh ones
+# - spread_warn, temp_spread_warn, voltage_differs_max, isolation_warn and _min, current_age:
+#   foxBMS 2's 300 mV, 10 K, 3 V, 750 and 500 kohm, 200 ms; levels between and beyond are ours
+# - peak_*, current_warn, current_derate: ours; foxBMS 2 has 170 / 175 / 180 A (94 and 97 %)
+# - precharge_*, reclose, join_*, fuse_wait: foxBMS 2 (3 tries, 3 s rest, 2 s, 3 V, 20 A, 3 s), here
+#   mostly shorter; contactor_settle its 200 ms; balance_*: ours, its threshold is 200 mV
+# - rest_time: foxBMS 2's 10 minutes; full_*, empty_*, deep_*: the data sheets' end of charge
+# Check the cell's own data sheet: it goes before all of these.
 SETTINGS = (
     ("pack", "name", "text", 1, 32, None, None, "name of the pack"),
     ("pack", "chemistry", "text", 1, 8, None, None, "LFP or NMC: chooses the defaults below"),

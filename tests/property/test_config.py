@@ -2,12 +2,16 @@
 
 import tomllib
 from decimal import Decimal
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bms import config
 from bms.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 GOOD = """# a pack
 [pack]
@@ -188,3 +192,10 @@ def test_any_settings(rows: list[tuple[str, str]]) -> None:
     head = [x for name, lines in tables.items() for x in [f"[{name}]", *lines]]
     tail = [x for x in out if x not in ("[limits]", "[contactors]", "[pack]")]
     take("\n".join(head + tail))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda p: p.stem)
+def test_the_examples_are_taken(path: Path) -> None:
+    c = config.load(str(path))
+    assert c.slaves
+    tomllib.loads(path.read_text())
