@@ -52,9 +52,12 @@ STAGES = (
     "currents.0.age",
     "keeper.step",
     "store.step",
+    "soc.step",
+    "power.step",
     "sources.0.step",
     "sources.0.tick",
 )
+PROVEN = ("_scan", "_judge", "_act", "_report")  # without their proof the watchdog isn't fed
 ERRORS = ("RuntimeError", "ValueError", "IndexError", "AttributeError", "OSError", "MemoryError")
 
 SWING_US = 400_000  # half a period of a load that comes and goes
@@ -385,6 +388,10 @@ def _mark_and_trip(t: Trial) -> None:
     _mark(t)
     t.at(100_000, lambda: t.world.set_lines(ESTOP, False))
     t.at(1_000_000, lambda: t.world.set_lines(ESTOP, True))
+
+
+def _skipped(t: Trial) -> dict[str, Any]:
+    return {"what": "skip", "stage": t.rng.choice(PROVEN)}
 
 
 def _broken(what: str) -> Callable[[Trial], dict[str, Any]]:
@@ -836,6 +843,15 @@ KINDS: tuple[Kind, ...] = (
         scope="pack",
         outcome="parts",
         sabotage=_broken("hang"),
+    ),
+    Kind(
+        "stage_skipped",
+        "a stage is not run any more",
+        _mark,
+        lambda t: HEARTBEAT_US / 1000,
+        scope="pack",
+        outcome="parts",
+        sabotage=_skipped,
     ),
     Kind(
         "heap_full",

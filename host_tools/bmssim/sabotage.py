@@ -4,6 +4,7 @@ Runs on the firmware's own runtimes. Its JSON argument has "sabotage": {"what": 
 besides what the board needs; from the moment that the simulator sets the frame's last word:
 
 raise   the stage raises `error`, a name of ERRORS
+skip    the stage does nothing any more
 hang    the stage never returns; the processor's interrupts still work
 heap    all heap is taken
 deaf    the console's port takes no byte
@@ -47,9 +48,13 @@ def sabotage(program, board, how):
 
 def _break(program, board, how):
     what = how["what"]
-    if what in ("raise", "hang"):
+    if what in ("raise", "hang", "skip"):
         owner, name = _stage(program, how["stage"])
-        setattr(owner, name, _raising(how["error"]) if what == "raise" else _hanging(board))
+        if what == "raise":
+            stage = _raising(how["error"])
+        else:
+            stage = _hanging(board) if what == "hang" else _skipping
+        setattr(owner, name, stage)
     elif what == "heap":
         _fill()
     elif what == "deaf":
@@ -86,6 +91,10 @@ def _hanging(board):
             wait(10)
 
     return stage
+
+
+def _skipping(*args):
+    return None
 
 
 _taken = []
