@@ -120,6 +120,8 @@ class Console:
             if why is not None:
                 ok = False
                 text = why
+            elif m.strings.left_out is not None:
+                text = m.strings.left_out  # of a string that stays open
         elif word == b"limits" or word == b"config":
             t.request_settings(word == b"config")
         elif word == b"version":
@@ -135,4 +137,6 @@ class Console:
             if why is not None:
                 ok = False
                 text = why
+            elif m.strings.left_out is not None:
+                text = m.strings.left_out  # of a string that stays open
         t.answer(word, ok, text)

@@ -68,7 +68,10 @@ class Keeper:
                 seen[2 * s + 1] = c.worn
         # looked at closely only where there is something to write
         if closed and quiet and store.due(now, True):
-            quiet = not faults.trips and m.limits.still()
+            for c in m.strings.each:
+                # a string that has left is no reason to wait
+                if c.state == C.CLOSED:
+                    quiet = quiet and not faults.held(c.string) and m.limits.still(c.string)
             for driver in m.drivers:
                 quiet = quiet and driver.done
         store.step(now, quiet, closed)

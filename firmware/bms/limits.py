@@ -134,14 +134,15 @@ class Limits:
         """The warmest slave board of a string in the last scan; very cold where none says."""
         return self._board_dc[string]
 
-    def still(self):
-        """True where no bound of any quantity is exceeded just now, however short the time is."""
+    def still(self, string):
+        """True where no bound of a string, nor of the pack, is exceeded, however short the time."""
         t = self._t
-        at = T.J_LEVELS
-        while at < len(t):
-            if t[at + T.J_OUT] or t[at + T.LEVEL + T.J_OUT] or t[at + 2 * T.LEVEL + T.J_OUT]:
+        for q in range(QUANTITIES):
+            # what is the pack's stands with the first string
+            s = 0 if PACK_CHARGE <= q <= ISOLATION else string
+            at = (s * QUANTITIES + q) * T.JUDGED + T.J_LEVELS + T.J_OUT
+            if t[at] or t[at + T.LEVEL] or t[at + 2 * T.LEVEL]:
                 return False
-            at += T.JUDGED
         return True
 
     def _at(self, string, quantity):

@@ -13,7 +13,8 @@ class Strings:
     """each: the `Contactors` of every string; count_closed: strings that are connected.
 
     wants_power: False while a string waits for its current to fall, so that it may open.
-    charger: a charger is there, as far as an input says so.
+    charger: a charger is there, as far as an input says so. left_out: why the last `close` could
+    not close every string, as bytes, None = it could.
     """
 
     def __init__(self, config, board, faults_, pack, currents, clock):
@@ -35,6 +36,7 @@ class Strings:
         self.has_feedback = bool(config.contactor_feedback)
         self.link_mv = None
         self.count_closed = 0
+        self.left_out = None
         self.wants_power = True
         self.charger = False
 
@@ -125,6 +127,7 @@ class Strings:
     def close(self, now):
         """Begin to close every string that may; None, or the reason why none may, as bytes."""
         why = b"already closed or closing"
+        self.left_out = None
         some = False
         for s in range(len(self.each)):
             c = self.each[s]
@@ -134,7 +137,7 @@ class Strings:
                     some = True
                     self._asked[s] = 1
                 else:
-                    why = no
+                    why = self.left_out = no
         if not some:
             return why
         self._board.rearm()

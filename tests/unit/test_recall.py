@@ -5,6 +5,7 @@ from binascii import unhexlify
 
 import micropython
 
+from bms import faults as F
 from bms import store as S
 from bms.contactors import CLOSED
 from bms.kinds import KINDS
@@ -17,9 +18,9 @@ QUICK = 'store_soon = "100 ms"; store_rest = "100 ms"'
 PACK = ("\n".join(pack_lines()) + '\n# \u00e4 "quoted" \\\n' + "# more\n" * 50).encode()
 
 
-def _rig(storage=None, path="", **tables):
+def _rig(storage=None, path="", store="", **tables):
     """A master with a storage, all slaves known."""
-    r = Rig(storage=storage, path=path, store=QUICK, **tables)
+    r = Rig(storage=storage, path=path, store=store or QUICK, **tables)
     r.run(1500)
     return r
 
@@ -179,7 +180,9 @@ def test_it_writes_only_in_calm_moments():
     m = r.master
 
     def write(slot, buf, n):
-        moments.append((m.strings.energised(), m.limits.still(), m.limits.judging, m.strings.state))
+        moments.append(
+            (m.strings.energised(), m.limits.still(0), m.limits.judging, m.strings.state)
+        )
         Slots.write(storage, slot, buf, n)
 
     storage.write = write
@@ -198,6 +201,38 @@ def test_it_writes_only_in_calm_moments():
     was = len(moments)
     r.run(2000)
     assert r.state == CLOSED and len(moments) == was
+
+
+def test_a_string_that_left_holds_up_no_writing():
+    storage = Slots()
+    r = _rig(storage, slaves=3, parallel=3)
+    r.run(2000)
+    r.type("close")
+    r.run(4000)
+    m = r.master
+    m.store._period = 1000
+    assert m.strings.count_closed == 3
+    m.faults.raised(F.CELL_HIGH, 4, 3700)
+    was = m.store.written
+    r.run(5000)
+    assert m.strings.count_closed == 2
+    assert m.store.written >= was + 3
+
+
+def test_nothing_is_written_while_loops_are_guarded():
+    for more, writes in (("", False), ("; store_blind = true", True)):
+        storage = Slots()
+        r = _rig(storage, inputs="interlock = true", store='store_period = "1 s"' + more)
+        r.run(3000)
+        r.type("close")
+        r.run(3000)
+        assert r.state == CLOSED
+        was = r.master.store.written
+        r.run(5000)
+        assert (r.master.store.written > was) == writes
+        r.type("open")
+        r.run(3000)
+        assert r.master.store.written > was  # open: at once
 
 
 def test_a_storage_that_fails_is_said_and_survived():

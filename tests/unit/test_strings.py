@@ -202,5 +202,6 @@ def test_why_none_may_close():
     p = _three()
     p.faults.raised(F.CELL_HIGH, 0, 3700)
     assert p.strings.close(p.now) is None  # the other two may
+    assert b"latched" in (p.strings.left_out or b"")
     p.steps(3000)
     assert _closed(p) == [False, True, True]
