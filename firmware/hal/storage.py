@@ -63,6 +63,7 @@ class FileStorage:
         finally:
             if not self._keep:
                 file.close()
+                file = None  # so that it is collected now, and not after the next write
                 gc.collect()
 
     def close(self):

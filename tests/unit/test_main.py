@@ -17,7 +17,8 @@ class _BoardModule:
 sys.modules["board"] = _BoardModule  # pyright: ignore[reportArgumentType]
 import main  # noqa: E402
 
-PATH = "pack_file_of_test_main.toml"
+# both runtimes run this file, at once
+PATH = f"pack_file_of_test_main_{sys.implementation.name}.toml"
 
 
 class Board(FakeBoard):

@@ -1,13 +1,15 @@
 """The pack file and its copy: whatever is damaged or half written, what is read is whole."""
 
 import os
+import sys
 from binascii import crc32
 
 from bms import config, packfile
 from bms.errors import ConfigError
 from fakes import FakeBoard, pack_lines, raises
 
-PATH = "pack_of_test_packfile.toml"
+# both runtimes run this file, at once
+PATH = f"pack_of_test_packfile_{sys.implementation.name}.toml"
 COPY = PATH + ".copy"
 OLD = ("\n".join(pack_lines()) + "\n").encode()
 NEW = OLD.replace(b'name = "test"', b'name = "new"')

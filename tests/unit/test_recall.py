@@ -1,6 +1,7 @@
 """What was stored comes back over the serial port, whole, and stands in no way of anything."""
 
 import os
+import sys
 from binascii import unhexlify
 
 import micropython
@@ -12,7 +13,8 @@ from bms.kinds import KINDS
 from fake_storage import Slots
 from fakes import Rig, crc16, pack_lines
 
-PATH = "pack_of_test_recall.toml"
+# both runtimes run this file, at once
+PATH = f"pack_of_test_recall_{sys.implementation.name}.toml"
 LOCKS = hasattr(micropython, "heap_lock")
 QUICK = 'store_soon = "100 ms"; store_rest = "100 ms"'
 PACK = ("\n".join(pack_lines()) + '\n# \u00e4 "quoted" \\\n' + "# more\n" * 50).encode()

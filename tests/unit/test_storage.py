@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 import micropython
 
@@ -12,7 +13,8 @@ from bms.store import Store
 from fakes import FakeClock, pack_lines, raises
 from hal.storage import FileStorage
 
-FOLDER = "slots_of_test_storage"
+# both runtimes run this file, at once
+FOLDER = f"slots_of_test_storage_{sys.implementation.name}"
 LOCKS = hasattr(micropython, "heap_lock")
 
 

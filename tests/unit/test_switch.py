@@ -2,10 +2,12 @@
 
 import binascii
 import os
+import sys
 
 import switch
 
-FOLDER = "slots_of_test_switch"
+# both runtimes run this file, at once
+FOLDER = f"slots_of_test_switch_{sys.implementation.name}"
 
 
 def _seal(number, digest="ab" * 32):
