@@ -147,7 +147,7 @@ class Board:
 
     def open_can(self, name, rate, filters):
         """The slcan adapter on a CAN port; it lets everything through."""
-        return Slcan(self._by_port[name], rate or self._rates[name])
+        return Slcan(self._by_port[name], self._rates[name] or rate)
 
     def open_uart(self, name, rate):
         """The stream of a UART; its speed was set by the program that opened it."""

@@ -86,7 +86,7 @@ class Balancing:
         most = 0
         # no die temperature, or that of an open sensor: the board may be hot without our knowing
         cool = pack.stack_ok[slave] and _OPEN_SENSOR_DC < pack.die_dc[slave] < self._hottest
-        if cool and not self._faults.held(string):
+        if cool and pack.can_bleed[slave] and not self._faults.held(string):
             most = self._most
         p = self._p
         p[B_FIRST] = pack.first_cell[slave]

@@ -310,13 +310,14 @@ ABSOLUTE = (
 
 # keys of [[slave]]: (key, unit inside, lowest, highest, default, meaning)
 SLAVE_KEYS = (
-    ("kind", "text", 1, 16, None, "driver: cell_link, jbd"),
+    ("kind", "text", 1, 16, None, "driver of the board: one of the kinds below"),
     ("link", "text", 1, 16, None, "port of the board: can0, uart0"),
     ("node", "nodes", 1, 62, 1, 'address, or a range of equal boards as "1-4"'),
     ("cells", "", 1, 32, None, "cells on this board"),
     ("temps", "", 0, 16, 0, "temperature sensors that must read"),
     ("string", "", 1, 8, 1, "parallel string it belongs to"),
     ("serial", "", 0, 0x3FFFFFFF, 0, "serial number: a board without a number gets its node by it"),
+    ("fets", "bool", 0, 1, 0, "its own FETs stand the whole stack's voltage: they may be told"),
 )
 # keys of [[sensor]]: the same columns; which kind has which: sensors.build.KINDS
 SENSOR_KEYS = (
@@ -339,6 +340,8 @@ SENSOR_KEYS = (
 LINK_KEYS = (
     ("port", "text", 1, 16, None, "port of the board: can0, uart0"),
     ("rate", "bit/s", 1200, 5000000, 0, "bits per second; 0: the slaves' usual rate"),
+    ("gap", "ms", 0, 5000, 0, "from an answer to the next question; 0: the slaves' usual one"),
+    ("answer", "ms", 0, 5000, 0, "an answer begins so soon at the latest; 0: the usual time"),
 )
 
 

@@ -85,6 +85,14 @@ SINGLE = (
     (94, "current_offset", TRIP, STRING, "mA", "shown while open: beyond what is taken off"),
     (95, "current_sensor_lost", WARN, STRING, "sensor", "one of several is silent; which one"),
     (
+        96,
+        "slave_switch",
+        DERATE,
+        SLAVE,
+        "FETs",
+        "a slave's own FETs; 1: charge is on, 2: dis-",
+    ),
+    (
         100,
         "config_copy_used",
         WARN,

@@ -457,3 +457,31 @@ def put_hex(buf, at, data, start, n):
         buf[at + 1] = DIGITS[data[i] & 15]
         at += 2
     return at
+
+
+def total(data, start, end):
+    """Sum of the bytes start..end-1."""
+    out = 0
+    for i in range(start, end):
+        out += data[i]
+    return out
+
+
+def crc16_modbus(data, start, end):
+    """CRC-16/MODBUS (poly 8005 reflected, init FFFF) of the bytes start..end-1."""
+    crc = 0xFFFF
+    for i in range(start, end):
+        crc ^= data[i]
+        for _ in range(8):
+            crc = crc >> 1 ^ 0xA001 if crc & 1 else crc >> 1
+    return crc
+
+
+def crc8(data, start, end):
+    """CRC-8 (poly 07, init 0) of the bytes start..end-1."""
+    crc = 0
+    for i in range(start, end):
+        crc ^= data[i]
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x107) if crc & 0x80 else crc << 1
+    return crc

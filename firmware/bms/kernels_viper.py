@@ -475,3 +475,43 @@ def put_hex(buf: ptr8, at: int, data: ptr8, start: int, n: int) -> int:
         at += 2
         start += 1
     return at
+
+
+@micropython.viper
+def total(data: ptr8, start: int, end: int) -> int:
+    out = 0
+    while start < end:
+        out += int(data[start])
+        start += 1
+    return out
+
+
+@micropython.viper
+def crc16_modbus(data: ptr8, start: int, end: int) -> int:
+    crc = 0xFFFF
+    while start < end:
+        crc ^= int(data[start])
+        k = 0
+        while k < 8:
+            if crc & 1:
+                crc = (crc >> 1) ^ 0xA001
+            else:
+                crc = crc >> 1
+            k += 1
+        start += 1
+    return crc
+
+
+@micropython.viper
+def crc8(data: ptr8, start: int, end: int) -> int:
+    crc = 0
+    while start < end:
+        crc ^= int(data[start])
+        k = 0
+        while k < 8:
+            crc = crc << 1
+            if crc & 0x100:
+                crc ^= 0x107
+            k += 1
+        start += 1
+    return crc

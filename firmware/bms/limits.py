@@ -173,6 +173,10 @@ class Limits:
                     f.gone(fault + level, place)
                 found >>= 1
 
+    def slowest(self, periods):
+        """A scan of the slowest slaves takes so many scan periods."""
+        self._longest_scan *= periods
+
     # --- on arrival ---
 
     def hard_cell(self, cell, mv):

@@ -67,6 +67,7 @@ class Master:
 
         found = sensors.build(config, board)
         self.drivers = slaves.build(config, board, self.pack, self.limits, self.faults, found)
+        self.limits.slowest(max([driver.every for driver in self.drivers]))
         sensors.open_rest(config, board, found)
         self.sources = sensors.sources(
             config, found, self.currents, self.strings, self.pack, self.faults, self.clock.now
@@ -195,7 +196,7 @@ class Master:
                 self._finish(now)
             self._seq = (self._seq + 1) & 0xFF
             for driver in self.drivers:
-                driver.begin(self._seq, now)
+                driver.turn(self._seq, now)
             self._open_scan = True
             self._scan_at = ticks.add(self._scan_at, self._period)
             if ticks.diff(now, self._scan_at) >= 0:
@@ -293,4 +294,8 @@ class Master:
         tick = ticks.diff(self._tick_at, self.clock.now)
         if tick < rest:
             rest = tick
+        for driver in self.drivers:
+            due = driver.rest(self.clock.now)
+            if due < rest:
+                rest = due
         return rest if rest > 0 else 0

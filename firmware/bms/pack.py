@@ -64,10 +64,11 @@ class Pack:
     BLEEDING, SEEN, LOST and NEW bits; cell_at, temp_at: ms tick of the sample. Per slave:
     first_cell, slave_cells, first_temp, slave_temps, known (answered as the pack file says),
     stack_mv, stack_ok, stack_at, slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32),
-    string_of_slave. Per string: string_cells in series; slave_from, cell_from, temp_from with a
-    last entry where the last string ends; Extremes: string_cell, string_temp of fresh readings,
-    string_new_cell, string_new_temp of new ones; lost_cell, lost_temp: the first that lost its
-    reading, -1 = none. cell, temp: extremes of the whole pack.
+    can_bleed, string_of_slave. Per string: energised (a coil of it is on, as `strings` says),
+    string_cells in series; slave_from, cell_from, temp_from with a last entry where the last string
+    ends; Extremes: string_cell, string_temp of fresh readings, string_new_cell, string_new_temp of
+    new ones; lost_cell, lost_temp: the first that lost its reading, -1 = none. cell, temp: extremes
+    of the whole pack.
     """
 
     def __init__(self, config):
@@ -92,9 +93,11 @@ class Pack:
         self.stack_at = array("i", [0] * n)
         self.slave_flags = array("H", [0] * n)
         self.die_dc = array("h", [0] * n)
+        self.can_bleed = bytearray([1] * n)
         self.bleed = array("H", [0] * (2 * n))
         self.string_of_slave = bytearray([s.string - 1 for s in slaves])
         strings = self.strings = self.string_of_slave[-1] + 1
+        self.energised = bytearray(strings)
         self.string_cells = array("h", [0] * strings)
         self.string_cell = [Extremes() for _ in range(strings)]
         self.string_temp = [Extremes() for _ in range(strings)]

@@ -17,6 +17,7 @@ class SlaveConfig:
     temps: int
     string: int
     serial: int
+    fets: int
     line: int
     at: dict
 
@@ -26,6 +27,8 @@ class LinkConfig:
 
     port: str
     rate_bps: int
+    gap_ms: int
+    answer_ms: int
     line: int
     at: dict
 
@@ -72,6 +75,13 @@ class Config:
         self.crc = 0
         self.path = ""
         self.damaged = 0
+
+    def link_of(self, port):
+        """The settings of a port, None = the file has none."""
+        for link in self.links:
+            if link.port == port:
+                return link
+        return None
 
     def __getattr__(self, name) -> int:
         # for checkers: every setting of the table is there as an int, and nothing else is

@@ -152,6 +152,7 @@ class Strings:
         for c in self.each:
             c.link_mv = self.link_mv
             c.step(now)
+            self._pack.energised[c.string] = 1 if c.energised() else 0
             if c.closed():
                 closed += 1
             if c.state == C.EASING:

@@ -14,6 +14,8 @@ from .canbits import frame_bits
 from .events import Events
 from .protocol import CELLS, SCAN, Frame, uart_decode
 
+PAUSE_US = 300_000  # a line silent for so long is between two rounds
+
 
 class Noise:
     """Damage on the line: `rate` is the share of frames hit; `hits` counts them."""
@@ -29,6 +31,23 @@ class Noise:
             return False
         self.hits += 1
         return True
+
+    def burst(self, data: bytes) -> bytes:
+        """Flip some bits of one byte, lose the end, or lose, double or replace a byte.
+
+        What a sum of bytes is sure to catch: of two flips far apart that cancel in it no receiver
+        can know, and boards that seal their answers with a sum are bench-tested on quiet lines.
+        """
+        if self.rng.random() < 0.25:
+            return data[: int(self.rng.integers(0, len(data)))]
+        if self.rng.random() < 0.6:
+            out = bytearray(data)
+            out[int(self.rng.integers(0, len(out)))] ^= int(self.rng.integers(1, 256))
+            return bytes(out)
+        at = int(self.rng.integers(0, len(data)))
+        if self.rng.random() < 0.5:
+            return data[:at] + data[at + 1 :]
+        return data[:at] + data[at : at + 1] + data[at:]
 
     def bytes(self, data: bytes) -> bytes:
         """Flip one to three bits, or lose, double or replace a byte."""
@@ -73,7 +92,9 @@ class Usage:
     """Time on the line, and what the frames on it say about the scans.
 
     busy_us: all of it; readings_us: the part that frames with readings need. scan_ms: per scan,
-    from the first bit of the master's SCAN to the last bit of its last answer. violation_us: the
+    from the first bit of the master's SCAN to the last bit of its last answer. rounds: on
+    lines where boards are asked, (us, us that it needs at the least: bytes, the boards' own time to
+    answer and gaps) of each run of questions without a long pause. violation_us: the
     last bit of the first frame that carried a reading out of its hard bounds.
     """
 
@@ -83,8 +104,10 @@ class Usage:
         self.frames = 0
         self.scan_ms: list[float] = []
         self.violation_us: int | None = None
+        self.rounds: list[tuple[float, float]] = []
         self._scan_us: float | None = None
         self._answer_us = 0.0
+        self._round_us = self._end_us = self._need_us = -1.0
 
     def on_frame(self, frame: Frame, start_us: float, end_us: float) -> None:
         """Count one frame that is on the line from `start_us` to `end_us`."""
@@ -99,6 +122,21 @@ class Usage:
             if self._scan_us is not None and self._answer_us > self._scan_us:
                 self.scan_ms.append((self._answer_us - self._scan_us) / 1000)
             self._scan_us = start_us
+
+    def on_bytes(self, start_us: float, end_us: float, gap_us: float) -> None:
+        """Bytes on a line; gap_us: what had to lie before them."""
+        if self._end_us < 0 or start_us - self._end_us > PAUSE_US:
+            if self._end_us >= 0:
+                self.rounds.append((self._end_us - self._round_us, self._need_us))
+            self._round_us = start_us
+            self._need_us = 0.0
+            gap_us = 0.0
+        self._need_us += gap_us + end_us - start_us
+        self._end_us = end_us
+
+    def wait(self, us: float) -> None:
+        """A board takes so long to answer."""
+        self._need_us += us
 
 
 class CanNode(Protocol):
@@ -167,7 +205,12 @@ class _Burst:
 
 
 class UartBus:
-    """Bytes of 10 bits; what is sent while another sends is destroyed, and so is the other's."""
+    """Bytes of 10 bits; what is sent while another sends is destroyed, and so is the other's.
+
+    echo: the master hears itself. gap_us: boards want so long between an answer and a question.
+    summed: boards seal their answers with a sum only, see `Noise.burst`.
+    asked_us: when the master's last bytes began; answered_us: when the last answer ended.
+    """
 
     def __init__(self, events: Events, rate_bps: int, noise: Noise) -> None:
         self._events = events
@@ -179,6 +222,11 @@ class UartBus:
         self._collided = False
         self._on_line: list[_Burst] = []
         self.collisions = 0
+        self.echo = False
+        self.summed = False
+        self.gap_us = 0
+        self.asked_us = 0.0
+        self.answered_us = -1e9
         self.usage = Usage()
         self.to_master: Callable[[bytes, bool], None] = lambda data, last: None
 
@@ -189,6 +237,9 @@ class UartBus:
         """The master's bytes go on the line as soon as it is free."""
         start = max(self._free_us, self._events.now_us)
         self._send(data, self, True)
+        if start - self.asked_us > 1000 or not self.asked_us:
+            self.asked_us = start
+        self.usage.on_bytes(start, self._free_us, self.gap_us)
         for piece in data.split(b"\0"):
             frame = uart_decode(piece) if piece else None
             if frame is not None:
@@ -200,6 +251,15 @@ class UartBus:
         """One frame of a board as bytes; `last` ends its turn."""
         self._send(data, board, last)
         self.usage.on_frame(frame, self._free_us - len(data) * self._us_per_byte, self._free_us)
+
+    def say(self, data: bytes, board: UartNode, violates: bool) -> None:
+        """An answer of a board that was asked; violates: a reading in it is out of hard bounds."""
+        start = max(self._free_us, self._events.now_us)
+        self._send(data, board, True)
+        self.answered_us = self._free_us
+        self.usage.on_bytes(start, self._free_us, 0.0)
+        if violates and self.usage.violation_us is None:
+            self.usage.violation_us = round(self._free_us)
 
     def _send(self, data: bytes, sender: object, last: bool) -> None:
         now = self._events.now_us
@@ -216,13 +276,15 @@ class UartBus:
             for other in self._on_line:
                 other.spoilt = True
         elif self._noise.strikes():
-            burst.data = self._noise.bytes(data)
+            burst.data = self._noise.burst(data) if self.summed else self._noise.bytes(data)
         self._events.at(round(self._free_us), lambda: self._deliver(burst, sender, last))
 
     def _deliver(self, burst: _Burst, sender: object, last: bool) -> None:
         self._on_line.remove(burst)
         data = bytes(b & 0x5A for b in burst.data) if burst.spoilt else burst.data
         if sender is self:
+            if self.echo:
+                self.to_master(data, False)
             for board in self._boards:
                 board.on_bytes(data)
         else:

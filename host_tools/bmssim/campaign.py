@@ -112,7 +112,7 @@ def _since(kind: Kind, t: Trial) -> int | None:
     """The moment that the allowed time counts from, None = it never came."""
     assert t.t0_us is not None
     if kind.since == "frame":
-        return t.world.bus.usage.violation_us
+        return t.world.violation_us
     if kind.since == "close":
         return None if t.first_coil_us is None else max(t.t0_us, t.first_coil_us)
     if kind.since == "off":

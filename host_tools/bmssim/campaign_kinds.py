@@ -12,6 +12,7 @@ from typing import Any
 
 from bms import packfile
 
+from .boards.cell_link import CellLinkBoard
 from .plant import HEARTBEAT_US
 from .process import ESTOP, FAULT_LINE, INTERLOCK
 from .trial import MOMENTS, Trial
@@ -93,6 +94,13 @@ class Kind:
     sabotage: Callable[[Trial], dict[str, Any]] | None = None
     prepare: Inject = lambda trial: None
     before_boot: Inject = lambda trial: None
+
+
+def _board(t: Trial) -> CellLinkBoard:
+    """The board that is hit."""
+    board = t.world.boards[t.slave]
+    assert isinstance(board, CellLinkBoard)
+    return board
 
 
 def _hard(t: Trial) -> float:
@@ -285,7 +293,7 @@ def _wrong_gain(t: Trial) -> None:
 
 
 def _alarm(t: Trial) -> None:
-    t.world.boards[t.slave].alarm_high_mv = 2000
+    _board(t).alarm_high_mv = 2000
 
 
 def _silent(t: Trial) -> None:
@@ -324,7 +332,7 @@ def _twin(t: Trial) -> None:
 
 
 def _other_board(t: Trial) -> None:
-    t.world.boards[t.slave].lose_cell()
+    _board(t).lose_cell()
     t.world.boards[t.slave].restart()
 
 

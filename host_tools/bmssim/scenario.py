@@ -20,7 +20,7 @@ trip = "cell_hard_high"
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ import numpy as np
 from bms import config as pack_config
 
 from .boards import cell_link, ivt_s
+from .boards.kinds import KINDS
+from .layout import Place, places
 from .process import CHARGER, ESTOP, FAULT_LINE, IGNITION, INTERLOCK
 from .sensors import Sensor
 from .world import Setup, World
@@ -106,6 +108,28 @@ def load(name: str) -> Scenario:
     )
 
 
+def give_time(scenario: Scenario, setup: Setup) -> None:
+    """Let everything happen later, as boards whose scans take long need it."""
+    on: dict[str, list[Place]] = {}
+    for place in places(setup):
+        on.setdefault(place.port, []).append(place)
+    ms = max(KINDS[x[0].kind].scan_ms(len(x), x[0].cells) for x in on.values())
+    for place in places(setup):
+        if "spread_at_most_mv" in scenario.expect and not KINDS[place.kind].balances:
+            raise ScenarioError(f"{scenario.name} needs boards that can be told to balance")
+    if not ms:
+        return
+    wait_us = round(5 * ms * 1000)
+    scenario.actions = [(at_us + wait_us, name, args) for at_us, name, args in scenario.actions]
+    scenario.duration_s += wait_us / 1e6
+    if "open_within_ms" in scenario.expect:
+        scenario.expect["open_within_ms"] += 4 * ms
+    if "damaged_at_least" in scenario.expect:  # fewer frames than the cell link has
+        scenario.expect["damaged_at_least"] //= 10
+    if "reaction_ms" in scenario.expect:  # a reading that jumps is asked for once more
+        scenario.expect["reaction_ms"] = 10 + ms
+
+
 def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
     """A pack file for a setup; `settings` by key, written into the tables they belong to.
 
@@ -122,6 +146,7 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
         "current_hard_max": f"{10 * c_rate_a:g} A",
     }
     base.update(settings)
+    base.update(_slow(setup))
     lines: list[str] = []
     table = ""
     for row in pack_config.SETTINGS:
@@ -134,24 +159,52 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
             lines.append(f"{row[1]} = " + (f'"{shown}"' if isinstance(value, str) else str(shown)))
     if base:
         raise ScenarioError(f"[settings] has keys that no pack file has: {' '.join(base)}")
-    each = 1 if setup.serials else setup.slaves  # boards of a table
-    for first in range(1, setup.boards + 1, each):
+    for place, nodes in _tables(setup):
         lines += [
             "[[slave]]",
-            'kind = "cell_link"',
-            f'link = "{setup.port}"',
-            f'node = "{first}-{first + each - 1}"',
-            f"cells = {setup.cells}",
-            f"temps = {setup.temps}",
-            f"string = {(first - 1) // setup.slaves + 1}",
+            f'kind = "{place.kind}"',
+            f'link = "{place.port}"',
+            f'node = "{place.node}-{place.node + nodes - 1}"',
+            f"cells = {place.cells}",
+            f"temps = {place.temps}",
+            f"string = {place.string + 1}",
         ]
         if setup.serials:
-            lines.append(f"serial = {cell_link.FIRST_SERIAL + first}")
+            lines.append(f"serial = {cell_link.FIRST_SERIAL + place.node}")
     for n in range(setup.strings if setup.ivt_s else 0):
         lines += ["[[sensor]]", 'kind = "board"', f"string = {n + 1}"]
         lines += ["[[sensor]]", 'kind = "ivt_s"', f"string = {n + 1}", f'link = "{setup.port}"']
         lines.append(f"id = {ivt_s.FIRST_ID + n * ivt_s.IDS}")
     return "\n".join(lines) + "\n"
+
+
+def _tables(setup: Setup) -> list[tuple[Place, int]]:
+    """The first board of each [[slave]] table, and how many equal ones stand in it."""
+    out: list[tuple[Place, int]] = []
+    for place in places(setup):
+        last, nodes = out[-1] if out else (None, 0)
+        if (
+            last is not None
+            and not setup.serials
+            and replace(place, node=last.node, first=last.first) == last
+            and place.node == last.node + nodes
+        ):
+            out[-1] = (last, nodes + 1)
+        else:
+            out.append((place, 1))
+    return out
+
+
+def _slow(setup: Setup) -> dict[str, str]:
+    """Settings that ports need whose scans take long."""
+    boards: dict[str, list[Place]] = {}
+    for place in places(setup):
+        boards.setdefault(place.port, []).append(place)
+    out: dict[str, str] = {}
+    for on in boards.values():
+        for key, text in KINDS[on[0].kind].settings(len(on), on[0].cells).items():
+            out[key] = max(out.get(key, ""), text, key=lambda x: int(x.split()[0] or 0) if x else 0)
+    return out
 
 
 # --- what can be done to the world ---
@@ -359,7 +412,7 @@ class Run:
         )
         if event is None:
             return None
-        seen_us = self.world.bus.usage.violation_us
+        seen_us = self.world.violation_us
         detected_ms = event["at_ms"] if seen_us is None else seen_us / 1000
         first_us = min(detected_ms, event["at_ms"]) * 1000 - 1000
         off = [t for t in self.world.seen.coil_off_after_us if t >= first_us]
@@ -457,7 +510,8 @@ class Run:
         """The object that `bmsctl sim --json` prints."""
         world = self.world
         status = self._last("status")
-        scans = np.array(world.bus.usage.scan_ms or [0.0])
+        rounds = [x for port in world.ports.values() for x in port.bus.usage.rounds[1:]]
+        scans = np.array(world.bus.usage.scan_ms or [x[0] / 1000 for x in rounds] or [0.0])
         heaps = [x["heap_used"] for x in world.seen.lines if x["k"] == "mem"]
         usage = world.bus.usage
         problems = self.problems()
@@ -479,6 +533,9 @@ class Run:
                 "p99": round(float(np.percentile(scans, 99)), 3),
                 "max": round(float(np.max(scans)), 3),
             },
+            "scan_use": round(sum(x[0] for x in rounds) / sum(x[1] for x in rounds), 3)
+            if rounds
+            else None,
             "bus_use": round(usage.busy_us / usage.readings_us, 3) if usage.readings_us else None,
             "frames": {
                 "rx": status.get("rx", 0),

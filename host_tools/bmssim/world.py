@@ -18,10 +18,12 @@ import numpy as np
 
 from . import adapter
 from .boards import cell_link, ivt_s
+from .boards.kinds import KINDS, Board
 from .bus import CanBus, Noise, UartBus
 from .cells import CellArray, Spread
 from .chemistry import CHEMISTRIES
 from .events import Events
+from .layout import Place, places
 from .lines import LineReader
 from .load import US06_CELL_AH, Profile
 from .plant import Plant
@@ -31,17 +33,19 @@ from .sensors import Sensor
 CYCLE_US = 100  # the firmware's own time for one step, where the simulator owns the clock
 PHYSICS_US = 50_000
 REAL_INPUTS_US = 10_000
-CAN_BPS = 500_000
-UART_BPS = 1_000_000
+CAN_BPS = KINDS["cell_link"].bps["can"]
+UART_BPS = KINDS["cell_link"].bps["uart"]
 BLEED_OHM = 7.0  # of one balancing resistor: about 0.5 A
-HISTORY = 8  # samples in which a reported value may be found: cell_age / period and some
+HISTORY = 24  # samples in which a reported value may be found: cell_age / period and some
 
 
 @dataclass
 class Setup:
     """What is simulated.
 
-    strings in parallel, each of `slaves` boards of `cells` cells; capacity_ah of a cell; soc 0..1,
+    strings in parallel, each of `slaves` boards of `kind` with `cells` cells; more: boards of other
+    kinds behind them in series, as tables of kind, slaves, cells, temps; link: "can" or "uart"
+    where a kind knows both; echo: serial adapters hear themselves; capacity_ah of a cell; soc 0..1,
     string_soc: added to it, by string; spread_mv from the lowest to the highest cell at the start;
     temp_c of the surroundings; load "us06" or "none", load_scale of it, load_start_s into it;
     load_a: a constant current besides, + = charge; serials: the pack file says the boards' serial
@@ -53,6 +57,9 @@ class Setup:
     """
 
     link: str = "can"
+    kind: str = "cell_link"
+    more: list[dict[str, Any]] = field(default_factory=list)
+    echo: bool = False
     strings: int = 1
     slaves: int = 4
     cells: int = 16
@@ -82,16 +89,22 @@ class Setup:
     @property
     def boards(self) -> int:
         """Slave boards of all strings."""
-        return self.strings * self.slaves
+        return self.strings * (self.slaves + sum(x["slaves"] for x in self.more))
 
     @property
     def all_cells(self) -> int:
         """Cells of all strings."""
-        return self.boards * self.cells
+        return self.strings * self.string_cells
+
+    @property
+    def string_cells(self) -> int:
+        """Cells in series."""
+        return self.slaves * self.cells + sum(x["slaves"] * x["cells"] for x in self.more)
 
     @property
     def port(self) -> str:
-        return "can0" if self.link == "can" else "uart0"
+        """The first board's port."""
+        return places(self)[0].port
 
 
 @dataclass
@@ -113,6 +126,15 @@ class Seen:
     closed_after_restart: bool = False
     died_closed: bool = False
     power_cuts: int = 0
+
+
+@dataclass
+class Port:
+    """A port of the master: what is behind it, and bytes on their way to it."""
+
+    bus: CanBus | UartBus
+    adapter: adapter.SlcanAdapter | adapter.UartPort
+    inbox: bytes = b""
 
 
 class World:
@@ -157,11 +179,11 @@ class World:
         self._plant_us = 0
         self._pins = 0
         self._held = 0
-        self._inbox = b""
+        self._arrived = False
         self._typed = b""
         self.firmware: Firmware | None = None
         self._start_us = 0
-        self._samples: list[deque] = [deque(maxlen=HISTORY) for _ in range(setup.boards)]
+        self._samples: list[deque] = [deque(maxlen=HISTORY) for _ in self.boards]
         self._real_start: float | None = None
         self.events.every(PHYSICS_US, self._physics)
 
@@ -184,7 +206,7 @@ class World:
                 self.cells.set_voltage(i, base + steps[i] * s.spread_mv / 1000)
 
     def _cells_of(self, string: int) -> slice:
-        n = self.setup.slaves * self.setup.cells
+        n = self.setup.string_cells
         return slice(string * n, string * n + n)
 
     def _make_sensors(self) -> None:
@@ -208,19 +230,18 @@ class World:
 
     def _make_boards(self, hard_bounds: tuple[int, int, int]) -> None:
         s = self.setup
-        if s.link == "can":
-            self.bus: CanBus | UartBus = CanBus(self.events, CAN_BPS, self.noise)
-            self.port = adapter.SlcanAdapter(self.events, self.bus, self._deliver, self.noise)
-        else:
-            self.bus = UartBus(self.events, UART_BPS, self.noise)
-            self.port = adapter.UartPort(self.events, self.bus, self._deliver)
-        self.boards: list[cell_link.CellLinkBoard] = []
-        for n in range(s.boards):
-            board = cell_link.CellLinkBoard(
+        self.places = places(s)
+        self.ports: dict[str, Port] = {}
+        self.boards: list[Board] = []
+        for n, place in enumerate(self.places):
+            if place.port not in self.ports:
+                self.ports[place.port] = self._make_port(place)
+            board = KINDS[place.kind].make(
                 self.events,
-                n + 1,
-                s.cells,
-                s.temps,
+                self.ports[place.port].bus,
+                place.node,
+                place.cells,
+                place.temps,
                 lambda n=n: self._measure(n),
                 np.random.default_rng(s.seed + 100 + n),
                 s.cell_noise_mv,
@@ -229,16 +250,29 @@ class World:
             board.drift = 1.0 + s.drift_ppm * self._sensor_rng.uniform(-1.0, 1.0) / 1e6
             board.watch = hard_bounds
             board.on_sample = self._sampled
-            if isinstance(self.bus, CanBus):
-                cell_link.CanPort(self.bus, board)
-            else:
-                cell_link.UartPort(self.bus, board)
             self.boards.append(board)
+        self.bus = self.ports[self.places[0].port].bus
 
         if s.ivt_s and isinstance(self.bus, CanBus):
             for n in range(s.strings):
                 ident = ivt_s.FIRST_ID + n * ivt_s.IDS
                 ivt_s.IvtS(self.events, self.bus, ident, lambda n=n: self._string_a(n))
+
+    def _make_port(self, place: Place) -> Port:
+        bps = KINDS[place.kind].bps[place.medium]
+
+        def deliver(data: bytes) -> None:
+            port.inbox += data
+            self._arrived = True
+
+        if place.medium == "can":
+            bus: CanBus | UartBus = CanBus(self.events, bps, self.noise)
+            port = Port(bus, adapter.SlcanAdapter(self.events, bus, deliver, self.noise))
+        else:
+            bus = UartBus(self.events, bps, self.noise)
+            bus.echo = self.setup.echo
+            port = Port(bus, adapter.UartPort(self.events, bus, deliver))
+        return port
 
     def _string_a(self, n: int) -> float:
         self._settle()
@@ -248,6 +282,7 @@ class World:
     def add_board(self, like: int) -> cell_link.CellLinkBoard:
         """One more board that measures the same cells, and has the same number, as board `like`."""
         one = self.boards[like]
+        assert isinstance(one, cell_link.CellLinkBoard)
         board = cell_link.CellLinkBoard(
             self.events,
             one.node,
@@ -266,16 +301,19 @@ class World:
 
     def _measure(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         self._physics()
-        cells, temps = self.setup.cells, self.setup.temps
-        first = n * cells
+        place = self.places[n]
+        first, cells, temps = place.first, place.cells, place.temps
         where = first + np.arange(temps) * cells // max(temps, 1)
         return self.cells.voltage_v()[first : first + cells], self.cells.temp_c[where]
 
-    def _sampled(self, board: cell_link.CellLinkBoard, mv: list, dc: list, seq: int) -> None:
+    def _sampled(self, board: Any, mv: list, dc: list, seq: int) -> None:
         self._samples[self.boards.index(board)].append((mv, dc))
 
-    def _deliver(self, data: bytes) -> None:
-        self._inbox += data
+    @property
+    def violation_us(self) -> int | None:
+        """When the first reading out of its hard bounds was on a line, None = none was."""
+        seen = [port.bus.usage.violation_us for port in self.ports.values()]
+        return min((us for us in seen if us is not None), default=None)
 
     # --- physics ---
 
@@ -295,7 +333,7 @@ class World:
         self._load()
         self._settle()
         dt = (now - self._cells_us) / 1e6
-        each = self.setup.slaves * self.setup.cells
+        each = self.setup.string_cells
         if dt > 0:
             bleed = np.zeros(self.setup.all_cells)
             volts = None
@@ -305,7 +343,7 @@ class World:
                     volts = self.cells.voltage_v()
                 while mask and volts is not None:
                     bit = mask & -mask
-                    i = n * self.setup.cells + bit.bit_length() - 1
+                    i = self.places[n].first + bit.bit_length() - 1
                     bleed[i] = volts[i] / BLEED_OHM
                     mask ^= bit
             self.cells.step(dt, np.repeat(self._charge_as / dt, each), bleed)
@@ -341,7 +379,7 @@ class World:
         self.firmware = Firmware(
             s.runtime,
             s.fast,
-            {s.port: s.link},
+            {place.port: place.medium for place in self.places},
             self.pack_file,
             store=store,
             program=self.program,
@@ -349,7 +387,9 @@ class World:
         )
         self._start_us = self.events.now_us
         self.reader = LineReader()
-        self._inbox = b""
+        for port in self.ports.values():
+            port.inbox = b""
+        self._arrived = False
         if s.fast:
             self.firmware.share_cpu()
 
@@ -461,10 +501,21 @@ class World:
                 if value is None:
                     continue
                 self.seen.checked_values += 1
-                if all(sample[which][i] != value for sample in self._samples[n]):
+                far = self._tolerance(n, which)
+                if not any(
+                    sample[which][i] is not None and abs(sample[which][i] - value) <= far
+                    for sample in self._samples[n]
+                ):
                     self.seen.wrong_values.append(
                         f"{obj['t_ms']} ms: slave {n + 1} {key}[{i}] = {value}"
                     )
+
+    def _tolerance(self, n: int, which: int) -> int:
+        """What a value may be away from the sample, where its kind says less than a millivolt."""
+        board = self.boards[n]
+        if isinstance(board, cell_link.CellLinkBoard):
+            return 0
+        return board.TOLERANCE_DC if which else board.TOLERANCE_MV
 
     # --- time ---
 
@@ -487,13 +538,11 @@ class World:
             except FirmwareDied as death:
                 self._died(death)
                 continue
-            for i, terminal in enumerate(firmware.terminals):
-                if request.written[i]:
-                    data = terminal.read_exactly(request.written[i])
-                    if i:
-                        self.port.on_bytes(data)
-                    else:
-                        self._heard(data)
+            # the console first, then the ports in the order of their names
+            sinks = [self._heard, *(self.ports[name].adapter.on_bytes for name in firmware.ports)]
+            for terminal, sink, n in zip(firmware.terminals, sinks, request.written, strict=True):
+                if n:
+                    sink(terminal.read_exactly(n))
             self._take_pins(request.pins, request.held)
             if request.lost:
                 self._lose_power()
@@ -502,15 +551,20 @@ class World:
                 continue
             now = self.events.now_us
             deadline = max(self._after_ms(now, request.wait_ms), now + CYCLE_US)
-            while self.firmware is firmware and not self._inbox and not self._interrupt:
+            while self.firmware is firmware and not self._arrived and not self._interrupt:
                 if not self.events.run_next(deadline):
                     break
             if self.firmware is not firmware:
                 continue
-            pending = [len(self._typed), len(self._inbox)]
+            pending = [len(self._typed)]
             firmware.console.write(self._typed)
-            firmware.terminals[1].write(self._inbox)
-            self._typed = self._inbox = b""
+            self._typed = b""
+            for name, terminal in firmware.ports.items():
+                port = self.ports[name]
+                terminal.write(port.inbox)
+                pending.append(len(port.inbox))
+                port.inbox = b""
+            self._arrived = False
             self._interrupt = False
             firmware.go(self._firmware_us(self.events.now_us), self._inputs(), pending)
 
@@ -570,18 +624,20 @@ class World:
         except FirmwareDied as death:
             self._died(death)
             return
-        console, port = firmware.terminals
+        console = firmware.console
         data = console.read_now()
         if data:
             self._heard(data)
-        data = port.read_now()
-        if data:
-            self.port.on_bytes(data)
         self._typed += self.typed_elsewhere()
         if self._typed:
             self._typed = self._typed[console.write(self._typed) :]
-        if self._inbox:
-            self._inbox = self._inbox[port.write(self._inbox) :]
+        for name, terminal in firmware.ports.items():
+            port = self.ports[name]
+            data = terminal.read_now()
+            if data:
+                port.adapter.on_bytes(data)
+            if port.inbox:
+                port.inbox = port.inbox[terminal.write(port.inbox) :]
 
     def _say_inputs(self) -> None:
         if self.firmware is not None:

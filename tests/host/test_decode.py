@@ -8,10 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from terminal import Tool
 
-from bmsctl.decode import decode_cell_link, decode_jbd
+from bmsctl.decoders import cell_link, jbd
+from bmsctl.decoders.base import Capture, Decoded
 from bmssim import protocol as p
 
 FRAMES = json.loads((Path(__file__).parents[1] / "data" / "frames.json").read_text())
+
+
+def decode_jbd(data: bytes, asked: int | None = None) -> Decoded:
+    return jbd.decode(Capture(data, asked=asked))
+
+
+def decode_cell_link(data: bytes, can: bool, node: int | None = None) -> Decoded:
+    return cell_link.decode(Capture(data, can=can, node=node))
 
 
 def frame(name: str) -> bytes:

@@ -1,13 +1,20 @@
 """The JBD driver against a scripted board: asks, waits, survives, judges on arrival."""
 
-from array import array
+from slave_bench import SlaveBench
 
-import micropython
-
-from bms.slaves import jbd
+from fakes import raises
 
 CELLS = bytes.fromhex("dd0400080f230f1c0f120f1dff4e77")
 BASIC = bytes.fromhex("dd03001d060b000001ed01f400002c7c00000000100080630204030ba00b9d0b98fa5577")
+# the same without the FET lock, charge FET on
+GOOD = bytearray(BASIC[4:-3])
+GOOD[16] = 0
+GOOD[20] = 3
+ASK_CELLS = bytes.fromhex("DDA50400FFFC77")
+ASK_BASIC = bytes.fromhex("DDA50300FFFD77")
+FETS_ON = bytes.fromhex("DD5AE1020000FF1D77")
+FETS_OFF = bytes.fromhex("DD5AE1020003FF1A77")
+FETS_ACK = bytes.fromhex("DDE10000000077")
 
 
 def reply(register, data, status=0):
@@ -16,265 +23,248 @@ def reply(register, data, status=0):
     return head + data + bytes([check >> 8, check & 0xFF, 0x77])
 
 
-class Port:
-    """A serial port: what the driver wrote, and what the board's side puts there."""
+class Board:
+    """Answers; `fets`: bits of its FETs, which it can be told; `data`: of register 3."""
 
-    def __init__(self):
-        self.asked = []
-        self.data = b""
-        self.quiet = bytearray(8)
-        self.locked = False
+    def __init__(self, cells=CELLS, data=GOOD):
+        self.cells = cells
+        self.data = bytearray(data)
+        self.told = []
+        self.silent = 0  # requests that it doesn't answer yet
 
-    def read(self, buf):
-        if self.locked or not self.data:
-            return 0
-        n = min(len(buf), len(self.data))
-        buf[:n] = self.data[:n]
-        self.data = self.data[n:]
-        return n
-
-    def write(self, buf, start, n):
-        assert start >= 0 and n > 0 and start + n <= len(buf)
-        if not self.locked:
-            self.asked.append(bytes(buf[start : start + n]))
-        return n
-
-
-class Limits:
-    def __init__(self):
-        self.seen = []
-
-    def hard_cell(self, cell, mv):
-        self.seen.append((cell, mv))
-
-    def hard_temp(self, temp, dc):
-        self.seen.append((temp, dc))
+    def __call__(self, request):
+        if self.silent:
+            self.silent -= 1
+            return None
+        if request == ASK_CELLS:
+            return self.cells
+        if request == ASK_BASIC:
+            return reply(3, bytes(self.data))
+        if request in (FETS_ON, FETS_OFF):
+            self.told.append(request)
+            self.data[20] = 3 if request == FETS_ON else 0
+            return FETS_ACK
+        raise AssertionError(request)
 
 
-class Faults:
-    def __init__(self):
-        self.on = []
-
-    def raised(self, code, place, value):
-        if code not in self.on:
-            self.on.append(code)
-
-    def gone(self, code, place=-1):
-        if code in self.on:
-            self.on.remove(code)
-
-
-class Config:
-    cell_hard_min_mv = 2500
-    cell_hard_max_mv = 4300
-    temp_hard_max_dc = 700
-
-
-class Pack:
-    def __init__(self, cells, temps):
-        self.slave_cells = bytes([cells])
-        self.slave_temps = bytes([temps])
-        self.first_cell = array("h", [0])
-        self.first_temp = array("h", [0])
-        self.known = bytearray(1)
-        self.cell_mv = array("h", [0] * cells)
-        self.cell_flags = bytearray(cells)
-        self.cell_at = array("i", [0] * cells)
-        self.temp_dc = array("h", [0] * temps)
-        self.temp_flags = bytearray(temps)
-        self.temp_at = array("i", [0] * temps)
-        self.stack_mv = array("i", [0])
-        self.stack_ok = bytearray(1)
-        self.stack_at = array("i", [0])
-        self.slave_flags = array("H", [0])
-
-
-class Bench:
-    def __init__(self, cells=4, temps=3):
-        self.port = Port()
-        self.pack = Pack(cells, temps)
-        self.limits = Limits()
-        self.faults = Faults()
-        link = jbd.JbdLink(self.port)
-        self.driver = jbd.Jbd(link, [0], self.pack, self.limits, self.faults, Config)
-        self.now = 1000
-
-    def answer(self, data, after=10):
-        self.port.data += data
-        self.now += after
-        self.driver.step(self.now)
-
-    def scan(self, cells=CELLS, basic=BASIC):
-        self.driver.begin(1, self.now)
-        self.answer(cells)
-        self.now += 25
-        self.driver.step(self.now)
-        self.answer(basic)
+def bench(cells=4, temps=3, board=None, **more):
+    return SlaveBench("jbd", ((1, cells, temps),), reply=board or Board(), **more)
 
 
 def test_asks_for_cells_then_for_the_rest_with_the_documented_bytes():
-    b = Bench()
+    b = bench()
     b.scan()
-    assert b.port.asked == [bytes.fromhex("DDA50400FFFC77"), bytes.fromhex("DDA50300FFFD77")]
+    assert b.asked == [ASK_CELLS, ASK_BASIC]
     assert b.driver.done
 
 
 def test_a_board_is_known_when_cells_and_sensors_fit_and_read_from_then_on():
-    b = Bench()
+    b = bench()
     b.scan()
     assert b.pack.known[0] == 1
-    assert list(b.pack.cell_flags) == [0] * 4  # not before it is known
+    assert b.mv() == [None] * 4  # not before it is known
     b.scan()
-    assert list(b.pack.cell_mv) == [3875, 3868, 3858, 3869]
-    assert all(f & 1 for f in b.pack.cell_flags)
-    assert list(b.pack.temp_dc) == [245, 242, 237]
+    assert b.mv() == [3875, 3868, 3858, 3869]
+    assert b.dc() == [245, 242, 237]
     assert b.pack.stack_mv[0] == 15470 and b.pack.stack_ok[0] == 1
-    assert b.limits.seen == []
+    assert b.pack.die_dc[0] == 245
+    assert b.names() == []
+    assert b.driver.soc_pm == 990 and b.driver.nominal_mah == 5000
 
 
 def test_other_counts_than_configured_are_a_fault_when_said_twice():
-    b = Bench(cells=5)
+    b = bench(cells=5)
     b.scan()
-    assert b.faults.on == []
+    assert b.names() == []
     b.scan()
-    assert len(b.faults.on) == 1
+    assert b.names() == ["slave_mismatch"]
     assert b.pack.known[0] == 0
-    assert list(b.pack.cell_flags) == [0] * 5
+    assert b.mv() == [None] * 5
 
 
 def test_a_cell_out_of_its_hard_bounds_is_judged_as_it_arrives():
-    b = Bench()
-    b.scan()
-    b.driver.begin(2, b.now)
-    b.answer(reply(4, bytes.fromhex("0F230F1C00001200")))
-    assert b.limits.seen == [(2, 0), (3, 4608)]  # a zero is a measured zero
-    b.answer(b"")
+    b = bench().greet()
+    b.begin()
+    b.reply = lambda request: None
+    b.step(30)
+    far = reply(4, bytes.fromhex("0F230F1C00001200"))
+    b.give(far)
+    assert b.mv() == [3875, 3868, 3858, 3869] and b.names() == []  # the sum may be right by chance
+    b.step(30)
+    assert b.asked[-1] == ASK_CELLS
+    b.give(far)
+    assert b.mv()[2:] == [0, 4608]  # a zero is a measured zero
+    assert set(b.names()) == {"cell_hard_low", "cell_hard_high"}
+
+
+def test_what_jumped_once_by_damage_is_never_a_reading():
+    b = bench().greet()
+    board = b.reply
+    b.begin()
+    b.reply = lambda request: None
+    b.step(30)
+    b.give(reply(4, bytes.fromhex("0F230F1C4F120F1D")))
+    b.reply = board
+    b.run(300)
+    assert b.driver.done
+    assert b.mv() == [3875, 3868, 3858, 3869] and b.names() == []
+
+
+def test_what_creeps_out_of_its_hard_bounds_is_judged_at_once():
+    board = Board(cells=reply(4, bytes.fromhex("0F230F1C10900F1D")))
+    b = bench(board=board).greet()
+    b.begin()
+    b.reply = lambda request: None
+    b.step(30)
+    b.give(reply(4, bytes.fromhex("0F230F1C10D00F1D")))
+    assert b.names() == ["cell_hard_high"]
 
 
 def test_an_open_sensor_leaves_no_reading():
-    b = Bench()
+    board = Board()
+    b = bench(board=board).greet()
+    b.old()
+    board.data[25] = board.data[26] = 0
     b.scan()
-    b.scan()
-    b.pack.temp_flags[1] = 0
-    data = bytearray(BASIC[4:-3])
-    data[25] = data[26] = 0
-    b.scan(basic=reply(3, bytes(data)))
-    assert b.pack.temp_flags[1] == 0
-    assert b.pack.temp_flags[2] & 1
+    assert b.dc() == [245, None, 237]
 
 
-def test_protection_bits_raise_the_slave_s_alarm_but_the_fet_lock_does_not():
-    b = Bench()
+def test_protection_bits_raise_the_slave_s_alarm_and_say_which():
+    board = Board()
+    b = bench(board=board).greet()
+    for bit, flag in ((0, 1), (1, 2), (4, 4), (7, 8), (9, 16), (10, 32), (11, 64)):
+        board.data[16] = 1 << bit >> 8
+        board.data[17] = 1 << bit & 255
+        b.scan()
+        assert b.names() == ["slave_alarm"], bit
+        assert b.pack.slave_flags[0] == flag, bit
+        board.data[16] = board.data[17] = 0
+        b.run(4000, 20)
+        b.scan()
+        assert b.faults.active[b.faults.first] == 0
+        b.faults.acknowledge()
+    board.data[16] = 0x10  # the FET lock is no alarm
     b.scan()
-    assert b.driver.protection == 0x1000 and b.faults.on == []
-    data = bytearray(BASIC[4:-3])
-    data[17] = 0x01
-    b.scan(basic=reply(3, bytes(data)))
-    assert len(b.faults.on) == 1
-    b.now += 4000
+    assert b.names() == []
+
+
+def test_an_open_fet_of_its_own_is_told():
+    board = Board()
+    b = bench(board=board).greet()
+    board.data[20] = 1
     b.scan()
-    assert b.faults.on == []
+    assert b.names() == ["slave_switch"]
+    board.data[20] = 3
+    b.scan()
+    assert b.names() == []
+    assert board.told == []  # the pack file does not say that they are rated
+
+
+def test_fets_follow_a_trip_only_once_the_contactors_are_open():
+    board = Board()
+    b = bench(board=board, slave="fets = true").greet()
+    b.run(500)
+    assert board.told == []
+    b.pack.energised[0] = 1
+    board.cells = reply(4, bytes.fromhex("0F230F1C0F121200"))
+    b.scan()
+    b.run(500)
+    assert b.names() == ["cell_hard_high"] and board.told == []
+    b.pack.energised[0] = 0
+    b.run(500)
+    assert board.told == [FETS_OFF]
+    b.scan()
+    b.run(6000)
+    assert board.told == [FETS_OFF]  # once is enough where the board says so
+    assert b.names() == ["cell_hard_high"]
+    board.cells = CELLS
+    b.scan()
+    b.faults.acknowledge()
+    b.run(500)
+    assert board.told == [FETS_OFF, FETS_ON]
+    b.scan()
+    assert b.names() == []
 
 
 def test_silence_is_asked_again_once_and_then_given_up():
-    b = Bench()
-    b.driver.begin(1, b.now)
-    for _ in range(4):
-        b.now += 301
-        b.driver.step(b.now)
-    assert len(b.port.asked) == 2
+    board = Board()
+    b = bench(board=board)
+    board.silent = 10
+    ms = b.scan()
+    assert b.asked == [ASK_CELLS, ASK_CELLS]
     assert b.driver.done and b.driver.missed == 1
+    assert ms < 800
+
+
+def test_a_board_that_sleeps_misses_the_first_question_only():
+    board = Board()
+    b = bench(board=board).greet()
+    b.old()
+    board.silent = 1
+    b.scan()
+    assert b.mv() == [3875, 3868, 3858, 3869]
+    assert b.driver.missed == 0
 
 
 def test_wrong_register_error_status_echo_and_garbage():
-    b = Bench()
-    b.scan()
-    b.driver.begin(2, b.now)
-    b.answer(b.port.asked[-1])  # our own request heard again
+    b = bench().greet()
+    b.reply = lambda request: None
+    b.begin()
+    b.step(30)
+    b.give(ASK_CELLS)  # our own request heard again
     assert b.driver.link.echoes == 1
-    b.answer(BASIC)  # not what was asked
+    b.give(BASIC)  # not what was asked
     assert b.driver.strange == 1 and not b.driver.done
-    b.answer(reply(4, b"", 0x80))
+    b.give(reply(4, b"", 0x80))
     assert b.driver.refused == 1
-    b.answer(b"\xdd\x04\x00\xff" + b"\x00" * 20 + CELLS[:7])  # a false front, half a reply
-    b.answer(CELLS[7:])
-    assert b.pack.cell_flags[0] & 1
-    b.answer(CELLS)  # nobody asked for it now
+    b.old()
+    b.give(b"\xdd\x04\x00\xff" + b"\x00" * 20 + CELLS[:7])  # a false front, half a reply
+    b.give(CELLS[7:])
+    assert b.mv()[0] == 3875
+    b.give(CELLS)  # nobody asked for it now
     assert b.driver.strange == 2
 
 
 def test_a_reply_comes_in_any_pieces():
     for n in range(1, len(CELLS)):
-        b = Bench()
-        b.scan()
-        b.driver.begin(2, b.now)
-        b.answer(CELLS[:n])
-        assert b.pack.cell_flags[0] == 0
-        b.answer(CELLS[n:])
-        assert list(b.pack.cell_mv) == [3875, 3868, 3858, 3869]
+        b = bench().greet()
+        b.reply = lambda request: None
+        b.begin()
+        b.step(30)
+        b.old()
+        b.give(CELLS[:n])
+        assert b.mv() == [None] * 4
+        b.give(CELLS[n:])
+        assert b.mv() == [3875, 3868, 3858, 3869]
 
 
 def test_a_damaged_reply_is_no_reading():
     for at in range(len(CELLS)):
-        b = Bench()
-        b.scan()
-        b.driver.begin(2, b.now)
-        b.answer(CELLS[:at] + bytes([CELLS[at] ^ 4]) + CELLS[at + 1 :])
-        assert list(b.pack.cell_flags) == [0] * 4, at
+        b = bench().greet()
+        b.reply = lambda request: None
+        b.begin()
+        b.step(30)
+        b.old()
+        b.give(CELLS[:at] + bytes([CELLS[at] ^ 4]) + CELLS[at + 1 :])
+        assert b.mv() == [None] * 4, at
 
 
 def test_endless_garbage_is_survived():
-    b = Bench()
-    b.driver.begin(1, b.now)
+    b = bench()
+    b.begin()
     for i in range(50):
-        b.answer(bytes([0xDD, i, 0, 255, i, 0x77]) * 9)
-    b.scan()
-    b.scan()
-    assert b.pack.known[0] == 1
+        b.give(bytes([0xDD, i, 0, 255, i, 0x77]) * 9)
+    b.greet()
+
+
+def test_one_board_a_port():
+    error = raises(Exception, lambda: SlaveBench("jbd", ((1, 4, 3), (2, 4, 3))))
+    assert "node" in str(error) or "at most 1" in str(error)
 
 
 def test_the_cycle_does_not_allocate():
-    if not hasattr(micropython, "heap_lock"):
-        return  # CPython has no lock
-    b = Bench()
-    b.scan()
-    b.scan()
-    views = []
-    for data in (CELLS, BASIC):
-        views.append((data, len(data)))
-
-    class Locked:
-        def __init__(self):
-            self.turn = 0
-            self.give = False
-
-        def read(self, buf):
-            if not self.give:
-                return 0
-            self.give = False
-            data, n = views[self.turn]
-            self.turn ^= 1
-            for i in range(n):
-                buf[i] = data[i]
-            return n
-
-        def write(self, buf, start, n):
-            self.give = True
-            return n
-
-    port = Locked()
-    driver = b.driver
-    driver.link._stream = port
-    now = b.now
-    micropython.heap_lock()
-    try:
-        for _ in range(200):
-            driver.begin(3, now)
-            for _ in range(8):
-                now += 10
-                driver.step(now)
-    finally:
-        micropython.heap_unlock()
-    assert driver.done
-    assert driver.link.damaged == 0
-    assert driver.link.rx >= 400
+    b = bench().greet()
+    good = reply(3, bytes(GOOD))
+    assert b.scans_without_heap([CELLS, good]) == 40
+    assert b.driver.link.damaged == 0
+    assert b.driver.missed == 0

@@ -52,7 +52,7 @@ def test_machine_code_is_used_where_there_is_any():
 
 def test_twins_have_the_same_names():
     names = [n for n in dir(plain) if callable(getattr(plain, n)) and not n.startswith("_")]
-    assert len(names) == 27
+    assert len(names) == 30
     for name in names:
         for twin in TWINS:
             assert callable(getattr(twin, name)), name
@@ -80,6 +80,22 @@ def test_crcs_of_random_bytes():
         for k in TWINS:
             assert k.crc8_frame(ident, data, n) == good8
             assert k.crc16(data, 1, n, 0xFFFF) == (good16 if n > 1 else 0xFFFF)
+
+
+def test_checksums_of_other_boards():
+    text = b"x123456789y"
+    for k in TWINS:
+        assert k.crc16_modbus(text, 1, 10) == 0x4B37  # the catalogue's check value
+        assert k.crc8(text, 1, 10) == 0xF4
+        assert k.total(text, 1, 10) == 477
+        assert k.crc16_modbus(text, 3, 3) == 0xFFFF and k.crc8(text, 3, 3) == 0
+    r = Random(5)
+    for _ in range(100):
+        data = r.bytes(r.below(60))
+        start = r.below(len(data) + 1)
+        for name in ("crc16_modbus", "crc8", "total"):
+            found = {getattr(k, name)(data, start, len(data)) for k in TWINS}
+            assert len(found) == 1, name
 
 
 def test_find_and_shift():

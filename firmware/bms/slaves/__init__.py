@@ -1,6 +1,9 @@
 """Drivers of slave boards, one file per kind; `build` makes those that a pack file asks for."""
 
 from bms.errors import ConfigError
+from bms.slaves.base import BALANCE_MASK, BALANCE_ON_OFF, BALANCE_TARGET, OWN_FETS
+
+CAN_BALANCE = BALANCE_MASK | BALANCE_TARGET | BALANCE_ON_OFF
 
 # kind in the pack file -> module, class, ports that it speaks over
 KINDS = {
@@ -55,6 +58,7 @@ def _driver(slave, config, board, pack, limits, faults, sensors):
 
     cls = getattr(__import__(module, None, None, (name,)), name)
     members = [i for i in range(len(config.slaves)) if config.slaves[i].link == slave.link]
+    _check_boards(cls, slave, members, config, pack)
     rate = 0
     line = slave.at["link"]
     for link in config.links:
@@ -66,19 +70,69 @@ def _driver(slave, config, board, pack, limits, faults, sensors):
             filters = cls.FILTERS
             if filters:
                 filters += sensors_.filters(sensors, slave.link)
-            link = board.open_can(slave.link, rate, filters)
+            link = board.open_can(slave.link, rate or cls.CAN_BPS, filters)
         else:
             link = cls.frame(board.open_uart(slave.link, rate or cls.UART_BPS), rate)
     except ValueError as error:
         raise ConfigError(line, "rate", str(error))
     driver = cls(link, members, pack, limits, faults, config)
     sensors_.share(config, sensors, slave.link, driver)
+    _fits(driver, slave, config)
+    return driver
+
+
+def _check_boards(cls, slave, members, config, pack):
+    """Every board of a port is one that its kind can be. Raises ConfigError."""
+    if len(members) > cls.MOST:
+        raise ConfigError(
+            config.slaves[members[cls.MOST]].line,
+            "link",
+            "%s: %d boards on %s, at most %d go on a port"
+            % (slave.kind, len(members), slave.link, cls.MOST),
+        )
+    for i in members:
+        one = config.slaves[i]
+        low, high = cls.NODES
+        for key, value, least, most in (
+            ("node", one.node, low, high),
+            ("cells", one.cells, 1, cls.CELLS),
+            ("temps", one.temps, 0, cls.TEMPS),
+        ):
+            if not least <= value <= most:
+                raise ConfigError(
+                    one.at.get(key, one.line),
+                    key,
+                    "%s: %d is out of range: %d to %d" % (slave.kind, value, least, most),
+                )
+        if one.fets and not cls.ABILITIES & OWN_FETS:
+            raise ConfigError(one.at["fets"], "fets", "%s has none" % slave.kind)
+        pack.can_bleed[i] = 1 if cls.ABILITIES & CAN_BALANCE else 0
+
+
+def _fits(driver, slave, config):
+    """How often a scan of this driver begins, and whether readings stay young enough."""
     need = driver.scan_ms(config)
-    if need > config.scan_period_ms:
+    period = config.scan_period_ms
+    if need > period and not driver.SLOW:
         raise ConfigError(
             slave.at["link"],
             "link",
             "a scan of %s takes %d ms, longer than scan_period = %d ms"
-            % (slave.link, need, config.scan_period_ms),
+            % (slave.link, need, period),
         )
-    return driver
+    driver.every = (need + period - 1) // period
+    if not driver.SLOW:
+        return
+    if driver.ALARM_MS < 2 * driver.every * period:
+        driver.ALARM_MS = 2 * driver.every * period
+    # one answer may be lost without a trip
+    least = 2 * driver.every * period + need
+    for key, age in (("cell_age", config.cell_age_ms), ("temp_age", config.temp_age_ms)):
+        if age < least:
+            raise ConfigError(
+                slave.at["link"],
+                key,
+                '%d ms is too short: a scan of %s takes %d ms; write %s = "%d ms" or more in'
+                " [limits], a lost board is noticed after that time"
+                % (age, slave.link, need, key, least),
+            )

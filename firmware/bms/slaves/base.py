@@ -18,7 +18,26 @@ BALANCE_MASK = const(1)  # bleeds the cells that it is told
 BALANCE_TARGET = const(2)  # bleeds what is above a voltage that it is told
 BALANCE_ON_OFF = const(4)  # bleeds as it likes, and can be told not to
 OWN_FETS = const(8)  # has switches of its own in the current's path
-ADJACENT_APART = const(16)  # cannot bleed two neighbours at once
+
+# what a board says of itself, the same bits for all kinds but the cell link
+A_CELL_HIGH = const(1)
+A_CELL_LOW = const(2)
+A_TEMP_HIGH = const(4)
+A_TEMP_LOW = const(8)
+A_CURRENT = const(16)
+A_SHORT = const(32)
+A_HARDWARE = const(64)
+A_OTHER = const(128)
+ALARMS = (
+    "cell_high",
+    "cell_low",
+    "temp_high",
+    "temp_low",
+    "current",
+    "short_circuit",
+    "hardware",
+    "other",
+)
 
 
 class Driver:
@@ -31,6 +50,13 @@ class Driver:
     """
 
     ABILITIES = 0
+    SLOW = False  # its scan may take longer than scan_period: then it begins in every n-th
+    NODES = (1, 62)  # lowest and highest node
+    MOST = 62  # boards on one port
+    CELLS = 32  # cells, temperatures that one board can have
+    TEMPS = 16
+    UART_BPS = 9600  # usual rates
+    CAN_BPS = 0  # 0: that of the link
     FILTERS: tuple = ()  # (identifier, mask) of the frames that a CAN controller should let through
     ALARM_MS = 500  # an alarm that is not said again for so long has ended
 
@@ -41,11 +67,23 @@ class Driver:
         self.pack = pack
         self.limits = limits
         self.faults = faults
+        self._stop_mv = config.balance_stop_mv
+        self._floor_mv = config.balance_floor_mv
         self.done = True
+        self.every = 1  # a scan of it begins in every so many of the master's
+        self._turn_in = 0
         self._alarm_of = -1  # slave whose alarm is on
         self._alarm_flags = 0
         self._alarm_at = 0
         self.damaged = self.stale = self.strange = self.repeated = self.missed = 0
+
+    def turn(self, seq, now):
+        """A scan of the master begins; one of this driver does where it is its turn."""
+        if self._turn_in:
+            self._turn_in -= 1
+            return
+        self._turn_in = self.every - 1
+        self.begin(seq, now)
 
     def begin(self, seq, now):
         """Start scan number `seq` (0..255)."""
@@ -54,6 +92,21 @@ class Driver:
     def step(self, now):
         """Do what can be done now; sets `done`."""
         raise NotImplementedError
+
+    def rest(self, now) -> int:
+        """ms until `step` has something to do by time, whatever comes on the wire."""
+        return 1000
+
+    def wants(self, slave):
+        """True where some cell of a slave is planned to bleed."""
+        bleed = self.pack.bleed
+        return bool(bleed[2 * slave] or bleed[2 * slave + 1])
+
+    def target_mv(self, slave):
+        """Voltage down to which a slave's cells are to bleed: the plan's lowest, plus its stop."""
+        pack = self.pack
+        target = pack.string_cell[pack.string_of_slave[slave]].low + self._stop_mv
+        return target if target > self._floor_mv else self._floor_mv
 
     def expects(self, ident):
         """True where a CAN frame with this identifier is one of its boards'."""

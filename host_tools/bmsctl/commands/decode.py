@@ -5,7 +5,10 @@ import json
 import re
 from pathlib import Path
 
-from ..decode import Decoded, decode_cell_link, decode_jbd
+from bms.slaves import KINDS
+
+from ..decoders import NAMES, decoder
+from ..decoders.base import Capture, Decoded
 from ..errors import ToolError
 
 HELP = "read captured bytes of a slave board with the firmware's own driver"
@@ -25,14 +28,14 @@ _SLCAN = re.compile(rb"\A[\r\n]*t[0-9A-Fa-f]{3}[0-8][0-9A-Fa-f]*[\r\n]")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "driver", choices=("cell_link", "jbd"), metavar="DRIVER", help="cell_link, jbd"
-    )
+    parser.add_argument("driver", choices=NAMES, metavar="DRIVER", help=", ".join(NAMES))
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--hex", metavar="HEX", help="the bytes as hex digits")
     source.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a file that holds them")
-    parser.add_argument("--asked", metavar="REG", help="jbd: the register that was asked, as 04")
-    parser.add_argument("--node", type=int, metavar="N", help="cell_link: the board that was asked")
+    parser.add_argument(
+        "--asked", metavar="REG", help="the register or command that was asked, as 04"
+    )
+    parser.add_argument("--node", type=int, metavar="N", help="the board that was asked")
     parser.add_argument("--json", action="store_true", help="one object as the last line")
 
 
@@ -74,15 +77,14 @@ def _from_hex(text: str, where: str) -> bytes:
 
 def run(args: argparse.Namespace) -> int:
     data, can = _bytes(args)
-    if args.driver == "jbd":
-        if can:
-            raise ToolError("jbd speaks over a UART: these are CAN frames")
-        asked = None if args.asked is None else _from_hex(args.asked, "--asked")
-        if asked is not None and len(asked) != 1:
-            raise ToolError(f"--asked {args.asked}: one byte in hex, as 04")
-        decoded = decode_jbd(data, asked[0] if asked else None)
-    else:
-        decoded = decode_cell_link(data, can, args.node)
+    media = KINDS[args.driver][2]
+    if can and "can" not in media:
+        raise ToolError(f"{args.driver} speaks over a UART: these are CAN frames")
+    asked = None if args.asked is None else _from_hex(args.asked, "--asked")
+    if asked is not None and len(asked) != 1:
+        raise ToolError(f"--asked {args.asked}: one byte in hex, as 04")
+    capture = Capture(data, can, asked[0] if asked else None, args.node)
+    decoded = decoder(args.driver).decode(capture)
     if args.json:
         print(json.dumps(decoded.as_json()))
     else:

@@ -12,6 +12,8 @@ from typing import Any
 
 from bms.errors import ConfigError
 from bmssim import campaign, scenario
+from bmssim.boards.kinds import KINDS
+from bmssim.layout import fit
 from bmssim.mirror import Mirror
 from bmssim.process import FirmwareDied
 from bmssim.trial import Case
@@ -27,6 +29,7 @@ EXAMPLE = """examples:
   bmsctl sim --list                          the scenarios
   bmsctl sim demo                            the tour, in real time
   bmsctl sim overvoltage --fast --json       one scenario, its figures as the last line
+  bmsctl sim overvoltage --fast --slave-kind jbd
   bmsctl sim us06 --fast --link uart --slaves 8 --runtime cpython
   bmsctl sim --campaign --runs 500           faults of every kind, and as many faultless runs
   bmsctl sim --campaign --kind interlock --kind hang
@@ -37,6 +40,12 @@ EXAMPLE = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", nargs="?", default="demo", help="name, or path of a .toml")
     parser.add_argument("--list", action="store_true", help="list the scenarios and stop")
+    parser.add_argument(
+        "--slave-kind",
+        choices=tuple(KINDS),
+        metavar="KIND",
+        help="kind of the slave boards: " + ", ".join(KINDS),
+    )
     parser.add_argument("--link", choices=("can", "uart"), help="how the slave boards are wired")
     parser.add_argument("--strings", type=_count(1, 8), metavar="P", help="parallel strings, 1..8")
     parser.add_argument(
@@ -108,6 +117,9 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None:
             setattr(setup, name, value)
+    if args.slave_kind:
+        fit(setup, args.slave_kind)
+        scenario.give_time(chosen, setup)
     if setup.boards > MOST_BOARDS:
         raise ToolError(f"{setup.boards} slave boards: a link carries {MOST_BOARDS} at most")
     if args.seconds is not None:

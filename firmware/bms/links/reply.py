@@ -1,0 +1,126 @@
+"""Finds replies in a stream of bytes, wherever they begin: for links to boards that are asked.
+
+A stream (from the HAL) is as `SerialLink` says. Nothing here waits or allocates after start-up.
+"""
+
+from bms.kernels import find, put, shift
+
+_CHUNK = 64
+_CHUNKS = 8  # taken in one step at most: a port that floods must not hold up the cycle
+
+# why the last piece was refused
+NO_FAULT, TRUNCATED, CHECKSUM = range(3)
+
+
+class ReplyLink:
+    """Bytes out as they are, replies in. A subclass knows how a reply looks.
+
+    Counters: rx replies, tx requests; damaged pieces; dropped requests for which the port had no
+    room; echoes: own requests heard again. fault: why the last piece was refused, an index of
+    REASONS. heard_at: ms tick of the last bytes.
+    """
+
+    REASONS = ("", "truncated", "wrong checksum")
+    polled = True
+
+    def __init__(self, stream, rate, longest, start=-1):
+        """rate: bit/s; longest: bytes of a reply; start: its first byte, -1 = any."""
+        self.rate = rate
+        self.rx = self.tx = self.damaged = self.dropped = self.echoes = 0
+        self.fault = NO_FAULT
+        self.heard_at = 0
+        self.out = bytearray(longest)  # a request is written here, then `send`
+        self._longest = longest
+        self._start = start
+        self._stream = stream
+        self._chunk = bytearray(_CHUNK)
+        self._in = bytearray(longest + _CHUNK)
+        self._filled = 0
+
+    # --- what a subclass says ---
+
+    def _size(self, at, filled):
+        """Bytes of the reply that may begin at `at` of `_in`; 0 = none does.
+
+        Where its length isn't there yet (`filled` bytes are), the longest that it may have.
+        """
+        raise NotImplementedError
+
+    def _good(self, at, size):
+        """True where those bytes are a whole reply; else sets `fault`."""
+        raise NotImplementedError
+
+    def _hand_over(self, at, size, sink, now):
+        """Give a good reply to the sink, which sends nothing before it has returned."""
+        raise NotImplementedError
+
+    # --- bytes ---
+
+    def send(self, n):
+        """Send n bytes of `out`; False (and counted) where the port did not take all of them."""
+        self.tx += 1
+        if self._stream.write(self.out, 0, n) != n:
+            self.dropped += 1
+            return False
+        return True
+
+    def poll(self, sink, now):
+        """Take what has come; each good reply goes to the sink."""
+        for _ in range(_CHUNKS):
+            got = self._stream.read(self._chunk)
+            if not got:
+                return
+            self.heard_at = now
+            if self._filled + got > len(self._in):
+                self._drop(self._filled + got - len(self._in))
+            self._filled = put(self._in, self._filled, self._chunk, got)
+            self._search(sink, now)
+
+    def end(self, sink, now):
+        """Nothing more comes: what is left, and looked like the front of a reply, is damaged."""
+        self._search(sink, now)
+        if self._filled:
+            self.damaged += 1
+            if self.fault == NO_FAULT:
+                self.fault = TRUNCATED
+        self._filled = 0
+
+    def forget(self):
+        """Whatever came before the next question is no answer to it."""
+        self._filled = 0
+
+    def _drop(self, n):
+        self.damaged += 1
+        self._filled = shift(self._in, n, self._filled)
+
+    def _search(self, sink, now):
+        """Hand over every whole reply; a front that may still become one is kept, and only that.
+
+        A false start with a large length must not hide a reply behind it: all starts are tried.
+        """
+        data = self._in
+        filled = self._filled
+        keep = -1
+        at = 0
+        while at < filled:
+            if self._start >= 0:
+                at = find(data, at, filled, self._start)
+                if at < 0:
+                    break
+            size = self._size(at, filled)
+            if size:
+                if at + size > filled:
+                    if keep < 0:
+                        keep = at
+                elif self._good(at, size):
+                    self._hand_over(at, size, sink, now)
+                    at += size
+                    keep = -1  # a front before a good reply was none
+                    continue
+                elif keep < 0:
+                    self.damaged += 1  # counted once, as it is dropped
+            at += 1
+        if keep < 0:
+            self._filled = 0
+        elif keep:
+            self._filled = shift(data, keep, filled)

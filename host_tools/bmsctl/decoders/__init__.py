@@ -1,0 +1,16 @@
+"""Captured bytes through the firmware's own drivers, one file per kind of slave board.
+
+A module has `decode(capture) -> Decoded`; where `find` is there as well, `bmsctl scan` uses it in
+place of asking each node in turn.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+# every kind that can be decoded
+NAMES = ("cell_link", "jbd")
+
+
+def decoder(kind: str) -> ModuleType:
+    """The module of a kind."""
+    return import_module(f".{kind}", __package__)

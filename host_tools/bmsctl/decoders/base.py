@@ -1,0 +1,189 @@
+"""What the decoders share: a driver on a stream that holds a capture, and what came of it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from bms import config as pack_config
+from bms.clock import Clock
+from bms.current import Current
+from bms.faults import Faults
+from bms.limits import Limits
+from bms.links.slcan import Slcan
+from bms.pack import Pack
+from bms.slaves import KINDS, base
+from bms.strings import Strings
+
+# every kind has these, unknown ones stay None; a kind may add its own behind them
+KEYS = (
+    "boards",
+    "cells_mv",
+    "temps_dc",
+    "pack_mv",
+    "alarms",
+    "current_ma",
+    "soc_pm",
+    "remaining_mah",
+    "nominal_mah",
+    "cycles",
+    "protection",
+    "fets",
+    "balance",
+    "name",
+    "version",
+)
+
+
+@dataclass
+class Capture:
+    """Bytes of a line, or slcan text of a CAN bus; asked: what the caller says was asked."""
+
+    data: bytes
+    can: bool = False
+    asked: int | None = None
+    node: int | None = None
+
+
+@dataclass
+class Decoded:
+    """What a capture says: `error` None where all of it is good; unknown values stay None."""
+
+    driver: str
+    error: str | None = None
+    values: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(KEYS))
+    frames: dict[str, int] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `bmsctl decode --json` prints."""
+        head = {"driver": self.driver, "ok": self.error is None, "error": self.error}
+        values = dict(self.values)
+        for key in ("boards", "cells_mv", "temps_dc", "alarms"):
+            values[key] = values[key] or []
+        return {**head, **values, "frames": self.frames}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A board as a capture shows it: what a pack file would say."""
+
+    node: int
+    cells: int
+    temps: int
+
+
+class Stream:
+    """A stream whose bytes are all there; what is written to it is kept in `sent`."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = data
+        self.sent = b""
+
+    def read(self, buf: bytearray) -> int:
+        part, self.data = self.data[: len(buf)], self.data[len(buf) :]
+        buf[: len(part)] = part
+        return len(part)
+
+    def write(self, buf: bytearray, start: int, n: int) -> int:
+        self.sent += bytes(buf[start : start + n])
+        return n
+
+
+class _Hal:
+    """A board that has a clock standing still and coils that go nowhere."""
+
+    def ms(self) -> int:
+        return 0
+
+    us = ms
+
+    def coil(self, which: int, pm: int) -> None: ...
+
+    def feedback(self, which: int) -> None: ...
+
+
+def driver_class(kind: str) -> Any:
+    """The firmware's driver of a kind."""
+    module, name, _media = KINDS[kind]
+    return getattr(__import__(module, fromlist=[name]), name)
+
+
+def driver_of(kind: str, link: Any, boards: list[Shape]) -> tuple[Any, Pack]:
+    """The firmware's driver for some boards on a link, with everything it needs around it."""
+    count = sum(board.cells for board in boards)
+    text = f'[pack]\nname = "x"\nchemistry = "NMC"\ncells = {count}\ncapacity = "1 Ah"\n[limits]\n'
+    text += 'charge_max = "1 A"\ndischarge_max = "1 A"\ncurrent_hard_max = "2 A"\n'
+    for board in boards:
+        text += f'[[slave]]\nkind = "{kind}"\nlink = "x"\n'
+        text += f"node = {board.node}\ncells = {board.cells}\ntemps = {board.temps}\n"
+    settings = pack_config.parse(text.splitlines())
+    pack = Pack(settings)
+    hal = _Hal()
+    clock = Clock(hal)
+    faults = Faults(clock, pack)
+    currents = [Current(settings, 0)]
+    strings = Strings(settings, hal, faults, pack, currents, clock)
+    limits = Limits(settings, pack, currents, faults, strings, clock.now)
+    driver = driver_class(kind)(link, list(range(len(boards))), pack, limits, faults, settings)
+    for i in range(len(boards)):
+        pack.known[i] = 1
+    return driver, pack
+
+
+def link_of(kind: str, capture: Capture) -> tuple[Any, Stream]:
+    """The firmware's link on a capture, and the stream that it reads."""
+    stream = Stream(capture.data)
+    if capture.can:
+        return Slcan(stream), stream
+    return driver_class(kind).frame(stream), stream
+
+
+def listen(kind: str, capture: Capture, boards: list[Shape]) -> tuple[Any, Pack]:
+    """A capture through the driver of these boards, which takes answers to any question."""
+    link, stream = link_of(kind, capture)
+    stream.sent = b""
+    driver, pack = driver_of(kind, link, boards)
+    driver.listen()
+    while stream.data:
+        link.poll(driver, 0)
+    if hasattr(link, "end"):
+        link.end(driver, 0)
+    return driver, pack
+
+
+def replies(kind: str, capture: Capture, sink: Any) -> Any:
+    """Every good reply or frame of a capture to `sink`; the link, for its counters."""
+    link, stream = link_of(kind, capture)
+    while stream.data:
+        link.poll(sink, 0)
+    if hasattr(link, "end"):
+        link.end(sink, 0)
+    return link
+
+
+def readings(pack: Pack) -> tuple[list[int | None], list[int | None]]:
+    """Cells in mV and temperatures in 0.1 degC, None where nothing valid was said."""
+    cells = [v if f & 1 else None for v, f in zip(pack.cell_mv, pack.cell_flags, strict=True)]
+    temps = [v if f & 1 else None for v, f in zip(pack.temp_dc, pack.temp_flags, strict=True)]
+    return cells, temps
+
+
+def fill(out: Decoded, boards: list[Shape], pack: Pack) -> None:
+    """What every kind says: its boards, readings, stack voltages, alarms by base.ALARMS."""
+    values = out.values
+    values["boards"] = [board.node for board in boards]
+    values["cells_mv"], values["temps_dc"] = readings(pack)
+    if all(v is None for v in values["cells_mv"]):
+        values["cells_mv"] = []
+    if all(pack.stack_ok):
+        values["pack_mv"] = sum(pack.stack_mv)
+    said = 0
+    for flags in pack.slave_flags:
+        said |= flags | flags >> 8
+    values["alarms"] = [name for bit, name in enumerate(base.ALARMS) if said >> bit & 1]
+
+
+def first(*reasons: tuple[int, str]) -> str | None:
+    """The first reason whose count isn't 0, the count in front where it is more than one."""
+    for count, reason in reasons:
+        if count:
+            return reason if count == 1 else f"{count} times: {reason}"
+    return None

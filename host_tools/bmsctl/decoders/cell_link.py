@@ -1,0 +1,91 @@
+"""Cell link frames from UART bytes or slcan text; `Capture.node`: the only board that was asked."""
+
+from bms.slaves import cell_link
+
+from .base import Capture, Decoded, Shape, driver_of, first, readings, replies
+
+
+class _Frames:
+    """Collects cell link frames."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, bytes]] = []
+
+    def on_frame(self, ident: int, n: int, data: bytearray, now: int) -> None:
+        del now
+        self.seen.append((ident, bytes(data[:n])))
+
+
+def decode(capture: Capture) -> Decoded:
+    """What boards said, over CAN or UART."""
+    out = Decoded("cell_link")
+    node = capture.node
+    frames = _Frames()
+    link = replies("cell_link", capture, frames)
+    link.polled = False  # whoever was asked, a capture holds only the answers
+    unended = link.unended()
+    boards: dict[int, list[int]] = {}
+    wrong = 0
+    for ident, payload in frames.seen:
+        function, number = ident >> 6, ident & 63
+        if not 1 <= number <= 62 or cell_link.SCAN <= function <= cell_link.BALANCE:
+            continue
+        if node is not None and number != node:
+            wrong += 1
+            continue
+        counts = boards.setdefault(number, [0, 0])
+        if function == cell_link.HELLO and len(payload) == 8:
+            counts[:] = [payload[1], payload[2]]
+        elif cell_link.CELLS <= function < cell_link.TEMPS:
+            counts[0] = max(counts[0], 4 * (function - cell_link.CELLS + 1))
+        elif cell_link.TEMPS <= function < cell_link.STATUS:
+            counts[1] = max(counts[1], 4 * (function - cell_link.TEMPS + 1))
+    table = [Shape(n, min(c, 32) or 1, min(t, 16)) for n, (c, t) in sorted(boards.items())]
+    driver, pack = driver_of("cell_link", link, table or [Shape(1, 1, 0)])
+    alarms: list[str] = []
+    buf = bytearray(8)
+    seq = -1
+    for ident, payload in frames.seen:
+        if ident & 63 not in boards or not cell_link.CELLS <= ident >> 6 <= cell_link.STATUS:
+            continue
+        buf[: len(payload)] = payload
+        if len(payload) == 8:
+            # the running scan is the one that the answer names: with 8 bits in STATUS, else 4
+            whole = ident >> 6 == cell_link.STATUS
+            named = payload[6] if whole else payload[6] >> 4
+            if named != (seq if whole else seq & 15):
+                seq = named
+                driver.begin(seq, 0)
+        driver.on_frame(ident, len(payload), buf, 0)
+    values = out.values
+    if table:
+        values["boards"] = [board.node for board in table]
+        cells, temps = readings(pack)
+        values["cells_mv"], values["temps_dc"] = _trimmed(cells), _trimmed(temps)
+        if all(pack.stack_ok):
+            values["pack_mv"] = sum(pack.stack_mv)
+        for flags in pack.slave_flags:
+            alarms += [f"bit_{bit}" for bit in range(16) if flags >> bit & 1]
+        values["alarms"] = alarms
+    out.frames = {
+        "good": link.rx - driver.damaged,
+        "damaged": link.damaged + driver.damaged,
+        "wrong_responder": wrong,
+        "unended": unended,
+    }
+    broken = "not an slcan frame" if capture.can else "wrong CRC-16, or truncated"
+    out.error = first(
+        (driver.damaged, "wrong CRC-8"),
+        (link.damaged, broken),
+        (wrong, f"wrong responder: a frame of another node than {node}"),
+        (bool(unended), "truncated"),
+        (not link.rx, "no frame in it"),
+    )
+    return out
+
+
+def _trimmed(values: list[int | None]) -> list[int | None]:
+    """Without the empty places at the end of the last frame."""
+    while values and values[-1] is None:
+        values.pop()
+    return values

@@ -1,0 +1,87 @@
+"""Replies of one JBD board; `Capture.asked`: the only register that was asked for."""
+
+from typing import Any
+
+from bms.slaves import jbd
+
+from .base import Capture, Decoded, Shape, driver_of, fill, first, link_of
+
+SAYS = ("current_ma", "soc_pm", "remaining_mah", "nominal_mah", "cycles", "protection", "fets")
+
+
+class _Sink:
+    """Passes replies on to `driver`, and notes what they show of the board."""
+
+    def __init__(self, link: jbd.JbdLink, asked: int | None, driver: Any) -> None:
+        self._link = link
+        self._asked = asked
+        self._driver = driver
+        self.cells = self.temps = self.strange = self.refused = 0
+        self.name: str | None = None
+
+    def on_reply(self, register: int, status: int, n: int, now: int) -> None:
+        reply = bytes(self._link.reply[:n])
+        if self._asked not in (None, register):
+            self.strange += 1
+            return
+        if status:
+            self.refused += 1
+        elif register == jbd.CELLS:
+            self.cells = n // 2
+        elif register == jbd.BASIC and n > 22:
+            self.cells, self.temps = self.cells or reply[21], reply[22]
+        elif register == jbd.NAME:
+            self.name = reply.decode(errors="replace")
+        if self._driver is not None:
+            self._driver.on_reply(register, status, n, now)
+
+
+def _pass(capture: Capture, driver: Any, link: Any) -> _Sink:
+    sink = _Sink(link, capture.asked, driver)
+    while link._stream.data:
+        link.poll(sink, 0)
+    link.end(sink, 0)
+    return sink
+
+
+def decode(capture: Capture) -> Decoded:
+    """What a port with one board said."""
+    out = Decoded("jbd")
+    seen = _pass(capture, None, link_of("jbd", capture)[0])
+    board = Shape(1, min(seen.cells, 32) or 1, min(seen.temps, 16))
+    link = link_of("jbd", capture)[0]
+    driver, pack = driver_of("jbd", link, [board])
+    driver.listen()
+    sink = _pass(capture, driver, link)
+    values = out.values
+    fill(out, [board], pack)
+    values["boards"] = [board.node] if seen.cells else []
+    values["name"] = sink.name
+    values["alarms"] = None
+    if driver.fets >= 0:
+        for key in SAYS:
+            values[key] = getattr(driver, key)
+        values["balance"] = driver.balance_low | driver.balance_high << 16
+        values["version"] = f"{driver.version >> 4}.{driver.version & 15}"
+        values["alarms"] = [
+            name for bit, (name, _) in enumerate(jbd.PROTECTION) if driver.protection >> bit & 1
+        ]
+    damaged = link.damaged + driver.damaged
+    out.frames = {
+        "good": link.rx,
+        "damaged": damaged,
+        "echoes": link.echoes,
+        "wrong_responder": sink.strange,
+        "refused": sink.refused,
+    }
+    status_text = jbd.STATUS_TEXT.get(driver.status, f"status {driver.status:02X}")
+    reason = link.REASONS[link.fault] if link.fault else "fields and length disagree"
+    asked = capture.asked or 0
+    out.error = first(
+        (damaged, reason),
+        (sink.strange, f"wrong responder: a reply to another register than {asked:02X}"),
+        (sink.refused, f"the board refused: {status_text}"),
+        (not link.rx and not link.echoes, "no reply in it: no DD .. 77"),
+        (not link.rx, "only requests in it"),
+    )
+    return out

@@ -1,0 +1,74 @@
+"""The kinds of slave boards that can be simulated, and what a port of each looks like."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..bus import CanBus, UartBus
+from ..events import Events
+from . import cell_link
+from .jbd import JbdBoard
+from .serial import Measure, SerialBoard
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a port carries, and how many.
+
+    media: "can", "uart"; bps: usual rate by medium; make: one board; most: boards on one port;
+    first: the lowest node; cells, temps: the most of one board; balances: it can be told to;
+    scan_ms(boards, cells): what a scan of a port takes, 0 = less than any scan period.
+    """
+
+    media: tuple[str, ...]
+    bps: dict[str, int]
+    make: Callable[..., Any]
+    most: int = 62
+    first: int = 1
+    cells: int = 32
+    temps: int = 16
+    balances: bool = True
+    scan_ms: Callable[[int, int], float] = lambda boards, cells: 0.0
+
+    def settings(self, boards: int, cells: int) -> dict[str, str]:
+        """What a pack file needs that has such a port."""
+        ms = self.scan_ms(boards, cells)
+        if not ms:
+            return {}
+        age = round(3.5 * ms / 100 + 6) * 100
+        return {"cell_age": f"{age} ms", "temp_age": f"{max(age, 5000)} ms"}
+
+
+def _cell_link(
+    events: Events,
+    bus: CanBus | UartBus,
+    node: int,
+    cells: int,
+    temps: int,
+    measure: Measure,
+    rng: np.random.Generator,
+    noise_mv: float,
+) -> cell_link.CellLinkBoard:
+    board = cell_link.CellLinkBoard(events, node, cells, temps, measure, rng, noise_mv)
+    if isinstance(bus, CanBus):
+        cell_link.CanPort(bus, board)
+    else:
+        cell_link.UartPort(bus, board)
+    return board
+
+
+KINDS: dict[str, Kind] = {
+    "cell_link": Kind(("can", "uart"), {"can": 500_000, "uart": 1_000_000}, _cell_link),
+    "jbd": Kind(
+        ("uart",),
+        {"uart": 9600},
+        JbdBoard,
+        most=1,
+        balances=False,
+        scan_ms=lambda boards, cells: 120 + 2.1 * cells + 30,
+    ),
+}
+
+Board = cell_link.CellLinkBoard | SerialBoard
