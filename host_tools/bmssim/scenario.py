@@ -10,6 +10,7 @@ at_s = 1
 type = "close"                  # a console command
 [[do]]
 at_s = 10
+every_s = 30                    # and again, to the end; without it once
 inject = "cell_voltage"         # a name of ACTIONS, with its arguments beside it
 cell = 23
 mv = 3900
@@ -18,6 +19,7 @@ trip = "cell_hard_high"
 ```
 """
 
+import math
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -29,7 +31,7 @@ import numpy as np
 from bms import config as pack_config
 
 from .boards import cell_link, ivt_s
-from .boards.kinds import KINDS
+from .boards.kinds import KINDS, Kind
 from .layout import Place, places
 from .process import CHARGER, ESTOP, FAULT_LINE, IGNITION, INTERLOCK
 from .sensors import Sensor
@@ -81,14 +83,17 @@ def load(name: str) -> Scenario:
     for key in raw.get("expect", {}):
         if key not in EXPECTATIONS:
             raise ScenarioError(f"{path}: [expect] has no {key}; it has: {sorted(EXPECTATIONS)}")
+    duration_s = float(raw.get("duration_s", 10))
     actions = []
     for number, entry in enumerate(raw.get("do", []), 1):
         args = dict(entry)
         at_us = round(float(args.pop("at_s", -1)) * 1e6)
         if at_us < 0:
             raise ScenarioError(f"{path}: [[do]] number {number} needs at_s")
+        every_us = round(float(args.pop("every_s", 0)) * 1e6) or round(duration_s * 1e6) + 1
+        times = range(at_us, max(round(duration_s * 1e6), at_us + 1), every_us)
         if "type" in args:
-            actions.append((at_us, "type", {"command": args["type"]}))
+            actions += [(t_us, "type", {"command": args["type"]}) for t_us in times]
             continue
         action = args.pop("inject", None)
         if action not in ACTIONS:
@@ -96,11 +101,11 @@ def load(name: str) -> Scenario:
                 f"{path}: [[do]] number {number}: unknown inject {action!r};"
                 f" known: {' '.join(sorted(ACTIONS))}"
             )
-        actions.append((at_us, action, args))
+        actions += [(t_us, action, args) for t_us in times]
     return Scenario(
         path.stem,
         raw.get("summary", ""),
-        float(raw.get("duration_s", 10)),
+        duration_s,
         raw.get("setup", {}),
         raw.get("settings", {}),
         actions,
@@ -110,13 +115,10 @@ def load(name: str) -> Scenario:
 
 def give_time(scenario: Scenario, setup: Setup) -> None:
     """Let everything happen later, as boards whose scans take long need it."""
-    on: dict[str, list[Place]] = {}
-    for place in places(setup):
-        on.setdefault(place.port, []).append(place)
-    ms = max(KINDS[x[0].kind].scan_ms(len(x), x[0].cells) for x in on.values())
-    for place in places(setup):
-        if "spread_at_most_mv" in scenario.expect and not KINDS[place.kind].balances:
-            raise ScenarioError(f"{scenario.name} needs boards that can be told to balance")
+    on = _by_port(setup)
+    ms = max(kind.scan_ms(boards, cells) for kind, boards, cells in on)
+    if "spread_at_most_mv" in scenario.expect and not all(kind.balances for kind, _n, _c in on):
+        raise ScenarioError(f"{scenario.name} needs boards that can be told to balance")
     if not ms:
         return
     wait_us = round(5 * ms * 1000)
@@ -146,7 +148,7 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
         "current_hard_max": f"{10 * c_rate_a:g} A",
     }
     base.update(settings)
-    base.update(_slow(setup))
+    _patient(setup, base)
     lines: list[str] = []
     table = ""
     for row in pack_config.SETTINGS:
@@ -195,16 +197,21 @@ def _tables(setup: Setup) -> list[tuple[Place, int]]:
     return out
 
 
-def _slow(setup: Setup) -> dict[str, str]:
-    """Settings that ports need whose scans take long."""
-    boards: dict[str, list[Place]] = {}
+def _by_port(setup: Setup) -> list[tuple[Kind, int, int]]:
+    """For each port the kind of its boards, how many there are, cells of one."""
+    on: dict[str, list[Place]] = {}
     for place in places(setup):
-        boards.setdefault(place.port, []).append(place)
-    out: dict[str, str] = {}
-    for on in boards.values():
-        for key, text in KINDS[on[0].kind].settings(len(on), on[0].cells).items():
-            out[key] = max(out.get(key, ""), text, key=lambda x: int(x.split()[0] or 0) if x else 0)
-    return out
+        on.setdefault(place.port, []).append(place)
+    return [(KINDS[x[0].kind], len(x), x[0].cells) for x in on.values()]
+
+
+def _patient(setup: Setup, base: dict[str, Any]) -> None:
+    """Let readings get as old as ports need whose scans take long."""
+    least_ms = max(kind.age_ms(boards, cells) for kind, boards, cells in _by_port(setup))
+    for key, usual_ms in (("cell_age", 500), ("temp_age", 5000)):
+        number, unit = str(base.get(key, f"{usual_ms} ms")).split()
+        if float(number) * (1000 if unit == "s" else 1) < least_ms:
+            base[key] = f"{least_ms} ms"
 
 
 # --- what can be done to the world ---
@@ -346,6 +353,7 @@ EXPECTATIONS = {
     "reaction_ms": "from the last bit of the first violating frame to the coils off, at most",
     "damaged_at_least": "damaged frames that the master must have counted",
     "spread_at_most_mv": "true spread of the cells at the end",
+    "back_within_scans": "of its port: from a restarted board's boot to its first answer, at most",
     "dropped_by_supervisor": "the contactors fell open by the missing heartbeat",
 }
 
@@ -489,6 +497,10 @@ class Run:
         if "spread_at_most_mv" in expect:
             spread = self._spread_mv()
             check("spread_at_most_mv", spread <= expect["spread_at_most_mv"], round(spread, 1))
+        if "back_within_scans" in expect:
+            worst = self._back_in_scans()
+            good = worst is not None and worst <= expect["back_within_scans"]
+            check("back_within_scans", good, worst)
         if "dropped_by_supervisor" in expect:
             dropped = world.plant.supervisor_drops > 0
             check("dropped_by_supervisor", dropped == expect["dropped_by_supervisor"], dropped)
@@ -505,6 +517,17 @@ class Run:
         if grown:
             out.append(f"the cycle allocates: {grown:.3f} bytes each")
         return out
+
+    def _back_in_scans(self) -> float | None:
+        """The longest that a restarted board waited to be asked, in scans of its port."""
+        worst = None
+        for place, board in zip(self.world.places, self.world.boards, strict=True):
+            on = [p for p in self.world.places if p.port == place.port]
+            ms = KINDS[place.kind].scan_ms(len(on), place.cells)
+            period_ms = max(math.ceil(ms / 100), 1) * 100  # scans begin at the master's own
+            for us in getattr(board, "back_us", ()):
+                worst = max(worst or 0.0, round(us / 1000 / period_ms, 2))
+        return worst
 
     def result(self, wall_s: float, log: str | None) -> dict[str, Any]:
         """The object that `bmsctl sim --json` prints."""

@@ -32,13 +32,10 @@ class Kind:
     balances: bool = True
     scan_ms: Callable[[int, int], float] = lambda boards, cells: 0.0
 
-    def settings(self, boards: int, cells: int) -> dict[str, str]:
-        """What a pack file needs that has such a port."""
+    def age_ms(self, boards: int, cells: int) -> int:
+        """How old readings must be allowed to get, so that a lost answer does not trip; 0: any."""
         ms = self.scan_ms(boards, cells)
-        if not ms:
-            return {}
-        age = round(3.5 * ms / 100 + 6) * 100
-        return {"cell_age": f"{age} ms", "temp_age": f"{max(age, 5000)} ms"}
+        return round(3.5 * ms / 100 + 6) * 100 if ms else 0
 
 
 def _cell_link(

@@ -27,7 +27,8 @@ class SerialBoard:
     hotter_c, alarms (names of `bms.slaves.base.ALARMS` that it says), stuck (cell -> mV).
     What it obeys: bleed (mask of the cells that it bleeds), fets (bit 0 charge, 1 discharge).
     on_sample is told (board, mV list, 0.1 degC list, 0) of what it is about to say, in the steps of
-    its kind. too_early: requests that came before its gap was over, and went unanswered.
+    its kind. back_us: after each restart, from the end of its boot to its first answer. too_early:
+    requests that came before its gap was over, and went unanswered.
     """
 
     ANSWER_US = 5_000  # from a request's last bit to its answer's first
@@ -72,6 +73,8 @@ class SerialBoard:
         self.drift = 1.0
         self.too_early = 0
         self.answered = 0
+        self.back_us: list[int] = []
+        self._booted_us: int | None = None
         self.mv: list[int] = []
         self.dc: list[int | None] = []
         self._measure = measure
@@ -166,6 +169,7 @@ class SerialBoard:
 
     def _booted(self) -> None:
         self.alive = True
+        self._booted_us = self.events.now_us
 
     def on_bytes(self, data: bytes) -> None:
         """Bytes from the master, at the last one's end."""
@@ -207,4 +211,7 @@ class SerialBoard:
         elif not self.alive:
             return
         self.answered += 1
+        if self._booted_us is not None:
+            self.back_us.append(self.events.now_us - self._booted_us)
+            self._booted_us = None
         self.bus.say(answer, self, self.beyond())
