@@ -26,6 +26,7 @@ COMMANDS = (
     "config",
     "flash",
     "ports",
+    "scan",
     "decode",
     "dbc",
     "reference",

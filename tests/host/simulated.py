@@ -8,15 +8,23 @@ import numpy as np
 from terminal import Board
 
 from bmssim import adapter
-from bmssim.boards import cell_link
+from bmssim.boards.kinds import KINDS
 from bmssim.bus import CanBus, Noise, UartBus
 from bmssim.events import Events
 
 
 class Boards(threading.Thread):
-    """`slaves` cell link boards of 8 cells on a bus, live until `close`; `mv` is in every cell."""
+    """`slaves` boards of a kind on a bus, live until `close`; `mv` is in every cell."""
 
-    def __init__(self, link: Path, medium: str, slaves: int) -> None:
+    def __init__(
+        self,
+        link: Path,
+        medium: str,
+        slaves: int,
+        kind: str = "cell_link",
+        cells: int = 8,
+        temps: int = 2,
+    ) -> None:
         super().__init__(daemon=True)
         self.terminal = Board(link)
         self.mv = 3300.0
@@ -24,19 +32,18 @@ class Boards(threading.Thread):
         self._events = Events()
         self._out = b""
         rng = np.random.default_rng(1)
+        made = KINDS[kind]
         if medium == "can":
-            bus: CanBus | UartBus = CanBus(self._events, 500_000, Noise(rng))
+            bus: CanBus | UartBus = CanBus(self._events, made.bps["can"], Noise(rng))
             self._port = adapter.SlcanAdapter(self._events, bus, self._deliver, Noise(rng))
         else:
-            bus = UartBus(self._events, 1_000_000, Noise(rng))
+            bus = UartBus(self._events, made.bps["uart"], Noise(rng))
             self._port = adapter.UartPort(self._events, bus, self._deliver)
+        self.boards = []
         for n in range(slaves):
-            measure = lambda: (np.full(8, self.mv / 1000), np.full(2, 25.0))  # noqa: E731
-            board = cell_link.CellLinkBoard(self._events, n + 1, 8, 2, measure, rng)
-            if isinstance(bus, CanBus):
-                cell_link.CanPort(bus, board)
-            else:
-                cell_link.UartPort(bus, board)
+            measure = lambda: (np.full(cells, self.mv / 1000), np.full(temps, 25.0))  # noqa: E731
+            node = made.first + n
+            self.boards.append(made.make(self._events, bus, node, cells, temps, measure, rng, 0.6))
         self.start()
 
     def _deliver(self, data: bytes) -> None:

@@ -109,6 +109,14 @@ def _check_boards(cls, slave, members, config, pack):
         pack.can_bleed[i] = 1 if cls.ABILITIES & CAN_BALANCE else 0
 
 
+def least_age_ms(need_ms, period_ms):
+    """How old readings must be allowed to get, so that one lost answer does not trip.
+
+    need_ms: what a scan takes; period_ms: of the master's scans.
+    """
+    return 2 * ((need_ms + period_ms - 1) // period_ms) * period_ms + need_ms
+
+
 def _fits(driver, slave, config):
     """How often a scan of this driver begins, and whether readings stay young enough."""
     need = driver.scan_ms(config)
@@ -125,8 +133,7 @@ def _fits(driver, slave, config):
         return
     if driver.ALARM_MS < 2 * driver.every * period:
         driver.ALARM_MS = 2 * driver.every * period
-    # one answer may be lost without a trip
-    least = 2 * driver.every * period + need
+    least = least_age_ms(need, period)
     for key, age in (("cell_age", config.cell_age_ms), ("temp_age", config.temp_age_ms)):
         if age < least:
             raise ConfigError(

@@ -1,8 +1,14 @@
 """Cell link frames from UART bytes or slcan text; `Capture.node`: the only board that was asked."""
 
+from typing import Any
+
+from bms.links.cobs import CobsLink
 from bms.slaves import cell_link
 
-from .base import Capture, Decoded, Shape, driver_of, first, readings, replies
+from .base import Capture, Decoded, Shape, Stream, driver_of, first, readings, replies
+
+_HELLO_MS = 500  # all boards of a CAN bus have answered by then
+_NODE_MS = 40
 
 
 class _Frames:
@@ -89,3 +95,24 @@ def _trimmed(values: list[int | None]) -> list[int | None]:
     while values and values[-1] is None:
         values.pop()
     return values
+
+
+def find(port: Any) -> list[Shape]:
+    """Boards that say hello: over CAN all at once, over UART each by its number."""
+    frames = _Frames()
+    ask = cell_link.HELLO << 6
+    if port.medium == "can":
+        frames.seen = port.ask([(ask, b"")], _HELLO_MS)
+    else:
+        for node in range(1, 63):
+            stream = Stream()
+            CobsLink(stream).send(ask | node, bytearray(8), 0)
+            answer = Stream(port.ask(stream.sent, _NODE_MS))
+            link = CobsLink(answer)
+            while answer.data:
+                link.poll(frames, 0)
+    out = {}
+    for ident, payload in frames.seen:
+        if ident >> 6 == cell_link.HELLO and len(payload) == 8 and 1 <= ident & 63 <= 62:
+            out[ident & 63] = Shape(ident & 63, payload[1], payload[2])
+    return [out[node] for node in sorted(out)]

@@ -1,0 +1,87 @@
+"""`bmsctl scan`: boards behind a real terminal are found, and the pack file runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from simulated import Boards
+from terminal import Tool
+
+from bms import config
+from bmssim.boards.kinds import KINDS
+
+# kind: medium, boards, cells, temperatures of each
+LINES = {
+    "cell_link": ("can", 3, 8, 2),
+    "jbd": ("uart", 1, 16, 3),
+}
+
+
+def _link(boards: Boards, kind: str, medium: str) -> str:
+    word = "slcan" if medium == "can" else "uart"
+    return f"{word}:{boards.terminal.link}@{KINDS[kind].bps[medium]}"
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_boards_are_found_and_their_pack_file_is_valid(
+    kind: str, bmsctl: Tool, tmp_path: Path
+) -> None:
+    medium, slaves, cells, temps = LINES[kind]
+    boards = Boards(tmp_path / "ttyUSB0", medium, slaves, kind, cells, temps)
+    try:
+        first = KINDS[kind].first
+        nodes = f"{first}-{first + slaves}" if KINDS[kind].most > 1 else f"{first}"
+        args = ("scan", "--kind", kind, "--link", _link(boards, kind, medium), "--nodes", nodes)
+        code, out, err = bmsctl.run(*args, "--json")
+        assert code == 0, err
+        found = json.loads(out.splitlines()[-1])
+        assert [(x["node"], x["cells"], x["temps"]) for x in found] == [
+            (first + n, cells, temps) for n in range(slaves)
+        ]
+        code, out, err = bmsctl.run(*args)
+        assert code == 0, err
+    finally:
+        boards.close()
+    settings = config.parse(out.splitlines())
+    assert settings.cells == slaves * cells
+    assert [(s.kind, s.node) for s in settings.slaves] == [(kind, first + n) for n in range(slaves)]
+    assert out.count("CHECK") >= 4
+
+
+def test_nobody_there(bmsctl: Tool, tmp_path: Path) -> None:
+    boards = Boards(tmp_path / "ttyUSB0", "uart", 0, "jbd")
+    try:
+        link = _link(boards, "jbd", "uart")
+        code, out, err = bmsctl.run("scan", "--kind", "jbd", "--link", link)
+        assert code == 1 and out == ""
+        assert "no jbd board answers" in err
+    finally:
+        boards.close()
+
+
+def test_a_board_that_sleeps_is_woken(bmsctl: Tool, tmp_path: Path) -> None:
+    boards = Boards(tmp_path / "ttyUSB0", "uart", 1, "jbd", 4, 2)
+    boards.boards[0].asleep = True
+    try:
+        link = _link(boards, "jbd", "uart")
+        code, out, _err = bmsctl.run("scan", "--kind", "jbd", "--link", link, "--json")
+        assert code == 0 and json.loads(out)[0]["cells"] == 4
+    finally:
+        boards.close()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--kind", "jbd", "--link", "slcan:/dev/null@500000"), "jbd speaks over uart"),
+        (("--kind", "jbd", "--link", "uart:/dev/null", "--nodes", "4-1"), "--nodes 4-1"),
+        (("--kind", "jbd", "--link", "usb:/dev/null"), "--link usb:/dev/null"),
+    ],
+)
+def test_wrong_words_are_refused(args: tuple, words: str, bmsctl: Tool) -> None:
+    code, _out, err = bmsctl.run("scan", *args)
+    assert code == 1 and words in err
+
+
+def test_every_kind_is_tried_here() -> None:
+    assert set(LINES) == set(KINDS)
