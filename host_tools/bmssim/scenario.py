@@ -32,6 +32,7 @@ from bms import config as pack_config
 
 from .boards import cell_link, ivt_s
 from .boards.kinds import KINDS, Kind
+from .bus import Usage
 from .layout import Place, places
 from .process import CHARGER, ESTOP, FAULT_LINE, IGNITION, INTERLOCK
 from .sensors import Sensor
@@ -358,6 +359,15 @@ EXPECTATIONS = {
 }
 
 
+def _scan_use(usage: Usage, rounds: list[tuple[float, float]]) -> float | None:
+    """Time of the scans / what their bytes, the boards' answers and gaps need; None = not seen."""
+    if rounds:
+        return round(sum(x[0] for x in rounds) / sum(x[1] for x in rounds), 3)
+    if usage.scan_ms and usage.readings_us:
+        return round(sum(usage.scan_ms) * 1000 / usage.readings_us, 3)
+    return None
+
+
 class Run:
     """One run of a scenario: `start`, then `go_on` to times up to the end, then `result`."""
 
@@ -556,9 +566,7 @@ class Run:
                 "p99": round(float(np.percentile(scans, 99)), 3),
                 "max": round(float(np.max(scans)), 3),
             },
-            "scan_use": round(sum(x[0] for x in rounds) / sum(x[1] for x in rounds), 3)
-            if rounds
-            else None,
+            "scan_use": _scan_use(usage, rounds),
             "bus_use": round(usage.busy_us / usage.readings_us, 3) if usage.readings_us else None,
             "frames": {
                 "rx": status.get("rx", 0),

@@ -2,29 +2,39 @@
 
 import argparse
 import json
+import math
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from bmssim import scenario
+from bmssim.boards.kinds import KINDS
+from bmssim.bus import PAUSE_US
+from bmssim.layout import fit
 from bmssim.world import Setup
 
 HELP = "measure speed, reaction, bus use and heap on this machine"
 EXAMPLE = """examples:
   bmsctl bench
   bmsctl bench --json
+  bmsctl bench --slave-kinds
 """
 
+SCAN_BOARDS = 16
 TARGETS = {
     "alloc_bytes_per_cycle": "0",
     "reaction_ms": "<= 2 (simulated time)",
     "bus_use": "<= 1.15",
+    "scan_use": "<= 1.10 (a scan / what bytes, boards and gaps need)",
     "speed": ">= 20 x real time",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--slave-kinds", action="store_true", help="only the table of the kinds of slave boards"
+    )
     parser.add_argument("--json", action="store_true", help="one array of objects as the last line")
 
 
@@ -70,8 +80,65 @@ def _reaction(link: str, moments: int) -> dict[str, Any]:
     return worst
 
 
+def scan_of(kind: str) -> dict[str, Any]:
+    """Scans of 16 boards of 16 cells, or as many and as large as the kind can be."""
+    chosen = scenario.load("us06")
+    setup = Setup(slaves=SCAN_BOARDS, cells=16, temps=2, soc=0.8, load="us06")
+    fit(setup, kind)
+    known = KINDS[kind]
+    setup.slaves = min(setup.slaves, known.most if known.most > 1 else setup.slaves)
+    boards = 1 if known.most == 1 else setup.slaves
+    # a pause behind each scan, so that it can be told from the next
+    period_ms = math.ceil((known.scan_ms(boards, setup.cells) + PAUSE_US / 1000 + 100) / 100) * 100
+    chosen.settings["scan_period"] = f"{period_ms} ms"
+    chosen.settings["cell_age"] = chosen.settings["temp_age"] = f"{4 * period_ms} ms"
+    scenario.give_time(chosen, setup)
+    chosen.expect = {}
+    chosen.duration_s = 25 * period_ms / 1000
+    with tempfile.TemporaryDirectory() as folder:
+        run = scenario.Run(chosen, setup, Path(folder) / "pack.toml")
+        try:
+            run.go()
+            result = run.result(1.0, None)
+            rounds = [x for port in run.world.ports.values() for x in port.bus.usage.rounds[2:]]
+        finally:
+            run.close()
+    took = sum(x[0] for x in rounds) / len(rounds) / 1000 if rounds else None
+    return {
+        "what": "scan",
+        "kind": kind,
+        "boards": setup.slaves,
+        "cells": setup.cells,
+        "ports": len(run.world.ports),
+        "scan_ms": result["scan_ms"]["p50"] if took is None else round(took, 1),
+        "scan_use": result["scan_use"],
+        "alloc_bytes_per_cycle": result["alloc_bytes_per_cycle"],
+        "problems": result["problems"],
+    }
+
+
+def _print_kind(args: argparse.Namespace, row: dict[str, Any]) -> None:
+    if args.json:
+        return
+    use = "    -" if row["scan_use"] is None else f"{row['scan_use']:5.3f}"
+    print(
+        f"scan of {row['kind']:10} {row['boards']:2} x {row['cells']:2} cells,"
+        f" ports: {row['ports']}   {row['scan_ms']:7.1f} ms   scan use {use}"
+        f"   alloc {row['alloc_bytes_per_cycle']:g}"
+        + (f"   {row['problems'][0]}" if row["problems"] else ""),
+        flush=True,
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     rows = []
+    for kind in KINDS:
+        rows.append(scan_of(kind))
+        _print_kind(args, rows[-1])
+    if args.slave_kinds:
+        if args.json:
+            print(json.dumps(rows))
+        return 0
     for link in ("can", "uart"):
         for runtime in ("micropython", "cpython"):
             result = _one("us06", 60, link=link, runtime=runtime)

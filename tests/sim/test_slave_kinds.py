@@ -1,0 +1,68 @@
+"""Every kind of slave board under the firmware: found, read, protected, balanced, on a bad line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bmsctl.commands.bench import scan_of
+from bmssim import scenario
+from bmssim.boards.kinds import KINDS
+from bmssim.layout import fit
+from bmssim.world import Setup
+
+OTHERS = [kind for kind in KINDS if kind != "cell_link"]
+
+
+def play(name: str, kind: str, tmp_path: Path, seconds: float | None = None) -> dict[str, Any]:
+    """The result of a scenario with boards of a kind."""
+    chosen = scenario.load(name)
+    setup = Setup(**chosen.setup)
+    fit(setup, kind)
+    scenario.give_time(chosen, setup)
+    if seconds is not None:
+        chosen.duration_s = seconds
+        chosen.expect = {}
+    run = scenario.Run(chosen, setup, tmp_path / "pack.toml")
+    try:
+        run.go()
+        result = run.result(1.0, None)
+    finally:
+        run.close()
+    assert result["problems"] == []
+    return result
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("name", ["overvoltage", "undervoltage", "overtemperature", "slave_lost"])
+def test_what_is_wrong_opens_in_time(name: str, kind: str, tmp_path: Path) -> None:
+    assert play(name, kind, tmp_path)["trip"] is not None
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_ten_minutes_on_a_hostile_line(kind: str, tmp_path: Path) -> None:
+    result = play("hostile_line", kind, tmp_path)
+    assert result["trip"] is None
+    assert result["alloc_bytes_per_cycle"] == 0
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OTHERS if KINDS[kind].balances])
+def test_boards_that_can_be_told_balance(kind: str, tmp_path: Path) -> None:
+    play("imbalance", kind, tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scan_takes_what_the_wire_and_the_boards_need(kind: str) -> None:
+    row = scan_of(kind)
+    assert row["problems"] == []
+    assert row["alloc_bytes_per_cycle"] == 0
+    if row["scan_use"] is not None:  # boards that speak by themselves are not asked
+        assert row["scan_use"] <= 1.10
+
+
+def test_kinds_that_cannot_do_a_scenario_say_so() -> None:
+    chosen = scenario.load("imbalance")
+    setup = Setup(**chosen.setup)
+    fit(setup, "jbd")
+    with pytest.raises(scenario.ScenarioError, match="told to balance"):
+        scenario.give_time(chosen, setup)
