@@ -535,7 +535,7 @@ class Run:
             on = [p for p in self.world.places if p.port == place.port]
             ms = KINDS[place.kind].scan_ms(len(on), place.cells)
             period_ms = max(math.ceil(ms / 100), 1) * 100  # scans begin at the master's own
-            for us in getattr(board, "back_us", ()):
+            for us in board.back_us:
                 worst = max(worst or 0.0, round(us / 1000 / period_ms, 2))
         return worst
 

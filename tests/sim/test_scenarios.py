@@ -51,7 +51,7 @@ def test_comes_out_as_stated(name: str, link: str, runtime: str, tmp_path: Path)
         assert 0 < result["heap_peak_bytes"] < 384 * 1024
     if result["trip"] and "_hard_" in result["trip"]["code"]:
         assert 0 <= result["trip"]["reaction_ms"] <= 2
-    assert result["bus_use"] <= 1.16
+    assert result["bus_use"] is None or result["bus_use"] <= 1.16
     assert run.world.seen.checked_values > 500
     if name == "precharge_stuck":
         # tried three times, and the plus contactor never moved

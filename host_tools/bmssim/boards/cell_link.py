@@ -26,7 +26,7 @@ class CellLinkBoard:
     `open_cells`, `open_temps` (no reading), `stuck`, `hotter_c`, `stack_error_mv`, `alarm_high_mv`
     (its own limit).
     `on_sample` is told (board, mV list, 0.1 degC list, seq) at every sample, `bleed` is the mask
-    that it obeys.
+    that it obeys; back_us: after each restart, from the end of its boot to its first answer.
     """
 
     def __init__(
@@ -67,6 +67,8 @@ class CellLinkBoard:
         self._rng = rng
         self._noise_mv = noise_mv
         self._bleed_until_us = 0
+        self.back_us: list[int] = []
+        self._booted_us: int | None = None
         self._seq: int | None = None
         self._ready_us = 0
         self._mv: list[int | None] = []
@@ -93,6 +95,7 @@ class CellLinkBoard:
 
     def _booted(self) -> None:
         self.alive = True
+        self._booted_us = self.events.now_us
         if isinstance(self.port, CanPort):
             self._send([self._hello()], 0)
 
@@ -130,6 +133,9 @@ class CellLinkBoard:
             self._sample(seq)
         if node == 0 and isinstance(self.port, UartPort):
             return  # it samples now and answers when it is asked
+        if self._booted_us is not None:
+            self.back_us.append(now - self._booted_us)
+            self._booted_us = None
         self._send(self._answers(), max(self._ready_us - now, 0))
 
     def _sample(self, seq: int) -> None:
