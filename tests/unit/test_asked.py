@@ -1,0 +1,291 @@
+"""What all drivers of asked boards share: checks of the pack file, turns, silent boards, times."""
+
+from slave_bench import SlaveBench
+
+from bms.errors import ConfigError
+from bms.links.reply import ReplyLink
+from bms.pack import FRESH
+from bms.slaves import KINDS, asked, least_age_ms
+from fakes import raises
+
+
+class EchoLink(ReplyLink):
+    """Replies `A5 node step value 5A`: a made-up protocol, as small as one can be."""
+
+    def __init__(self, stream, rate=0):
+        super().__init__(stream, rate or 10000, 16, 0xA5)
+
+    def ask(self, node, step):
+        self.out[0] = 0x3C
+        self.out[1] = node
+        self.out[2] = step
+        return self.send(3)
+
+    def _size(self, at, filled):
+        return 5
+
+    def _good(self, at, size):
+        self.fault = 0 if self._in[at + 4] == 0x5A else 2
+        return not self.fault
+
+    def _hand_over(self, at, size, sink, now):
+        self.rx += 1
+        data = self._in
+        sink.on_reply(data[at + 1], data[at + 2], data[at + 3], now)
+
+
+class Tiny(asked.Asked):
+    """Boards of one cell and one sensor; the second question is about the sensor."""
+
+    ABILITIES = asked.BALANCE_ON_OFF
+    NODES = (1, 5)
+    MOST = 4
+    CELLS = 2
+    TEMPS = 1
+    STEPS = 2
+    PARTS = 1
+    GAP_MS = 10
+    ANSWER_MS = 30
+    LONGEST = 8
+    frame = EchoLink
+
+    def size(self, m, step):
+        return 8
+
+    def ask(self, m, step):
+        return self.link.ask(m + 1, step)
+
+    def tell_balance(self, m, on):
+        return self.link.ask(m + 1, 0x10 | on)
+
+    def on_reply(self, node, step, value, now):
+        m = node - 1
+        if not 0 <= m < len(self.members):
+            self.strange += 1
+            return
+        kind = asked.COMMAND if step & 0x10 else step
+        if not self.waits_for(m, kind):
+            self.strange += 1
+            return
+        if step == 0:
+            if self.fit(m, 1, value != 0xFF, value):
+                self.cell(m, 0, 3000 + value, now)
+                self.board(m, 3000 + value, 250, now)
+        elif step == 1:
+            self.temp(m, 0, value, now)
+        self.answered(now)
+
+
+class Boards:
+    """`silent`: nodes that say nothing; `mv`: what all read, less 3000; told: words to balance."""
+
+    def __init__(self):
+        self.silent = set()
+        self.value = 200
+        self.told = []
+        self.asked = []
+
+    def __call__(self, request):
+        node, step = request[1], request[2]
+        self.asked.append((node, step))
+        if node in self.silent:
+            return None
+        if step & 0x10:
+            self.told.append((node, step & 1))
+        return bytes([0xA5, node, step, self.value, 0x5A])
+
+
+def bench(count=3, boards=None, **more):
+    KINDS["tiny"] = ("test_asked", "Tiny", ("uart",))
+    try:
+        shapes = tuple([(n + 1, 1, 1) for n in range(count)])
+        return SlaveBench("tiny", shapes, reply=boards or Boards(), **more)
+    finally:
+        del KINDS["tiny"]
+
+
+def refusal(**more):
+    return raises(ConfigError, lambda: bench(**more))
+
+
+def test_what_a_kind_cannot_be_is_refused_by_line():
+    error = refusal(count=5)
+    assert error.key == "link" and "at most 4" in error.reason and error.line > 0
+    error = refusal(slave="fets = true")
+    assert error.key == "fets" and "tiny has none" in error.reason
+    error = refusal(limits='cell_age = "300 ms"')
+    # 3 boards x 2 questions x (8 bytes at 10000 bit/s + answer + gap) = 139 ms
+    assert error.key == "cell_age"
+    assert "a scan of uart0 takes" in error.reason and "noticed after that time" in error.reason
+
+
+def test_how_old_readings_must_be_allowed_to_get():
+    assert least_age_ms(139, 100) == 2 * 200 + 139
+    assert least_age_ms(100, 100) == 300
+    assert least_age_ms(2700, 100) == 8100
+
+
+def test_the_slowest_port_sets_the_time_of_a_judgement():
+    b = bench()
+    assert b.driver.every == 2  # 139 ms in periods of 100
+    begun = []
+    b.driver.begin = lambda seq, now: begun.append(seq)
+    for seq in range(6):
+        b.driver.turn(seq, b.now)
+    assert begun == [0, 2, 4]
+
+
+def test_each_board_is_asked_all_its_questions_then_the_next():
+    boards = Boards()
+    b = bench(boards=boards).greet()
+    b.run(300)
+    boards.asked.clear()
+    b.scan()
+    assert boards.asked == [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
+    assert b.mv() == [3200] * 3 and b.dc() == [200] * 3
+
+
+def test_a_scan_takes_the_gaps_and_no_more():
+    b = bench().greet()
+    ms = b.scan()
+    assert 6 * 11 - 11 <= ms <= 6 * 14  # a ms each for the question, its answer, and the bench
+
+
+def test_gap_and_answer_of_the_pack_file_count():
+    b = bench(link='gap = "50 ms"').greet()
+    assert b.scan() >= 5 * 50
+    b = bench(link='answer = "300 ms"')
+    b.reply.silent = {1, 2, 3}
+    assert b.scan() >= 4 * 300
+
+
+def test_a_silent_board_costs_the_others_little_and_comes_back():
+    boards = Boards()
+    b = bench(boards=boards).greet()
+    boards.silent = {2}
+    b.scan()
+    assert b.driver.missed == 1
+    boards.asked.clear()
+    b.old()
+    b.scan()
+    assert b.mv() == [3200, None, 3200]
+    # the others first, then twice the silent one
+    assert boards.asked[-2:] == [(2, 0), (2, 0)] and len(boards.asked) == 6
+    boards.silent = set()
+    b.scan()
+    assert b.mv() == [3200] * 3
+
+
+def test_silent_boards_are_tried_in_turn_one_a_scan():
+    boards = Boards()
+    b = bench(4, boards=boards).greet()
+    boards.silent = {1, 3, 4}
+    b.scan()
+    tried = []
+    for _ in range(6):
+        boards.asked.clear()
+        b.scan()
+        tried.append(boards.asked[-1][0])
+    assert set(tried[:3]) == {1, 3, 4} and tried[:3] == tried[3:]
+    boards.silent = set()
+    b.old()
+    b.scan()  # one that answers lets the next be tried
+    assert b.mv() == [3200] * 4
+
+
+def test_an_answer_that_comes_late_is_taken_where_it_still_fits():
+    boards = Boards()
+    b = bench(1, boards=boards).greet()
+    b.reply = lambda request: None
+    b.begin()
+    b.step(20)
+    b.old()
+    b.pass_ms(60)  # asked again by now
+    b.driver.step(b.now)
+    b.pass_ms(15)
+    b.driver.step(b.now)
+    b.give(bytes([0xA5, 1, 0, 210, 0x5A]))
+    assert b.mv() == [3210]
+    b.give(bytes([0xA5, 1, 0, 99, 0x5A]))  # and once more: nobody waits for it
+    assert b.mv() == [3210] and b.driver.strange == 1
+
+
+def test_a_scan_that_still_runs_is_not_begun_again():
+    b = bench()
+    b.reply = lambda request: None
+    b.begin()
+    b.step(0)
+    b.begin()
+    assert b.driver.late == 1 and not b.driver.done
+
+
+def test_the_scan_begins_anew_where_a_command_is_awaited():
+    boards = Boards()
+    b = bench(1, boards=boards).greet()
+    b.run(100)
+    assert boards.told == [(1, 0)]  # off, at first
+    b.pack.bleed[0] = 1
+    b.reply = lambda request: None
+    b.run(60)
+    b.begin()  # while the word to balance is on its way
+    b.reply = boards
+    b.run(200)
+    assert b.driver.done and boards.asked[-1][1] in (1, 0x11)
+
+
+def test_balancing_is_told_when_it_changes_and_again_while_it_lasts():
+    boards = Boards()
+    b = bench(2, boards=boards).greet()
+    b.run(200)
+    assert boards.told == [(1, 0), (2, 0)]
+    b.pack.bleed[2] = 1
+    b.run(200)
+    assert boards.told[2:] == [(2, 1)]
+    b.run(6000, 10)
+    assert boards.told[3:] == [(2, 1)]
+    b.pack.bleed[2] = 0
+    b.run(200)
+    assert boards.told[4:] == [(2, 0)]
+
+
+def test_a_board_that_was_silent_is_told_anew():
+    boards = Boards()
+    b = bench(1, boards=boards).greet()
+    b.run(200)
+    boards.silent = {1}
+    b.scan()
+    boards.silent = set()
+    b.scan()
+    b.run(200)
+    assert boards.told == [(1, 0), (1, 0)]
+
+
+def test_one_board_s_mismatch_stays_while_another_fits():
+    boards = Boards()
+    b = bench(2, boards=boards)
+    reply = b.reply
+    b.reply = lambda request: (
+        bytes([0xA5, 2, 0, 0xFF, 0x5A]) if request[1:] == b"\x02\x00" else reply(request)
+    )
+    b.scan()
+    assert b.names() == []
+    b.scan()
+    assert b.names() == ["slave_mismatch"] and list(b.pack.known) == [1, 0]
+    b.scan()
+    assert b.names() == ["slave_mismatch"] and b.mv() == [3200, None]
+    b.reply = boards
+    b.scan()
+    b.scan()
+    assert not b.faults.active[b.faults.first] and b.mv() == [3200, 3200]
+
+
+def test_what_never_ends_is_survived_in_bounded_time():
+    b = bench(1)
+    b.begin()
+    b.reply = lambda request: None
+    for _ in range(400):
+        b.pass_ms(1)
+        b.wire.stream.give(b"\xa5\xa5\xa5")
+        b.driver.step(b.now)
+    assert b.driver.done and b.driver.missed == 1
+    assert not any([f & FRESH for f in b.pack.cell_flags])
