@@ -1,11 +1,15 @@
 """`bmsctl scan`: boards behind a real terminal are found, and the pack file runs."""
 
 import json
+import os
+import select
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulated import Boards
-from terminal import Tool
+from terminal import PATIENCE_S, Tool
 
 from bms import config
 from bmssim.boards.kinds import KINDS
@@ -40,12 +44,34 @@ def test_boards_are_found_and_their_pack_file_is_valid(
         ]
         code, out, err = bmsctl.run(*args)
         assert code == 0, err
+        # and the firmware finds the same boards with it
+        pack = tmp_path / "pack.toml"
+        pack.write_text(out.replace("[limits]", "[limits]\ncurrent_sensor = false"))
+        link = _link(boards, kind, medium)
+        process = bmsctl.start("run", "--config", pack, "--link", link, "--for", "60")
+        try:
+            until(process, f"slaves found: {slaves}")
+        finally:
+            process.terminate()
+            process.wait()
     finally:
         boards.close()
     settings = config.parse(out.splitlines())
     assert settings.cells == slaves * cells
     assert [(s.kind, s.node) for s in settings.slaves] == [(kind, first + n) for n in range(slaves)]
     assert out.count("CHECK") >= 4
+
+
+def until(process: Any, words: str) -> None:
+    """Read what a process says until it says that."""
+    text = ""
+    end = time.monotonic() + PATIENCE_S
+    while words not in text:
+        assert time.monotonic() < end, text
+        if select.select([process.stdout.fileno()], [], [], 0.2)[0]:
+            got = os.read(process.stdout.fileno(), 65536).decode()
+            assert got, text
+            text += got
 
 
 def test_nobody_there(bmsctl: Tool, tmp_path: Path) -> None:

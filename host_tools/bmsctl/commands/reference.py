@@ -1,18 +1,34 @@
 """`bmsctl reference`: the page of settings, commands, lines and faults, from the code."""
 
 import argparse
+import inspect
+import sys
 
 from bms import config, fault_table, faults, kinds, telemetry
 from bms.sensors.build import KINDS as SENSORS
-from bms.slaves import KINDS
+from bms.slaves import KINDS, base
 from bmssim import campaign_kinds, scenario
 from bmssim.trial import MOMENTS
+
+from ..decoders.base import driver_class
 
 HELP = "print the reference page, generated from the code"
 EXAMPLE = """examples:
   bmsctl reference > docs/reference.md
 """
 
+SLAVE_BOARDS = """\
+The rate, the gap between questions and the time to answer can be set in `[[link]]`. A scan of a
+slow port begins in every n-th of the master's; readings must be allowed to get as old as two of
+them: the pack file is refused otherwise, with the times. Bleeding follows the plan of the whole
+string: *mask* the cells that are named, *target* down to a voltage, *on/off* where the board
+chooses. FETs are told only where the pack file says `fets = true`, and only after the contactors
+are open; open ones are the fault `slave_switch`."""
+BALANCES = (
+    (base.BALANCE_MASK, "mask"),
+    (base.BALANCE_TARGET, "target"),
+    (base.BALANCE_ON_OFF, "on/off"),
+)
 LEVELS = {faults.WARN: "warn", faults.DERATE: "derate", faults.TRIP: "trip"}
 
 RESULT = """{"scenario", "ok", "problems": [why not ok], "runtime", "link", "slaves", "cells",
@@ -48,6 +64,35 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 def _default(value: object, unit: str) -> str:
     return "must be given" if value is None else str(config.show(value, unit))
+
+
+def _kinds() -> list[str]:
+    """What each kind of slave board is, from its driver."""
+    rows = []
+    texts = []
+    for kind, (_module, _class, media) in KINDS.items():
+        cls = driver_class(kind)
+        able = [word for bit, word in BALANCES if cls.ABILITIES & bit] or ["by itself"]
+        gap = f"{cls.GAP_MS} ms" if getattr(cls, "GAP_MS", 0) else "-"
+        answer = f"{cls.ANSWER_MS} ms" if hasattr(cls, "ANSWER_MS") else "-"
+        rates = [cls.UART_BPS if medium == "uart" else cls.CAN_BPS for medium in media]
+        over = [f"{m}, {r or 500000} bit/s" for m, r in zip(media, rates, strict=True)]
+        row = [f"`{kind}`", " or ".join(over), str(cls.MOST), f"{cls.NODES[0]}-{cls.NODES[1]}"]
+        row += [str(cls.CELLS), str(cls.TEMPS), ", ".join(able)]
+        row += ["own" if cls.ABILITIES & base.OWN_FETS else "-", gap, answer]
+        rows.append(row)
+        if kind != "cell_link":
+            doc = inspect.getdoc(sys.modules[cls.__module__]) or ""
+            texts += [f"### {kind}", "", doc.replace("<", "\\<"), ""]
+    head = ["kind", "over", "boards a port", "node", "cells", "temps", "bleeds", "FETs", "gap"]
+    return [
+        "## Slave boards",
+        "",
+        *SLAVE_BOARDS.splitlines(),
+        "",
+        *_table([*head, "answer"], rows),
+        *texts,
+    ]
 
 
 def page() -> str:
@@ -89,10 +134,7 @@ def page() -> str:
         out += [f"### [[{name}]]", "", *_table(["key", "kind", "default", "meaning"], rows)]
     out += ["Each key of a row must be below the next:", ""]
     out += ["- " + " < ".join(f"`{key}`" for key in row) for row in config.ORDER]
-    out += ["", "Kinds of slaves: "]
-    out[-1] += (
-        ", ".join(f"`{kind}` ({' or '.join(KINDS[kind][2])})" for kind in sorted(KINDS)) + "."
-    )
+    out += ["", "Kinds of slaves: " + ", ".join(f"`{kind}`" for kind in KINDS) + "; see below."]
     out += ["", "Kinds of current sensors, what each needs, and what else it knows:", ""]
     for kind, (_module, _class, medium, needed, others) in sorted(SENSORS.items()):
         needs = ", ".join(f"`{key}`" for key in needed) or "nothing"
@@ -134,6 +176,7 @@ def page() -> str:
             ["command", "meaning"],
             [[f"`{word.decode()}`", text.decode()] for word, _unlock, text in telemetry.COMMANDS],
         ),
+        *_kinds(),
         "## The cell link",
         "",
         "The protocol of the project's own slave boards, on CAN 2.0A at 500 kbit/s and on UART at",

@@ -18,6 +18,7 @@ from bmssim.mirror import Mirror
 from bmssim.process import Firmware, FirmwareDied, Inputs
 
 from ..bridge import Reconnecting, parse_link
+from ..decoders.base import driver_class
 from ..errors import ToolError
 from ..record import Record
 from ..show import Story
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         rate = next((x.rate_bps for x in pack.links if x.port == name), 0)
         if rate and spec.rate and rate != spec.rate:
             raise ToolError(f"{name}: --link says {spec.rate} bit/s, the pack file {rate}")
-        bridges[name] = Reconnecting(spec, spec.rate or rate or _usual_rate(used[name].kind))
+        bridges[name] = Reconnecting(spec, spec.rate or rate or _usual_bps(used[name].kind))
     rates = {name: spec.rate for name, spec in links.items() if spec.medium == "can"}
     media = {name: spec.medium for name, spec in links.items()}
     firmware = Firmware(args.runtime, False, media, args.config.resolve(), rates)
@@ -107,11 +108,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"log: {recorder.path}")
 
 
-def _usual_rate(kind: str) -> int:
-    if kind not in KINDS:
-        return 115200
-    module, name, _media = KINDS[kind]
-    return getattr(getattr(__import__(module, fromlist=[name]), name), "UART_BPS", 115200)
+def _usual_bps(kind: str) -> int:
+    return driver_class(kind).UART_BPS if kind in KINDS else 115200
 
 
 def _loop(
