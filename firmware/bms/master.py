@@ -73,6 +73,7 @@ class Master:
             config, found, self.currents, self.strings, self.pack, self.faults, self.clock.now
         )
         del sensors
+        self._slow = [driver for driver in self.drivers if driver.SLOW]
         self.self_test = self_test.run(board)
         if self.self_test != b"ok":
             self.faults.raised(SELF_TEST, -1, 0)
@@ -294,7 +295,7 @@ class Master:
         tick = ticks.diff(self._tick_at, self.clock.now)
         if tick < rest:
             rest = tick
-        for driver in self.drivers:
+        for driver in self._slow:
             due = driver.rest(self.clock.now)
             if due < rest:
                 rest = due
