@@ -1,0 +1,156 @@
+"""What drivers of bought boards share, asked or heard: is it the board of the pack file, its
+readings, its alarms, its switches. Nothing here allocates once it is made.
+"""
+
+from array import array
+
+from micropython import const
+
+from bms import faults as F
+from bms.pack import BLEEDING, FRESH, NEW, SEEN
+from bms.slaves.base import Driver
+
+_JUMP_MV = const(100)
+_JUMP_DC = const(50)
+
+
+class Boards(Driver):
+    """Base of `Asked` and `Heard`; see `Driver` for its fields."""
+
+    SLOW = True
+    PARTS = 1  # bits of `fit` that must all be good before a board is known
+    WEAK = False  # damage can pass its checksum: a jump beyond hard bounds must be said twice
+    ALARM_MS = 0  # 0: two scans
+
+    def __init__(self, link, members, pack, limits, faults, config):
+        super().__init__(link, members, pack, limits, faults, config)
+        n = len(members)
+        self._low_mv = config.cell_hard_min_mv
+        self._high_mv = config.cell_hard_max_mv
+        self._high_dc = config.temp_hard_max_dc
+        self._want = array("H", [self.PARTS] * n)
+        self._good = array("H", [0] * n)  # parts that fitted
+        self._misfit = array("H", [0] * n)  # parts that did not, once
+        self._wrong = bytearray(n)
+        self._conflict = bytearray(n)  # not 0: its readings are judged, and not taken
+        self._listening = False
+        self._rated = bytearray([config.slaves[i].fets for i in members])
+        self._fets = bytearray([3] * n)  # bit 0 charge, bit 1 discharge is on, as the board says
+
+    def listen(self):
+        """Take every answer from now on, whoever asked for it: for captures."""
+        self._listening = True
+        for slave in self.members:
+            self.pack.known[slave] = 1
+
+    def fit(self, m, part, fits, found):
+        """Whether readings of member m may be taken: it brings what the pack file says.
+
+        part: the bit of what this answer shows; found: what it brings. A misfit is believed when
+        it is said twice. Known is who showed all that is wanted, and nothing else.
+        """
+        slave = self.members[m]
+        pack = self.pack
+        known = pack.known[slave]
+        if fits:
+            self._misfit[m] &= ~part
+            self._good[m] |= part
+            if not known and self._good[m] == self._want[m] and not self._misfit[m]:
+                pack.known[slave] = 1
+                self._wrong[m] = 0
+                if not any(self._wrong):
+                    self.none_has(F.SLAVE_MISMATCH)
+            return known
+        if self._misfit[m] & part:
+            self._good[m] &= ~part
+            pack.known[slave] = 0
+            self._wrong[m] = 1
+            self.faults.raised(F.SLAVE_MISMATCH, slave, found)
+        self._misfit[m] |= part
+        return 0
+
+    def cell(self, m, i, mv, now, bleeding=False):
+        """Cell i (from 0) of member m reads `mv`; judged before this ends."""
+        pack = self.pack
+        at = pack.first_cell[self.members[m]] + i
+        out = mv < self._low_mv or mv > self._high_mv
+        if self._conflict[m]:
+            if out:
+                self.limits.hard_cell(at, mv)
+            return
+        if (
+            out
+            and self.WEAK
+            and self._jumps(m, pack.cell_flags[at], mv - pack.cell_mv[at], _JUMP_MV)
+        ):
+            return
+        pack.cell_mv[at] = mv
+        pack.cell_flags[at] = FRESH | SEEN | NEW | BLEEDING if bleeding else FRESH | SEEN | NEW
+        pack.cell_at[at] = now
+        if out:
+            self.limits.hard_cell(at, mv)
+
+    def temp(self, m, i, dc, now):
+        """Sensor i (from 0) of member m reads `dc` in 0.1 degC; judged before this ends."""
+        pack = self.pack
+        at = pack.first_temp[self.members[m]] + i
+        out = dc > self._high_dc
+        if self._conflict[m]:
+            if out:
+                self.limits.hard_temp(at, dc)
+            return
+        if (
+            out
+            and self.WEAK
+            and self._jumps(m, pack.temp_flags[at], dc - pack.temp_dc[at], _JUMP_DC)
+        ):
+            return
+        pack.temp_dc[at] = dc
+        pack.temp_flags[at] = FRESH | SEEN | NEW
+        pack.temp_at[at] = now
+        if out:
+            self.limits.hard_temp(at, dc)
+
+    def _jumps(self, m, flags, by, most):
+        """Whether a reading beyond hard bounds is so far from the last that it must be said twice.
+
+        Damage can leave a sum as it was: one such answer may not open contactors.
+        """
+        return flags & FRESH and not -most <= by <= most and self.doubted(m)
+
+    def doubted(self, m):
+        """True where what member m says now was not in doubt before: it must say it again."""
+        raise NotImplementedError
+
+    def board(self, m, mv, die_dc, now):
+        """Member m's own measurement of its stack, and the temperature of its warmest part."""
+        slave = self.members[m]
+        pack = self.pack
+        pack.stack_mv[slave] = mv
+        pack.die_dc[slave] = die_dc
+        pack.stack_at[slave] = now
+        pack.stack_ok[slave] = 0 if self._conflict[m] else 1
+
+    def alarms(self, m, trip, warn, now):
+        """What member m says of itself, as bits of base.A_*: what trips, what only warns."""
+        slave = self.members[m]
+        self.pack.slave_flags[slave] = warn << 8 | trip
+        if trip:
+            self.alarmed(slave, trip, now)
+
+    def switches(self, m, charge, discharge):
+        """Whether member m's own charge and discharge FETs conduct."""
+        self._fets[m] = (1 if charge else 0) | (2 if discharge else 0)
+        slave = self.members[m]
+        if self._fets[m] != 3 and not self._ours(m):
+            self.faults.raised(F.SLAVE_SWITCH, slave, self._fets[m])
+            return
+        for other in range(len(self._fets)):
+            if self._fets[other] != 3 and not self._ours(other):
+                return
+        self.none_has(F.SLAVE_SWITCH)
+
+    def _ours(self, m):
+        """Whether its FETs are to be open: its string has tripped, and its contactors are open."""
+        string = self.pack.string_of_slave[self.members[m]]
+        return self._rated[m] and self.faults.held(string) and not self.pack.energised[string]

@@ -1,0 +1,160 @@
+"""Boards on a CAN bus that are heard rather than asked: they say all they know again and again.
+
+What their drivers share beyond `Boards`: when a scan has heard everybody, who is silent, two
+boards with one number. A subclass takes frames: it finds the member, calls `heard`, then `fit`,
+then `cell`, `temp`, `board`. Nothing here allocates once it is made.
+"""
+
+from array import array
+
+from micropython import const
+
+from bms import faults as F
+from bms.slaves.boards import Boards
+
+_SILENT = const(2)  # scans in a row without all that is wanted: it is not waited for any more
+_CONFLICTS = const(3)
+_SWING_MV = const(50)
+_SWINGS = const(8)  # so many in a row are no load that changes
+_NOW = const(0x80)  # of a conflict: the running scan has a contradiction
+
+
+class Heard(Boards):
+    """Base of the drivers of boards that are heard; see `Driver` for its fields.
+
+    A scan is done when every board that spoke of late has said all its parts since it began, or
+    as the next one begins. `answer` in [[link]] is the time within which a board says everything
+    again, 0: PERIOD_MS.
+    """
+
+    PERIOD_MS = 100
+    SLOTS = 1  # for `swings`, of each member
+
+    def __init__(self, link, members, pack, limits, faults, config):
+        super().__init__(link, members, pack, limits, faults, config)
+        n = len(members)
+        port = config.link_of(config.slaves[members[0]].link)
+        self._period = port.answer_ms if port and port.answer_ms else self.PERIOD_MS
+        self._member = bytearray(64)  # node -> member + 1
+        for m in range(n):
+            self._member[config.slaves[members[m]].node] = m + 1
+        self._got = array("H", [0] * n)  # parts said in the running scan
+        self._due = bytearray(n)  # the running scan waits for it
+        self._lack = bytearray(n)  # scans in a row that ended without all its parts
+        self._missing = 0
+        self._part = 0  # of the frame that is taken now
+        self._doubt = array("H", [0] * n)  # parts with a jump that was not taken
+        self._second = 0  # this part was in doubt as it was said before
+        self._value = array("H", [0] * (n * self.SLOTS))
+        self._before = array("H", [0] * (n * self.SLOTS))
+        self._swings = bytearray(n * self.SLOTS)
+
+    # --- what a subclass may do ---
+
+    def speak(self, now):
+        """Send what is due: commands, in every step."""
+
+    # --- what the master calls ---
+
+    def scan_ms(self, config):
+        """ms within which every member has said everything."""
+        return self._period
+
+    def begin(self, seq, now):
+        """Start a scan; what the one before still waits for is missed."""
+        self._end_scan()
+        missing = 0
+        for m in range(len(self._due)):
+            self._got[m] = 0
+            self._due[m] = self.pack.known[self.members[m]] and self._lack[m] < _SILENT
+            missing += self._due[m]
+        self._missing = missing
+        self.done = not missing
+
+    def step(self, now):
+        """Take what has come, and send what is due."""
+        self.link.poll(self.sink, now)
+        if self._alarm_of >= 0:
+            self.alarm_step(now)
+        self.speak(now)
+
+    # --- what a subclass calls ---
+
+    def member(self, node):
+        """The member with a node's number; -1, and counted, where none has it."""
+        m = self._member[node] - 1 if 0 <= node < 64 else -1
+        if m < 0:
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
+        return m
+
+    def heard(self, m, part):
+        """Member m says a part: a bit of what it wants, or of what it should not have."""
+        self._part = part
+        self._second = self._doubt[m] & part
+        self._doubt[m] &= ~part
+        self._got[m] |= part
+        if self._due[m] and self._got[m] & self._want[m] == self._want[m]:
+            self._due[m] = 0
+            self._missing -= 1
+            if not self._missing:
+                self.done = True
+
+    def doubted(self, m):
+        """True where this part was not in doubt as it was said before: it must be said again."""
+        if self._second:
+            return False
+        self._doubt[m] |= self._part
+        return True
+
+    def swings(self, m, slot, mv):
+        """Look for two boards with one number, by a voltage that is said again and again.
+
+        Where it jumps to and fro between two values from frame to frame, two boards say it.
+        """
+        at = m * self.SLOTS + slot
+        step = mv - self._value[at]
+        back = mv - self._before[at]
+        self._before[at] = self._value[at]
+        self._value[at] = mv
+        if -_SWING_MV < step < _SWING_MV or 4 * (back if back > 0 else -back) > (
+            step if step > 0 else -step
+        ):
+            self._swings[at] = 0
+        elif self._swings[at] < _SWINGS:
+            self._swings[at] += 1
+        else:
+            self.contradicts(m)
+
+    def contradicts(self, m):
+        """Two boards answer for member m: none of its readings is taken, all are judged."""
+        self.repeated = (self.repeated + 1) & 0x1FFFFFFF
+        if not self._conflict[m] & _NOW:
+            self._conflict[m] |= _NOW
+            self.pack.invalidate(self.members[m])
+
+    def _end_scan(self):
+        before = after = 0
+        for m in range(len(self._due)):
+            # a part too many that isn't said again was damage
+            self._misfit[m] &= self._want[m] | self._got[m]
+            if self._got[m] & self._want[m] == self._want[m]:
+                self._lack[m] = 0
+            elif self._lack[m] < _SILENT - 1:
+                self._lack[m] += 1  # a scan as short as their period may lie between two frames
+            else:
+                self._lack[m] = _SILENT
+                if self.pack.known[self.members[m]]:
+                    self.missed = (self.missed + 1) & 0x1FFFFFFF
+            state = self._conflict[m]
+            before |= state
+            if state & _NOW:
+                state = (state & ~_NOW) + 1
+                if state >= _CONFLICTS:
+                    state = _CONFLICTS
+                    self.faults.raised(F.SLAVE_CONFLICT, self.members[m], self.repeated)
+            elif state:
+                state -= 1
+            self._conflict[m] = state
+            after |= state
+        if before and not after:
+            self.none_has(F.SLAVE_CONFLICT)
