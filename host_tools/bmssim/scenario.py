@@ -116,6 +116,7 @@ def load(name: str) -> Scenario:
 
 def give_time(scenario: Scenario, setup: Setup) -> None:
     """Let everything happen later, as boards whose scans take long need it."""
+    _to_sensors(scenario, setup)
     on = _by_port(setup)
     ms = max(kind.scan_ms(boards, cells) for kind, boards, cells in on)
     if "spread_at_most_mv" in scenario.expect and not all(kind.balances for kind, _n, _c in on):
@@ -131,6 +132,21 @@ def give_time(scenario: Scenario, setup: Setup) -> None:
         scenario.expect["damaged_at_least"] //= 10
     if "reaction_ms" in scenario.expect:  # a reading that jumps is asked for once more
         scenario.expect["reaction_ms"] = 10 + ms
+
+
+def _to_sensors(scenario: Scenario, setup: Setup) -> None:
+    """What gets warm must lie at a sensor, and boards have fewer of them or elsewhere."""
+    at = [
+        place.first + k * place.cells // place.temps
+        for place in places(setup)
+        for k in range(place.temps)
+    ]
+    for _us, name, args in scenario.actions:
+        if name == "cell_temperature" and at:
+            index = min(range(len(at)), key=lambda i: abs(at[i] + 1 - args["cell"]))
+            args["cell"] = at[index] + 1
+            if "index" in scenario.expect:
+                scenario.expect["index"] = index + 1
 
 
 def pack_text(setup: Setup, settings: dict[str, Any]) -> str:

@@ -150,8 +150,9 @@ def listen(kind: str, capture: Capture, boards: list[Shape]) -> tuple[Any, Pack]
 
 
 def replies(kind: str, capture: Capture, sink: Any) -> Any:
-    """Every good reply or frame of a capture to `sink`; the link, for its counters."""
+    """Every good reply or frame of a capture to `sink`, whose `link` is set; the link."""
     link, stream = link_of(kind, capture)
+    sink.link = link
     while stream.data:
         link.poll(sink, 0)
     if hasattr(link, "end"):

@@ -10,6 +10,7 @@ from ..bus import CanBus, UartBus
 from ..events import Events
 from . import cell_link
 from .jbd import JbdBoard
+from .jk_ttl import JkTtlBoard
 from .serial import Measure, SerialBoard
 
 
@@ -65,6 +66,14 @@ KINDS: dict[str, Kind] = {
         most=1,
         balances=False,
         scan_ms=lambda boards, cells: 120 + 2.1 * cells + 30,
+    ),
+    "jk_ttl": Kind(
+        ("uart",),
+        {"uart": 115200},
+        JkTtlBoard,
+        most=1,
+        temps=2,
+        scan_ms=lambda boards, cells: 150 + 0.26 * cells,
     ),
 }
 
