@@ -18,6 +18,7 @@ from bmssim.boards.kinds import KINDS
 LINES = {
     "cell_link": ("can", 3, 8, 2),
     "jbd": ("uart", 1, 16, 3),
+    "jk_pb": ("uart", 3, 16, 4),
     "jk_ttl": ("uart", 1, 14, 2),
 }
 

@@ -281,7 +281,7 @@ class JkTtl(Asked):
         self._known = self.fit(0, 1, fits, count)
         if not self._known:
             return
-        bleeding = self.state_bits > 0 and self.state_bits & 4 and self._told[0] == 1
+        bleeding = self.state_bits > 0 and self.state_bits & 4 != 0 and self._told[0] == 1
         for i in range(count):
             mv = self._word(at + 3 * i + 1)
             if mv <= _MOST_MV:

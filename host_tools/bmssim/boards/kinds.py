@@ -10,6 +10,7 @@ from ..bus import CanBus, UartBus
 from ..events import Events
 from . import cell_link
 from .jbd import JbdBoard
+from .jk_pb import JkPbBoard
 from .jk_ttl import JkTtlBoard
 from .serial import Measure, SerialBoard
 
@@ -66,6 +67,14 @@ KINDS: dict[str, Kind] = {
         most=1,
         balances=False,
         scan_ms=lambda boards, cells: 120 + 2.1 * cells + 30,
+    ),
+    "jk_pb": Kind(
+        ("uart",),
+        {"uart": 115200},
+        JkPbBoard,
+        most=15,
+        temps=4,
+        scan_ms=lambda boards, cells: 175 * boards,
     ),
     "jk_ttl": Kind(
         ("uart",),

@@ -1,0 +1,233 @@
+"""The JK-PB driver against scripted boards on one line."""
+
+from slave_bench import SlaveBench
+
+REQUEST_1 = bytes.fromhex("011016200001020000D6F1")
+REQUEST_3 = bytes.fromhex("031016200001020000CF91")
+BALANCE_ON = bytes.fromhex("0110107800020400000001f92d")
+DISCHARGE_OFF = bytes.fromhex("011010740002040000000038b8")
+
+
+def crc(data):
+    value = 0xFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ 0xA001 if value & 1 else value >> 1
+    return bytes([value & 255, value >> 8])
+
+
+def status(mv, dc=(250, 260), alarms=0, fets=3, mos_dc=300, kind=2):
+    out = bytearray(300)
+
+    def put(at, value, n=2):
+        for i in range(n):
+            out[at + i] = value >> (8 * i) & 255
+
+    put(0, 0x90EBAA55, 4)
+    put(4, kind)
+    for i in range(len(mv)):
+        put(6 + 2 * i, mv[i])
+    put(70, (1 << len(mv)) - 1, 4)
+    put(144, mos_dc)
+    put(150, sum(mv), 4)
+    for i, at in ((0, 162), (1, 164), (2, 256), (3, 258)):
+        put(at, (dc[i] if i < len(dc) else -2000) & 0xFFFF)
+    put(166, alarms, 4)
+    out[173] = 55
+    out[198] = fets & 1
+    out[199] = fets >> 1
+    out[299] = sum(out[:299]) & 255
+    return bytes(out)
+
+
+def acked(frame, address):
+    ack = bytes([address]) + bytes.fromhex("1016200001")
+    return frame + b"\0" + ack + crc(ack)
+
+
+class Line:
+    """Boards by address; told: (address, register, value); lie: who says it was which board."""
+
+    def __init__(self, addresses=(1,), mv=(3300, 3301, 3302, 3303)):
+        self.mv = {a: list(mv) for a in addresses}
+        self.more = {a: {} for a in addresses}
+        self.told = []
+        self.lie = {}
+        self.silent = set()
+
+    def __call__(self, request):
+        assert crc(request[:-2]) == request[-2:]
+        address = request[0]
+        if address not in self.mv or address in self.silent:
+            return None
+        if request[2] == 0x16:
+            assert request[1:9] == bytes.fromhex("1016200001020000")[:8]
+            frame = status(self.mv[address], **self.more[address])
+            return acked(frame, self.lie.get(address, address))
+        self.told.append((address, request[3], request[10]))
+        ack = request[:6]
+        return ack + crc(ack)
+
+
+def bench(addresses=(1,), cells=4, temps=2, line=None, **more):
+    shapes = tuple([(a, cells, temps) for a in addresses])
+    return SlaveBench("jk_pb", shapes, reply=line or Line(addresses), **more)
+
+
+def test_asks_the_documented_bytes():
+    b = bench((1, 3))
+    b.scan()
+    assert b.asked[:2] == [REQUEST_1, REQUEST_3]
+
+
+def test_boards_are_read_each_into_its_place():
+    line = Line((1, 3))
+    line.mv[3] = [3400, 3401, 3402, 3403]
+    line.more[3] = {"dc": (-50, 612), "mos_dc": 455}
+    b = bench((1, 3), line=line).greet()
+    assert b.mv() == [3300, 3301, 3302, 3303, 3400, 3401, 3402, 3403]
+    assert b.dc() == [250, 260, -50, 612]
+    assert list(b.pack.stack_mv) == [13206, 13606] and list(b.pack.die_dc) == [300, 455]
+    assert b.names() == []
+
+
+def test_only_the_acknowledgement_says_whose_it_is():
+    line = Line((1, 3))
+    b = bench((1, 3), line=line).greet()
+    line.mv[1] = [3900, 3900, 3900, 3900]
+    line.lie = {1: 3}
+    b.old()
+    b.scan()
+    assert b.mv() == [None] * 4 + [3300, 3301, 3302, 3303]
+    assert b.driver.strange > 0 and b.driver.missed == 1
+    b.begin()
+    b.step(200)
+    b.give(status([3333] * 4))  # a frame, and nobody's acknowledgement
+    b.run(400)
+    assert 3333 not in b.mv()
+
+
+def test_other_cells_are_a_mismatch():
+    b = bench(cells=5)
+    b.scan()
+    b.scan()
+    assert b.names() == ["slave_mismatch"]
+
+
+def test_an_open_sensor_and_a_settings_frame_are_no_reading():
+    line = Line()
+    line.more[1] = {"dc": (250,)}
+    b = bench(line=line).greet()
+    assert b.dc() == [250, None]
+    line.more[1] = {"kind": 1}
+    b.old()
+    b.scan()
+    assert b.mv() == [None] * 4
+
+
+def test_alarms_and_switches():
+    line = Line()
+    b = bench(line=line).greet()
+    trips = ((4, 1), (11, 2), (1, 4), (9, 8), (13, 16), (14, 32), (3, 64))
+    warns = ((0, 64), (20, 128))
+    for bit, trip, warn in [(k, t, 0) for k, t in trips] + [(k, 0, w) for k, w in warns]:
+        line.more[1] = {"alarms": 1 << bit}
+        b.scan()
+        assert b.pack.slave_flags[0] == warn << 8 | trip, bit
+        assert b.names() == (["slave_alarm"] if trip else ["slave_warning"]), bit
+        line.more[1] = {}
+        b.scan()
+        b.run(3000, 20)
+        b.scan()
+        b.faults.acknowledge()
+    line.more[1] = {"fets": 1}
+    b.scan()
+    assert b.names() == ["slave_switch"]
+
+
+def test_balancing_is_told():
+    line = Line()
+    b = bench(line=line).greet()
+    b.run(1000)
+    assert line.told == [(1, 0x78, 0)]
+    b.pack.bleed[0] = 2
+    b.run(1000)
+    assert line.told[-1] == (1, 0x78, 1) and b.asked[-1] == BALANCE_ON
+
+
+def test_both_switches_are_told_where_they_are_rated():
+    line = Line()
+    b = bench(line=line, slave="fets = true").greet()
+    b.run(1000)
+    line.told.clear()
+    line.mv[1][0] = 4400
+    b.scan()
+    b.run(1500)
+    assert b.names() == ["cell_hard_high"]
+    assert line.told[:2] == [(1, 0x70, 0), (1, 0x74, 0)]
+    assert DISCHARGE_OFF in b.asked
+
+
+def test_echo_and_a_longer_answer():
+    line = Line((1, 3))
+    b = bench((1, 3), line=line).greet()
+    b.run(1000)
+    b.reply = lambda request: request + (line(request) or b"") + b"\x00\xff\x55\xaa"
+    b.old()
+    b.scan()
+    assert b.mv() == [3300, 3301, 3302, 3303] * 2 and b.driver.link.echoes == 2
+
+
+def test_split_anywhere():
+    answer = acked(status([3300, 3301, 3302, 3303]), 1)
+    for n in range(1, len(answer), 4):
+        b = bench().greet()
+        b.run(1000, 20)
+        b.reply = lambda request: None
+        b.begin()
+        b.step(101)
+        b.old()
+        b.give(answer[:n])
+        assert b.mv() == [None] * 4
+        b.give(answer[n:])
+        assert b.mv() == [3300, 3301, 3302, 3303], n
+
+
+def test_damaged_or_cut_anywhere():
+    answer = acked(status([3300, 3301, 3302, 3303]), 1)
+    b = bench().greet()
+    b.run(1000, 20)
+    for at in range(len(answer)):
+        if at == 300:
+            continue  # the byte between frame and acknowledgement
+        for data in (answer[:at], answer[:at] + bytes([answer[at] ^ 4]) + answer[at + 1 :]):
+            b.reply = lambda request: None
+            b.begin()
+            b.step(101)
+            b.old()
+            b.give(data)
+            b.run(1200, 20)
+            assert b.driver.done and b.mv() == [None] * 4, at
+
+
+def test_a_silent_board_does_not_hold_the_others():
+    line = Line((1, 2, 3))
+    b = bench((1, 2, 3), line=line).greet()
+    line.silent = {2}
+    b.scan()
+    b.old()
+    ms = b.scan()
+    assert b.mv() == [3300, 3301, 3302, 3303, None, None, None, None, 3300, 3301, 3302, 3303]
+    assert ms < 1200
+    line.silent = set()
+    b.scan()
+    assert None not in b.mv()
+
+
+def test_the_cycle_does_not_allocate():
+    b = bench((1, 3)).greet()
+    b.run(2000)
+    answers = [acked(status([3300, 3301, 3302, 3303]), a) for a in (1, 3)]
+    assert b.scans_without_heap(answers, 6, 5) == 12
+    assert b.driver.missed == 0
