@@ -24,6 +24,7 @@ ISOLATION, AGE, QUANTITIES = range(18, 21)
 _BOUNDS, _TEMPS, _TEMPS_TOO, _SLAVES, _REST = range(5)  # pieces of a string's judgement
 _FULL = const(1 << 20)  # an I2t budget
 _SCALE = const(256)  # currents in parts of their bound, so that squares stay small
+_STUCK_READINGS = const(20)
 _TICK = const(100)  # ms that one tick's measurement may stand for, at most
 
 
@@ -176,6 +177,10 @@ class Limits:
     def slowest(self, periods):
         """A scan of the slowest slaves takes so many scan periods."""
         self._longest_scan *= periods
+        # what is read rarely must be the same in many readings, not only for a time
+        least = _STUCK_READINGS * self._longest_scan >> 1
+        if self._stuck_ms and self._stuck_ms < least:
+            self._stuck_ms = least
 
     # --- on arrival ---
 

@@ -135,8 +135,9 @@ class Usage:
         self._end_us = end_us
 
     def wait(self, us: float) -> None:
-        """A board takes so long to answer."""
+        """A board takes so long to answer, which is no pause."""
         self._need_us += us
+        self._end_us += us
 
 
 class CanNode(Protocol):

@@ -62,6 +62,7 @@ def fit(setup: "Setup", kind: str) -> None:
     setup.more = []
     setup.cells = min(setup.cells, known.cells)
     setup.temps = min(setup.temps, known.temps)
+    setup.slaves = min(setup.slaves, known.few)
     if known.most == 1:
         setup.slaves = min(setup.slaves, MOST_PORTS // setup.strings)
     if setup.link not in known.media:

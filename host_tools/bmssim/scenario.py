@@ -116,7 +116,7 @@ def load(name: str) -> Scenario:
 
 def give_time(scenario: Scenario, setup: Setup) -> None:
     """Let everything happen later, as boards whose scans take long need it."""
-    _to_sensors(scenario, setup)
+    _within(scenario, setup)
     on = _by_port(setup)
     ms = max(kind.scan_ms(boards, cells) for kind, boards, cells in on)
     if "spread_at_most_mv" in scenario.expect and not all(kind.balances for kind, _n, _c in on):
@@ -125,30 +125,36 @@ def give_time(scenario: Scenario, setup: Setup) -> None:
         return
     wait_us = round(5 * ms * 1000)
     scenario.actions = [(at_us + wait_us, name, args) for at_us, name, args in scenario.actions]
-    scenario.duration_s += wait_us / 1e6
+    scenario.duration_s += 2 * wait_us / 1e6
     if "open_within_ms" in scenario.expect:
         scenario.expect["open_within_ms"] += 4 * ms
     if "damaged_at_least" in scenario.expect:  # fewer frames than the cell link has
-        scenario.expect["damaged_at_least"] //= 20
+        scenario.expect["damaged_at_least"] //= 20 if ms < 3000 else 200
     if scenario.expect.get("trip") == "temp_high":  # both come true within one slow scan
         scenario.expect["trip"] = ["temp_high", "temp_spread"]
     if "reaction_ms" in scenario.expect:  # a reading that jumps is asked for once more
         scenario.expect["reaction_ms"] = 10 + ms
 
 
-def _to_sensors(scenario: Scenario, setup: Setup) -> None:
-    """What gets warm must lie at a sensor, and boards have fewer of them or elsewhere."""
-    at = [
-        place.first + k * place.cells // place.temps
-        for place in places(setup)
-        for k in range(place.temps)
-    ]
+def _within(scenario: Scenario, setup: Setup) -> None:
+    """Let what is done hit boards, cells and sensors that are there."""
+    boards = places(setup)
+    at = [p.first + k * p.cells // p.temps for p in boards for k in range(p.temps)]
+    expect = scenario.expect
     for _us, name, args in scenario.actions:
-        if name == "cell_temperature" and at:
+        if "slave" in args:
+            args["slave"] = min(args["slave"], len(boards))
+            if expect.get("trip") == "cell_lost" and "index" in expect:
+                expect["index"] = boards[args["slave"] - 1].first + 1
+        if name == "cell_voltage":
+            args["cell"] = min(args["cell"], setup.all_cells)
+            if "index" in expect:
+                expect["index"] = args["cell"]
+        if name == "cell_temperature" and at:  # what gets warm must lie at a sensor
             index = min(range(len(at)), key=lambda i: abs(at[i] + 1 - args["cell"]))
             args["cell"] = at[index] + 1
-            if "index" in scenario.expect:
-                scenario.expect["index"] = index + 1
+            if "index" in expect:
+                expect["index"] = index + 1
 
 
 def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
@@ -192,6 +198,9 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
         ]
         if setup.serials:
             lines.append(f"serial = {cell_link.FIRST_SERIAL + place.node}")
+    rates = {p.port: KINDS[p.kind].bps[p.medium] for p in places(setup) if KINDS[p.kind].says_rate}
+    for port, bps in rates.items():
+        lines += ["[[link]]", f'port = "{port}"', f'rate = "{bps} bit/s"']
     for n in range(setup.strings if setup.ivt_s else 0):
         lines += ["[[sensor]]", 'kind = "board"', f"string = {n + 1}"]
         lines += ["[[sensor]]", 'kind = "ivt_s"', f"string = {n + 1}", f'link = "{setup.port}"']
@@ -227,7 +236,10 @@ def _by_port(setup: Setup) -> list[tuple[Kind, int, int]]:
 def _patient(setup: Setup, base: dict[str, Any]) -> None:
     """Let readings get as old as ports need whose scans take long."""
     least_ms = max(kind.age_ms(boards, cells) for kind, boards, cells in _by_port(setup))
+    # temperatures may be older: what is said of a lost board is that its cells are
     for key, usual_ms in (("cell_age", 500), ("temp_age", 5000)):
+        if key == "temp_age":
+            least_ms = least_ms * 3 // 2
         number, unit = str(base.get(key, f"{usual_ms} ms")).split()
         if float(number) * (1000 if unit == "s" else 1) < least_ms:
             base[key] = f"{least_ms} ms"

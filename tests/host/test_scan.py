@@ -17,6 +17,7 @@ from bmssim.boards.kinds import KINDS
 # kind: medium, boards, cells, temperatures of each
 LINES = {
     "cell_link": ("can", 3, 8, 2),
+    "diybms": ("uart", 1, 3, 3),
     "jbd": ("uart", 1, 16, 3),
     "jk_pb": ("uart", 3, 16, 4),
     "jk_ttl": ("uart", 1, 14, 2),

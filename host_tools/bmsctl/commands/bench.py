@@ -22,6 +22,7 @@ EXAMPLE = """examples:
 """
 
 SCAN_BOARDS = 16
+OLDEST_MS = 60_000  # cell_age, at most
 TARGETS = {
     "alloc_bytes_per_cycle": "0",
     "reaction_ms": "<= 2 (simulated time)",
@@ -87,9 +88,14 @@ def scan_of(kind: str) -> dict[str, Any]:
     fit(setup, kind)
     known = KINDS[kind]
     setup.slaves = min(setup.slaves, known.most if known.most > 1 else setup.slaves)
-    boards = 1 if known.most == 1 else setup.slaves
-    # a pause behind each scan, so that it can be told from the next
-    period_ms = math.ceil((known.scan_ms(boards, setup.cells) + PAUSE_US / 1000 + 100) / 100) * 100
+    while True:
+        boards = 1 if known.most == 1 else setup.slaves
+        # a pause behind each scan, so that it can be told from the next
+        pause_ms = PAUSE_US / 1000 + 100
+        period_ms = math.ceil((known.scan_ms(boards, setup.cells) + pause_ms) / 100) * 100
+        if 4 * period_ms <= OLDEST_MS:
+            break
+        setup.slaves -= 1  # nobody may have that many in one chain
     chosen.settings["scan_period"] = f"{period_ms} ms"
     chosen.settings["cell_age"] = chosen.settings["temp_age"] = f"{4 * period_ms} ms"
     scenario.give_time(chosen, setup)

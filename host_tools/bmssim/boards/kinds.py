@@ -9,6 +9,8 @@ import numpy as np
 from ..bus import CanBus, UartBus
 from ..events import Events
 from . import cell_link
+from .diybms import BPS as DIYBMS_BPS
+from .diybms import DiybmsBlock
 from .jbd import JbdBoard
 from .jk_pb import JkPbBoard
 from .jk_ttl import JkTtlBoard
@@ -19,8 +21,9 @@ from .serial import Measure, SerialBoard
 class Kind:
     """What a port carries, and how many.
 
-    media: "can", "uart"; bps: usual rate by medium; make: one board; most: boards on one port;
-    first: the lowest node; cells, temps: the most of one board; balances: it can be told to;
+    media: "can", "uart"; bps: usual rate by medium; make: one board; most: boards on one port; few:
+    those that a scenario has at most; first: the lowest node; cells, temps: the most of one board;
+    balances: it can be told to; says_rate: the pack file must, it isn't the usual one;
     scan_ms(boards, cells): what a scan of a port takes, 0 = less than any scan period.
     """
 
@@ -28,16 +31,18 @@ class Kind:
     bps: dict[str, int]
     make: Callable[..., Any]
     most: int = 62
+    few: int = 62
     first: int = 1
     cells: int = 32
     temps: int = 16
     balances: bool = True
+    says_rate: bool = False
     scan_ms: Callable[[int, int], float] = lambda boards, cells: 0.0
 
     def age_ms(self, boards: int, cells: int) -> int:
         """How old readings must be allowed to get, so that a lost answer does not trip; 0: any."""
         ms = self.scan_ms(boards, cells)
-        return round(3.5 * ms / 100 + 6) * 100 if ms else 0
+        return round(3.2 * ms / 100 + 6) * 100 if ms else 0
 
 
 def _cell_link(
@@ -67,6 +72,17 @@ KINDS: dict[str, Kind] = {
         most=1,
         balances=False,
         scan_ms=lambda boards, cells: 120 + 2.1 * cells + 30,
+    ),
+    "diybms": Kind(
+        ("uart",),
+        {"uart": DIYBMS_BPS},
+        DiybmsBlock,
+        most=13,
+        few=3,
+        cells=16,
+        temps=16,
+        says_rate=True,
+        scan_ms=lambda boards, cells: 3 * boards * (boards * cells + 1) * 410_000 / DIYBMS_BPS,
     ),
     "jk_pb": Kind(
         ("uart",),

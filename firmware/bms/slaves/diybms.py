@@ -1,0 +1,323 @@
+"""Driver of diyBMS v4 cell modules: a one-way ring on an isolated UART, 8N1 at 2400, 5000, 9600 or
+10000 bit/s (built into the modules). One [[slave]] is a block of 16 modules: node 1 has the modules
+0-15, node 2 those from 16 on; only the last block may have fewer, one cell a module.
+
+Source: the modules' published firmware, as run on a computer, and its protocol. A packet of 40
+bytes, little-endian, CRC-16/XMODEM, runs through all modules and comes back: start byte AA, 88
+escapes AA and 88. Each module adds one to `hops`, which tells how many there are; bit 7 of the
+command says that somebody answered. Units: mV; degC + 40 in a byte, 0 = not fitted.
+A module is powered by its cell: 0 mV is a lost calibration, no reading. The voltage stands still
+while a module bleeds (14 s), and its bypass bit stays on a while longer: such readings count as
+taken while bleeding. An open internal thermistor makes a module bleed at full power: it trips.
+Sensor n of a block is the external one of its module n. A question takes (modules + 1) x 41 bytes:
+16 modules need 3 s at 2400 bit/s, and one module that is silent silences all. No trip within a
+second can be had of such a chain.
+Balancing is the modules' own: they bleed above a threshold that stands in their EEPROM. It is
+moved to the plan's target (not more often than each 10 minutes, nor by less than 20 mV) or up to
+`cell_max`, and read back. Uncertain: nothing that is used here.
+"""
+
+from array import array
+
+from micropython import const
+
+from bms import ticks
+from bms.kernels import crc16
+from bms.links.reply import ReplyLink
+from bms.slaves import base
+from bms.slaves.asked import COMMAND, Asked
+
+VOLTAGE = const(1)
+TEMPERATURE = const(3)
+SETTINGS = const(5)
+WRITE = const(6)
+PACKET = const(40)
+BLOCK = const(16)
+
+_START = const(0xAA)
+_ESCAPE = const(0x88)
+_PROCESSED = const(0x80)
+_LONGEST = const(81)  # bytes of a packet on the wire
+_USUAL = const(41)
+_WORDS = const(6)  # byte of the first of 16 words
+_OVER_TEMPERATURE = const(0x40)  # of a voltage's high byte
+_BYPASS = const(0x80)
+_NOT_FITTED_DC = const(-400)
+_THRESHOLD = const(7)  # word of the settings
+_WRITE_MS = const(600000)
+_WORTH_MV = const(20)
+_LOOK_EVERY = const(5)  # scans between two looks at a module's settings, once all are known
+
+
+class DiybmsLink(ReplyLink):
+    """packet: the 40 bytes handed to `sink.on_packet(now)`; to send: `out_packet`, then `ask`."""
+
+    def __init__(self, stream, rate=0):
+        super().__init__(stream, rate or Diybms.UART_BPS, _LONGEST, _START)
+        self.packet = bytearray(PACKET)
+        self.out_packet = bytearray(PACKET)
+
+    def ask(self):
+        """Seal and send `out_packet`."""
+        packet = self.out_packet
+        crc = crc16(packet, 0, PACKET - 2, 0)
+        packet[PACKET - 2] = crc & 0xFF
+        packet[PACKET - 1] = crc >> 8
+        out = self.out
+        out[0] = _START
+        at = 1
+        for i in range(PACKET):
+            byte = packet[i]
+            if byte == _START or byte == _ESCAPE:
+                out[at] = _ESCAPE
+                at += 1
+                byte &= 0x7F
+            out[at] = byte
+            at += 1
+        return self.send(at)
+
+    def _size(self, at, filled):
+        """Walk over the 40 bytes and their escapes."""
+        data = self._in
+        i = at + 1
+        for _ in range(PACKET):
+            if i < filled and data[i] == _ESCAPE:
+                i += 1
+            if i >= filled:
+                return _LONGEST
+            if data[i] == _START:
+                return 0  # it begins anew there
+            i += 1
+        return i - at
+
+    def _good(self, at, size):
+        data = self._in
+        packet = self.packet
+        i = at + 1
+        for k in range(PACKET):
+            if data[i] == _ESCAPE:
+                i += 1
+                packet[k] = data[i] | 0x80
+            else:
+                packet[k] = data[i]
+            i += 1
+        if crc16(packet, 0, PACKET - 2, 0) != packet[PACKET - 2] | packet[PACKET - 1] << 8:
+            self.fault = 2  # CHECKSUM
+            return False
+        return True
+
+    def _hand_over(self, at, size, sink, now):
+        self.rx += 1
+        sink.on_packet(now)
+
+
+class Diybms(Asked):
+    """All modules of one ring; see `Asked`.
+
+    modules: that the ring had in the last packet, -1 = none came; unanswered: packets that came
+    back without anybody's answer; writes: of thresholds; threshold_mv [cells]: as read back.
+    """
+
+    ABILITIES = base.BALANCE_TARGET
+    NODES = (1, 13)
+    MOST = 13
+    CELLS = BLOCK
+    TEMPS = BLOCK
+    STEPS = 2  # voltages, temperatures; now and then a module's settings
+    PARTS = 1
+    ANSWER_MS = 400
+    TYPICAL_MS = 5
+    LONGEST = _LONGEST
+    UART_BPS = 2400
+    frame = DiybmsLink
+
+    def __init__(self, link, members, pack, limits, faults, config):
+        super().__init__(link, members, pack, limits, faults, config)
+        n = len(members)
+        self._first = bytearray([(config.slaves[i].node - 1) * BLOCK for i in members])
+        self._count = bytearray([config.slaves[i].cells for i in members])
+        self._all = max([self._first[m] + self._count[m] for m in range(n)])
+        # the packet goes from module to module, each takes it whole before it sends it on
+        self._patience = self._answer + (self._all + 1) * (_USUAL + 4) * 10000 // link.rate
+        self.modules = -1
+        self.unanswered = self.writes = 0
+        self.threshold_mv = array("H", [0] * (n * BLOCK))
+        self._stop_at_mv = config.cell_max_mv
+        self._number = 0  # of the packet that was sent
+        self._look = bytearray(n)  # module whose settings are read next
+        self._turn_of = bytearray(n)  # scans until then
+        self._third = bytearray([1] * n)
+        self._written_at = array("i", [0] * n)
+        self._written = bytearray(n)
+        self._hottest = array("h", [_NOT_FITTED_DC] * n)
+
+    def size(self, m, step):
+        """Bytes on the wire of the whole ring, one behind the other."""
+        return (self._all + 1) * _USUAL
+
+    def steps(self, m):
+        """Voltages, temperatures, and in some scans a module's settings."""
+        return self.STEPS + self._third[m]
+
+    def begin(self, seq, now):
+        """As `Asked.begin`; decides whose settings are looked at."""
+        if self.done:
+            for m in range(len(self._third)):
+                self._third[m] = self._wants_look(m)
+        super().begin(seq, now)
+
+    def _wants_look(self, m):
+        """1 where settings are to be read in this scan: all at first, then one now and then."""
+        for i in range(self._count[m]):
+            if not self.threshold_mv[m * BLOCK + i]:
+                self._look[m] = i
+                return 1
+        if self._turn_of[m]:
+            self._turn_of[m] -= 1
+            return 0
+        self._turn_of[m] = _LOOK_EVERY
+        self._look[m] = self._look[m] + 1 if self._look[m] + 1 < self._count[m] else 0
+        return 1
+
+    def ask(self, m, step):
+        """Voltages (0), temperatures (1), one module's settings (2)."""
+        if step == 2:
+            module = self._first[m] + self._look[m]
+            return self._send(SETTINGS, module, module)
+        command = TEMPERATURE if step else VOLTAGE
+        return self._send(command, self._first[m], self._first[m] + self._count[m] - 1)
+
+    def _send(self, command, start, end):
+        packet = self.link.out_packet
+        if command != WRITE:
+            for i in range(_WORDS, PACKET):
+                packet[i] = 0
+        self._number = (self._number + 1) & 0xFFFF
+        packet[0] = start
+        packet[1] = end
+        packet[2] = command
+        packet[3] = 0
+        packet[4] = self._number & 0xFF
+        packet[5] = self._number >> 8
+        return self.link.ask()
+
+    # --- balancing ---
+
+    def command(self, m, now):
+        """Move the threshold of a block where it is away from what is wanted; rarely."""
+        slave = self.members[m]
+        aim = self._stop_at_mv
+        if self.wants(slave):
+            aim = self.target_mv(slave)
+        if self._written[m] and ticks.diff(now, self._written_at[m]) < _WRITE_MS:
+            return False
+        away = False
+        for i in range(self._count[m]):
+            is_at = self.threshold_mv[m * BLOCK + i]
+            if not is_at:
+                return False  # not read yet: it may be there already
+            by = is_at - aim
+            away = away or not -_WORTH_MV < by < _WORTH_MV
+        if not away:
+            return False
+        self._written[m] = 1
+        self._written_at[m] = now
+        self.writes += 1
+        packet = self.link.out_packet
+        for i in range(_WORDS, PACKET):
+            packet[i] = 0xFF  # keeps calibration and all else
+        packet[_WORDS + 12] = 0xFF  # the bypass temperature is kept by 00FF, FFFF would set 255
+        packet[_WORDS + 13] = 0
+        packet[_WORDS + 2 * _THRESHOLD] = aim & 0xFF
+        packet[_WORDS + 2 * _THRESHOLD + 1] = aim >> 8
+        for i in range(self._count[m]):
+            self.threshold_mv[m * BLOCK + i] = 0  # until it is read back
+        return self._send(WRITE, self._first[m], self._first[m] + self._count[m] - 1)
+
+    # --- answers ---
+
+    def on_packet(self, now):
+        """A good packet has come back, its bytes in `link.packet`."""
+        packet = self.link.packet
+        m = self._member_at(packet[0])
+        command = packet[2] & 0x0F
+        step = COMMAND
+        if command == VOLTAGE:
+            step = 0
+        elif command == TEMPERATURE:
+            step = 1
+        elif command == SETTINGS:
+            step = 2
+        number = packet[4] | packet[5] << 8
+        if m < 0 or not self.waits_for(m, step):
+            self.strange += 1
+            return
+        if number != self._number and not self._listening:
+            self.stale += 1
+            return
+        if not packet[2] & _PROCESSED and not packet[3]:
+            self.link.echoes += 1  # our own, past no module
+            return
+        self.modules = packet[3]
+        if not packet[2] & _PROCESSED:
+            self.unanswered += 1
+            self.fit(m, 1, packet[3] >= self._all, packet[3])
+            return  # asked again, then given up
+        if step == 0:
+            self._take_voltages(m, now)
+        elif step == 1:
+            self._take_temperatures(m, now)
+        elif step == 2:
+            word = _WORDS + 2 * _THRESHOLD
+            i = packet[0] - self._first[m]
+            self.threshold_mv[m * BLOCK + i] = packet[word] | packet[word + 1] << 8
+        self.answered(now)
+
+    def _member_at(self, start):
+        for m in range(len(self._first)):
+            if self._first[m] <= start < self._first[m] + self._count[m]:
+                return m
+        return -1
+
+    def _take_voltages(self, m, now):
+        packet = self.link.packet
+        if not self.fit(m, 1, self._listening or packet[3] == self._all, packet[3]):
+            return
+        trip = 0
+        stack = 0
+        whole = True
+        for i in range(self._count[m]):
+            high = packet[_WORDS + 2 * i + 1]
+            mv = packet[_WORDS + 2 * i] | (high & 0x1F) << 8
+            if high & _OVER_TEMPERATURE:
+                trip |= base.A_TEMP_HIGH
+            stack += mv
+            if mv:
+                self.cell(m, i, mv, now, high & _BYPASS != 0)
+            else:
+                whole = False
+        slave = self.members[m]
+        if self._hottest[m] <= _NOT_FITTED_DC and self.pack.slave_flags[slave]:
+            trip |= base.A_HARDWARE
+        self.alarms(m, trip, 0, now)
+        if whole and self._hottest[m] > _NOT_FITTED_DC:
+            self.board(m, stack, self._hottest[m], now)
+
+    def _take_temperatures(self, m, now):
+        packet = self.link.packet
+        slave = self.members[m]
+        hottest = _NOT_FITTED_DC
+        for i in range(self._count[m]):
+            inside = packet[_WORDS + 2 * i + 1]
+            outside = packet[_WORDS + 2 * i]
+            if not inside:
+                # open: this module bleeds at full power, and nothing tells how hot it is
+                self._hottest[m] = _NOT_FITTED_DC
+                self.alarms(m, base.A_HARDWARE, 0, now)
+                return
+            dc = inside * 10 - 400
+            if dc > hottest:
+                hottest = dc
+            if self.pack.known[slave] and outside and i < self.pack.slave_temps[slave]:
+                self.temp(m, i, outside * 10 - 400, now)
+        self._hottest[m] = hottest

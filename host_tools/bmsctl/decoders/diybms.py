@@ -1,0 +1,95 @@
+"""Packets of a diyBMS ring as they come back, or as they were sent."""
+
+from typing import Any
+
+from bms.slaves import diybms
+
+from .base import Capture, Decoded, Shape, fill, first, listen, replies
+
+_WAIT_S = 41 * 10 / 2400  # a packet in one module, at the slowest rate
+
+
+class _Seen:
+    """What packets show of the ring."""
+
+    def __init__(self) -> None:
+        self.link: Any = None  # set by `replies`
+        self.cells: dict[int, int] = {}
+        self.temps: dict[int, int] = {}
+        self.modules = self.requests = self.unanswered = 0
+
+    def on_packet(self, now: int) -> None:
+        del now
+        packet = bytes(self.link.packet)
+        start, end, command, hops = packet[:4]
+        if not command & 0x80:
+            self.requests += not hops
+            self.unanswered += bool(hops)
+            return
+        self.modules = hops
+        node = start // diybms.BLOCK + 1
+        last = min(end, node * diybms.BLOCK - 1, hops - 1)
+        cells = last - (node - 1) * diybms.BLOCK + 1
+        if command & 0x0F == diybms.VOLTAGE:
+            self.cells[node] = max(self.cells.get(node, 0), cells)
+        elif command & 0x0F == diybms.TEMPERATURE:
+            outside = [packet[6 + 2 * i] for i in range(cells)]
+            self.temps[node] = next((i for i, raw in enumerate(outside) if not raw), cells)
+
+
+def decode(capture: Capture) -> Decoded:
+    """What the modules of a ring said."""
+    out = Decoded("diybms")
+    seen = _Seen()
+    link = replies("diybms", capture, seen)
+    boards = [Shape(n, max(seen.cells[n], 1), seen.temps.get(n, 0)) for n in sorted(seen.cells)]
+    values = out.values
+    if boards:
+        driver, pack = listen("diybms", capture, boards)
+        fill(out, boards, pack)
+        values["thresholds_mv"] = [mv or None for mv in driver.threshold_mv]
+    values["modules"] = seen.modules or None
+    out.frames = {
+        "good": link.rx,
+        "damaged": link.damaged,
+        "echoes": seen.requests,
+        "unanswered": seen.unanswered,
+    }
+    out.error = first(
+        (link.damaged, link.REASONS[link.fault or 2]),
+        (seen.unanswered, "no module answered: its address is not in the ring"),
+        (not link.rx, "no packet in it: no AA and 40 bytes"),
+        (link.rx == seen.requests, "only requests in it"),
+    )
+    return out
+
+
+def find(port: Any) -> list[Shape]:
+    """The modules of a ring: how many there are, then what each block reads."""
+    from .base import Stream
+
+    link = diybms.DiybmsLink(Stream())
+
+    def ask(command: int, start: int, end: int) -> bytes:
+        link._stream.sent = b""
+        link.out_packet[:] = bytes([start, end, command, 0, 1, 0]) + bytes(34)
+        link.ask()
+        wait_ms = round(((modules or 200) + 2) * _WAIT_S * 1000)
+        return port.ask(link._stream.sent, wait_ms)
+
+    modules = 0
+    shapes: list[Shape] = []
+    for _ in range(2):  # the first packet may only wake them
+        decoded = decode(Capture(ask(8, 0, 200)))
+        modules = decoded.values["modules"] or 0
+        if modules:
+            break
+    for first_module in range(0, modules, diybms.BLOCK):
+        end = min(first_module + diybms.BLOCK, modules) - 1
+        heard = ask(diybms.VOLTAGE, first_module, end) + ask(diybms.TEMPERATURE, first_module, end)
+        node = first_module // diybms.BLOCK + 1
+        seen = _Seen()
+        replies("diybms", Capture(heard), seen)
+        if node in seen.cells:
+            shapes.append(Shape(node, seen.cells[node], seen.temps.get(node, 0)))
+    return shapes
