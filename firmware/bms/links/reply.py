@@ -15,8 +15,8 @@ NO_FAULT, TRUNCATED, CHECKSUM = range(3)
 class ReplyLink:
     """Bytes out as they are, replies in. A subclass knows how a reply looks.
 
-    Counters: rx replies, tx requests; damaged pieces; dropped requests for which the port had no
-    room; echoes: own requests heard again. fault: why the last piece was refused, an index of
+    Counters: rx replies, tx requests; damaged pieces; dropped requests of which the port
+    did not take all before the next; echoes: own requests heard again. fault: why the last piece was refused, an index of
     REASONS. heard_at: ms tick of the last bytes.
     """
 
@@ -36,6 +36,7 @@ class ReplyLink:
         self._chunk = bytearray(_CHUNK)
         self._in = bytearray(longest + _CHUNK)
         self._filled = 0
+        self._sent = self._to_send = 0
 
     # --- what a subclass says ---
 
@@ -57,15 +58,27 @@ class ReplyLink:
     # --- bytes ---
 
     def send(self, n):
-        """Send n bytes of `out`; False (and counted) where the port did not take all of them."""
+        """Send n bytes of `out`, as the port takes them; counted where others were not out yet."""
         self.tx += 1
-        if self._stream.write(self.out, 0, n) != n:
+        if self._sent < self._to_send:
             self.dropped += 1
-            return False
+        self._to_send = n
+        self._sent = 0
+        self._flush()
         return True
+
+    def unsent(self):
+        """True where the port has not taken all of the last request."""
+        return self._sent < self._to_send
+
+    def _flush(self):
+        n = self._to_send - self._sent
+        self._sent += self._stream.write(self.out, self._sent, n)
 
     def poll(self, sink, now):
         """Take what has come; each good reply goes to the sink."""
+        if self._sent < self._to_send:
+            self._flush()
         for _ in range(_CHUNKS):
             got = self._stream.read(self._chunk)
             if not got:

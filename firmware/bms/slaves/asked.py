@@ -118,6 +118,8 @@ class Asked(Boards):
     def rest(self, now):
         """ms until `step` has something to do by time."""
         since = ticks.diff(now, self._at)
+        if self.link.unsent():
+            return 0
         if self._state == _RESTING:
             return self._gap + 1 - since
         if self._state == _WAITING:
