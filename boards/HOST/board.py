@@ -20,8 +20,8 @@ from bms.links.slcan import Slcan
 from fdio import ON_MICROPYTHON, FdStream, exactly
 
 # to the other side: kind, coils and heartbeat, ms to wait, coils that are economised (bits as the
-# coils'), 8..15 bytes written to console, port 0..6
-OUT_KIND, OUT_PINS, OUT_WAIT_MS, OUT_HELD, OUT_WRITTEN = 0, 1, 2, 3, 8
+# coils'), lines to be held low (bits: 1 console, 2 port 0, ..), 8..15 bytes written to each
+OUT_KIND, OUT_PINS, OUT_WAIT_MS, OUT_HELD, OUT_LOW, OUT_WRITTEN = 0, 1, 2, 3, 4, 8
 WAITING, CHANGED = 1, 2
 # pin bits: coil 3 * string + (0 minus, 1 precharge, 2 plus)
 COILS = 0xFFFFFF
@@ -302,9 +302,13 @@ class Board:
         out[OUT_PINS] = self._pins
         out[OUT_WAIT_MS] = ms
         out[OUT_HELD] = self._held
+        out[OUT_LOW] = 0
         for i in range(len(self._streams)):
             out[OUT_WRITTEN + i] = self._streams[i].written
             self._streams[i].written = 0
+            if self._streams[i].lows:
+                self._streams[i].lows = 0
+                out[OUT_LOW] |= 1 << i
         self._to.write(out)
 
     def _receive(self):

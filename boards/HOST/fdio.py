@@ -14,7 +14,7 @@ class FdStream:
     """A stream for `bms.links` and the console; see `SerialLink` for its contract.
 
     pending: bytes that the simulator says are there, -1 = not told: the descriptor doesn't block.
-    written: bytes written since the simulator was told.
+    written: bytes written since the simulator was told; lows: the line is to be held low.
     """
 
     def __init__(self, fd, stepped):
@@ -23,6 +23,14 @@ class FdStream:
         self._stepped = stepped
         self.pending = 0
         self.written = 0
+        self.lows = 0
+
+    def low(self):
+        """Have the line held low; the other side does it, and `usual` isn't needed."""
+        self.lows = 1
+
+    def usual(self):
+        """The line is as before."""
 
     def read(self, buf):
         """Fill `buf` with what is there; how many bytes."""

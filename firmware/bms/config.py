@@ -317,6 +317,7 @@ SLAVE_KEYS = (
     ("temps", "", 0, 16, 0, "temperature sensors that must read"),
     ("string", "", 1, 8, 1, "parallel string it belongs to"),
     ("serial", "", 0, 0x3FFFFFFF, 0, "serial number: a board without a number gets its node by it"),
+    ("beta", "", 0, 6000, 0, "bq796xx: beta of its NTCs in K; 0: 3435"),
     ("fets", "bool", 0, 1, 0, "its own FETs stand the whole stack's voltage: they may be told"),
 )
 # keys of [[sensor]]: the same columns; which kind has which: sensors.build.KINDS

@@ -18,6 +18,7 @@ class SlaveConfig:
     string: int
     serial: int
     fets: int
+    beta: int
     line: int
     at: dict
 

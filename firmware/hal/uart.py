@@ -9,6 +9,7 @@ from micropython import const
 
 _RX = const(512)  # bytes; the port's own default is 64 to 256
 _TX = const(256)
+_LOW_BPS = const(2400)
 
 
 class Uart:
@@ -19,10 +20,12 @@ class Uart:
 
     def __init__(self, id, rate, tx, rx, de=None):
         """Raises ValueError for pins or a speed that the port refuses."""
-        self._start(UART(id, baudrate=rate, tx=tx, rx=rx, rxbuf=_RX, txbuf=_TX, timeout=0), de, _TX)
+        uart = UART(id, baudrate=rate, tx=tx, rx=rx, rxbuf=_RX, txbuf=_TX, timeout=0)
+        self._start(uart, de, _TX, rate)
 
-    def _start(self, uart, de, most):
+    def _start(self, uart, de, most, rate):
         self._uart = uart
+        self._rate = rate
         self._most = most  # bytes of one write
         self._de = None if de is None else Pin(de, Pin.OUT, value=0)
         self._driving = False
@@ -46,6 +49,18 @@ class Uart:
         # MicroPython's streams take a start and a count (`py/stream.c`); the stubs don't say so
         return self._uart.write(buf, start, n) or 0  # pyright: ignore[reportCallIssue]
 
+    def low(self):
+        """Hold the line low for 3.75 ms: a byte of zeros at 2400 bit/s. `usual` must follow."""
+        if self._de is not None:
+            self._de.on()
+            self._driving = True
+        self._uart.init(baudrate=_LOW_BPS)
+        self._uart.write(b"\0")
+
+    def usual(self):
+        """The line's own speed again, once `low` is over."""
+        self._uart.init(baudrate=self._rate)
+
     def ready(self):
         """True where bytes wait, or the line has to be let go."""
         return self._driving or self._uart.any() > 0
@@ -59,4 +74,4 @@ class UnqueuedUart(Uart):
 
     def __init__(self, id, rate, de=None):
         """Raises ValueError for a speed that the port refuses."""
-        self._start(UART(id, baudrate=rate, rxbuf=_RX, timeout=0), de, max(rate // 14000, 1))
+        self._start(UART(id, baudrate=rate, rxbuf=_RX, timeout=0), de, max(rate // 14000, 1), rate)

@@ -10,6 +10,7 @@ from .errors import ToolError
 from .serial_port import PortLost, open_port, read_some, write_all
 
 RETRY_S = 0.5
+LOW_S = 0.004
 _CAN_FRAME = struct.Struct("=IB3x8s")
 
 
@@ -48,6 +49,7 @@ class Bridge(Protocol):
     def fileno(self) -> int: ...
     def read(self) -> bytes: ...
     def write(self, data: bytes) -> None: ...
+    def low(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -65,6 +67,10 @@ class SerialBridge:
 
     def write(self, data: bytes) -> None:
         write_all(self._port, data)
+
+    def low(self) -> None:
+        """Hold the line low, which wakes some boards."""
+        self._port.send_break(LOW_S)
 
     def close(self) -> None:
         self._port.close()
@@ -117,6 +123,9 @@ class SocketCanBridge:
                 except OSError as error:
                     raise PortLost(str(error)) from None
 
+    def low(self) -> None:
+        """A CAN bus isn't held low."""
+
     def close(self) -> None:
         self._socket.close()
 
@@ -163,6 +172,11 @@ class Reconnecting:
             self._retry = time.monotonic() + RETRY_S
             self.said.append(f"{self.spec.path} vanished ({error}); waiting for it")
             return b""
+
+    def low(self) -> None:
+        """Hold the line low for a moment, where the port is there."""
+        if self._bridge is not None:
+            self._bridge.low()
 
     def close(self) -> None:
         if self._bridge is not None:

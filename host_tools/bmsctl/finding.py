@@ -51,6 +51,18 @@ class UartPort:
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
 
+    def low(self) -> None:
+        """Hold the line low, which wakes some boards."""
+        self._bridge.low()
+
+    def say(self, data: bytes) -> None:
+        """Send, and wait for nothing."""
+        self._bridge.write(data)
+
+    def take(self) -> bytes:
+        """What has come."""
+        return self._bridge.read()
+
     def ask(self, data: bytes, wait_ms: int) -> bytes:
         """Send, then take bytes until none come any more, or none has come in `wait_ms`."""
         self._bridge.read()

@@ -195,6 +195,7 @@ class CanBus:
 
 class UartNode(Protocol):
     def on_bytes(self, data: bytes) -> None: ...
+    def on_low(self) -> None: ...
 
 
 @dataclass
@@ -252,6 +253,11 @@ class UartBus:
         """One frame of a board as bytes; `last` ends its turn."""
         self._send(data, board, last)
         self.usage.on_frame(frame, self._free_us - len(data) * self._us_per_byte, self._free_us)
+
+    def low(self) -> None:
+        """The master holds the line low for some ms."""
+        for board in self._boards:
+            board.on_low()
 
     def say(self, data: bytes, board: UartNode, violates: bool) -> None:
         """An answer of a board that was asked; violates: a reading in it is out of hard bounds."""

@@ -111,7 +111,8 @@ class Inputs:
 class Request:
     """What the firmware said: its pins and, where it waits, for how long.
 
-    held: coils that get less than their full voltage, bits as in pins; lost: the power is cut now.
+    held: coils that get less than their full voltage, bits as in pins; lost: the power is cut now;
+    lows: lines to be held low, bit 0 the console, then the ports.
     """
 
     pins: int
@@ -119,6 +120,7 @@ class Request:
     written: list[int] = field(default_factory=list)
     held: int = 0
     lost: bool = False
+    lows: int = 0
 
 
 class Firmware:
@@ -210,7 +212,7 @@ class Firmware:
         word = _FRAME.unpack(data)
         written = list(word[8 : 8 + len(self.terminals)])
         wait_ms = word[2] if word[0] == _WAITING else None
-        return Request(word[1], wait_ms, written, word[3], word[0] == _POWER_LOST)
+        return Request(word[1], wait_ms, written, word[3], word[0] == _POWER_LOST, word[4])
 
     def readable(self) -> bool:
         """True where `request` would not wait."""

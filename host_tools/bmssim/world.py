@@ -36,7 +36,7 @@ REAL_INPUTS_US = 10_000
 CAN_BPS = KINDS["cell_link"].bps["can"]
 UART_BPS = KINDS["cell_link"].bps["uart"]
 BLEED_OHM = 7.0  # of one balancing resistor: about 0.5 A
-HISTORY = 24  # samples in which a reported value may be found: cell_age / period and some
+HISTORY = 160  # samples in which a reported value may be found: cell_age / period and some
 
 
 @dataclass
@@ -504,7 +504,7 @@ class World:
                 far = self._tolerance(n, which)
                 if not any(
                     sample[which][i] is not None and abs(sample[which][i] - value) <= far
-                    for sample in self._samples[n]
+                    for sample in reversed(self._samples[n])
                 ):
                     self.seen.wrong_values.append(
                         f"{obj['t_ms']} ms: slave {n + 1} {key}[{i}] = {value}"
@@ -543,6 +543,7 @@ class World:
             for terminal, sink, n in zip(firmware.terminals, sinks, request.written, strict=True):
                 if n:
                     sink(terminal.read_exactly(n))
+            self._hold_low(request.lows)
             self._take_pins(request.pins, request.held)
             if request.lost:
                 self._lose_power()
@@ -567,6 +568,13 @@ class World:
             self._arrived = False
             self._interrupt = False
             firmware.go(self._firmware_us(self.events.now_us), self._inputs(), pending)
+
+    def _hold_low(self, lows: int) -> None:
+        """The master holds serial lines low, which wakes some boards."""
+        for i, name in enumerate(self.ports if lows else (), 1):
+            bus = self.ports[name].bus
+            if lows >> i & 1 and isinstance(bus, UartBus):
+                bus.low()
 
     def _firmware_us(self, now_us: int) -> int:
         """The master's own clock, which drifts."""
@@ -620,6 +628,7 @@ class World:
         try:
             while firmware.readable():
                 request = firmware.request()
+                self._hold_low(request.lows)
                 self._take_pins(request.pins, request.held)
         except FirmwareDied as death:
             self._died(death)

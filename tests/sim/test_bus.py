@@ -104,6 +104,7 @@ def test_uart_takes_ten_bits_a_byte_and_two_talkers_destroy_each_other() -> None
 
     class Board:
         def on_bytes(self, data: bytes) -> None: ...
+        def on_low(self) -> None: ...
 
     one, two = Board(), Board()
     bus.from_board(frame, data, one, True)

@@ -15,16 +15,18 @@ NO_FAULT, TRUNCATED, CHECKSUM = range(3)
 class ReplyLink:
     """Bytes out as they are, replies in. A subclass knows how a reply looks.
 
-    Counters: rx replies, tx requests; damaged pieces; dropped requests of which the port
-    did not take all before the next; echoes: own requests heard again. fault: why the last piece was refused, an index of
+    Counters: rx replies, tx requests; damaged pieces; dropped requests that were not out before the
+    next; echoes: own requests heard again. fault: why the last piece was refused, an index of
     REASONS. heard_at: ms tick of the last bytes.
     """
 
     REASONS = ("", "truncated", "wrong checksum")
     polled = True
 
-    def __init__(self, stream, rate, longest, start=-1):
-        """rate: bit/s; longest: bytes of a reply; start: its first byte, -1 = any."""
+    def __init__(self, stream, rate, longest, start=-1, chunk=_CHUNK):
+        """rate: bit/s; longest: bytes of a reply; start: its first byte, -1 = any; chunk: bytes
+        taken at once, many where many boards answer one question.
+        """
         self.rate = rate
         self.rx = self.tx = self.damaged = self.dropped = self.echoes = 0
         self.fault = NO_FAULT
@@ -33,8 +35,8 @@ class ReplyLink:
         self._longest = longest
         self._start = start
         self._stream = stream
-        self._chunk = bytearray(_CHUNK)
-        self._in = bytearray(longest + _CHUNK)
+        self._chunk = bytearray(chunk)
+        self._in = bytearray(longest + chunk)
         self._filled = 0
         self._sent = self._to_send = 0
 

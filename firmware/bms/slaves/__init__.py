@@ -9,6 +9,7 @@ CAN_BALANCE = BALANCE_MASK | BALANCE_TARGET | BALANCE_ON_OFF
 KINDS = {
     "cell_link": ("bms.slaves.cell_link", "CellLink", ("can", "uart")),
     "jbd": ("bms.slaves.jbd", "Jbd", ("uart",)),
+    "bq796xx": ("bms.slaves.bq796xx", "Bq796xx", ("uart",)),
     "diybms": ("bms.slaves.diybms", "Diybms", ("uart",)),
     "jk_pb": ("bms.slaves.jk_pb", "JkPb", ("uart",)),
     "jk_ttl": ("bms.slaves.jk_ttl", "JkTtl", ("uart",)),

@@ -129,7 +129,10 @@ def _loop(
     while args.seconds is None or time.monotonic() - start < args.seconds:
         now = time.monotonic() - start
         while firmware.readable():
-            firmware.request()
+            lows = firmware.request().lows
+            for i, name in enumerate(firmware.ports, 1):
+                if lows >> i & 1:
+                    bridges[name].low()
         if now - said >= INPUTS_S:
             said = now
             firmware.go(0, Inputs(), [])

@@ -218,6 +218,9 @@ class UartPort:
         board.port = self
         bus.attach(self)
 
+    def on_low(self) -> None:
+        """It isn't woken so."""
+
     def on_bytes(self, data: bytes) -> None:
         *whole, self._piece = (self._piece + data).split(b"\0")
         for piece in whole:

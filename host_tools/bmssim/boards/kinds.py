@@ -9,6 +9,7 @@ import numpy as np
 from ..bus import CanBus, UartBus
 from ..events import Events
 from . import cell_link
+from .bq796xx import Bq79616
 from .diybms import BPS as DIYBMS_BPS
 from .diybms import DiybmsBlock
 from .jbd import JbdBoard
@@ -72,6 +73,14 @@ KINDS: dict[str, Kind] = {
         most=1,
         balances=False,
         scan_ms=lambda boards, cells: 120 + 2.1 * cells + 30,
+    ),
+    "bq796xx": Kind(
+        ("uart",),
+        {"uart": 1_000_000},
+        Bq79616,
+        cells=16,
+        temps=8,
+        scan_ms=lambda boards, cells: 10 + 0.8 * boards,
     ),
     "diybms": Kind(
         ("uart",),

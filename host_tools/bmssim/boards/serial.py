@@ -167,9 +167,18 @@ class SerialBoard:
         self.rebooted()
         self.events.after(round(BOOT_US * self.drift), self._booted)
 
+    def note_back(self) -> None:
+        """It answers: the first time since it started?"""
+        if self._booted_us is not None:
+            self.back_us.append(self.events.now_us - self._booted_us)
+            self._booted_us = None
+
     def _booted(self) -> None:
         self.alive = True
         self._booted_us = self.events.now_us
+
+    def on_low(self) -> None:
+        """The master holds the line low: most boards don't mind."""
 
     def on_bytes(self, data: bytes) -> None:
         """Bytes from the master, at the last one's end."""
@@ -211,7 +220,5 @@ class SerialBoard:
         elif not self.alive:
             return
         self.answered += 1
-        if self._booted_us is not None:
-            self.back_us.append(self.events.now_us - self._booted_us)
-            self._booted_us = None
+        self.note_back()
         self.bus.say(answer, self, self.beyond())

@@ -1,0 +1,546 @@
+"""Driver of a stack of TI BQ79616 monitors behind a BQ79600 bridge, on a UART at 1 Mbit/s, 8N1.
+
+Sources: TI's data sheets of the two and "BQ79616 software design reference" for the sequences, read
+in public; CRC-16 (poly A001, init FFFF), low byte first. One [[slave]] is one device, node 1 next
+to the bridge. Half duplex: nobody speaks unless asked; a stack read is answered by every device,
+the one at the far end first. Units: cells in steps of 190.73 uV, temperatures at the GPIOs from the
+ratio of their voltage (152.59 uV) to TSREF (169.54 uV): an NTC of 10 kohm below a resistor of
+10 kohm, its beta in the pack file (`beta`); die 0.025 degC. 8000 is no reading.
+Start: the line held low for 2.75 ms wakes the bridge, which wakes the stack; then every device
+gets its address. It starts anew where a device reset, or somebody said nothing in two scans.
+Bleeding: timers of 30 s, sent again each 10 s while it lasts, odd and even cells in turn, as the
+chip does by itself; a device that is lost stops. OV and UV comparators of the chip are not used:
+the firmware judges. A chip can't tell how many cells are wired to it. Uncertain: the NTC and its
+resistor are the board's.
+"""
+
+from array import array
+from math import exp
+
+from micropython import const
+
+from bms import ticks
+from bms.kernels import crc16_modbus
+from bms.links.reply import ReplyLink
+from bms.slaves import base
+from bms.slaves.boards import Boards
+
+# registers
+ACTIVE_CELL = const(0x0003)
+VCELL16 = const(0x0568)
+TSREF = const(0x058C)  # then GPIO 1..8
+DIE = const(0x05AE)
+FAULT_SUMMARY = const(0x052D)
+_DIRECTION = const(0x0306)  # DIR0_ADDR
+_COMM_CTRL = const(0x0308)
+_CONTROL1 = const(0x0309)
+_CONTROL2 = const(0x030A)
+_ADC_CTRL1 = const(0x030D)
+_CB_CELL16 = const(0x0318)
+_BAL_CTRL2 = const(0x032F)
+_FAULT_RST1 = const(0x0331)
+_DLL_SYNC = const(0x0343)  # to 034A
+_GPIO_CONF = const(0x000E)  # four registers, two GPIOs in each
+
+_READ_STACK = const(0xA0)
+_WRITE_ONE = const(0x90)
+_WRITE_STACK = const(0xB0)
+_WRITE_ALL = const(0xD0)
+_WORST = const(6)  # bytes of an answer beside its data
+
+# bits of FAULT_SUMMARY
+FAULTS = (
+    ("power", base.A_HARDWARE),
+    ("system", 0),  # a reset, told by `_reset_seen`
+    ("ovuv", 0),  # comparators that are not used
+    ("otut", 0),
+    ("communication", 0),  # counted by the driver itself
+    ("otp", base.A_HARDWARE),
+    ("comparator_adc", base.A_HARDWARE),
+    ("protector", base.A_HARDWARE),
+)
+_SYSTEM = const(2)
+
+# reads of a scan, in their order: register, bytes
+_READS = ((VCELL16, 32), (TSREF, 18), (DIE, 2), (FAULT_SUMMARY, 1))
+_GAP_MS = const(1)  # after GO, until the cells are converted
+_ANSWER_MS = const(4)
+_WAKE_MS = const(8)  # the line low, then the bridge's own start
+_DEVICE_MS = const(12)  # a wake tone travels so long through each device
+_LOST_SCANS = const(2)
+_PAUSE_MS = const(200)  # before the next try, where nobody answers
+_TIMER = const(2)  # 30 s
+_AGAIN_MS = const(10000)
+_STEPS = const(128)  # of the table of temperatures
+_BETA = const(3435)
+
+
+class BqLink(ReplyLink):
+    """data: the bytes; an answer goes to `sink.on_answer(device, register, at, n, now)`."""
+
+    def __init__(self, stream, rate=0):
+        super().__init__(stream, rate or Bq796xx.UART_BPS, 64, -1, 256)
+        self.data = self._in
+        self.wanted = 0  # register that was asked for, and how many bytes of it
+        self.length = 0
+        self.loose = False  # any register, any length: for captures
+
+    def write(self, how, device, register, n):
+        """Send a write of n bytes that stand in `out` from byte 8; device < 0: to many."""
+        out = self.out
+        at = 0
+        out[at] = how | n - 1
+        if device >= 0:
+            at += 1
+            out[at] = device
+        out[at + 1] = register >> 8
+        out[at + 2] = register & 0xFF
+        at += 3
+        for i in range(n):
+            out[at + i] = out[8 + i]
+        return self._sealed(at + n)
+
+    def read(self, register, n):
+        """Ask the whole stack for n bytes from a register."""
+        self.wanted = register
+        self.length = n
+        out = self.out
+        out[0] = _READ_STACK
+        out[1] = register >> 8
+        out[2] = register & 0xFF
+        out[3] = n - 1
+        return self._sealed(4)
+
+    def _sealed(self, n):
+        crc = crc16_modbus(self.out, 0, n)
+        self.out[n] = crc & 0xFF
+        self.out[n + 1] = crc >> 8
+        return self.send(n + 2)
+
+    def low(self):
+        """Hold the line low, for longer than any byte does; `usual` ends it."""
+        self._stream.low()
+
+    def usual(self):
+        """The line is a UART again."""
+        self._stream.usual()
+
+    def _size(self, at, filled):
+        # its first byte is its length less 1: below 80, which begins a command
+        data = self._in
+        if self.loose:
+            return data[at] + 1 + _WORST if data[at] < 48 else 0
+        if data[at] != self.length - 1:
+            return 0
+        if at + 3 < filled and data[at + 2] << 8 | data[at + 3] != self.wanted:
+            return 0
+        return self.length + _WORST
+
+    def _good(self, at, size):
+        crc = crc16_modbus(self._in, at, at + size - 2)
+        end = at + size
+        if self._in[end - 2] | self._in[end - 1] << 8 == crc:
+            return True
+        self.fault = 2  # CHECKSUM
+        return False
+
+    def _hand_over(self, at, size, sink, now):
+        data = self._in
+        self.rx += 1
+        sink.on_answer(data[at + 1], data[at + 2] << 8 | data[at + 3], at + 4, size - 6, now)
+
+
+class Bq796xx(Boards):
+    """A whole stack; see `Boards`.
+
+    starts: times that the stack was woken and addressed; summary: FAULT_SUMMARY of each device.
+    """
+
+    ABILITIES = base.BALANCE_MASK
+    CELLS = 16
+    TEMPS = 8
+    UART_BPS = 1000000
+    GAP_MS = 0
+    ANSWER_MS = _ANSWER_MS
+    frame = BqLink
+
+    def __init__(self, link, members, pack, limits, faults, config):
+        super().__init__(link, members, pack, limits, faults, config)
+        n = len(members)
+        self.starts = 0
+        self.summary = bytearray(n)
+        self._member = bytearray(64)
+        self._top = 0
+        for m in range(n):
+            node = config.slaves[members[m]].node
+            self._member[node] = m + 1
+            if node > self._top:
+                self._top = node
+        self._node = bytearray([config.slaves[i].node for i in members])
+        self._phase = _WAKE  # of starting, then RUN
+        self._index = 0
+        self._due_at = 0
+        self._read = -1  # index of _READS that is awaited, -1 = none
+        self._first = True
+        self._got = bytearray(n)
+        self._count = 0
+        self._highest = 0  # address that was read back
+        self._whole = False  # everybody was there at the last start
+        self._lost = 0  # scans in a row in which somebody said nothing
+        self._reset_seen = False
+        self._dc = self._temperatures(config, members)
+        self._die = array("h", [-400] * n)
+        self._stack = array("i", [0] * n)
+        self._sent = array("H", [0] * (2 * n))
+        self._sent_at = array("i", [0] * n)
+        self._bleeding = bytearray(n)
+        self._told = bytearray(n)
+        self._tell = -1  # member whose timers are being sent
+        self._part = 0
+
+    @staticmethod
+    def _temperatures(config, members):
+        """0.1 degC at each of 129 ratios of the NTC's voltage to TSREF; floats, at start only."""
+        beta = config.slaves[members[0]].beta or _BETA
+        out = array("h", [-32768] * (_STEPS + 1))
+        for k in range(1, _STEPS):
+            ratio = k / _STEPS
+            # R / R25 where a resistor of R25 is above it; 1/T = 1/T25 + ln(R/R25) / B, solved for T
+            low, high = -60.0, 180.0
+            for _ in range(30):
+                middle = (low + high) / 2
+                r = exp(beta * (1 / (middle + 273.15) - 1 / 298.15))
+                if r / (1 + r) > ratio:
+                    low = middle
+                else:
+                    high = middle
+            out[k] = round(10 * low)
+        return out
+
+    # --- what the master calls ---
+
+    def scan_ms(self, config):
+        """ms of all answers on the wire, and of the waits between."""
+        number = 0
+        for _register, n in _READS:
+            number += 6 + self._top * (n + _WORST)
+        return number * 10000 // self.link.rate + 4 * 2 + _GAP_MS + 1
+
+    def begin(self, seq, now):
+        """Convert all cells at this moment, then read them; or go on with starting."""
+        if not self.done or self._phase != RUN:
+            return
+        self.done = False
+        self._tell = -1
+        out = self.link.out
+        out[8] = 0x06
+        self.link.write(_WRITE_STACK, -1, _ADC_CTRL1, 1)
+        self._read = -1
+        self._index = 0
+        self._due_at = ticks.add(now, _GAP_MS)  # what was converted before is there until then
+
+    def step(self, now):
+        """Take what has come; ask on, start the stack, or tell it what to bleed."""
+        self.link.poll(self, now)
+        if self._alarm_of >= 0:
+            self.alarm_step(now)
+        if self._first:
+            self._first = False
+            self._due_at = now
+        if self._read >= 0 and self._count == len(self.members):
+            self._next_read(now)
+        if ticks.diff(now, self._due_at) < 0 or self.link.unsent():
+            return
+        if self._phase != RUN:
+            self._start(now)
+        elif self._read >= 0:
+            self.link.end(self, now)
+            if self._read >= 0:
+                self._next_read(now)
+        elif not self.done:
+            self._ask(now)
+        else:
+            self._balance(now)
+
+    def rest(self, now):
+        """ms until `step` has something to do by time."""
+        if self.link.unsent():
+            return 0
+        if self._phase == RUN and self.done and self._tell < 0:
+            return 1000
+        rest = ticks.diff(self._due_at, now)
+        return rest if rest > 0 else 0
+
+    # --- starting ---
+
+    def _start(self, now):
+        """The next word of waking and addressing."""
+        link = self.link
+        out = link.out
+        phase = self._phase
+        wait = 0
+        if phase == _WAKE:
+            self.starts += 1
+            for slave in self.members:
+                self.pack.known[slave] = 0
+            link.low()
+            wait = _WAKE_MS
+        elif phase == _TONE:
+            link.usual()
+            out[8] = 0x20  # SEND_WAKE
+            link.write(_WRITE_ONE, 0, _CONTROL1, 1)
+            wait = _DEVICE_MS * (self._top + 1)
+        elif phase == _SYNC:
+            # eight writes that only let the delay-locked loops settle
+            out[8] = 0
+            link.write(_WRITE_STACK, -1, _DLL_SYNC + self._index, 1)
+            self._index += 1
+            if self._index < 8:
+                return
+            self._index = 0
+        elif phase == _ENABLE:
+            out[8] = 0x01
+            link.write(_WRITE_ALL, -1, _CONTROL1, 1)
+        elif phase == _ADDRESS:
+            out[8] = self._index
+            link.write(_WRITE_ALL, -1, _DIRECTION, 1)
+            self._index += 1
+            if self._index <= self._top:
+                return
+            self._index = 0
+        elif phase == _STACK:
+            out[8] = 0x02
+            link.write(_WRITE_ALL, -1, _COMM_CTRL, 1)
+        elif phase == _BASE:
+            out[8] = 0x00
+            link.write(_WRITE_ONE, 0, _COMM_CTRL, 1)
+        elif phase == _TOP:
+            out[8] = 0x03
+            link.write(_WRITE_ONE, self._top, _COMM_CTRL, 1)
+        elif phase == _VERIFY:
+            # a word that was lost has shifted everybody behind it by one place
+            self._count = self._highest = 0
+            link.forget()
+            link.read(_DIRECTION, 1)
+            wait = _ANSWER_MS + (8 + 7 * self._top) * 10000 // link.rate
+        elif phase == _CLEAR:
+            link.end(self, now)
+            self._whole = self._count == self._top
+            if not self._count or self._count != self._highest:
+                self._again(ticks.add(now, 0 if self._count else _PAUSE_MS))
+                return
+            out[8] = out[9] = 0xFF
+            link.write(_WRITE_STACK, -1, _FAULT_RST1, 2)
+        elif phase == _CELLS:
+            out[8] = self._most_cells() - 6
+            link.write(_WRITE_STACK, -1, ACTIVE_CELL, 1)
+        elif phase == _PINS:
+            # two GPIOs in each: measured, nothing else
+            for i in range(4):
+                out[8 + i] = 0x12
+            link.write(_WRITE_STACK, -1, _GPIO_CONF, 4)
+        elif phase == _TSREF_ON:
+            out[8] = 0x01
+            link.write(_WRITE_STACK, -1, _CONTROL2, 1)  # TSREF_EN
+            wait = 3
+        self._phase = phase + 1
+        if wait:
+            self._due_at = ticks.add(now, wait + 1)
+        if self._phase == RUN:
+            self._lost = 0
+            self._reset_seen = False
+            for m in range(len(self._told)):
+                self._told[m] = 0
+
+    def _most_cells(self):
+        most = 6
+        for slave in self.members:
+            if self.pack.slave_cells[slave] > most:
+                most = self.pack.slave_cells[slave]
+        return most
+
+    def _again(self, at):
+        """Wake and address the stack once more, at a time."""
+        self._phase = _WAKE
+        self._index = 0
+        self._read = -1
+        self.done = True
+        self._due_at = at
+
+    # --- scanning ---
+
+    def _ask(self, now):
+        """The next read of a scan."""
+        i = self._index
+        self.link.forget()
+        self._count = 0
+        for m in range(len(self._got)):
+            self._got[m] = 0
+        self._read = i
+        register, n = _READS[i]
+        self.link.read(register, n)
+        number = 8 + self._top * (n + _WORST)
+        self._due_at = ticks.add(now, _ANSWER_MS + number * 10000 // self.link.rate)
+
+    def _next_read(self, now):
+        """One read is over; the next, or the scan is."""
+        if self._read == 0:
+            if self._count < len(self.members):
+                self.missed += len(self.members) - self._count
+                self._lost += 1
+            else:
+                self._lost = 0
+        self._read = -1
+        self._index += 1
+        self._due_at = now
+        if self._index < len(_READS):
+            return
+        self.done = True
+        # where somebody was missing at the start as well, one scan is enough
+        if self._lost >= (_LOST_SCANS if self._whole else 1) or self._reset_seen:
+            self._again(now)
+
+    # --- answers ---
+
+    def on_answer(self, device, register, at, n, now):
+        """A good answer of a device, n bytes from `at` in `link.data`."""
+        m = self._member[device] - 1 if device < 64 else -1
+        if self._phase != RUN and not self._listening:
+            if register == _DIRECTION and self.link.data[at] == device:
+                self._count += 1
+                if device > self._highest:
+                    self._highest = device
+            return
+        if not self._listening and (self._read < 0 or register != _READS[self._read][0]):
+            self.strange += 1
+            return
+        if m < 0:
+            self.strange += 1
+            return
+        if self._got[m] and not self._listening:
+            self.repeated += 1
+            return
+        self._got[m] = 1
+        self._count += 1
+        if register == VCELL16:
+            self._take_cells(m, at, now)
+        elif register == TSREF:
+            self._take_temps(m, at, now)
+        elif register == DIE:
+            self._die[m] = self._signed(at) >> 2
+            if self.pack.known[self.members[m]]:
+                self.board(m, self._stack[m], self._die[m], now)
+        elif register == FAULT_SUMMARY:
+            self._take_faults(m, self.link.data[at], now)
+
+    def _word(self, at):
+        return self.link.data[at] << 8 | self.link.data[at + 1]
+
+    def _signed(self, at):
+        value = self._word(at)
+        return value - 0x10000 if value & 0x8000 else value
+
+    def _take_cells(self, m, at, now):
+        cells = self.pack.slave_cells[self.members[m]]
+        if not self.fit(m, 1, True, cells):
+            return
+        stack = 0
+        for i in range(cells):
+            raw = self._signed(at + 2 * (15 - i))
+            if raw == -0x8000:
+                continue  # not converted yet
+            # 190.73 uV; a product of 30 bits at most
+            mv = (raw * 19073 + 50000) // 100000
+            stack += mv
+            self.cell(m, i, mv, now, self._bleeding[m] != 0)
+        self._stack[m] = stack
+
+    def _take_temps(self, m, at, now):
+        slave = self.members[m]
+        tsref = self._signed(at) * 16954 >> 12
+        if tsref <= 0 or not self.pack.known[slave]:
+            return
+        for i in range(self.pack.slave_temps[slave]):
+            raw = self._signed(at + 2 + 2 * i)
+            if raw <= 0:
+                continue
+            ratio = ((raw * 15259 >> 12) << 12) // tsref
+            k = ratio >> 5
+            if not 2 <= k < _STEPS - 2:
+                continue  # an open or a shorted sensor
+            low = self._dc[k]
+            dc = low + ((self._dc[k + 1] - low) * (ratio & 31) >> 5)
+            self.temp(m, i, dc, now)
+
+    def _take_faults(self, m, bits, now):
+        self.summary[m] = bits
+        warn = 0
+        for bit in range(8):
+            if bits >> bit & 1:
+                warn |= FAULTS[bit][1]
+        if bits & _SYSTEM:
+            self._reset_seen = True
+        self.alarms(m, 0, warn, now)
+
+    # --- bleeding ---
+
+    def _balance(self, now):
+        """Timers of one device: two writes, then GO; sent again while it lasts."""
+        m = self._tell
+        if m < 0:
+            m = self._tell = self._to_tell(now)
+            self._part = 0
+            if m < 0:
+                self._due_at = ticks.add(now, 50)
+                return
+        slave = self.members[m]
+        out = self.link.out
+        part = self._part
+        self._part += 1
+        if part < 2:
+            for i in range(8):
+                cell = 15 - 8 * part - i  # cell 16 first
+                word = self.pack.bleed[2 * slave + (cell >> 4)]
+                out[8 + i] = _TIMER if word >> (cell & 15) & 1 else 0
+            self.link.write(_WRITE_ONE, self._node[m], _CB_CELL16 + 8 * part, 8)
+        else:
+            out[8] = 0x03  # AUTO, GO
+            self.link.write(_WRITE_ONE, self._node[m], _BAL_CTRL2, 1)
+            self._tell = -1
+            self._told[m] = 1
+            self._sent_at[m] = now
+            self._sent[2 * m] = self.pack.bleed[2 * slave]
+            self._bleeding[m] = 1 if self._sent[2 * m] else 0
+        self._due_at = ticks.add(now, 1)
+
+    def _to_tell(self, now):
+        """A device whose plan changed, or whose timers run out; -1 = none."""
+        for m in range(len(self.members)):
+            slave = self.members[m]
+            if not self.pack.known[slave]:
+                continue
+            same = self._told[m] and self.pack.bleed[2 * slave] == self._sent[2 * m]
+            if not same:
+                return m
+            if self._bleeding[m] and ticks.diff(now, self._sent_at[m]) >= _AGAIN_MS:
+                return m
+        return -1
+
+
+# what is done at start, in this order
+(
+    _WAKE,
+    _TONE,
+    _SYNC,
+    _ENABLE,
+    _ADDRESS,
+    _STACK,
+    _BASE,
+    _TOP,
+    _VERIFY,
+    _CLEAR,
+    _CELLS,
+    _PINS,
+    _TSREF_ON,
+    RUN,
+) = range(14)

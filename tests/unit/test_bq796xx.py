@@ -1,0 +1,310 @@
+"""The BQ79616 driver against a scripted stack behind its bridge."""
+
+from math import exp
+
+from slave_bench import SlaveBench
+
+
+def crc(data):
+    value = 0xFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ 0xA001 if value & 1 else value >> 1
+    return bytes([value & 255, value >> 8])
+
+
+def ntc(dc, beta=3435):
+    """What a GPIO reads for a temperature in 0.1 degC, TSREF being 5 V."""
+    r = exp(beta * (1 / (dc / 10 + 273.15) - 1 / 298.15))
+    return round(r / (1 + r) * 5 / 152.59e-6)
+
+
+class Device:
+    def __init__(self):
+        self.address = -1
+        self.mv = [3300 + i for i in range(16)]
+        self.gpio = [ntc(250)] * 8
+        self.summary = 2  # as after a reset
+        self.timers = [0] * 16
+        self.goes = []
+        self.alive = True
+        self.registers = {}
+
+    def write(self, register, body):
+        for i in range(len(body)):
+            at = register + i
+            self.registers[at] = body[i]
+            if 0x318 <= at <= 0x327:
+                self.timers[0x327 - at] = body[i]
+            elif at == 0x32F:
+                self.goes.append((body[i], list(self.timers)))
+            elif at == 0x331:
+                self.summary = 0
+
+    def read(self, register, n):
+        if register == 0x568:
+            out = b""
+            for mv in self.mv[::-1]:
+                raw = (round(mv / 0.19073) if mv is not None else 0x8000) & 0xFFFF
+                out += bytes([raw >> 8, raw & 255])
+        elif register == 0x58C:
+            out = bytes([29491 >> 8, 29491 & 255])
+            for raw in self.gpio:
+                out += bytes([raw >> 8, raw & 255])
+        elif register == 0x5AE:
+            out = bytes([31 * 40 >> 8, 31 * 40 & 255])
+        elif register == 0x306:
+            out = bytes([self.address])
+        else:
+            out = bytes([self.summary])
+        assert len(out) == n
+        head = bytes([n - 1, self.address, register >> 8, register & 255])
+        return head + out + crc(head + out)
+
+
+class Stack:
+    """Devices in a chain; words: (kind, address, register, body) of every word; low: wakes."""
+
+    def __init__(self, count):
+        self.devices = [Device() for _ in range(count)]
+        self.words = []
+        self.lows = 0
+        self.awake = False
+        self.queue = []
+        self.lose = None  # register of a word that gets lost once
+        self.reverse = True
+
+    def low(self):
+        self.lows += 1
+        self.awake = True
+
+    def usual(self):
+        pass
+
+    def reach(self):
+        out = []
+        for device in self.devices:
+            if not device.alive:
+                break
+            out.append(device)
+        return out
+
+    def __call__(self, request):
+        out = b""
+        while request:
+            kind = request[0] & 0xF0
+            head = 4 if kind < 0xA0 else 3
+            n = head + (1 if kind in (0x80, 0xA0, 0xC0) else (request[0] & 7) + 1)
+            word, request = request[: n + 2], request[n + 2 :]
+            assert crc(word[:n]) == word[n:], word
+            register = word[head - 2] << 8 | word[head - 1]
+            body = word[head:n]
+            address = word[1] if head == 4 else -1
+            self.words = self.words[-60:] + [(kind, address, register, body)]
+            if self.lose == (register, body):
+                self.lose = None
+                continue
+            if not self.awake:
+                continue
+            if kind == 0xA0:
+                answers = [d.read(register, body[0] + 1) for d in self.reach() if d.address > 0]
+                out += b"".join(answers[::-1])
+            elif kind == 0xB0:
+                for device in self.reach():
+                    device.write(register, body)
+            elif kind == 0x90:
+                for device in self.reach():
+                    if device.address == address:
+                        device.write(register, body)
+            elif kind == 0xD0 and register == 0x309:
+                self.queue = self.reach()
+                for device in self.queue:
+                    device.address = -1
+            elif kind == 0xD0 and register == 0x306 and body[0] and self.queue:
+                self.queue.pop(0).address = body[0]
+        return out
+
+
+def bench(count=2, cells=16, temps=2, stack=None, **more):
+    stack = stack or Stack(count)
+    b = SlaveBench(
+        "bq796xx", tuple([(i + 1, cells, temps) for i in range(count)]), reply=stack, **more
+    )
+    b.wire.stream.low = stack.low
+    b.wire.stream.usual = stack.usual
+    b.stack = stack
+    b.run(200)
+    return b
+
+
+def test_the_stack_is_woken_and_addressed_with_the_documented_words():
+    b = bench(3)
+    stack = b.stack
+    assert stack.lows == 1 and b.driver.starts == 1
+    sent = b"".join(b.asked)
+    for text in (
+        "90000309201395",  # the bridge wakes the stack
+        "B0034300E7D4",
+        "D00309010F74",
+        "D0030600CB44",
+        "D00306010A84",
+        "D00306024A85",
+        "D00308024EE5",
+        "900003080013DD",
+    ):
+        word = bytes.fromhex(text)
+        assert sent.find(word) >= 0, text
+        sent = sent[sent.find(word) :]
+    assert [d.address for d in stack.devices] == [1, 2, 3]
+    assert all([d.registers[0x003] == 10 for d in stack.devices])  # 16 cells
+    assert (0x90, 3, 0x308, b"\x03") in stack.words  # the top of the stack
+
+
+def test_cells_and_temperatures_are_read():
+    b = bench(2).greet()
+    b.stack.devices[1].mv[15] = 4199
+    b.stack.devices[1].gpio[1] = ntc(-105)
+    b.scan()
+    assert b.mv() == [3300 + i for i in range(16)] + [3300 + i for i in range(15)] + [4199]
+    assert b.dc()[:3] == [250, 250, 250] and -107 <= b.dc()[3] <= -103
+    assert list(b.pack.die_dc) == [310, 310]
+    assert b.names() == []
+    sent = b"".join(b.asked)
+    assert bytes.fromhex("B0030D065276") in sent and bytes.fromhex("A005681F5C2D") in sent
+
+
+def test_temperatures_are_within_two_tenths_of_the_formula():
+    b = bench(1, temps=1).greet()
+    for dc in range(-200, 801, 7):
+        b.stack.devices[0].gpio[0] = ntc(dc)
+        b.scan()
+        assert -2 <= b.dc()[0] - dc <= 2, (dc, b.dc())
+    b.old()
+    for raw in (0, 100, 32767):  # shorted, open
+        b.stack.devices[0].gpio[0] = raw
+        b.scan()
+        assert b.dc() == [None], raw
+
+
+def test_another_ntc():
+    b = bench(1, temps=1, slave="beta = 3950").greet()
+    b.stack.devices[0].gpio[0] = ntc(600, 3950)
+    b.scan()
+    assert -2 <= b.dc()[0] - 600 <= 2
+
+
+def test_what_is_not_converted_is_no_reading():
+    b = bench(1).greet()
+    b.stack.devices[0].mv[3] = None
+    b.old()
+    b.scan()
+    assert b.mv()[3] is None and b.mv()[4] == 3304
+
+
+def test_a_word_that_is_lost_does_not_shift_the_stack():
+    stack = Stack(3)
+    stack.lose = (0x306, b"\x01")  # the first device takes the second's address then
+    b = bench(3, stack=stack)
+    b.run(600)
+    assert b.driver.starts == 2
+    assert [d.address for d in stack.devices] == [1, 2, 3]
+    stack.devices[0].mv = [3500] * 16
+    b.greet()
+    assert b.mv()[:16] == [3500] * 16 and b.mv()[16] == 3300
+
+
+def test_a_device_that_reset_is_addressed_again():
+    b = bench(2).greet()
+    device = b.stack.devices[1]
+    device.address = -1
+    device.summary = 2
+    b.old()
+    for _ in range(4):
+        b.scan()
+        b.run(200)
+    assert b.driver.starts == 2 and b.mv()[16] == 3300
+
+
+def test_a_dead_device_hides_those_behind_it_and_the_others_go_on():
+    b = bench(3).greet()
+    b.stack.devices[1].alive = False
+    b.old()
+    for _ in range(5):
+        b.scan()
+        b.run(150)
+    assert b.mv()[:16] == [3300 + i for i in range(16)] and b.mv()[16:] == [None] * 32
+    b.stack.devices[1].alive = True
+    b.stack.devices[1].address = b.stack.devices[2].address = -1
+    for _ in range(4):
+        b.scan()
+        b.run(150)
+    assert None not in b.mv()
+
+
+def test_nobody_there_is_tried_again_and_again():
+    stack = Stack(2)
+    stack.low = lambda: None
+    b = bench(2, stack=stack)
+    b.wire.stream.low = stack.low
+    b.run(2000)
+    assert 4 <= b.driver.starts <= 10 and b.driver.done
+
+
+def test_bleeding_is_told_by_timers_and_told_again():
+    b = bench(2).greet()
+    b.run(200)
+    device = b.stack.devices[1]
+    assert device.goes == [(3, [0] * 16)]  # nothing, at first
+    b.pack.bleed[2] = 0x8001
+    b.run(200)
+    timers = [2] + [0] * 14 + [2]
+    assert device.goes[1:] == [(3, timers)]
+    b.run(11000, 10)
+    assert device.goes[2:] == [(3, timers)]
+    b.scan()
+    assert b.pack.cell_flags[16] & 2 and not b.pack.cell_flags[0] & 2
+    b.pack.bleed[2] = 0
+    b.run(200)
+    assert device.goes[3:] == [(3, [0] * 16)]
+
+
+def test_damage_in_any_byte():
+    b = bench(1).greet()
+    b.run(200)
+    stack = b.stack
+    length = 38
+    for at in range(length):
+        for how in range(2):
+
+            def broken(request, at=at, how=how):
+                answer = stack(request)
+                if len(answer) != length:
+                    return answer
+                if how:
+                    return answer[:at]
+                return answer[:at] + bytes([answer[at] ^ 0x20]) + answer[at + 1 :]
+
+            b.reply = broken
+            b.old()
+            b.scan()
+            assert b.mv() == [None] * 16, (at, how)
+            b.reply = stack
+            b.run(300)
+            b.scan()
+            b.run(300)
+            b.scan()
+            assert b.mv()[0] == 3300
+
+
+def test_the_cycle_does_not_allocate():
+    b = bench(2).greet()
+    b.run(300)
+    answers = []
+    for register, n in ((0x568, 32), (0x58C, 18), (0x5AE, 2), (0x52D, 1)):
+        both = [d.read(register, n) for d in b.stack.devices]
+        answers.append(both[1] + both[0])
+    # GO is a word of its own, which nobody answers
+    turn = [b""] + answers
+    assert b.scans_without_heap(turn, 10, 1) == 50
+    assert b.driver.missed == 0 and b.driver.starts == 1
