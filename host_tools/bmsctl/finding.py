@@ -13,7 +13,7 @@ from bms.links.slcan import Slcan
 
 from .bridge import Bridge
 from .decoders import decoder
-from .decoders.base import Capture, Shape, Stream, driver_class, driver_of
+from .decoders.base import Capture, Shape, Stream, driver_class, driver_of, link_of
 
 QUIET_S = 0.04  # an answer is over when nothing has come for so long
 PERIOD_MS = 100  # usual scan_period
@@ -222,7 +222,8 @@ def _least_age_ms(kind: str, shapes: list[Shape]) -> int:
     cls = driver_class(kind)
     if not cls.SLOW:
         return 0
-    driver, _pack = driver_of(kind, cls.frame(Stream()), shapes)
+    link, _stream = link_of(kind, Capture(b"", can="uart" not in slaves.KINDS[kind][2]))
+    driver, _pack = driver_of(kind, link, shapes)
     return slaves.least_age_ms(driver.scan_ms(None), PERIOD_MS)
 
 

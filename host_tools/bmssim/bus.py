@@ -49,6 +49,12 @@ class Noise:
             return data[:at] + data[at + 1 :]
         return data[:at] + data[at : at + 1] + data[at:]
 
+    def loss(self, data: bytes) -> bytes:
+        """Lose, double or spoil a character of an adapter's text so that nobody can misread it."""
+        at = int(self.rng.integers(0, len(data)))
+        instead = (b"", data[at : at + 1] * 2, b"?")[int(self.rng.integers(0, 3))]
+        return data[:at] + instead + data[at + 1 :]
+
     def bytes(self, data: bytes) -> bytes:
         """Flip one to three bits, or lose, double or replace a byte."""
         if not data:
@@ -66,6 +72,15 @@ class Noise:
         if kind == 2:
             return data[:at] + data[at : at + 1] + data[at:]
         return data[:at] + bytes([int(self.rng.integers(0, 256))]) + data[at + 1 :]
+
+    def cut(self, frame: Frame) -> Frame | None:
+        """Lose a CAN frame, or its end.
+
+        Where frames carry no checksum of their own, of other damage no receiver can know: on a
+        real bus the controllers' CRC-15 catches it.
+        """
+        end = int(self.rng.integers(-1, len(frame.data)))
+        return None if end < 0 else Frame(frame.ident, frame.data[:end])
 
     def frame(self, frame: Frame) -> Frame | None:
         """Lose a CAN frame, flip one or two bits of its id and data, or a burst of up to eight.
@@ -113,11 +128,11 @@ class Usage:
         """Count one frame that is on the line from `start_us` to `end_us`."""
         self.busy_us += end_us - start_us
         self.frames += 1
+        if frame.marked and self.violation_us is None:
+            self.violation_us = round(end_us)
         if frame.function >= CELLS:
             self.readings_us += end_us - start_us
             self._answer_us = end_us
-            if frame.marked and self.violation_us is None:
-                self.violation_us = round(end_us)
         elif frame.function == SCAN and frame.node == 0:
             if self._scan_us is not None and self._answer_us > self._scan_us:
                 self.scan_ms.append((self._answer_us - self._scan_us) / 1000)
@@ -146,7 +161,10 @@ class CanNode(Protocol):
 
 
 class CanBus:
-    """All frames of all nodes, the lowest id first; every other node gets each at its last bit."""
+    """All frames of all nodes, the lowest id first; every other node gets each at its last bit.
+
+    sealed: frames carry a checksum of their own, besides that of CAN.
+    """
 
     def __init__(self, events: Events, rate_bps: int, noise: Noise) -> None:
         self._events = events
@@ -156,6 +174,7 @@ class CanBus:
         self._queue: list[tuple[int, int, Frame, CanNode]] = []
         self._made = 0
         self._busy = False
+        self.sealed = True
         self.usage = Usage()
 
     def attach(self, node: CanNode) -> None:
@@ -186,7 +205,9 @@ class CanBus:
             if node is sender:
                 continue
             # damage behind the bus' own CRC: in a transceiver, a gateway, a controller's buffer
-            got = self._noise.frame(frame) if struck else frame
+            got = frame
+            if struck:
+                got = self._noise.frame(frame) if self.sealed else self._noise.cut(frame)
             if got is not None:
                 node.on_frame(got)
         if self._queue and not self._busy:
