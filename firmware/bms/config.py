@@ -319,6 +319,7 @@ SLAVE_KEYS = (
     ("serial", "", 0, 0x3FFFFFFF, 0, "serial number: a board without a number gets its node by it"),
     ("beta", "", 0, 6000, 0, "bq796xx: beta of its NTCs in K; 0: 3435"),
     ("fets", "bool", 0, 1, 0, "its own FETs stand the whole stack's voltage: they may be told"),
+    ("temp_offset", "", 0, 100, 0, "outlander: temperatures are bytes less 50 or 70; 0: words"),
 )
 # keys of [[sensor]]: the same columns; which kind has which: sensors.build.KINDS
 SENSOR_KEYS = (

@@ -178,6 +178,27 @@ class SlaveBench:
         assert driver.done
         return port.given
 
+    def scans_heard_without_heap(self, said, scans=20, ms=5):
+        """Scans on a locked heap; said: bytes that boards say in each by themselves."""
+        port = Canned([said])
+        self.driver.link._stream = port
+        driver = self.driver
+        now = self.now
+        if LOCKS:
+            micropython.heap_lock()
+        try:
+            for i in range(scans):
+                driver.begin(i & 255, now)
+                port.at = 0
+                for _ in range(20):
+                    now = (now + ms) & 0x1FFFFFFF
+                    driver.step(now)
+                    driver.rest(now)
+        finally:
+            if LOCKS:
+                micropython.heap_unlock()
+        assert driver.done
+
 
 class Canned:
     """A stream that gives the next answer, byte for byte, after each write; allocates nothing."""

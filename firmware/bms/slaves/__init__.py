@@ -13,6 +13,7 @@ KINDS = {
     "diybms": ("bms.slaves.diybms", "Diybms", ("uart",)),
     "jk_pb": ("bms.slaves.jk_pb", "JkPb", ("uart",)),
     "jk_ttl": ("bms.slaves.jk_ttl", "JkTtl", ("uart",)),
+    "outlander": ("bms.slaves.outlander", "Outlander", ("can",)),
 }
 
 

@@ -55,7 +55,8 @@ class Boards(Driver):
         if fits:
             self._misfit[m] &= ~part
             self._good[m] |= part
-            if not known and self._good[m] == self._want[m] and not self._misfit[m]:
+            whole = self._good[m] == self._want[m] and not self._misfit[m]
+            if whole and not known and self.ripe(m):
                 pack.known[slave] = 1
                 self._wrong[m] = 0
                 if not any(self._wrong):
@@ -68,6 +69,10 @@ class Boards(Driver):
             self.faults.raised(F.SLAVE_MISMATCH, slave, found)
         self._misfit[m] |= part
         return 0
+
+    def ripe(self, m):
+        """Whether what member m showed is enough to know it."""
+        return True
 
     def cell(self, m, i, mv, now, bleeding=False):
         """Cell i (from 0) of member m reads `mv`; judged before this ends."""

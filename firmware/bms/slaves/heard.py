@@ -41,6 +41,7 @@ class Heard(Boards):
         self._got = array("H", [0] * n)  # parts said in the running scan
         self._due = bytearray(n)  # the running scan waits for it
         self._lack = bytearray(n)  # scans in a row that ended without all its parts
+        self._whole = bytearray(n)  # it has shown what is wanted, and nothing else, for a scan
         self._missing = 0
         self._part = 0  # of the frame that is taken now
         self._doubt = array("H", [0] * n)  # parts with a jump that was not taken
@@ -99,6 +100,10 @@ class Heard(Boards):
             if not self._missing:
                 self.done = True
 
+    def ripe(self, m):
+        """Whether a whole scan has ended in which it showed nothing that isn't wanted."""
+        return self._whole[m]
+
     def doubted(self, m):
         """True where this part was not in doubt as it was said before: it must be said again."""
         if self._second:
@@ -135,10 +140,12 @@ class Heard(Boards):
     def _end_scan(self):
         before = after = 0
         for m in range(len(self._due)):
-            # a part too many that isn't said again was damage
-            self._misfit[m] &= self._want[m] | self._got[m]
-            if self._got[m] & self._want[m] == self._want[m]:
+            want = self._want[m]
+            self._whole[m] = self._good[m] == want and not self._misfit[m]
+            if self._got[m] & want == want:
                 self._lack[m] = 0
+                # a part too many that isn't said again was damage
+                self._misfit[m] &= want | self._got[m]
             elif self._lack[m] < _SILENT - 1:
                 self._lack[m] += 1  # a scan as short as their period may lie between two frames
             else:

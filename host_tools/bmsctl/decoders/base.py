@@ -149,6 +149,35 @@ def listen(kind: str, capture: Capture, boards: list[Shape]) -> tuple[Any, Pack]
     return driver, pack
 
 
+class Frames:
+    """Collects CAN frames, or those of the cell link."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, bytes]] = []
+
+    def on_frame(self, ident: int, n: int, data: bytearray, now: int) -> None:
+        """A frame from the link."""
+        del now
+        self.seen.append((ident, bytes(data[:n])))
+
+
+def can_frames(kind: str, capture: Capture) -> tuple[Any, list[tuple[int, bytes]]]:
+    """The link and the frames of a capture, of a kind that speaks over CAN only."""
+    frames = Frames()
+    return replies(kind, Capture(capture.data, can=True), frames), frames.seen
+
+
+def heard(kind: str, boards: list[Shape], frames: list[tuple[int, bytes]]) -> tuple[Any, Pack]:
+    """Frames of a CAN bus through the driver of these boards, which takes all of them."""
+    driver, pack = driver_of(kind, Slcan(Stream()), boards)
+    driver.listen()
+    buf = bytearray(8)
+    for ident, data in frames:
+        buf[: len(data)] = data
+        driver.on_frame(ident, len(data), buf, 0)
+    return driver, pack
+
+
 def replies(kind: str, capture: Capture, sink: Any) -> Any:
     """Every good reply or frame of a capture to `sink`, whose `link` is set; the link."""
     link, stream = link_of(kind, capture)

@@ -5,28 +5,17 @@ from typing import Any
 from bms.links.cobs import CobsLink
 from bms.slaves import cell_link
 
-from .base import Capture, Decoded, Shape, Stream, driver_of, first, readings, replies
+from .base import Capture, Decoded, Frames, Shape, Stream, driver_of, first, readings, replies
 
 _HELLO_MS = 500  # all boards of a CAN bus have answered by then
 _NODE_MS = 40
-
-
-class _Frames:
-    """Collects cell link frames."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[int, bytes]] = []
-
-    def on_frame(self, ident: int, n: int, data: bytearray, now: int) -> None:
-        del now
-        self.seen.append((ident, bytes(data[:n])))
 
 
 def decode(capture: Capture) -> Decoded:
     """What boards said, over CAN or UART."""
     out = Decoded("cell_link")
     node = capture.node
-    frames = _Frames()
+    frames = Frames()
     link = replies("cell_link", capture, frames)
     link.polled = False  # whoever was asked, a capture holds only the answers
     unended = link.unended()
@@ -99,7 +88,7 @@ def _trimmed(values: list[int | None]) -> list[int | None]:
 
 def find(port: Any) -> list[Shape]:
     """Boards that say hello: over CAN all at once, over UART each by its number."""
-    frames = _Frames()
+    frames = Frames()
     ask = cell_link.HELLO << 6
     if port.medium == "can":
         frames.seen = port.ask([(ask, b"")], _HELLO_MS)

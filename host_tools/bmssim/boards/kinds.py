@@ -8,14 +8,14 @@ import numpy as np
 
 from ..bus import CanBus, UartBus
 from ..events import Events
-from . import cell_link
+from . import cell_link, outlander
+from .bought import BoughtBoard, Measure
 from .bq796xx import Bq79616
 from .diybms import BPS as DIYBMS_BPS
 from .diybms import DiybmsBlock
 from .jbd import JbdBoard
 from .jk_pb import JkPbBoard
 from .jk_ttl import JkTtlBoard
-from .serial import Measure, SerialBoard
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,15 @@ KINDS: dict[str, Kind] = {
         temps=2,
         scan_ms=lambda boards, cells: 150 + 0.26 * cells,
     ),
+    "outlander": Kind(
+        ("can",),
+        {"can": 500_000},
+        outlander.OutlanderBoard,
+        most=15,
+        cells=8,
+        temps=3,
+        scan_ms=lambda boards, cells: outlander.PERIOD_US / 1000,
+    ),
 }
 
-Board = cell_link.CellLinkBoard | SerialBoard
+Board = cell_link.CellLinkBoard | BoughtBoard

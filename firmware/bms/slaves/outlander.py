@@ -1,0 +1,207 @@
+"""Driver of the cell monitors (CMU) of a Mitsubishi Outlander PHEV on a CAN bus of their own.
+
+Source: open implementations and captures of the modules' bus; nothing of it is documented by the
+maker. 500 kbit/s, 11-bit identifiers 0x600 + node * 16 + k, big-endian, 8 bytes each: k = 1 bits
+of the cells that bleed and temperatures, k = 2 cells 1-4, k = 3 cells 5-8 in mV, k = 4 all FF
+where a module has no more cells. FFFF is no cell. The modules speak by themselves, as soon as
+they have power; no word that wakes them is known to be needed. In the car they have the numbers
+1-5 and 7-11.
+
+Balancing: 0x3C3 `target mV, 01, 04 03 00 00 00` every 400 ms goes to all modules of the bus, each
+bleeds what is above the target; zeros and `00 04 03 ..` end it. So the lowest target of all slaves
+that want to bleed holds for the whole port, for slaves that want nothing as well: strings on one
+port are pulled to one level. It is sent only while every module of the port reads a temperature
+below balance_temp_max. Whether modules give up by themselves is not known.
+
+Uncertain, to be looked at on a bench: the period in which they speak (`answer` of [[link]]), and
+the temperatures. One project reads three words of 0.0038 degC less 52. Captures in which a module
+was warmed show five bytes at 2-6 in degC less 50 (LEV40) or less 70 (LEV46), of which the words
+see only every other: `temp_offset` takes them so. An open sensor reads 0 or all ones.
+
+Its frames carry no checksum but that of CAN: see `Boards.WEAK`. It measures neither its stack nor
+itself: the sum of its cells and its warmest sensor stand for them. It has no alarms.
+"""
+
+from micropython import const
+
+from bms import ticks
+from bms.errors import ConfigError
+from bms.pack import FRESH
+from bms.slaves.base import BALANCE_TARGET
+from bms.slaves.heard import Heard
+
+STATUS = 0x601  # + node * 16
+CELLS = 0x602
+COMMAND = 0x3C3
+
+_WORDS = const(3)
+_LEAST_MV = const(500)  # below it there is no cell, or none has been measured yet
+_MOST_MV = const(8000)
+_NONE = const(0xFFFF)
+_NO_SENSOR_DC = const(-400)
+_AGAIN_MS = const(400)
+_OFFS = const(3)  # times that modules are told to end it at once, and then now and then
+_OFF_MS = const(5000)
+
+
+class Outlander(Heard):
+    """All modules of one port; see `Heard`. bits: mask of the cells that bleed, by member."""
+
+    ABILITIES = BALANCE_TARGET
+    NODES = (1, 15)
+    MOST = 15
+    CELLS = 8
+    TEMPS = 5
+    CAN_BPS = 500000
+    FILTERS = ((0x600, 0x700),)
+    WEAK = True
+    SLOTS = 2
+
+    def __init__(self, link, members, pack, limits, faults, config):
+        super().__init__(link, members, pack, limits, faults, config)
+        n = len(members)
+        self.bits = bytearray(n)
+        self._offset = bytearray(n)
+        self._hottest = config.balance_temp_max_dc
+        self._out = bytearray(b"\0\0\0\4\3\0\0\0")
+        self._told = False
+        self._told_at = 0
+        self._offs = 0
+        for m in range(n):
+            slave = config.slaves[members[m]]
+            self._offset[m] = slave.temp_offset
+            if slave.temps > _WORDS and not slave.temp_offset:
+                raise ConfigError(
+                    slave.at["temps"],
+                    "temps",
+                    "outlander: %d are read as bytes only: write temp_offset" % slave.temps,
+                )
+            self._want[m] = 7 if slave.cells > 4 else 3
+
+    def expects(self, ident):
+        """True where one of the configured modules may send this identifier."""
+        return ident >> 8 == 6 and self._member[ident >> 4 & 15] > 0 and 1 <= ident & 15 <= 4
+
+    def rest(self, now):
+        """ms until modules must be told again."""
+        if not self._told:
+            return 0
+        each = _AGAIN_MS if self._offs < _OFFS else _OFF_MS
+        left = each - ticks.diff(now, self._told_at)
+        return left if left > 1 else 1
+
+    # --- what they say ---
+
+    def on_frame(self, ident, n, data, now):
+        """Take one frame from the link; a reading out of its hard bounds trips before this ends."""
+        k = ident & 15
+        if ident >> 8 != 6 or not 1 <= k <= 4:
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            return
+        m = self.member(ident >> 4 & 15)
+        if m < 0:
+            return
+        if n != 8:
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+        elif k == 1:
+            self._status(m, data, now)
+        else:
+            self._cells(m, k - 2, data, now)
+
+    def _cells(self, m, k, data, now):
+        """Four cells from 4 * k on."""
+        part = 2 << k
+        self.heard(m, part)
+        want = self.pack.slave_cells[self.members[m]] - 4 * k
+        good = more = unread = 0
+        for i in range(4):
+            mv = data[2 * i] << 8 | data[2 * i + 1]
+            if i < want:
+                good += _LEAST_MV <= mv <= _MOST_MV
+                unread += mv != _NONE
+            elif _LEAST_MV <= mv <= _MOST_MV:
+                more += 1
+        if want <= 0 and not more:
+            self._misfit[m] &= ~part
+            return
+        if want > 4:
+            want = 4
+        whole = good == want or self.pack.known[self.members[m]]
+        if not whole and unread == want and not more:
+            return  # it has just started, and has not measured all
+        if not self.fit(m, part, whole and not more, 4 * k + good + more):
+            return
+        self.swings(m, k & 1, data[0] << 8 | data[1])
+        bits = self.bits[m] >> 4 * k
+        for i in range(want):
+            mv = data[2 * i] << 8 | data[2 * i + 1]
+            if mv <= _MOST_MV:  # else no reading: let the old one age
+                self.cell(m, 4 * k + i, mv, now, bits >> i & 1)
+
+    def _sensor(self, m, i, data):
+        """Sensor i in 0.1 degC; what an open one reads is not above _NO_SENSOR_DC."""
+        offset = self._offset[m]
+        if offset:
+            raw = data[2 + i]
+            return (raw - offset) * 10 if 0 < raw < 0xFF else _NO_SENSOR_DC
+        raw = data[2 + 2 * i] << 8 | data[3 + 2 * i]
+        return (raw * 38 + 500) // 1000 - 520 if raw < _NONE else _NO_SENSOR_DC
+
+    def _status(self, m, data, now):
+        self.heard(m, 1)
+        self.bits[m] = data[0]
+        if not self.fit(m, 1, True, 0):
+            return
+        slave = self.members[m]
+        pack = self.pack
+        hottest = _NO_SENSOR_DC
+        for i in range(self.TEMPS if self._offset[m] else _WORDS):
+            dc = self._sensor(m, i, data)
+            if dc <= _NO_SENSOR_DC:
+                continue
+            if i < pack.slave_temps[slave]:
+                self.temp(m, i, dc, now)
+            if dc > hottest:
+                hottest = dc
+        total = 0
+        first = pack.first_cell[slave]
+        for i in range(first, first + pack.slave_cells[slave]):
+            if not pack.cell_flags[i] & FRESH:
+                return
+            total += pack.cell_mv[i]
+        self.board(m, total, hottest, now)
+
+    # --- what they are told ---
+
+    def speak(self, now):
+        """The target of all, again and again; the end of it several times, and now and then."""
+        if self._told and ticks.diff(now, self._told_at) < _AGAIN_MS:
+            return
+        target = self._target()
+        if target:
+            self._offs = 0
+        elif self._offs >= _OFFS and ticks.diff(now, self._told_at) < _OFF_MS:
+            return
+        out = self._out
+        out[0] = target >> 8
+        out[1] = target & 0xFF
+        out[2] = 1 if target else 0
+        if self.link.send(COMMAND, out, 8):
+            self._told = True
+            self._told_at = now
+            if not target and self._offs < _OFFS:
+                self._offs += 1
+
+    def _target(self):
+        """The lowest target of those that want to bleed in mV, 0: nobody may."""
+        lowest = 0
+        pack = self.pack
+        for slave in self.members:
+            die = pack.die_dc[slave]
+            if not pack.stack_ok[slave] or not _NO_SENSOR_DC < die < self._hottest:
+                return 0
+            if self.wants(slave):
+                target = self.target_mv(slave)
+                if not lowest or target < lowest:
+                    lowest = target
+        return lowest

@@ -1,0 +1,71 @@
+"""What cell monitors of an Outlander PHEV say; `Capture.node`: the only one that is looked for."""
+
+from typing import Any
+
+from .base import Capture, Decoded, Shape, can_frames, fill, first, heard
+
+_LISTEN_MS = 1500  # they speak by themselves, how often isn't known for sure
+
+
+def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
+    """Modules with the cells that read, and the sensors, as their frames show them."""
+    cells: dict[int, int] = {}
+    temps: dict[int, int] = {}
+    for ident, data in frames:
+        node, k = ident >> 4 & 15, ident & 15
+        if ident >> 8 != 6 or not node or len(data) != 8:
+            continue
+        words = [data[i] << 8 | data[i + 1] for i in range(0, 8, 2)]
+        if k == 1:
+            temps[node] = sum(word != 0xFFFF for word in words[1:])
+        elif 2 <= k <= 4:
+            read = [i + 1 for i, mv in enumerate(words) if 500 <= mv <= 8000]
+            most = 4 * (k - 2) + max(read) if read else 0
+            cells[node] = max(cells.get(node, 0), most)
+    return [Shape(node, min(cells[node], 8), temps.get(node, 0)) for node in sorted(cells)]
+
+
+def decode(capture: Capture) -> Decoded:
+    """What the modules of a bus said."""
+    out = Decoded("outlander")
+    link, frames = can_frames("outlander", capture)
+    unended = link.unended()
+    wrong = 0
+    if capture.node is not None:
+        of_node = [x for x in frames if x[0] >> 4 & 15 == capture.node]
+        wrong = len(frames) - len(of_node)
+        frames = of_node
+    table = [board for board in _shapes(frames) if board.cells]
+    driver, pack = heard("outlander", table or [Shape(1, 1, 0)], frames)
+    if table:
+        values = out.values
+        fill(out, table, pack)
+        values["pack_mv"] = None
+        if None not in values["cells_mv"]:
+            values["pack_mv"] = sum(values["cells_mv"])
+        values["balance"] = int.from_bytes(driver.bits, "little")
+    more = any(driver._misfit)
+    strange = driver.strange if table else 0
+    out.frames = {
+        "good": link.rx - driver.damaged,
+        "damaged": link.damaged + driver.damaged,
+        "wrong_responder": wrong,
+        "strange": strange,
+        "unended": unended,
+    }
+    out.error = first(
+        (link.damaged, "not an slcan frame"),
+        (driver.damaged, "not 8 bytes"),
+        (wrong, f"wrong responder: a frame of another module than {capture.node}"),
+        (bool(unended), "truncated"),
+        (not link.rx, "no frame in it"),
+        (not table, "no cells in it"),
+        (more, "a module with more than 8 cells"),
+        (strange, "an identifier that no module has"),
+    )
+    return out
+
+
+def find(port: Any) -> list[Shape]:
+    """Modules that are heard."""
+    return [board for board in _shapes(port.ask([], _LISTEN_MS)) if board.cells]

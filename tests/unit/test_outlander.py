@@ -1,0 +1,374 @@
+"""The Outlander driver and scripted modules: hears, counts, survives, tells the bus a target."""
+
+from slave_bench import SlaveBench
+
+from fakes import raises
+
+COMMAND = 0x3C3
+OFF = (COMMAND, bytes.fromhex("0000000403000000"))
+
+
+def words(values):
+    out = b""
+    for value in values:
+        out += bytes([value >> 8, value & 0xFF])
+    return out
+
+
+def cells(node, k, mv):
+    """Frame of cells 4k+1 .. 4k+4."""
+    return 0x602 + node * 16 + k, words(mv)
+
+
+def status(node, temps=(19000, 19100, 19200), bits=0):
+    """Frame of bleeding cells and three temperatures as words."""
+    return 0x601 + node * 16, bytes([bits, 0]) + words(temps)
+
+
+def said(node, mv, bits=0):
+    """All that a module with eight cells says."""
+    more = 0x604 + node * 16, b"\xff" * 8
+    return [status(node, bits=bits), cells(node, 0, mv[:4]), cells(node, 1, mv[4:]), more]
+
+
+HOT = 33400  # 74.9 degC
+EIGHT = [3687, 3687, 3687, 3684, 3889, 3894, 3873, 3886]
+
+
+def bench(boards=((1, 8, 3),), **more):
+    return SlaveBench("outlander", boards, "can0", **more)
+
+
+def hear(b, nodes=(1,), mv=EIGHT, times=1):
+    """Scans in which these modules speak."""
+    for _ in range(times):
+        b.begin()
+        for node in nodes:
+            b.give(said(node, mv))
+        b.pass_ms(100)
+        b.limits.aged(b.now)
+
+
+def known(boards=((1, 8, 3),), **more):
+    b = bench(boards, **more)
+    hear(b, [one[0] for one in boards], times=3)
+    assert b.pack.all_known()
+    return b
+
+
+def test_reads_what_the_modules_say():
+    b = known()
+    assert b.mv() == EIGHT
+    assert b.dc() == [202, 206, 210]  # 0.0038 degC x raw - 52
+    assert b.pack.stack_mv[0] == sum(EIGHT)
+    assert b.pack.die_dc[0] == 210
+    assert b.names() == []
+
+
+def test_temperatures_as_bytes():
+    b = bench(((9, 8, 5),), slave="temp_offset = 50")
+    for _ in range(3):
+        b.begin()
+        b.give([(0x691, bytes.fromhex("0030744949FF0049"))])
+        b.give(said(9, EIGHT)[1:])
+    b.give([(0x691, bytes.fromhex("00307449490B00FF"))])
+    assert b.dc() == [660, 230, 230, -390, None]  # nothing, or all ones, is an open sensor
+    assert b.pack.die_dc[0] == 660
+
+
+def test_more_sensors_than_words_want_the_offset():
+    error = raises(Exception, lambda: bench(((1, 8, 4),)))
+    assert "temp_offset" in str(error)
+
+
+def test_a_module_is_known_when_all_its_frames_fit():
+    b = bench()
+    frames = said(1, EIGHT)
+    for _ in range(3):
+        b.begin()
+        b.give(frames[:2])
+        assert not b.pack.known[0]
+    b.give(frames[2:])
+    assert not b.pack.known[0]  # not before a whole scan
+    b.begin()
+    b.give(frames)
+    assert b.pack.known[0] == 1
+    assert b.names() == []
+
+
+def test_a_module_that_has_not_measured_yet_is_not_known_and_no_misfit():
+    b = bench()
+    for _ in range(5):
+        hear(b, mv=[0] * 8)
+    assert not b.pack.known[0] and b.names() == []
+    hear(b, times=2)
+    assert b.pack.known[0]
+
+
+def test_more_or_fewer_cells_than_configured_are_a_fault_when_said_twice():
+    for count, mv in (
+        (7, EIGHT),
+        (4, EIGHT),
+        (8, EIGHT[:7] + [0xFFFF]),
+        (8, EIGHT[:4] + [0xFFFF] * 4),
+    ):
+        b = bench(((1, count, 3),))
+        hear(b, mv=mv)
+        assert b.names() == [], count
+        hear(b, mv=mv)
+        assert b.names() == ["slave_mismatch"], count
+        assert not b.pack.known[0]
+        assert b.mv() == [None] * count
+
+
+def test_a_module_with_twelve_cells_is_none_of_eight():
+    b = known()
+    for _ in range(2):
+        b.begin()
+        b.give([cells(1, 2, [3700, 3700, 3700, 3700])])
+    assert b.names() == ["slave_mismatch"]
+    hear(b, times=3)
+    b.faults.acknowledge()
+    assert b.names() == [] and b.pack.known[0]
+
+
+def test_one_damaged_frame_is_no_other_module():
+    b = known()
+    for _ in range(5):
+        b.give([cells(1, 2, [3700, 3700, 3700, 3700])])
+        hear(b, times=3)
+    assert b.names() == [] and b.pack.known[0]
+
+
+def test_four_cells_need_two_frames():
+    b = bench(((1, 4, 1),))
+    for _ in range(3):
+        b.begin()
+        b.give([status(1), cells(1, 0, EIGHT[:4]), cells(1, 1, [0xFFFF] * 4)])
+    assert b.mv() == EIGHT[:4] and b.driver.done
+
+
+def test_a_scan_is_done_with_the_last_frame_of_the_last_module():
+    b = known(((1, 8, 3), (2, 8, 3), (11, 8, 3)))
+    b.begin()
+    assert not b.driver.done
+    b.give(said(1, EIGHT) + said(11, EIGHT))
+    assert not b.driver.done
+    b.give(said(2, EIGHT)[:2])
+    assert not b.driver.done
+    b.give(said(2, EIGHT)[2:])
+    assert b.driver.done
+
+
+def test_a_silent_module_is_missed_and_holds_up_nobody():
+    b = known(((1, 8, 3), (2, 8, 3)), limits='cell_age = "500 ms"')
+    for scan in range(6):
+        b.begin()
+        b.give(said(1, EIGHT))
+        assert b.driver.done == (scan >= 2)
+        b.pass_ms(100)
+        b.limits.aged(b.now)
+    assert b.driver.missed == 4
+    assert b.mv() == EIGHT + [None] * 8
+    hear(b, (1, 2), times=3)
+    assert b.mv() == EIGHT * 2 and b.driver.missed == 5
+
+
+def test_a_cell_that_jumps_beyond_its_hard_bounds_must_say_so_twice():
+    b = known()
+    far = EIGHT[:4] + [4700] + EIGHT[5:]
+    hear(b, mv=far)
+    assert b.names() == [] and b.mv() == EIGHT
+    hear(b)
+    hear(b, mv=far)
+    assert b.names() == []
+    b.give(said(1, far))
+    assert b.names() == ["cell_hard_high"] and b.mv() == far
+
+
+def test_what_creeps_out_of_its_hard_bounds_is_judged_at_once():
+    b = known()
+    hear(b, mv=[4290] * 8)
+    b.give([cells(1, 1, [4290, 4310, 4290, 4290])])
+    assert b.names() == ["cell_hard_high"]
+
+
+def test_a_temperature_that_jumps_must_be_said_twice():
+    b = known()
+    hot = status(1, (HOT, 19100, 19200))
+    b.give([hot])
+    assert b.names() == []
+    b.give([hot])
+    assert b.names() == ["temp_hard_high"]
+
+
+def test_what_is_no_reading_grows_old():
+    b = known()
+    b.old()
+    b.give([cells(1, 0, [0xFFFF, 3700, 9000, 3701]), status(1, (0xFFFF, 19000, 19000))])
+    assert b.mv()[:4] == [None, 3700, None, 3701]
+    assert b.dc() == [None, 202, 202]
+    assert b.names() == []
+
+
+def test_a_dead_cell_reads_zero():
+    b = known()
+    hear(b, mv=[0] + EIGHT[1:], times=2)
+    assert b.names() == ["cell_hard_low"]
+
+
+def test_frames_of_others_short_ones_and_other_identifiers():
+    b = known()
+    b.old()
+    strange = b.driver.strange
+    b.give(said(2, EIGHT)[:3])  # not configured
+    b.give([(0x610, bytes(8)), (0x615, bytes(8)), (0x3C3, bytes(8)), (0x7FF, b"")])
+    assert b.driver.strange == strange + 7
+    for n in range(8):
+        b.give([(0x612, words(EIGHT[:4])[:n])])
+    assert b.driver.damaged == 8
+    assert b.mv() == [None] * 8
+    assert b.driver.expects(0x611) and b.driver.expects(0x614)
+    for ident in (0x610, 0x615, 0x621, 0x511, 0x3C3):
+        assert not b.driver.expects(ident), ident
+
+
+def test_a_frame_comes_in_any_pieces_and_a_damaged_one_is_none():
+    frame = b"t61280E670E670E670E64\r"
+    for n in range(1, len(frame)):
+        b = known()
+        b.old()
+        b.wire.stream.give(frame[:n])
+        b.driver.step(b.now)
+        assert b.mv() == [None] * 8
+        b.wire.stream.give(frame[n:])
+        b.driver.step(b.now)
+        assert b.mv()[:4] == [3687, 3687, 3687, 3684], n
+    for n in range(1, len(frame) - 1):
+        b = known()
+        b.old()
+        b.wire.stream.give(frame[:n] + b"\r" + frame[:n] + frame)
+        b.driver.step(b.now)
+        assert b.mv() == [None] * 8, n
+        b.give([cells(1, 0, EIGHT[:4])])
+        assert b.mv()[:4] == EIGHT[:4]
+
+
+def test_two_modules_with_one_number():
+    b = known()
+    for _ in range(12):
+        b.begin()
+        b.give(said(1, EIGHT))
+        b.pass_ms(50)
+        b.give(said(1, [3500] * 8))
+        b.pass_ms(50)
+        b.limits.aged(b.now)
+    assert b.names() == ["slave_conflict"]
+    assert b.mv() == [None] * 8 and not b.pack.stack_ok[0]
+    # none is taken, all are judged
+    b.give(said(1, EIGHT[:7] + [4700]))
+    assert "cell_hard_high" in b.names()
+    hear(b, times=5)
+    b.faults.acknowledge()
+    assert b.names() == ["cell_hard_high"]
+    assert b.mv() == EIGHT
+
+
+def test_a_load_that_changes_is_no_second_module():
+    b = known()
+    for i in range(60):
+        hear(b, mv=[3700 + 10 * (i % 3)] * 8)
+        hear(b, mv=[3600 + 20 * (i % 5)] * 8)
+    assert b.names() == [] and b.driver.repeated == 0
+
+
+def test_all_are_told_to_stop_at_first_and_now_and_then():
+    b = bench()
+    b.run(10000)
+    assert set(b.asked) == {OFF}
+    assert 4 <= len(b.asked) <= 6
+
+
+def test_one_target_for_the_bus_again_and_again_while_somebody_wants_to_bleed():
+    b = known(((1, 8, 3), (2, 8, 3)))
+    b.run(2000)
+    b.asked = []
+    b.pack.string_cell[0].low = 3684
+    b.pack.bleed[2] = 2
+    target = max(3684 + b.config.balance_stop_mv, b.config.balance_floor_mv)
+    on = (COMMAND, bytes([target >> 8, target & 255, 1, 4, 3, 0, 0, 0]))
+    for _ in range(20):
+        hear(b, (1, 2))
+        b.run(100)
+    assert set(b.asked) == {on}
+    assert 9 <= len(b.asked) <= 11  # 4 s
+    b.pack.bleed[2] = 0
+    b.asked = []
+    b.run(2000)
+    assert set(b.asked) == {OFF} and len(b.asked) == 3
+
+
+def test_nobody_is_told_to_bleed_while_a_module_is_hot_or_not_read():
+    for frames in (
+        [status(2, (HOT, 19000, 19000))],
+        [status(2, (0xFFFF, 0xFFFF, 0xFFFF))],
+    ):
+        b = known(((1, 8, 3), (2, 8, 3)))
+        b.run(2000)
+        b.pack.bleed[0] = 1
+        b.give(frames)
+        b.asked = []
+        b.run(1000)
+        assert b.asked == []
+        hear(b, (1, 2))
+        b.run(1000)
+        assert b.asked and b.asked[-1][1][2] == 1
+
+
+def test_the_target_is_never_below_the_floor():
+    b = known(slave="", limits="")
+    b.run(2000)
+    b.pack.string_cell[0].low = 2000
+    b.pack.bleed[0] = 1
+    b.run(500)
+    data = b.asked[-1][1]
+    assert data[0] << 8 | data[1] == b.config.balance_floor_mv
+
+
+def test_cells_that_bleed_are_marked():
+    b = known()
+    b.give(said(1, EIGHT, bits=0x81))
+    assert [flags >> 1 & 1 for flags in b.pack.cell_flags] == [1, 0, 0, 0, 0, 0, 0, 1]
+
+
+def test_modules_out_of_range_are_refused():
+    for boards in (((0, 8, 3),), ((16, 8, 3),), ((1, 9, 3),), ((1, 8, 6),)):
+        raises(Exception, lambda boards=boards: bench(boards))
+
+
+def test_the_cycle_does_not_allocate():
+    b = known(((1, 8, 3), (2, 8, 3)))
+    b.pack.bleed[0] = 1
+    text = b""
+    for node in (1, 2):
+        for frame in said(node, EIGHT, bits=1):
+            text += b.wire.encode(frame[0], frame[1])
+    b.scans_heard_without_heap(text)
+    assert b.driver.link.damaged == 0 and b.driver.missed == 0
+    assert b.mv() == EIGHT * 2
+
+
+def test_a_scan_takes_no_longer_than_the_modules_period():
+    b = known(((1, 8, 3), (2, 8, 3), (3, 8, 3)))
+    longest = 0
+    for start in range(0, 100, 7):
+        b.begin()
+        ms = 0
+        while not b.driver.done:
+            for node in (1, 2, 3):
+                if (start + ms) % 100 == 30 * node:
+                    b.give(said(node, EIGHT))
+            b.step(1)
+            ms += 1
+        longest = max(longest, ms)
+    assert longest <= 100 and b.driver.missed == 0
