@@ -253,7 +253,7 @@ class Limits:
 
     def scanned(self, now):
         """A scan has ended: every fresh reading is to be judged once, by `go_on` until it has."""
-        self._pack.expire(now)
+        self.aged(now)  # what is lost is told as what it is, before a missing slave
         self._pack.update()
         self._string = self._step = 0
         self._out = False
