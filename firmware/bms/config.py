@@ -319,6 +319,7 @@ SLAVE_KEYS = (
     ("serial", "", 0, 0x3FFFFFFF, 0, "serial number: a board without a number gets its node by it"),
     ("beta", "", 0, 6000, 0, "bq796xx: beta of its NTCs in K; 0: 3435"),
     ("fets", "bool", 0, 1, 0, "its own FETs stand the whole stack's voltage: they may be told"),
+    ("poll", "text", 1, 16, "i3", "bmw_i3: i3, or bus for modules that want another poll"),
     ("temp_offset", "", 0, 100, 0, "outlander: temperatures are bytes less 50 or 70; 0: words"),
 )
 # keys of [[sensor]]: the same columns; which kind has which: sensors.build.KINDS
@@ -700,6 +701,7 @@ def _slaves(entries):
         for node in nodes:
             slave = _fields(entry, "slave", SLAVE_KEYS, SlaveConfig)
             slave.node = node
+            _own_keys(slave)
             place = (slave.link, node)
             if place in taken:
                 line = entry["node"][1] if "node" in entry else slave.line
@@ -715,6 +717,14 @@ def _slaves(entries):
             slaves.append(slave)
     _strings(slaves)
     return slaves
+
+
+def _own_keys(slave):
+    """Keys whose meaning begins with a kind are that kind's."""
+    for row in SLAVE_KEYS:
+        kind = row[5].split(":")[0]
+        if row[0] in slave.at and kind != slave.kind and kind != row[5] and " " not in kind:
+            raise ConfigError(slave.at[row[0]], row[0], "only %s has it" % kind)
 
 
 def _strings(slaves):

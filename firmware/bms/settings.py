@@ -19,6 +19,7 @@ class SlaveConfig:
     serial: int
     fets: int
     beta: int
+    poll: str
     temp_offset: int
     line: int
     at: dict

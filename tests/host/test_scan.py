@@ -18,6 +18,7 @@ from bmssim.boards.kinds import KINDS
 LINES = {
     "bq796xx": ("uart", 2, 16, 3),
     "cell_link": ("can", 3, 8, 2),
+    "bmw_i3": ("can", 3, 12, 4),
     "diybms": ("uart", 1, 3, 3),
     "jbd": ("uart", 1, 16, 3),
     "jk_pb": ("uart", 3, 16, 4),

@@ -172,6 +172,8 @@ def test_unknown_key():
     _refused(lines, _line_of(lines, "cell_max_mv"), "cell_max_mv", "the unit stands in the value")
     lines = pack_lines(slave="colour = 3")
     _refused(lines, _line_of(lines, "colour"), "colour", "unknown key in [slave]")
+    lines = pack_lines(slave='poll = "bus"')
+    _refused(lines, _line_of(lines, "poll"), "poll", "only bmw_i3 has it")
     # the key of another table
     lines = pack_lines(scan='cell_max = "3.6 V"')
     _refused(lines, _line_of(lines, "cell_max "), "cell_max", "unknown key in [scan]")

@@ -136,7 +136,9 @@ def test_one_damaged_frame_is_no_other_module():
     b = known()
     for _ in range(5):
         b.give([cells(1, 2, [3700, 3700, 3700, 3700])])
-        hear(b, times=3)
+        for _ in range(3):
+            b.begin()
+            b.give(said(1, EIGHT)[:3])
     assert b.names() == [] and b.pack.known[0]
 
 
@@ -306,6 +308,15 @@ def test_one_target_for_the_bus_again_and_again_while_somebody_wants_to_bleed():
     b.asked = []
     b.run(2000)
     assert set(b.asked) == {OFF} and len(b.asked) == 3
+
+
+def test_the_lowest_target_of_those_that_want_to_bleed_counts():
+    b = known(((1, 8, 3), (2, 8, 3), (3, 8, 3)))
+    b.run(2000)
+    b.driver.target_mv = lambda slave: (3900, 3850, 3800)[slave]
+    b.pack.bleed[0] = b.pack.bleed[2] = 1
+    b.run(500)
+    assert b.asked[-1][1][:3] == bytes([3850 >> 8, 3850 & 255, 1])
 
 
 def test_nobody_is_told_to_bleed_while_a_module_is_hot_or_not_read():

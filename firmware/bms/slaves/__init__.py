@@ -10,6 +10,7 @@ KINDS = {
     "cell_link": ("bms.slaves.cell_link", "CellLink", ("can", "uart")),
     "jbd": ("bms.slaves.jbd", "Jbd", ("uart",)),
     "bq796xx": ("bms.slaves.bq796xx", "Bq796xx", ("uart",)),
+    "bmw_i3": ("bms.slaves.bmw_i3", "BmwI3", ("can",)),
     "diybms": ("bms.slaves.diybms", "Diybms", ("uart",)),
     "jk_pb": ("bms.slaves.jk_pb", "JkPb", ("uart",)),
     "jk_ttl": ("bms.slaves.jk_ttl", "JkTtl", ("uart",)),

@@ -10,7 +10,12 @@ from array import array
 from micropython import const
 
 from bms import faults as F
+from bms.pack import FRESH
 from bms.slaves.boards import Boards
+
+LEAST_MV = const(500)  # below it there is no cell, or none has been measured yet
+MOST_MV = const(8000)
+NO_SENSOR_DC = const(-400)  # what an open sensor is taken for
 
 _SILENT = const(2)  # scans in a row without all that is wanted: it is not waited for any more
 _CONFLICTS = const(3)
@@ -110,6 +115,32 @@ class Heard(Boards):
             return False
         self._doubt[m] |= self._part
         return True
+
+    def brings(self, m, part, first, want, good, more, none):
+        """Whether cells may be taken from a frame of member m, whose first cell `first` is.
+
+        want: configured ones in it; good: those of them that read as cells, none: that say they
+        are not there; more: others that read as cells.
+        """
+        if want <= 0 and not more:
+            self._misfit[m] &= ~part
+            return 0
+        whole = good >= want or self.pack.known[self.members[m]]
+        if not whole and not none and not more:
+            return 0  # it has just started, and has not measured all
+        return self.fit(m, part, whole and not more, first + good + more)
+
+    def sums(self, m, hottest, now):
+        """Of a board that measures neither its stack nor itself: its cells and sensors."""
+        pack = self.pack
+        slave = self.members[m]
+        total = 0
+        first = pack.first_cell[slave]
+        for i in range(first, first + pack.slave_cells[slave]):
+            if not pack.cell_flags[i] & FRESH:
+                return
+            total += pack.cell_mv[i]
+        self.board(m, total, hottest, now)
 
     def swings(self, m, slot, mv):
         """Look for two boards with one number, by a voltage that is said again and again.

@@ -26,19 +26,15 @@ from micropython import const
 
 from bms import ticks
 from bms.errors import ConfigError
-from bms.pack import FRESH
 from bms.slaves.base import BALANCE_TARGET
-from bms.slaves.heard import Heard
+from bms.slaves.heard import LEAST_MV, MOST_MV, NO_SENSOR_DC, Heard
 
 STATUS = 0x601  # + node * 16
 CELLS = 0x602
 COMMAND = 0x3C3
 
 _WORDS = const(3)
-_LEAST_MV = const(500)  # below it there is no cell, or none has been measured yet
-_MOST_MV = const(8000)
 _NONE = const(0xFFFF)
-_NO_SENSOR_DC = const(-400)
 _AGAIN_MS = const(400)
 _OFFS = const(3)  # times that modules are told to end it at once, and then now and then
 _OFF_MS = const(5000)
@@ -113,63 +109,51 @@ class Outlander(Heard):
         part = 2 << k
         self.heard(m, part)
         want = self.pack.slave_cells[self.members[m]] - 4 * k
-        good = more = unread = 0
+        good = more = none = 0
         for i in range(4):
             mv = data[2 * i] << 8 | data[2 * i + 1]
+            cell = LEAST_MV <= mv <= MOST_MV
             if i < want:
-                good += _LEAST_MV <= mv <= _MOST_MV
-                unread += mv != _NONE
-            elif _LEAST_MV <= mv <= _MOST_MV:
-                more += 1
-        if want <= 0 and not more:
-            self._misfit[m] &= ~part
-            return
+                good += cell
+                none += mv == _NONE
+            else:
+                more += cell
         if want > 4:
             want = 4
-        whole = good == want or self.pack.known[self.members[m]]
-        if not whole and unread == want and not more:
-            return  # it has just started, and has not measured all
-        if not self.fit(m, part, whole and not more, 4 * k + good + more):
+        if not self.brings(m, part, 4 * k, want, good, more, none):
             return
         self.swings(m, k & 1, data[0] << 8 | data[1])
         bits = self.bits[m] >> 4 * k
         for i in range(want):
             mv = data[2 * i] << 8 | data[2 * i + 1]
-            if mv <= _MOST_MV:  # else no reading: let the old one age
+            if mv <= MOST_MV:  # else no reading: let the old one age
                 self.cell(m, 4 * k + i, mv, now, bits >> i & 1)
 
     def _sensor(self, m, i, data):
-        """Sensor i in 0.1 degC; what an open one reads is not above _NO_SENSOR_DC."""
+        """Sensor i in 0.1 degC; what an open one reads is not above NO_SENSOR_DC."""
         offset = self._offset[m]
         if offset:
             raw = data[2 + i]
-            return (raw - offset) * 10 if 0 < raw < 0xFF else _NO_SENSOR_DC
+            return (raw - offset) * 10 if 0 < raw < 0xFF else NO_SENSOR_DC
         raw = data[2 + 2 * i] << 8 | data[3 + 2 * i]
-        return (raw * 38 + 500) // 1000 - 520 if raw < _NONE else _NO_SENSOR_DC
+        return (raw * 38 + 500) // 1000 - 520 if raw < _NONE else NO_SENSOR_DC
 
     def _status(self, m, data, now):
         self.heard(m, 1)
         self.bits[m] = data[0]
         if not self.fit(m, 1, True, 0):
             return
-        slave = self.members[m]
-        pack = self.pack
-        hottest = _NO_SENSOR_DC
+        temps = self.pack.slave_temps[self.members[m]]
+        hottest = NO_SENSOR_DC
         for i in range(self.TEMPS if self._offset[m] else _WORDS):
             dc = self._sensor(m, i, data)
-            if dc <= _NO_SENSOR_DC:
+            if dc <= NO_SENSOR_DC:
                 continue
-            if i < pack.slave_temps[slave]:
+            if i < temps:
                 self.temp(m, i, dc, now)
             if dc > hottest:
                 hottest = dc
-        total = 0
-        first = pack.first_cell[slave]
-        for i in range(first, first + pack.slave_cells[slave]):
-            if not pack.cell_flags[i] & FRESH:
-                return
-            total += pack.cell_mv[i]
-        self.board(m, total, hottest, now)
+        self.sums(m, hottest, now)
 
     # --- what they are told ---
 
@@ -198,7 +182,7 @@ class Outlander(Heard):
         pack = self.pack
         for slave in self.members:
             die = pack.die_dc[slave]
-            if not pack.stack_ok[slave] or not _NO_SENSOR_DC < die < self._hottest:
+            if not pack.stack_ok[slave] or not NO_SENSOR_DC < die < self._hottest:
                 return 0
             if self.wants(slave):
                 target = self.target_mv(slave)

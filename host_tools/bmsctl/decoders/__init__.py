@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 # every kind that can be decoded
-NAMES = ("bq796xx", "cell_link", "diybms", "jbd", "jk_pb", "jk_ttl", "outlander")
+NAMES = ("bmw_i3", "bq796xx", "cell_link", "diybms", "jbd", "jk_pb", "jk_ttl", "outlander")
 
 
 def decoder(kind: str) -> ModuleType:

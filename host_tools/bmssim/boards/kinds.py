@@ -8,7 +8,7 @@ import numpy as np
 
 from ..bus import CanBus, UartBus
 from ..events import Events
-from . import cell_link, outlander
+from . import bmw_i3, cell_link, outlander
 from .bought import BoughtBoard, Measure
 from .bq796xx import Bq79616
 from .diybms import BPS as DIYBMS_BPS
@@ -81,6 +81,15 @@ KINDS: dict[str, Kind] = {
         cells=16,
         temps=8,
         scan_ms=lambda boards, cells: 10 + 0.8 * boards,
+    ),
+    "bmw_i3": Kind(
+        ("can",),
+        {"can": 500_000},
+        bmw_i3.BmwI3Board,
+        most=12,
+        cells=12,
+        temps=4,
+        scan_ms=lambda boards, cells: boards * bmw_i3.PERIOD_US / 1000,
     ),
     "diybms": Kind(
         ("uart",),
