@@ -4,6 +4,7 @@ A CAN bus arbitrates by id and carries one frame at a time. A UART bus (half-dup
 pair of isolated TTL lines used in turn) carries bytes; two that talk at once destroy each other.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -248,7 +249,7 @@ class UartBus:
         self.echo = False
         self.summed = False
         self.gap_us = 0
-        self.asked_us = 0.0
+        self.asked_us = self._master_us = -1e9
         self.answered_us = -1e9
         self.usage = Usage()
         self.to_master: Callable[[bytes, bool], None] = lambda data, last: None
@@ -260,8 +261,10 @@ class UartBus:
         """The master's bytes go on the line as soon as it is free."""
         start = max(self._free_us, self._events.now_us)
         self._send(data, self, True)
-        if start - self.asked_us > 1000 or not self.asked_us:
+        # bytes that follow each other closely are one question
+        if start - self._master_us > 1000 or self.answered_us > self._master_us:
             self.asked_us = start
+        self._master_us = self._free_us
         self.usage.on_bytes(start, self._free_us, self.gap_us)
         for piece in data.split(b"\0"):
             frame = uart_decode(piece) if piece else None
@@ -305,7 +308,7 @@ class UartBus:
                 other.spoilt = True
         elif self._noise.strikes():
             burst.data = self._noise.burst(data) if self.summed else self._noise.bytes(data)
-        self._events.at(round(self._free_us), lambda: self._deliver(burst, sender, last))
+        self._events.at(math.ceil(self._free_us), lambda: self._deliver(burst, sender, last))
 
     def _deliver(self, burst: _Burst, sender: object, last: bool) -> None:
         self._on_line.remove(burst)

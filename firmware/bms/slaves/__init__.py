@@ -13,6 +13,7 @@ KINDS = {
     "bmw_i3": ("bms.slaves.bmw_i3", "BmwI3", ("can",)),
     "diybms": ("bms.slaves.diybms", "Diybms", ("uart",)),
     "jk_pb": ("bms.slaves.jk_pb", "JkPb", ("uart",)),
+    "tesla_s": ("bms.slaves.tesla_s", "TeslaS", ("uart",)),
     "jk_ttl": ("bms.slaves.jk_ttl", "JkTtl", ("uart",)),
     "outlander": ("bms.slaves.outlander", "Outlander", ("can",)),
 }

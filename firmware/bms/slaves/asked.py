@@ -178,7 +178,6 @@ class Asked(Boards):
             self.done = True
         if ticks.diff(now, self._look_at) < _LOOK_MS:
             return
-        self._look_at = now
         for m in range(len(self._due)):
             if not self._silent[m] and self.pack.known[self.members[m]]:
                 self.link.forget()
@@ -188,6 +187,7 @@ class Asked(Boards):
                     self._tries = _TRIES
                     self._wait_from(now)
                     return
+        self._look_at = now  # nobody has to be told anything
 
     def _choose(self):
         """The next member to ask; silent ones come last, and until one stays silent."""

@@ -8,7 +8,17 @@ from importlib import import_module
 from types import ModuleType
 
 # every kind that can be decoded
-NAMES = ("bmw_i3", "bq796xx", "cell_link", "diybms", "jbd", "jk_pb", "jk_ttl", "outlander")
+NAMES = (
+    "bmw_i3",
+    "bq796xx",
+    "cell_link",
+    "diybms",
+    "jbd",
+    "jk_pb",
+    "jk_ttl",
+    "outlander",
+    "tesla_s",
+)
 
 
 def decoder(kind: str) -> ModuleType:

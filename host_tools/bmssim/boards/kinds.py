@@ -16,6 +16,7 @@ from .diybms import DiybmsBlock
 from .jbd import JbdBoard
 from .jk_pb import JkPbBoard
 from .jk_ttl import JkTtlBoard
+from .tesla_s import TeslaModule
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,14 @@ KINDS: dict[str, Kind] = {
         most=15,
         temps=4,
         scan_ms=lambda boards, cells: 175 * boards,
+    ),
+    "tesla_s": Kind(
+        ("uart",),
+        {"uart": 612_500},
+        TeslaModule,
+        cells=6,
+        temps=2,
+        scan_ms=lambda boards, cells: 1 + 1.5 * boards,
     ),
     "jk_ttl": Kind(
         ("uart",),

@@ -1,0 +1,439 @@
+"""Driver of Tesla Model S modules: a daisy chain on a UART at 612500 bit/s, 8N1, TTL, isolated.
+
+Source: the modules' protocol as read in open implementations. A word is `address << 1 | write,
+register, length or value`, a write has a CRC-8 (poly 07, init 0) behind it and is echoed, a read is
+answered by `address << 1, register, length, data, CRC-8`. A module without an address answers with
+bit 7 set, its CRC is made without it. Nodes 1.. are the places in the chain from the master's end.
+Start: all are reset, then each in turn gets its address. Whoever is lost afterwards, all are reset
+and addressed anew: only so is it sure who stands where. Fewer modules than in the pack file: which
+ones they are can't be told, and none is read. One module more is a mismatch as well.
+Units: cells in steps of 6.25 V / 16383, the module 33.333 V / 16383; temperatures of two
+thermistors by the formula of Steinhart and Hart, from a table made at start. Bleeding by a mask of
+six; it is stopped while a module measures, and ends by itself after a minute. It has no temperature
+of its own: its warmer sensor stands for it. Uncertain: what its alerts but over-voltage,
+under-voltage and over-temperature mean; the others are cleared at start and only warn.
+"""
+
+from array import array
+from math import log
+
+from micropython import const
+
+from bms import faults as F
+from bms import ticks
+from bms.kernels import crc8
+from bms.links.reply import ReplyLink
+from bms.slaves import base
+from bms.slaves.asked import COMMAND, Asked
+
+# registers
+SAMPLE = const(0x01)
+STATUS = const(0x20)
+_ALERTS = const(0x20)
+_FAULTS = const(0x21)
+_ADC = const(0x30)
+_IO = const(0x31)
+_BLEED = const(0x32)
+_TIMER = const(0x33)
+_CONVERT = const(0x34)
+_ADDRESS = const(0x3B)
+_RESET = const(0x3C)
+
+SAMPLE_BYTES = const(18)
+STATUS_BYTES = const(4)
+ALL = const(0x3F)
+
+_MINUTE = const(0x81)
+_START_MS = const(4)  # to wait for an answer at start
+_START_TRIES = const(3)
+_START_AGAIN_MS = const(50)  # between two starts that did not find all
+_APART_MV = const(1000)  # a module's voltage and its cells: more is a wrong answer
+_STEP_SHIFT = const(6)  # of the table of temperatures: every 64 of the raw value
+_TABLE = const(258)
+_LEAST_RAW = const(200)  # an open thermistor is below, a shorted one above
+_MOST_RAW = const(16300)
+
+# what is written to all once they have their addresses: register, value
+_SETTLE = bytes((_ALERTS, 0xFF, _ALERTS, 0x00, _FAULTS, 0xFF, _FAULTS, 0x00, _BLEED, 0x00))
+# the questions of a scan: register, value; the last two are reads: register, length
+_ASKS = bytes((_BLEED, 0, _ADC, 0x3D, _IO, 3, _CONVERT, 1, SAMPLE, 18, STATUS, 4))
+
+
+def celsius(raw):
+    """Temperature in degC of the first thermistor, by the formula; floats."""
+    ohm = (1.78 / ((raw + 2) / 33046) - 3.57) * 1000
+    ln = log(ohm)
+    return 1 / (7.610373573e-4 + 2.728524832e-4 * ln + 1.022822735e-7 * ln * ln * ln) - 273.15
+
+
+class TeslaLink(ReplyLink):
+    """data: the bytes. The answer that is awaited goes to `sink.on_reply(register, at, n, now)`,
+    its n bytes of data (a write: 0) from `at`.
+
+    echoing: an adapter lets us hear ourselves, so that of two like words the first is our own.
+    """
+
+    def __init__(self, stream, rate=0):
+        super().__init__(stream, rate or TeslaS.UART_BPS, 32)
+        self.data = self._in
+        self.echoing = 0
+        self._head = bytearray(3)  # of the answer that is awaited
+        self._bytes = 0  # of its data, 0 = it is a write's
+        self._copies = 0
+
+    def read(self, address, register, n):
+        """Ask for n bytes from a register."""
+        out = self.out
+        out[0] = address << 1
+        out[1] = register
+        out[2] = n
+        head = self._head
+        head[0] = out[0] if address else 0x80
+        head[1] = register
+        head[2] = n
+        self._bytes = n
+        self._copies = 0
+        return self.send(3)
+
+    def write(self, address, register, value):
+        """Write a byte to a register."""
+        out = self.out
+        out[0] = address << 1 | 1
+        out[1] = register
+        out[2] = value
+        out[3] = crc8(out, 0, 3)
+        for i in range(3):
+            self._head[i] = out[i]
+        self._bytes = 0
+        self._copies = 0
+        return self.send(4)
+
+    def _size(self, at, filled):
+        data = self._in
+        head = self._head
+        left = filled - at
+        if data[at] != head[0] and not (data[at] == 0x81 and head[0] == 1):
+            return 0
+        if left > 1 and data[at + 1] != head[1] or left > 2 and data[at + 2] != head[2]:
+            return 0
+        if self.echoing and not self._copies and self._bytes and head[0] < 0x80:
+            return 3  # our own question, which the answer begins with as well
+        return 4 + self._bytes
+
+    def _good(self, at, size):
+        data = self._in
+        if size == 3:
+            return True
+        first = data[at]
+        data[at] = first & 0x7F  # as the CRC was made
+        good = crc8(data, at, at + size - 1) == data[at + size - 1]
+        data[at] = first
+        if not good:
+            self.fault = 2  # CHECKSUM
+        return good
+
+    def _hand_over(self, at, size, sink, now):
+        self._copies += 1
+        if size == 3 or not self._bytes and self._copies <= self.echoing:
+            self.echoes += 1
+            return
+        self.rx += 1
+        sink.on_reply(self._in[at + 1], at + 3, self._bytes, now)
+
+
+class TeslaS(Asked):
+    """A whole chain; see `Asked`.
+
+    starts: times that all were reset and addressed; found: modules that were found then.
+    """
+
+    ABILITIES = base.BALANCE_MASK
+    CELLS = 6
+    TEMPS = 2
+    WEAK = True
+    ANSWER_MS = 4
+    TYPICAL_MS = 0
+    LONGEST = 32
+    UART_BPS = 612500
+    frame = TeslaLink
+
+    def __init__(self, link, members, pack, limits, faults, config):
+        super().__init__(link, members, pack, limits, faults, config)
+        n = len(members)
+        self.starts = self.found = 0
+        self._node = bytearray([config.slaves[i].node for i in members])
+        self._top = max(self._node)
+        self._stage = _RESETTING
+        self._count = 0
+        self._heard = 0  # answers to the word of the start
+        self._due_at = 0
+        self._first = True
+        self._tries_left = _START_TRIES
+        self._echoing = 0
+        self._more = 0  # starts in a row with a module more
+        self._paused = bytearray(n)  # it was bleeding as this scan began
+        self._mask = bytearray(n)  # what it was told
+        self._untold = bytearray(n)  # it has to be told: 2 the timer, 1 the mask
+        self._stack = array("i", [0] * n)
+        self._table = array("h", [0] * _TABLE)
+        for k in range(_TABLE):
+            raw = k << _STEP_SHIFT
+            if _LEAST_RAW - 64 <= raw <= _MOST_RAW + 64:
+                self._table[k] = round(10 * celsius(raw))
+
+    def size(self, m, step):
+        """Bytes of a question and its answer."""
+        s = step + 1 - self._paused[m]
+        if s < 4:
+            return 8
+        return 7 + _ASKS[2 * s + 1]
+
+    def steps(self, m):
+        """Three words, the sample, the status; bleeding is stopped first."""
+        return 5 + self._paused[m]
+
+    def ask(self, m, step):
+        """One of _ASKS."""
+        s = step + 1 - self._paused[m]
+        if s < 4:
+            return self.link.write(self._node[m], _ASKS[2 * s], _ASKS[2 * s + 1])
+        return self.link.read(self._node[m], _ASKS[2 * s], _ASKS[2 * s + 1])
+
+    # --- what the master calls ---
+
+    def begin(self, seq, now):
+        """A scan; or, where somebody is lost, all get their addresses anew."""
+        if self._stage != RUN:
+            return
+        if self.done:
+            lost = False
+            for m in range(len(self._silent)):
+                lost = lost or self._silent[m]
+            if lost:
+                self._restart(now)
+                return
+            for m in range(len(self._paused)):
+                self._paused[m] = 1 if self._mask[m] else 0
+        super().begin(seq, now)
+
+    def step(self, now):
+        """As `Asked.step`, once all have their addresses."""
+        if self._stage == RUN:
+            super().step(now)
+            return
+        if self._first:
+            self._first = False
+            self._due_at = now
+        self.link.poll(self, now)
+        if ticks.diff(now, self._due_at) >= 0 and not self.link.unsent():
+            self._start(now)
+
+    def rest(self, now):
+        """ms until `step` has something to do by time."""
+        if self._stage == RUN:
+            return super().rest(now)
+        rest = ticks.diff(self._due_at, now)
+        return rest if rest > 0 else 0
+
+    # --- starting ---
+
+    def _restart(self, now):
+        self._stage = _RESETTING
+        self._due_at = now
+        self.done = True
+        for slave in self.members:
+            self.pack.known[slave] = 0
+
+    def _start(self, now):
+        """The next word; what the last one was answered stands in `_heard`."""
+        link = self.link
+        stage = self._stage
+        heard = self._heard
+        self._heard = 0
+        self._due_at = ticks.add(now, _START_MS)
+        if stage == _RESETTING:
+            self.starts += 1
+            self._count = 0
+            self._echoing = 0
+            self._tries_left = _START_TRIES
+            self._reset_all(now)
+            return
+        if stage == _RESET_HEARD:
+            # twice the same: an adapter lets us hear ourselves; any damage hides it
+            if heard > 1:
+                self._echoing = 1
+            self._tries_left -= 1
+            if self._tries_left:
+                self._reset_all(now)
+                return
+            link.echoing = self._echoing
+            self._tries_left = _START_TRIES
+        elif stage == _PROBED:
+            if heard and self._count < self._top:
+                link.forget()
+                link.write(0, _ADDRESS, 0x80 | self._count + 1)
+                self._stage = _GIVEN
+                return
+            self._tries_left -= 1
+            if heard or not self._tries_left or self._count == self._top:
+                self._addressed(heard, now)
+                return
+        elif stage == _GIVEN:
+            self._tries_left = _START_TRIES
+            self._check()
+            return
+        elif stage == _CHECKED:
+            if not heard:
+                self._tries_left -= 1
+                if self._tries_left:
+                    self._check()
+                else:
+                    self._restart(now)  # who stands where isn't sure any more
+                return
+            self._tries_left = _START_TRIES
+            self._count += 1
+        elif stage >= _SETTLING:
+            i = stage - _SETTLING
+            if 2 * i == len(_SETTLE):
+                self._stage = RUN
+                self._state = 0
+                for m in range(len(self._silent)):
+                    self._silent[m] = self._mask[m] = self._untold[m] = 0
+                return
+            link.forget()
+            link.write(ALL, _SETTLE[2 * i], _SETTLE[2 * i + 1])
+            self._stage = stage + 1
+            return
+        link.forget()
+        link.read(0, 0, 1)  # who has no address yet?
+        self._stage = _PROBED
+
+    def _reset_all(self, now):
+        self.link.echoing = 0
+        self.link.forget()
+        self.link.write(ALL, _RESET, 0xA5)
+        self._stage = _RESET_HEARD
+        self._due_at = ticks.add(now, _START_MS)
+
+    def _check(self):
+        """Ask the module that was given an address whether it has it."""
+        self.link.forget()
+        self.link.read(self._count + 1, 0, 1)
+        self._stage = _CHECKED
+
+    def _addressed(self, more, now):
+        """No further module gets an address; more: there is one."""
+        self.found = self._count + (1 if more else 0)
+        if self.found == self._top:
+            self._more = 0
+            self._stage = _SETTLING
+            self._due_at = now
+            return
+        # fewer: their readings age, and say so; more: believed when it comes twice
+        self._more = self._more + 1 if more and self._more < 2 else self._more
+        if self._more == 2:
+            self.faults.raised(F.SLAVE_MISMATCH, self.members[0], self.found)
+            for m in range(len(self.members)):
+                self._wrong[m] = 1
+        self._restart(now)
+        self._due_at = ticks.add(now, _START_AGAIN_MS)
+
+    # --- bleeding ---
+
+    def command(self, m, now):
+        """A timer, then the mask: after each scan, since it was stopped for measuring."""
+        mask = self.pack.bleed[2 * self.members[m]] & 0x3F
+        if self._untold[m] == 1:
+            self._untold[m] = 0
+            self._mask[m] = mask
+            return self.link.write(self._node[m], _BLEED, mask)
+        if self._untold[m] == 2 and mask:
+            self._untold[m] = 1
+            return self.link.write(self._node[m], _TIMER, _MINUTE)
+        if not mask and self._mask[m]:
+            self._mask[m] = 0
+            return self.link.write(self._node[m], _BLEED, 0)
+        if mask and mask != self._mask[m]:
+            self._untold[m] = 1
+            return self.link.write(self._node[m], _TIMER, _MINUTE)
+        return False
+
+    # --- answers ---
+
+    def on_reply(self, register, at, n, now):
+        """The awaited answer, its data from `at` in `link.data`."""
+        if self._stage != RUN:
+            self._heard += 1
+            if self._stage != _RESET_HEARD:
+                self._due_at = now
+            return
+        m = self._m
+        step = COMMAND if self._command else self._step
+        if m < 0 or not self.waits_for(m, step):
+            self.strange += 1
+            return
+        if not self._command:
+            if register == SAMPLE and n == SAMPLE_BYTES:
+                self.take_sample(m, at, now)
+            elif register == STATUS and n == STATUS_BYTES:
+                self.take_status(m, at, now)
+        self.answered(now)
+
+    def _word(self, at):
+        return self.link.data[at] << 8 | self.link.data[at + 1]
+
+    def take_sample(self, m, at, now):
+        """Module, six cells, two temperatures, from `at` in `link.data`."""
+        slave = self.members[m]
+        if not self.fit(m, 1, True, self.found):
+            return
+        # a CRC of 8 bits passes one damaged answer in 256: the module's voltage must fit as well
+        total = 0
+        for i in range(6):
+            total += (self._word(at + 2 + 2 * i) * 6250 + 8191) // 16383
+        module = (self._word(at) * 33333 + 8191) // 16383
+        if not -_APART_MV < module - total < _APART_MV:
+            self.damaged += 1
+            return
+        bleeding = self._paused[m] != 0
+        for i in range(self.pack.slave_cells[slave]):
+            raw = self._word(at + 2 + 2 * i)
+            if raw <= 0x3FFF:
+                self.cell(m, i, (raw * 6250 + 8191) // 16383, now, bleeding)
+        hottest = -400
+        for i in range(2):
+            raw = self._word(at + 14 + 2 * i)
+            if i:
+                # the second thermistor's constants, as the first one's
+                raw = (raw + 9) * 33046 // 33068 - 2 if raw <= _MOST_RAW else raw
+            if not _LEAST_RAW <= raw <= _MOST_RAW:
+                continue
+            k = raw >> _STEP_SHIFT
+            low = self._table[k]
+            dc = low + ((self._table[k + 1] - low) * (raw & 63) >> _STEP_SHIFT)
+            if dc > hottest:
+                hottest = dc
+            if i < self.pack.slave_temps[slave]:
+                self.temp(m, i, dc, now)
+        self._untold[m] = 2 if self._mask[m] else 0
+        if self._mask[m]:
+            self._mask[m] = 0  # it was stopped, and is told again
+        self.board(m, module, hottest, now)
+
+    def take_status(self, m, at, now):
+        """Alerts, faults, cells above and below the module's own bounds."""
+        data = self.link.data
+        trip = warn = 0
+        if data[at] & 0x0B:
+            trip |= base.A_TEMP_HIGH
+        if data[at] & 0x60 or data[at + 1] & 0x20:
+            warn |= base.A_HARDWARE
+        if data[at + 2]:
+            trip |= base.A_CELL_HIGH
+        if data[at + 3]:
+            trip |= base.A_CELL_LOW
+        self.alarms(m, trip, warn, now)
+
+
+# the start, in its order; from _SETTLING on one word of _SETTLE each
+_RESETTING, _RESET_HEARD, _PROBED, _GIVEN, _CHECKED, RUN, _SETTLING = range(7)

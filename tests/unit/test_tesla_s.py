@@ -1,0 +1,258 @@
+"""The Tesla driver against a scripted chain of modules."""
+
+from slave_bench import SlaveBench
+
+from bms.slaves.tesla_s import celsius
+
+
+def crc(data):
+    value = 0
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = (value << 1 ^ 0x107) if value & 0x80 else value << 1
+    return value
+
+
+class Module:
+    def __init__(self):
+        self.address = 0
+        self.mv = [3700 + i for i in range(6)]
+        self.raw = [4337, 4337]
+        self.status = bytes(4)
+        self.written = []
+
+
+class Chain:
+    """Modules in order; echo: an adapter hears itself; lose: how many words still get lost."""
+
+    def __init__(self, count):
+        self.modules = [Module() for _ in range(count)]
+        self.echo = False
+        self.lose = ()
+        self.count = 0
+        self.asked = []
+
+    def find(self, address):
+        for module in self.modules:
+            if module.address == address:
+                return module
+        return None
+
+    def __call__(self, request):
+        self.count += 1
+        answer = b"" if self.count in self.lose else self.answer(request)
+        return request + answer if self.echo else answer
+
+    def answer(self, word):
+        address, register, value = word[0] >> 1, word[1], word[2]
+        self.asked = self.asked[-40:] + [word]
+        if word[0] & 1:
+            assert crc(word[:3]) == word[3], word
+            if address == 0x3F:
+                for module in self.modules:
+                    if register == 0x3C:
+                        module.address = 0
+                    else:
+                        module.written = module.written[-20:] + [(register, value)]
+                return word if self.modules else b""
+            module = self.find(address)
+            if module is None:
+                return b""
+            if register == 0x3B:
+                module.address = value & 0x3F
+            else:
+                module.written = module.written[-20:] + [(register, value)]
+            return word
+        module = self.find(address)
+        if module is None:
+            return b""
+        data = b"\x61"
+        if register == 1:
+            words = [sum(module.mv) * 16383 // 33333]
+            words += [(v * 16383 + 3125) // 6250 for v in module.mv] + module.raw
+            data = b"".join([bytes([w >> 8, w & 255]) for w in words])
+        elif register == 0x20:
+            data = module.status
+        body = bytes([word[0], register, value]) + data
+        seal = bytes([crc(body)])
+        return (bytes([0x80]) + body[1:] if not address else body) + seal
+
+
+def bench(count=2, chain=None, cells=6, **more):
+    chain = chain or Chain(count)
+    shapes = tuple([(i + 1, cells, 2) for i in range(count)])
+    b = SlaveBench("tesla_s", shapes, reply=chain, **more)
+    b.chain = chain
+    b.run(120)
+    return b
+
+
+def test_the_chain_is_addressed_with_the_documented_words():
+    b = bench(2)
+    asked = [bytes(word) for word in b.asked]
+    for text in ("7f3ca557", "000001", "013b818b", "020001"):
+        assert bytes.fromhex(text) in asked, text
+    assert [m.address for m in b.chain.modules] == [1, 2]
+    assert b.driver.starts == 1 and b.driver.found == 2
+
+
+def test_modules_are_sampled_with_the_documented_words_and_read():
+    b = bench(2).greet()
+    b.chain.modules[1].mv[5] = 4199
+    b.asked = []
+    b.scan()
+    words = ("03303df7", "03310358", "03340117", "020112", "022004")
+    assert b.asked[:5] == [bytes.fromhex(text) for text in words]
+    assert b.mv() == [3700 + i for i in range(6)] + [3700, 3701, 3702, 3703, 3704, 4199]
+    assert all([248 <= dc <= 252 for dc in b.dc()])
+    assert b.names() == [] and b.pack.stack_ok[0] == 1
+
+
+def test_temperatures_are_within_three_tenths_of_the_formula():
+    b = bench(1).greet()
+    for raw in range(700, 14000, 97):
+        b.chain.modules[0].raw = [raw, raw]
+        b.scan()
+        assert -3 <= b.dc()[0] - 10 * celsius(raw) <= 3, raw
+        assert -12 <= b.dc()[1] - b.dc()[0] <= 12
+    b.old()
+    for raw in (0, 16383):
+        b.chain.modules[0].raw = [raw, raw]
+        b.scan()
+        assert b.dc() == [None, None]
+
+
+def test_a_word_lost_at_the_start_costs_a_try_and_no_order():
+    for lost in range(1, 14):
+        chain = Chain(3)
+        chain.lose = (lost,)
+        b = bench(3, chain)
+        chain.modules[2].mv = [3900] * 6
+        b.run(300)
+        b.greet()
+        assert [m.address for m in chain.modules] == [1, 2, 3], lost
+        assert b.mv()[12:] == [3900] * 6 and b.mv()[0] == 3700
+
+
+def test_fewer_modules_are_not_read_and_one_more_is_a_mismatch():
+    b = bench(3, Chain(2))
+    b.run(500)
+    b.scan()
+    assert b.mv() == [None] * 18 and list(b.pack.known) == [0, 0, 0] and b.driver.starts > 3
+    b = bench(2, Chain(3))
+    b.run(500)
+    assert b.names() == ["slave_mismatch"]
+
+
+def test_whoever_is_lost_all_are_addressed_anew():
+    b = bench(3).greet()
+    b.chain.modules[1].address = 0  # a reset
+    b.scan()
+    b.scan()
+    b.run(150)
+    b.greet()
+    assert b.driver.starts == 2 and [m.address for m in b.chain.modules] == [1, 2, 3]
+    assert None not in b.mv()
+
+
+def test_bleeding_is_told_behind_each_scan_and_stopped_before_the_next():
+    b = bench(2).greet()
+    module = b.chain.modules[0]
+    module.written = []
+    b.pack.bleed[0] = 0b100001
+    b.run(300)
+    assert module.written == [(0x33, 0x81), (0x32, 0b100001)]
+    module.written = []
+    b.scan()
+    b.run(300)
+    assert module.written[0] == (0x32, 0)
+    assert module.written[-2:] == [(0x33, 0x81), (0x32, 0b100001)]
+    assert b.pack.cell_flags[0] & 2
+    b.pack.bleed[0] = 0
+    b.scan()
+    b.run(300)
+    assert module.written[-1] == (0x32, 0) or (0x34, 1) in module.written
+
+
+def test_alerts():
+    b = bench(1).greet()
+    for status, flags in (((1, 0, 0, 0), 4), ((0, 0, 2, 0), 1), ((0, 0, 0, 4), 2)):
+        b.chain.modules[0].status = bytes(status)
+        b.scan()
+        assert b.names() == ["slave_alarm"] and b.pack.slave_flags[0] == flags
+        b.chain.modules[0].status = bytes(4)
+        b.scan()
+        b.run(1000, 20)
+        b.scan()
+        b.faults.acknowledge()
+
+
+def test_an_echoing_adapter_gives_no_wrong_reading():
+    chain = Chain(2)
+    chain.echo = True
+    b = bench(2, chain)
+    b.run(200)
+    b.greet()
+    assert b.driver.link.echoing == 1
+    for k in range(600):  # a CRC of 8 bits fits a shifted answer once in 256
+        chain.modules[0].mv = [3600 + k % 200, 3700 - k % 90, 3650, 3651 + k % 7, 3652, 3653]
+        b.scan()
+        assert b.mv()[:6] == chain.modules[0].mv, k
+    assert b.driver.link.damaged == 0
+
+
+def test_a_module_whose_voltage_is_not_that_of_its_cells_is_not_read():
+    b = bench(1).greet()
+    b.old()
+    chain = b.chain
+
+    def apart(word):
+        answer = chain(word)
+        if word[1] == 1 and not word[0] & 1:
+            answer = answer[:3] + b"\x1f\x00" + answer[5:-1]
+            return answer + bytes([crc(answer)])
+        return answer
+
+    b.reply = apart
+    b.scan()
+    assert b.mv() == [None] * 6 and b.driver.damaged > 0
+
+
+def test_split_and_damaged_anywhere():
+    b = bench(1).greet()
+    chain = b.chain
+    for at in range(1, 22):
+        for how in range(2):
+
+            def broken(word, at=at, how=how):
+                answer = chain(word)
+                if len(answer) != 22:
+                    return answer
+                return (
+                    answer[:at] if how else answer[:at] + bytes([answer[at] ^ 8]) + answer[at + 1 :]
+                )
+
+            b.reply = broken
+            b.old()
+            b.scan()
+            assert b.mv() == [None] * 6, (at, how)
+            b.reply = chain
+            b.run(200)
+            b.scan()
+            b.run(200)
+            b.greet()
+
+
+def test_the_cycle_does_not_allocate():
+    b = bench(2).greet()
+    b.run(200)
+    answers = []
+    for node in (1, 2):
+        for word in ((0x30, 0x3D), (0x31, 3), (0x34, 1)):
+            head = bytes([node << 1 | 1, word[0], word[1]])
+            answers.append(head + bytes([crc(head)]))
+        answers.append(b.chain.answer(bytes([node << 1, 1, 18])))
+        answers.append(b.chain.answer(bytes([node << 1, 0x20, 4])))
+    assert b.scans_without_heap(answers, 10, 1) == 100
+    assert b.driver.missed == 0 and b.driver.starts == 1
