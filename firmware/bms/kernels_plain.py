@@ -6,6 +6,7 @@ Parameters of the wider ones travel in an `array('i')`, because a call with many
 more than the work.
 """
 
+from bms.links.can import BITS, EXTENDED
 from bms.tables import (
     B_COUNT,
     B_FIRST,
@@ -128,39 +129,62 @@ def cobs_decode(src, start, end, dst, room):
     return out
 
 
-def slcan_decode(src, start, end, dst):
-    """Decode one slcan standard data frame `tIIILDD..` in `src[start:end]` into `dst`.
+def slcan_decode(src, start, end, dst, ident):
+    """Decode one slcan data frame `tIIILDD..` or `TIIIIIIIILDD..` in `src[start:end]` into `dst`.
 
-    Returns id << 4 | length, or -1 where it isn't one to the letter (Lawicel CAN232 manual).
+    Returns its length, with the identifier in ident[0] of an array('i'); -1 where it isn't one to
+    the letter (Lawicel CAN232 manual).
     """
-    if end - start < 5 or src[start] != 0x74:
+    if end - start < 5:
         return -1
-    ident = 0
-    for i in range(start + 1, start + 4):
+    if src[start] == 0x74:
+        at = start + 4
+        top = 0x37
+        flag = 0
+    elif src[start] == 0x54:
+        at = start + 9
+        top = 0x31
+        flag = EXTENDED
+    else:
+        return -1
+    if at >= end or src[start + 1] > top:  # a first digit that is higher makes it too wide
+        return -1
+    value = 0
+    for i in range(start + 1, at):
         digit = HEX_VALUE[src[i]]
         if digit > 15:
             return -1
-        ident = ident << 4 | digit
-    n = HEX_VALUE[src[start + 4]]
-    if n > 8 or end - start != 5 + 2 * n or ident > 0x7FF:
+        value = value << 4 | digit
+    n = HEX_VALUE[src[at]]
+    at += 1
+    if n > 8 or end - at != 2 * n:
         return -1
     for i in range(n):
-        high = HEX_VALUE[src[start + 5 + 2 * i]]
-        low = HEX_VALUE[src[start + 6 + 2 * i]]
+        high = HEX_VALUE[src[at + 2 * i]]
+        low = HEX_VALUE[src[at + 1 + 2 * i]]
         if high > 15 or low > 15:
             return -1
         dst[i] = high << 4 | low
-    return ident << 4 | n
+    ident[0] = flag | value
+    return n
 
 
 def slcan_encode(ident, data, n, dst, at):
-    """Write `tIIILDD..\\r` for a standard frame into `dst` from `at`; the index behind it."""
-    dst[at] = 0x74
-    dst[at + 1] = DIGITS[(ident >> 8) & 15]
-    dst[at + 2] = DIGITS[(ident >> 4) & 15]
-    dst[at + 3] = DIGITS[ident & 15]
-    dst[at + 4] = DIGITS[n]
-    out = at + 5
+    """Write `tIIILDD..\\r` or `TIIIIIIIILDD..\\r` into `dst` from `at`; the index behind it."""
+    if ident & EXTENDED:
+        ident &= BITS
+        dst[at] = 0x54
+        shift = 28
+    else:
+        dst[at] = 0x74
+        shift = 8
+    out = at + 1
+    while shift >= 0:
+        dst[out] = DIGITS[(ident >> shift) & 15]
+        out += 1
+        shift -= 4
+    dst[out] = DIGITS[n]
+    out += 1
     for i in range(n):
         dst[out] = DIGITS[data[i] >> 4]
         dst[out + 1] = DIGITS[data[i] & 15]
@@ -220,19 +244,25 @@ def take13(ident, data, t, values, flags, stamps):
     return worst
 
 
-def mcp_frame(ring, at, data):
+def mcp_frame(ring, at, data, ident):
     """A frame as an MCP2515 has it (identifier in 4 bytes, length, data) at ring[at + 1].
 
-    Its payload goes into `data`; gives identifier << 4 | length, or -1 for what is no standard
-    data frame.
+    Its payload goes into `data`, its identifier into ident[0] of an array('i'); gives its length,
+    or -1 for what is no data frame.
     """
     low = ring[at + 2]
-    n = ring[at + 5] & 0x4F
-    if low & 0x18 or n > 8:
+    n = ring[at + 5] & 0x4F  # with the bit of a remote frame
+    value = ring[at + 1] << 3 | low >> 5
+    if low & 0x08:
+        value = EXTENDED | value << 18 | (low & 3) << 16 | ring[at + 3] << 8 | ring[at + 4]
+    elif low & 0x10:
+        return -1
+    if n > 8:
         return -1
     for i in range(8):
         data[i] = ring[at + 6 + i]
-    return (ring[at + 1] << 3 | low >> 5) << 4 | n
+    ident[0] = value
+    return n
 
 
 def extremes(values, flags, start, end, mark, out):

@@ -2,6 +2,7 @@
 
 import micropython
 
+from bms.links.can import BITS, EXTENDED
 from bms.tables import CRC8_J1850, CRC16_CCITT, DIGITS, HEX_VALUE
 
 
@@ -89,41 +90,65 @@ def cobs_decode(src: ptr8, start: int, end: int, dst: ptr8, room: int) -> int:
 
 
 @micropython.viper
-def slcan_decode(src: ptr8, start: int, end: int, dst: ptr8) -> int:
-    value = ptr8(HEX_VALUE)
-    if end - start < 5 or int(src[start]) != 0x74:
+def slcan_decode(src: ptr8, start: int, end: int, dst: ptr8, ident: ptr32) -> int:
+    digits = ptr8(HEX_VALUE)
+    if end - start < 5:
         return -1
-    ident = 0
+    kind = int(src[start])
+    if kind == 0x74:
+        at = start + 4
+        top = 0x37
+        flag = 0
+    elif kind == 0x54:
+        at = start + 9
+        top = 0x31
+        flag = int(EXTENDED)
+    else:
+        return -1
+    if at >= end or int(src[start + 1]) > top:
+        return -1
+    value = 0
     i = start + 1
-    while i < start + 4:
-        digit = int(value[src[i]])
+    while i < at:
+        digit = int(digits[src[i]])
         if digit > 15:
             return -1
-        ident = ident << 4 | digit
+        value = value << 4 | digit
         i += 1
-    n = int(value[src[start + 4]])
-    if n > 8 or end - start != 5 + 2 * n or ident > 0x7FF:
+    n = int(digits[src[at]])
+    at += 1
+    if n > 8 or end - at != 2 * n:
         return -1
     i = 0
     while i < n:
-        high = int(value[src[start + 5 + 2 * i]])
-        low = int(value[src[start + 6 + 2 * i]])
+        high = int(digits[src[at]])
+        low = int(digits[src[at + 1]])
         if high > 15 or low > 15:
             return -1
         dst[i] = high << 4 | low
+        at += 2
         i += 1
-    return ident << 4 | n
+    ident[0] = flag | value
+    return n
 
 
 @micropython.viper
 def slcan_encode(ident: int, data: ptr8, n: int, dst: ptr8, at: int) -> int:
     digits = ptr8(DIGITS)
-    dst[at] = 0x74
-    dst[at + 1] = digits[(ident >> 8) & 15]
-    dst[at + 2] = digits[(ident >> 4) & 15]
-    dst[at + 3] = digits[ident & 15]
-    dst[at + 4] = digits[n]
-    out = at + 5
+    if ident & int(EXTENDED):
+        ident &= int(BITS)
+        dst[at] = 0x54
+        shift = 28
+    else:
+        dst[at] = 0x74
+        shift = 8
+    out = at + 1
+    while shift >= 0:
+        dst[out] = digits[(ident >> shift) & 15]
+        out += 1
+        shift -= 4
+    dst[out] = digits[n]
+    out += 1
     i = 0
     while i < n:
         dst[out] = digits[int(data[i]) >> 4]
@@ -200,16 +225,23 @@ def take13(ident: int, data: ptr8, t: ptr32, values: ptr16, flags: ptr8, stamps:
 
 
 @micropython.viper
-def mcp_frame(ring: ptr8, at: int, data: ptr8) -> int:
+def mcp_frame(ring: ptr8, at: int, data: ptr8, ident: ptr32) -> int:
     low = int(ring[at + 2])
     n = int(ring[at + 5]) & 0x4F
-    if low & 0x18 or n > 8:
+    value = int(ring[at + 1]) << 3 | low >> 5
+    if low & 0x08:
+        value = value << 18 | (low & 3) << 16 | int(ring[at + 3]) << 8 | int(ring[at + 4])
+        value |= int(EXTENDED)
+    elif low & 0x10:
+        return -1
+    if n > 8:
         return -1
     i = 0
     while i < 8:
         data[i] = ring[at + 6 + i]
         i += 1
-    return (int(ring[at + 1]) << 3 | low >> 5) << 4 | n
+    ident[0] = value
+    return n
 
 
 @micropython.viper

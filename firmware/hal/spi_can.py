@@ -19,4 +19,4 @@ def spi_can(bus, rate, filters, mcp2515_hz, mcp2518fd_hz):
             return Mcp2518fd(bus, rate, mcp2518fd_hz, filters)
     from bms.links.mcp2515 import Mcp2515
 
-    return Mcp2515(bus, rate, mcp2515_hz)
+    return Mcp2515(bus, rate, mcp2515_hz, filters)

@@ -6,12 +6,18 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from bms.links.can import EXTENDED
+from bmssim.protocol import Frame
+from bmssim.slcan import from_line, to_line
+
 from .errors import ToolError
 from .serial_port import PortLost, open_port, read_some, write_all
 
 RETRY_S = 0.5
 LOW_S = 0.004
 _CAN_FRAME = struct.Struct("=IB3x8s")
+_EFF_FLAG = 0x80000000  # linux/can.h: an identifier of 29 bits
+_NO_DATA = 0x60000000  # flags of remote and of error frames
 
 
 @dataclass(frozen=True)
@@ -107,17 +113,21 @@ class SocketCanBridge:
             except OSError as error:
                 raise PortLost(str(error)) from None
             ident, n, data = _CAN_FRAME.unpack(raw)
-            if ident <= 0x7FF:
-                text += b"t%03X%d%s\r" % (ident, n, data[:n].hex().upper().encode())
+            if not ident & _NO_DATA:
+                if ident & _EFF_FLAG:
+                    ident ^= _EFF_FLAG | EXTENDED
+                text += to_line(Frame(ident, data[:n])) + b"\r"
 
     def write(self, data: bytes) -> None:
         *lines, self._line = (self._line + data).split(b"\r")
         for line in lines:
-            if line[:1] == b"t":
-                n = int(line[4:5])
-                payload = bytes.fromhex(line[5 : 5 + 2 * n].decode())
+            frame = from_line(line)
+            if frame is not None:
+                ident = frame.ident
+                if ident & EXTENDED:
+                    ident ^= _EFF_FLAG | EXTENDED
                 try:
-                    self._socket.send(_CAN_FRAME.pack(int(line[1:4], 16), n, payload))
+                    self._socket.send(_CAN_FRAME.pack(ident, len(frame.data), frame.data))
                 except BlockingIOError:
                     pass  # the queue is full: the bus is off or overloaded, and the scan will miss
                 except OSError as error:

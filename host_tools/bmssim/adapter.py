@@ -5,6 +5,7 @@ from collections.abc import Callable
 from .bus import CanBus, Noise, UartBus
 from .events import Events
 from .protocol import Frame
+from .slcan import from_line, to_line
 
 USB_US = 1000  # a full-speed USB device hands over what it has once a millisecond
 CHUNK_US = 500  # while a UART's bytes keep coming they are handed over so often, and at idle
@@ -13,7 +14,7 @@ Deliver = Callable[[bytes], None]
 
 
 class SlcanAdapter:
-    """A USB-CAN adapter that speaks slcan (Lawicel CAN232): S6, O, C, tIIILDD.., one CAN node.
+    """A USB-CAN adapter that speaks slcan (Lawicel CAN232): S6, O, C, frames, one CAN node.
 
     `deliver` gives bytes to the firmware's port. Text on the USB side may be struck by `noise`.
     """
@@ -42,12 +43,9 @@ class SlcanAdapter:
             self._open = True
         elif line[:1] == b"C":
             self._open = False
-        elif line[:1] == b"t" and self._open:
-            n = int(line[4:5], 16)
-            self._bus.send(
-                Frame(int(line[1:4], 16), bytes.fromhex(line[5 : 5 + 2 * n].decode())), self
-            )
-            self._say(b"z\r")
+        elif self._open and (frame := from_line(line)) is not None:
+            self._bus.send(frame, self)
+            self._say(b"z\r" if line[:1] == b"t" else b"Z\r")
             return
         self._say(b"\r")
 
@@ -57,11 +55,7 @@ class SlcanAdapter:
     def on_frame(self, frame: Frame) -> None:
         """A frame from the bus."""
         if self._open:
-            text = b"t%03X%d%s\r" % (
-                frame.ident,
-                len(frame.data),
-                frame.data.hex().upper().encode(),
-            )
+            text = to_line(frame) + b"\r"
             # a quarter of all damage strikes behind the bus, on the way to the master
             if self._noise.rate and self._noise.rng.random() < 0.25 and self._noise.strikes():
                 text = self._noise.bytes(text) if self._bus.sealed else self._noise.loss(text)

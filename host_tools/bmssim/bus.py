@@ -13,7 +13,7 @@ import numpy as np
 
 from .canbits import frame_bits
 from .events import Events
-from .protocol import CELLS, SCAN, Frame, uart_decode
+from .protocol import CELLS, EXTENDED, SCAN, Frame, uart_decode
 
 PAUSE_US = 300_000  # a line silent for so long is between two rounds
 
@@ -92,16 +92,19 @@ class Noise:
         kind = self.rng.integers(0, 3)
         if kind == 0:
             return None
-        raw = bytearray(frame.ident.to_bytes(2, "big") + frame.data)
-        first = int(self.rng.integers(5, 8 * len(raw)))
+        flag = frame.ident & EXTENDED
+        width = 4 if flag else 2  # bytes of the identifier, in front of which some bits are unused
+        unused = 3 if flag else 5
+        raw = bytearray((frame.ident ^ flag).to_bytes(width, "big") + frame.data)
+        first = int(self.rng.integers(unused, 8 * len(raw)))
         if kind == 1:
-            bits = {first, int(self.rng.integers(5, 8 * len(raw)))}
+            bits = {first, int(self.rng.integers(unused, 8 * len(raw)))}
         else:
             end = min(first + 8, 8 * len(raw))
             bits = {first} | {b for b in range(first, end) if self.rng.integers(0, 2)}
         for bit in bits:
             raw[bit // 8] ^= 0x80 >> bit % 8
-        return Frame(int.from_bytes(raw[:2], "big") & 0x7FF, bytes(raw[2:]))
+        return Frame(flag | int.from_bytes(raw[:width], "big"), bytes(raw[width:]))
 
 
 class Usage:
@@ -156,13 +159,23 @@ class Usage:
         self._end_us += us
 
 
+def rank(ident: int) -> int:
+    """Whose is lower, wins the bus: its bits as they are sent, a dominant one being 0.
+
+    A standard frame has RTR and IDE dominant where an extended one has SRR and IDE recessive.
+    """
+    if ident & EXTENDED:
+        return (ident ^ EXTENDED) >> 18 << 19 | 1 << 18 | ident & 0x3FFFF
+    return ident << 19
+
+
 class CanNode(Protocol):
     def on_frame(self, frame: Frame) -> None: ...
     def on_sent(self, frame: Frame) -> None: ...
 
 
 class CanBus:
-    """All frames of all nodes, the lowest id first; every other node gets each at its last bit.
+    """All frames of all nodes, by rank; every other node gets each at its last bit.
 
     sealed: frames carry a checksum of their own, besides that of CAN.
     """
@@ -184,7 +197,7 @@ class CanBus:
     def send(self, frame: Frame, sender: CanNode) -> None:
         """Queue a frame; it is sent when it wins the bus."""
         self._made += 1
-        self._queue.append((frame.ident, self._made, frame, sender))
+        self._queue.append((rank(frame.ident), self._made, frame, sender))
         if not self._busy:
             self._start()
 

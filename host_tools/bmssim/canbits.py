@@ -1,4 +1,6 @@
-"""How many bits a CAN 2.0A data frame has on the wire, stuff bits included (ISO 11898-1)."""
+"""How many bits a CAN 2.0 data frame has on the wire, stuff bits included (ISO 11898-1)."""
+
+from .protocol import EXTENDED
 
 
 def _crc15_table() -> list[int]:
@@ -48,10 +50,17 @@ _TAIL_BITS = 1 + 2 + 7 + 3  # CRC delimiter, acknowledge, end of frame, intermis
 def frame_bits(ident: int, data: bytes) -> int:
     """Bits from the start of frame to the end of the intermission."""
     n = len(data)
-    # start, id, RTR, IDE, r0, DLC: 19 bits; the CRC runs over them and the data
-    head = ident << 7 | n
+    if ident & EXTENDED:
+        # start, base id, SRR, IDE, the other 18 bits, RTR, r1, r0, DLC
+        head_bits = 39
+        head = ((ident ^ EXTENDED) >> 18 << 2 | 3) << 25 | (ident & 0x3FFFF) << 7 | n
+    else:
+        # start, id, RTR, IDE, r0, DLC
+        head_bits = 19
+        head = ident << 7 | n
+    # the CRC runs over them and the data
     value = head << (8 * n) | int.from_bytes(data, "big")
-    width = 19 + 8 * n
+    width = head_bits + 8 * n
     pad = -width % 8  # leading zeros change nothing in a CRC of init 0
     crc = 0
     for byte in value.to_bytes((width + pad) // 8, "big"):
@@ -71,4 +80,4 @@ def frame_bits(ident: int, data: bytes) -> int:
         added += more
     if state // 2 == 4:
         added += 1  # five equal bits at the end of the CRC are stuffed as well
-    return 19 + 8 * n + 15 + added + _TAIL_BITS
+    return head_bits + 8 * n + 15 + added + _TAIL_BITS

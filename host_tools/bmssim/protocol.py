@@ -1,9 +1,12 @@
 """The cell link as a slave board speaks it, written from the protocol's layout alone.
 
-Shares no code with the firmware, so that a mistake in one of the two shows.
+Shares no code with the firmware, so that a mistake in one of the two shows; only the flag of
+identifiers with 29 bits, which no wire carries, is the firmware's.
 """
 
 from dataclasses import dataclass
+
+from bms.links.can import EXTENDED
 
 ALARM, SCAN, BALANCE, HELLO, ASSIGN = range(5)
 CELLS, TEMPS, STATUS = 0x08, 0x10, 0x14
@@ -15,9 +18,10 @@ ABILITY_BALANCE_MASK = 1
 
 @dataclass(frozen=True)
 class Frame:
-    """One CAN 2.0A frame, or the same inside a UART frame.
+    """One CAN 2.0 frame, or the same inside a UART frame.
 
-    marked: it carries a reading out of hard bounds, said by the simulated board for measuring.
+    ident: 11 bits, or 29 and EXTENDED. marked: it carries a reading out of hard bounds, said by the
+    simulated board for measuring.
     """
 
     ident: int
@@ -26,7 +30,8 @@ class Frame:
 
     @property
     def function(self) -> int:
-        return self.ident >> 6
+        """Of a frame of the cell link; -1 where it can't be one."""
+        return -1 if self.ident & EXTENDED else self.ident >> 6
 
     @property
     def node(self) -> int:

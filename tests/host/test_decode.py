@@ -1,5 +1,6 @@
 """`bmsctl decode`: captured frames come out as their notes say; anything broken is refused."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -8,9 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from terminal import Tool
 
+from bms.links.can import BITS, EXTENDED
+from bmsctl.commands import decode
 from bmsctl.decoders import cell_link, jbd
 from bmsctl.decoders.base import Capture, Decoded
+from bmsctl.errors import ToolError
 from bmssim import protocol as p
+from bmssim.slcan import from_line
 
 FRAMES = json.loads((Path(__file__).parents[1] / "data" / "frames.json").read_text())
 
@@ -120,22 +125,52 @@ def test_cell_link_from_uart_bytes() -> None:
     assert values["alarms"] == ["bit_8"]
 
 
+def text_of(frames: list[p.Frame], form: str) -> str:
+    """CAN frames as slcan, candump or candump -L writes them; candump1: with one space."""
+    lines = []
+    for f in frames:
+        wide = f.ident & EXTENDED
+        ident = f"{f.ident & BITS:08X}" if wide else f"{f.ident:03X}"
+        if form == "slcan":
+            lines.append(f"{'T' if wide else 't'}{ident}{len(f.data)}{f.data.hex().upper()}")
+        elif form == "log":
+            lines.append(f"(1700000000.123456) can0 {ident}#{f.data.hex().upper()}")
+        else:
+            gap = " " if form == "candump1" else "  "
+            lines.append(f"  can0  {ident}   [{len(f.data)}]{gap}{f.data.hex(' ').upper()}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("form", ["slcan", "candump", "candump1", "log"])
+def test_can_frames_of_both_kinds_from_text(form: str, tmp_path: Path) -> None:
+    frames = [
+        p.Frame(EXTENDED | 0x18904001, bytes.fromhex("0210000100200030")),
+        p.Frame(0x201, b""),
+        p.Frame(EXTENDED, b"\xab"),
+        p.Frame(EXTENDED | BITS, b""),
+    ]
+    path = tmp_path / "capture.txt"
+    path.write_text(text_of(frames, form))
+    args = argparse.Namespace(hex=None, file=path)
+    data, can = decode._bytes(args)
+    assert can
+    assert [from_line(line) for line in data.split(b"\r")[:-1]] == frames
+    path.write_text(text_of(frames[:1], form).replace("1890", "2890"))
+    if form != "slcan":  # there the link says what is wrong
+        with pytest.raises(ToolError, match="not a CAN 2.0 frame"):
+            decode._bytes(args)
+
+
 @pytest.mark.parametrize("form", ["slcan", "candump", "log"])
 def test_cell_link_from_text_of_can_frames(form: str, bmsctl: Tool, tmp_path: Path) -> None:
-    lines = []
-    for f in cell_frames(3):
-        if form == "slcan":
-            lines.append(f"t{f.ident:03X}{len(f.data)}{f.data.hex().upper()}")
-        elif form == "candump":
-            bytes_ = " ".join(f"{b:02X}" for b in f.data)
-            lines.append(f"  can0  {f.ident:03X}   [{len(f.data)}]  {bytes_}".replace("]  ", "] "))
-        else:
-            lines.append(f"(1700000000.123456) can0 {f.ident:03X}#{f.data.hex().upper()}")
+    # beside frames of another kind, which have a cell link's number by chance
+    other = p.Frame(EXTENDED | p.CELLS << 6 | 5, bytes(8))
     path = tmp_path / "capture.txt"
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text(text_of([other, *cell_frames(3), other], form))
     code, out, _err = bmsctl.run("decode", "cell_link", path, "--json")
     got = json.loads(out.splitlines()[-1])
     assert (code, got["error"]) == (0, None)
+    assert got["boards"] == [3]
     assert got["cells_mv"] == [3301, 3302, 3303, 3304, 3305]
 
 

@@ -13,6 +13,7 @@ from bms.current import Current
 from bms.fault_table import TABLE
 from bms.faults import Faults
 from bms.limits import Limits
+from bms.links.can import BITS, EXTENDED
 from bms.links.slcan import Slcan
 from bms.master import Master
 from bms.pack import FRESH, NEW, SEEN, Pack
@@ -121,7 +122,10 @@ def hello_frame(node, cells, temps, serial=0, version=1):
 
 
 def slcan_bytes(ident, data):
-    text = f"t{ident:03X}{len(data)}"
+    if ident & EXTENDED:
+        text = f"T{ident & BITS:08X}{len(data)}"
+    else:
+        text = f"t{ident:03X}{len(data)}"
     for byte in data:
         text += f"{byte:02X}"
     return text.encode() + b"\r"
@@ -138,11 +142,14 @@ def cobs_bytes(ident, data):
 
 
 def _from_slcan(piece):
-    if piece[:1] != b"t":
+    if piece[:1] not in (b"t", b"T"):
         return None
-    n = int(piece[4:5])
-    assert len(piece) == 5 + 2 * n, piece
-    return int(piece[1:4], 16), bytes([int(piece[5 + 2 * i : 7 + 2 * i], 16) for i in range(n)])
+    at = 4 if piece[:1] == b"t" else 9
+    n = int(piece[at : at + 1])
+    at += 1
+    assert len(piece) == at + 2 * n, piece
+    ident = int(piece[1 : at - 1], 16) | (EXTENDED if at == 10 else 0)
+    return ident, bytes([int(piece[at + 2 * i : at + 2 * i + 2], 16) for i in range(n)])
 
 
 def _from_cobs(piece):

@@ -1,14 +1,19 @@
 """A model of the MCP2515 at its SPI pins (DS20001801), strict: it raises where the chip ignores.
 
 `select`, `exchange` byte by byte, `deselect`; `receive` a frame from the bus; `send` is called
-with a frame to be sent and must call `sent` when it is out. Runs on both runtimes.
+with a frame to be sent and must call `sent` when it is out. Identifiers of 29 bits have the
+firmware's flag. Runs on both runtimes.
 """
+
+from bms.links.can import BITS, EXTENDED
 
 RESET, READ, WRITE, BIT_MODIFY, READ_STATUS, RX_STATUS = 0xC0, 0x03, 0x02, 0x05, 0xA0, 0xB0
 CANSTAT, CANCTRL, CNF3, CNF1, CANINTE, CANINTF, EFLG = 0x0E, 0x0F, 0x28, 0x2A, 0x2B, 0x2C, 0x2D
 NOT_MINE = 0x3E  # an MCP2518FD is asked so; to this chip it is nothing
 TXB0CTRL, RXB0CTRL, RXB1CTRL = 0x30, 0x60, 0x70
 NORMAL, CONFIGURATION = 0x00, 0x80
+# of registers SIDL: a frame or a filter of 29 bits (registers 3-4, 4-5, 4-11); what isn't there
+IDE, NOT_IN_SIDL, NOT_IN_A_MASK = 0x08, 0x14, 0x1C
 # registers that BIT MODIFY may touch (table 11-1)
 MODIFIABLE = (0x0C, 0x0D, 0x0F, 0x28, 0x29, 0x2A, 0x2B, 0x2C, 0x2D, 0x30, 0x40, 0x50, 0x60, 0x70)
 
@@ -18,7 +23,10 @@ class ChipError(Exception):
 
 
 class Mcp2515Chip:
-    """overflowed: frames lost for want of a buffer; interrupt: the INT pin is low."""
+    """overflowed: frames lost for want of a buffer; interrupt: the INT pin is low.
+
+    data_compared: a filter looked at the data of a standard frame (4.5.1).
+    """
 
     def __init__(self, send=None, changed=None):
         self.send = send or (lambda ident, data: None)
@@ -28,6 +36,7 @@ class Mcp2515Chip:
         self.interrupt = False
         self.selected = False
         self.dead = False
+        self.data_compared = False
         self._reset()
 
     def _reset(self):
@@ -126,6 +135,9 @@ class Mcp2515Chip:
         settings = register < 0x0C or 0x10 <= register < 0x1C or 0x20 <= register < 0x2B
         if settings and self.mode != CONFIGURATION:
             raise ChipError("register %02X outside configuration mode" % register)
+        if register < 0x28 and register & 3 == 1:
+            if value & (NOT_IN_A_MASK if register >= 0x20 else NOT_IN_SIDL):
+                raise ChipError("no such bits in register %02X" % register)
         if register & 0x0F == 0x0E:
             raise ChipError("CANSTAT can't be written")
         if register & 0x0F == 0x0F:
@@ -155,12 +167,11 @@ class Mcp2515Chip:
             raise ChipError("sending outside normal mode")
         base = TXB0CTRL + 16 * k
         n = self.r[base + 5] & 15
-        if n > 8 or self.r[base + 2] & 8:
-            raise ChipError("no standard data frame")
+        if n > 8 or self.r[base + 5] & 0x40 or self.r[base + 2] & NOT_IN_SIDL:
+            raise ChipError("no data frame")
         self.r[base] |= 8
-        ident = self.r[base + 1] << 3 | self.r[base + 2] >> 5
         self._sending[k] = True
-        self.send(ident, bytes(self.r[base + 6 : base + 6 + n]))
+        self.send(self._ident(base + 1), bytes(self.r[base + 6 : base + 6 + n]))
 
     def sent(self):
         """The oldest frame given to `send` is on the bus and was acknowledged."""
@@ -172,20 +183,45 @@ class Mcp2515Chip:
                 self._lines()
                 return
 
-    def _accepts(self, filters, mask, ident):
-        mask_id = self.r[mask] << 3 | self.r[mask + 1] >> 5
+    def _ident(self, base):
+        """The identifier in registers SIDH, SIDL, EID8 and EID0."""
+        high, low, eid8, eid0 = self.r[base : base + 4]
+        ident = high << 3 | low >> 5
+        if low & IDE:
+            ident = EXTENDED | ident << 18 | (low & 3) << 16 | eid8 << 8 | eid0
+        return ident
+
+    def _accepts(self, filters, mask, ident, data):
+        r = self.r
         for register in filters:
-            wanted = self.r[register] << 3 | self.r[register + 1] >> 5
-            if not self.r[register + 1] & 8 and (ident ^ wanted) & mask_id == 0:
+            if bool(r[register + 1] & IDE) != bool(ident & EXTENDED):
+                continue
+            # 11 bits, EID17:16, and EID15:0 or the first two bytes of data (figure 4-4)
+            wanted = r[register] << 3 | r[register + 1] >> 5
+            bits = r[mask] << 3 | r[mask + 1] >> 5
+            if ident & EXTENDED:
+                rest = (r[register + 1] & 3) << 16 | r[register + 2] << 8 | r[register + 3]
+                rest_bits = (r[mask + 1] & 3) << 16 | r[mask + 2] << 8 | r[mask + 3]
+                if (ident ^ (wanted << 18 | rest)) & (bits << 18 | rest_bits) & BITS == 0:
+                    return True
+                continue
+            if r[mask + 2] or r[mask + 3]:
+                self.data_compared = True
+                two = (bytes(data) + bytes(2))[:2]
+                if (two[0] ^ r[register + 2]) & r[mask + 2]:
+                    continue
+                if (two[1] ^ r[register + 3]) & r[mask + 3]:
+                    continue
+            if (ident ^ wanted) & bits == 0:
                 return True
         return False
 
     def receive(self, ident, data):
-        """A standard data frame from the bus."""
+        """A data frame from the bus."""
         if self.mode != NORMAL or self.dead:
             return
-        first = self._accepts((0x00, 0x04), 0x20, ident)
-        second = self._accepts((0x08, 0x10, 0x14, 0x18), 0x24, ident)
+        first = self._accepts((0x00, 0x04), 0x20, ident, data)
+        second = self._accepts((0x08, 0x10, 0x14, 0x18), 0x24, ident, data)
         full = self.r[CANINTF]
         roll = self.r[RXB0CTRL] & 4
         if first and not full & 1:
@@ -201,8 +237,16 @@ class Mcp2515Chip:
         else:
             return
         self.received += 1
-        self.r[base] = ident >> 3
-        self.r[base + 1] = (ident & 7) << 5
+        if ident & EXTENDED:
+            top = ident >> 18 & 0x7FF
+            self.r[base] = top >> 3
+            # SRR "is valid only if IDE = 0": on the bus it is recessive here
+            self.r[base + 1] = (top & 7) << 5 | 0x10 | IDE | ident >> 16 & 3
+            self.r[base + 2] = ident >> 8 & 0xFF
+            self.r[base + 3] = ident & 0xFF
+        else:
+            self.r[base] = ident >> 3
+            self.r[base + 1] = (ident & 7) << 5
         self.r[base + 4] = len(data)
         for i in range(len(data)):
             self.r[base + 5 + i] = data[i]

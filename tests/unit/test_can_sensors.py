@@ -10,6 +10,7 @@ from bms.current import Current
 from bms.errors import ConfigError
 from bms.faults import Faults
 from bms.limits import Limits
+from bms.links.can import EXTENDED
 from bms.pack import Pack
 from bms.sensors import build as sensors
 from bms.sensors.base import STANDS
@@ -234,9 +235,9 @@ def test_router():
     assert router.add(5, a) is None
     assert router.add(7, b) is None
     assert router.add(5, b) is a
-    for ident in (5, 6, 7, 5, 2047):
+    for ident in (5, 6, 7, 5, 2047, EXTENDED | 5):
         router.on_frame(ident, 0, None, 0)
-    assert owner.got == [6, 2047]
+    assert owner.got == [6, 2047, EXTENDED | 5]
     assert a.got == []
     assert b.got == [5, 7, 5]
     router = Router(None)

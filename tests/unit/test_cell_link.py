@@ -4,6 +4,7 @@ import gc
 
 from bms import faults as F
 from bms.errors import ConfigError
+from bms.links.can import BITS, EXTENDED
 from bms.pack import BLEEDING, FRESH, LOST, SEEN
 from fakes import (
     ASSIGN,
@@ -278,6 +279,31 @@ def test_a_frame_of_a_board_that_is_not_configured():
         _answer_from(b, b.boards[0], cells_frame(1, 1, [BAD] * 4, b.seq + 1))
         _answer_from(b, b.boards[0], temps_frame(1, 3, [690] * 4, b.seq + 1))
         assert b.driver.strange == strange + 5
+
+
+def test_a_frame_of_29_bits_is_none_of_its_own():
+    b = _bench("can0")
+    before = _seen(b)
+    strange, damaged, known = b.driver.strange, b.driver.damaged, bytes(b.pack.known)
+    frames = [
+        alarm_frame(1, 1, 1, BAD),
+        hello_frame(1, 5, 9),
+        cells_frame(1, 0, [BAD] * 4, b.seq + 1),
+        temps_frame(1, 0, [690] * 4, b.seq + 1),
+        status_frame(1, b.seq + 1, 1, 0xFF),
+        (SCAN << 6, bytes(2)),
+        (0, b""),
+    ]
+    # its bits in front of, behind, and as the base of the longer ones
+    wide = []
+    for ident, data in frames:
+        for extended in (EXTENDED | ident, EXTENDED | BITS ^ 0x7FF | ident, EXTENDED | ident << 18):
+            assert not b.driver.expects(extended)
+            wide.append((extended, data))
+    _answer_from(b, b.boards[0], *wide)
+    assert b.driver.strange == strange + len(wide)
+    assert _seen(b) == before and bytes(b.pack.known) == known
+    assert b.driver.damaged == damaged and b.parts.trips() == []
 
 
 def test_repeated_frames_are_one_reading():

@@ -5,6 +5,7 @@ from array import array
 
 from bms import kernels
 from bms import kernels_plain as plain
+from bms.links.can import BITS, EXTENDED
 from bms.tables import (
     E_COUNT,
     E_MAX,
@@ -169,21 +170,31 @@ def test_cobs_garbage_gives_the_same_on_both():
         assert k.cobs_decode(b"\x02\x01\x00", 0, 3, bytearray(8), 8) == -1
 
 
+def _idents(random):
+    """Some identifiers of both kinds, with the first and the last ones."""
+    some = [0, 0x7FF, EXTENDED, EXTENDED | 0x7FF, EXTENDED | BITS]
+    some += [random.below(0x800) for _ in range(20)]
+    return some + [EXTENDED | random.below(BITS + 1) for _ in range(20)]
+
+
 def test_slcan_round_trip():
     random = Random(6)
     for n in range(9):
-        for _ in range(20):
-            ident = random.below(0x800)
+        for ident in _idents(random):
             data = random.bytes(n)
             for k in TWINS:
-                out = bytearray(40)
+                out = bytearray(b"." * 40)
                 end = k.slcan_encode(ident, data, n, out, 2)
                 assert bytes(out[2:end]) == slcan_bytes(ident, data)
+                assert out[end] == 0x2E
                 back = bytearray(8)
-                assert k.slcan_decode(out, 2, end - 1, back) == ident << 4 | n
+                got = array("i", (-1,))
+                assert k.slcan_decode(out, 2, end - 1, back, got) == n
+                assert got[0] == ident < 1 << 30  # larger ones live on the heap
                 assert back[:n] == data
                 lower = bytes(out).replace(b"A", b"a").replace(b"F", b"f")
-                assert k.slcan_decode(lower, 2, end - 1, back) == ident << 4 | n
+                assert k.slcan_decode(lower, 2, end - 1, back, got) == n
+                assert got[0] == ident
 
 
 def test_slcan_refuses_what_is_not_a_frame():
@@ -198,23 +209,42 @@ def test_slcan_refuses_what_is_not_a_frame():
         b"t12G0",
         b"t1231G1",
         b"t12311 ",
-        b"T0000012300",
         b"r1230",
+        b"R000001230",
+        b"T",
+        b"T0000",
+        b"T00000123",  # no length
+        b"T200000000",  # 30 bits
+        b"TFFFFFFFF0",
+        b"T000001231",
+        b"T000001230AA",
+        b"T0000012300",
+        b"T0000012391122334455667788",
+        b"T0000G1230",
+        b"T/00001230",
+        b"T000001231G1",
+        b"T000001231AA1234",
         b"x1230",
         b"t1231AA1234",  # with a time stamp
     )
     for k in TWINS:
         for text in bad:
-            assert k.slcan_decode(text, 0, len(text), bytearray(8)) == -1, text
+            ident = array("i", (7,))
+            assert k.slcan_decode(text, 0, len(text), bytearray(8), ident) == -1, text
+            assert ident[0] == 7
 
 
 def test_slcan_garbage_gives_the_same_on_both():
     random = Random(7)
     letters = b"t0123456789abcdefABCDEFgG \xff"
-    for _ in range(500):
-        text = b"t" + bytes([letters[random.below(len(letters))] for _ in range(12)])
-        end = random.between(1, 13)
-        outs = [k.slcan_decode(text, 0, end, bytearray(8)) for k in TWINS]
+    for i in range(1000):
+        text = bytes([letters[random.below(len(letters))] for _ in range(17)])
+        text = (b"T0" if i & 1 else b"t") + text
+        end = random.between(1, len(text))
+        outs = []
+        for k in TWINS:
+            ident = array("i", (0,))
+            outs.append((k.slcan_decode(text, 0, end, bytearray(8), ident), ident[0]))
         assert outs[0] == outs[-1]
 
 
@@ -346,20 +376,39 @@ def test_mcp_frame():
     for _ in range(200):
         at = 16 * random.below(3)
         ring = bytearray(random.bytes(64))
-        ident = random.below(0x800)
+        base = random.below(0x800)
         n = random.below(9)
-        ring[at + 1] = ident >> 3
-        ring[at + 2] = (ident & 7) << 5 | random.below(4)
+        ring[at + 1] = base >> 3
+        ring[at + 2] = (base & 7) << 5 | random.below(4)
         ring[at + 5] = n
         for k in TWINS:
             data = bytearray(8)
-            assert k.mcp_frame(ring, at, data) == ident << 4 | n
+            ident = array("i", (0,))
+            assert k.mcp_frame(ring, at, data, ident) == n
+            assert ident[0] == base
             assert data == ring[at + 6 : at + 14]
-        for where, bits in ((2, 8), (2, 16), (5, 9 ^ n if n < 8 else 1), (5, 0x40)):
+        wrong = ((5, 9 ^ n if n < 8 else 1), (5, 0x40))
+        for where, bits in wrong + ((2, 16),):
             bad = bytearray(ring)
             bad[at + where] ^= bits
             for k in TWINS:
-                assert k.mcp_frame(bad, at, bytearray(8)) == -1, (where, bits, n)
+                assert k.mcp_frame(bad, at, bytearray(8), ident) == -1, (where, bits, n)
+        # 29 bits; SRR, bit 4, says nothing then
+        rest = random.below(1 << 18)
+        ring[at + 2] = (base & 7) << 5 | 8 | rest >> 16 | random.below(2) << 4
+        ring[at + 3] = rest >> 8 & 0xFF
+        ring[at + 4] = rest & 0xFF
+        for k in TWINS:
+            data = bytearray(8)
+            ident = array("i", (0,))
+            assert k.mcp_frame(ring, at, data, ident) == n
+            assert ident[0] == EXTENDED | base << 18 | rest
+            assert data == ring[at + 6 : at + 14]
+        for where, bits in wrong:
+            bad = bytearray(ring)
+            bad[at + where] ^= bits
+            for k in TWINS:
+                assert k.mcp_frame(bad, at, bytearray(8), ident) == -1, (where, bits, n)
 
 
 def test_put_key_and_field():

@@ -1,8 +1,15 @@
 """slcan and COBS over a stream: frames in, frames out, and everything that is none."""
 
+import gc
+
+import micropython
+
+from bms.links.can import BITS, EXTENDED
 from bms.links.cobs import CobsLink
 from bms.links.slcan import SPEEDS, Slcan
 from fakes import FakeStream, Random, cobs_bytes, raises, slcan_bytes
+
+LOCKS = hasattr(micropython, "heap_lock")
 
 
 class Sink:
@@ -196,3 +203,99 @@ def test_slcan_answers_are_no_damage_and_hide_no_frame():
     link.poll(sink, 1)
     assert [f[0] for f in sink.frames] == [0x201, 0x201]
     assert link.damaged == 0
+
+
+def test_slcan_carries_29_bits():
+    random = Random(21)
+    stream = FakeStream()
+    link = Slcan(stream)
+    stream.took()
+    sink = Sink()
+    frames = []
+    for k in range(200):
+        ident = random.below(0x800) if k & 1 else EXTENDED | random.below(BITS + 1)
+        frames.append((ident, random.bytes(random.below(9))))
+    for ident, data in frames:
+        assert link.send(ident, bytearray(data + b"\xaa" * 8), len(data))
+        assert stream.took() == slcan_bytes(ident, data)
+        stream.give(slcan_bytes(ident, data))
+        _poll(link, sink, 2)
+    assert [f[:2] for f in sink.frames] == frames
+    assert link.damaged == 0
+    # the same number of 11 bits is another identifier
+    stream.give(b"T000002010\rt2010\r")
+    link.poll(sink, 1)
+    assert [f[0] for f in sink.frames[-2:]] == [EXTENDED | 0x201, 0x201]
+
+
+def test_slcan_with_room_for_a_short_frame_only():
+    # behind 20 frames of 22 characters and these, of 6 or 11 and 2 a byte, how many there is room
+    for frames, room in (
+        (((0x201, 8), (EXTENDED, 6)), 27),
+        (((0x201, 5), (0x201, 6), (0x201, 3)), 26),
+    ):
+        stream = FakeStream()
+        link = Slcan(stream)
+        stream.took()
+        stream.room = 0
+        for ident, n in ((0x201, 8),) * 20 + frames:
+            assert link.send(ident, bytearray(8), n)
+        assert link.room() == room
+        assert link.send(EXTENDED, bytearray(8), 8) == (room == 27)
+        assert link.send(0x201, bytearray(8), 8) == (room == 26)
+        assert link.dropped == 1
+
+
+class Loop:
+    """Gives back what was written; nothing in it allocates."""
+
+    def __init__(self):
+        self.bytes = bytearray(64)
+        self.n = 0
+
+    def read(self, buf):
+        n = self.n
+        self.n = 0
+        for i in range(n):
+            buf[i] = self.bytes[i]
+        return n
+
+    def write(self, buf, start, n):
+        for i in range(n):
+            self.bytes[i] = buf[start + i]
+        self.n = n
+        return n
+
+
+class Counter:
+    def __init__(self):
+        self.count = self.wrong = 0
+        self.ident = 0
+
+    def on_frame(self, ident, n, data, now):
+        self.count += 1
+        if ident != self.ident or n != 8:
+            self.wrong += 1
+
+
+def test_slcan_allocates_nothing():
+    loop = Loop()
+    link = Slcan(loop)
+    sink = Counter()
+    data = bytearray(8)
+    link.poll(sink, 0)
+    damaged = link.damaged  # its own commands
+    gc.collect()
+    if LOCKS:
+        micropython.heap_lock()  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        k = 0
+        while k < 500:
+            sink.ident = EXTENDED | BITS - 0x10003 * k if k & 3 else k
+            link.send(sink.ident, data, 8)
+            link.poll(sink, 0)
+            k += 1
+    finally:
+        if LOCKS:
+            micropython.heap_unlock()  # pyright: ignore[reportAttributeAccessIssue]
+    assert (sink.count, sink.wrong, link.damaged) == (500, 0, damaged)

@@ -12,6 +12,7 @@ from micropython import const
 
 from bms import ticks
 from bms.kernels import mcp_frame
+from bms.links.can import BITS, EXTENDED
 
 DEFAULT_BPS = 500000
 
@@ -39,7 +40,9 @@ _RX_INTERRUPTS = const(0x03)
 
 _OVERFLOW = const(0xC0)  # of EFLG
 _BUS_OFF = const(0x20)
-_NO_DATA_FRAME = const(0x18)  # of SIDL: remote, or a 29-bit identifier
+_EXIDE = const(0x08)  # of SIDL, where a frame or a filter has 29 bits
+_FILTERS = b"\x00\x04\x08\x10\x14\x18"
+_MASKS = b"\x20\x24"
 _LOOK_MS = const(50)  # between two looks at the error flags
 _RING = const(63)  # frames, and one slot that stays empty; a power of two less one
 
@@ -62,17 +65,63 @@ TIMINGS = {
 }
 
 
+def _put(ident, out, at):
+    """An identifier, or the bits of a mask, as SIDH, SIDL, EID8 and EID0 have it."""
+    if ident & EXTENDED:
+        out[at] = ident >> 21 & 0xFF
+        out[at + 1] = ident >> 13 & 0xE0 | _EXIDE | ident >> 16 & 3
+        out[at + 2] = ident >> 8 & 0xFF
+        out[at + 3] = ident & 0xFF
+    else:
+        out[at] = ident >> 3
+        out[at + 1] = (ident & 7) << 5
+        out[at + 2] = 0
+        out[at + 3] = 0
+
+
+def acceptance(filters):
+    """Registers of two filters and of their mask for (identifier, mask) pairs: 4 bytes each.
+
+    A frame finds room in either buffer only where both have the same filters, and the first has
+    two of one mask. It gets the bits that all pairs ask for, and none, so that all frames of the
+    kinds wanted come in, where that leaves more than two. Bits beyond those of a standard pair stay
+    0: the chip would compare them with the frame's data (4.5.1).
+    """
+    pairs = filters or ((0, 0),)
+    mask = BITS
+    for ident, bits in pairs:
+        mask &= bits if ident & EXTENDED else bits << 18
+    while True:
+        wanted = []
+        for ident, _ in pairs:
+            ident &= mask | EXTENDED if ident & EXTENDED else mask >> 18
+            if ident not in wanted:
+                wanted.append(ident)
+        if len(wanted) <= 2:
+            break
+        mask = 0
+    out = bytearray(12)
+    _put(wanted[0], out, 0)
+    _put(wanted[-1], out, 4)
+    _put(mask | EXTENDED, out, 8)
+    out[9] &= 0xFF ^ _EXIDE  # a mask has no such bit
+    return bytes(out[:4]), bytes(out[4:8]), bytes(out[8:])
+
+
 class Mcp2515:
     """A CAN link over an MCP2515.
 
     data: payload of the frame being handed over. rx, tx: frames; dropped: frames to send for
     which there was no room; damaged: frames lost in the chip or the ring (`lost`) and frames that
-    are no 11-bit data frames; bus_off: times that the chip left the bus; restarts: times that it
+    are no data frames; bus_off: times that the chip left the bus; restarts: times that it
     had forgotten its settings. at: the ring's slot to be written, and that to be read.
     """
 
-    def __init__(self, bus, rate=0, crystal_hz=8000000):
-        """Raises ValueError for a rate that the crystal can't give, OSError without a chip."""
+    def __init__(self, bus, rate=0, crystal_hz=8000000, filters=()):
+        """filters: (identifier, mask) pairs of what must come in, none for all standard frames.
+
+        Raises ValueError for a rate that the crystal can't give, OSError without a chip.
+        """
         self.rate = rate or DEFAULT_BPS
         timing = TIMINGS.get((crystal_hz, self.rate))
         if timing is None:
@@ -80,7 +129,9 @@ class Mcp2515:
         self.rx = self.tx = self.damaged = self.dropped = self.lost = 0
         self.bus_off = self.restarts = 0
         self.data = bytearray(8)
+        self._ident = array("i", (0,))  # of the frame being handed over
         self._timing = timing
+        self._acceptance = acceptance(filters)
         self._bus = bus
         self._out = bytearray(16)
         self._in = bytearray(16)
@@ -118,9 +169,10 @@ class Mcp2515:
         self._bus.transfer(out, self._in, 1)
         for _ in range(8):  # its oscillator needs 128 periods, 16 us
             self._look(_CANSTAT, 1)
-        zeros = bytes(12)
-        for register in (0x00, 0x10, 0x20):  # filters and masks: every standard data frame
-            self._write(register, zeros, 8 if register == 0x20 else 12)
+        for i in range(len(_FILTERS)):
+            self._write(_FILTERS[i], self._acceptance[i & 1], 4)
+        for register in _MASKS:
+            self._write(register, self._acceptance[2], 4)
         self._write(_CNF3, self._timing, 3)
         self._write(_CANINTE, b"\x03\x00\x00", 3)
         self._write(_RXB0CTRL, b"\x04", 1)
@@ -166,13 +218,13 @@ class Mcp2515:
             self._catch_up()
         while at[_TAIL] != at[_HEAD]:
             tail = at[_TAIL]
-            frame = mcp_frame(self._ring, 16 * tail, self.data)
+            n = mcp_frame(self._ring, 16 * tail, self.data, self._ident)
             at[_TAIL] = (tail + 1) & _RING
-            if frame < 0:
+            if n < 0:
                 self.damaged += 1
             else:
                 self.rx += 1
-                sink.on_frame(frame >> 4, frame & 15, self.data, now)
+                sink.on_frame(self._ident[0], n, self.data, now)
 
     def _check(self):
         """Look at the error flags; a chip that forgot its settings (a dip of its supply) starts."""
@@ -204,7 +256,7 @@ class Mcp2515:
     # --- sending ---
 
     def send(self, ident, data, n):
-        """Give the chip one standard data frame; False (and counted) where it has no room."""
+        """Give the chip one data frame; False (and counted) where it has no room."""
         self.at[_BUSY] = 1
         sent = self._send(ident, data, n)
         self.at[_BUSY] = 0
@@ -227,10 +279,7 @@ class Mcp2515:
             if buffer == 3:
                 return False
         out[0] = _LOAD_TX | buffer << 1
-        out[1] = ident >> 3
-        out[2] = (ident & 7) << 5
-        out[3] = 0
-        out[4] = 0
+        _put(ident, out, 1)
         out[5] = n
         for i in range(n):
             out[6 + i] = data[i]

@@ -4,10 +4,13 @@ Each good frame is handed to a sink, everything else is counted. Nothing here wa
 allocates after start-up.
 """
 
+from array import array
+
 from micropython import const
 
 from bms import ticks
 from bms.kernels import put, slcan_decode, slcan_encode
+from bms.links.can import EXTENDED
 from bms.links.serial import SerialLink
 
 # bit/s -> the adapter's speed command
@@ -25,6 +28,7 @@ SPEEDS = {
 DEFAULT_BPS = 500000
 _LONGEST = 31  # an extended frame with its time stamp and a little more
 _FRAME = 22  # characters of the longest standard frame
+_EXTENDED_FRAME = 27
 _SILENT_MS = 1000
 _BEL = const(7)
 _ANSWERS = b"zZVFN"  # what an adapter's own words begin with
@@ -38,6 +42,7 @@ class Slcan(SerialLink):
     def __init__(self, stream, rate=0):
         """Open the channel at `rate` bit/s (0 = 500000). Raises ValueError for another rate."""
         super().__init__(stream, 13, _LONGEST)
+        self._ident = array("i", (0,))  # of the frame that is decoded
         self.rate = rate or DEFAULT_BPS
         if self.rate not in SPEEDS:
             raise ValueError("slcan has no %d bit/s" % self.rate)
@@ -59,8 +64,8 @@ class Slcan(SerialLink):
             self.flush()
 
     def send(self, ident, data, n):
-        """Queue one standard frame; False (and counted) where there is no room."""
-        if self.room() < _FRAME:
+        """Queue one data frame; False (and counted) where there is no room."""
+        if self.room() < (_EXTENDED_FRAME if ident & EXTENDED else _FRAME):
             self.dropped += 1
             return False
         self._queued = slcan_encode(ident, data, n, self._out, self._queued)
@@ -73,9 +78,9 @@ class Slcan(SerialLink):
             start += 1  # an adapter's "no" has no end of its own
         if start == end:
             return
-        frame = slcan_decode(self._in, start, end, self.data)
-        if frame >= 0:
+        n = slcan_decode(self._in, start, end, self.data, self._ident)
+        if n >= 0:
             self.rx += 1
-            sink.on_frame(frame >> 4, frame & 15, self.data, now)
+            sink.on_frame(self._ident[0], n, self.data, now)
         elif self._in[start] not in _ANSWERS:
             self.damaged += 1

@@ -12,6 +12,7 @@ from micropython import const
 
 from bms import ticks
 from bms.faults import SLAVE_ALARM
+from bms.links.can import EXTENDED
 
 # what a kind of board can do
 BALANCE_MASK = const(1)  # bleeds the cells that it is told
@@ -57,7 +58,9 @@ class Driver:
     TEMPS = 16
     UART_BPS = 9600  # usual rates
     CAN_BPS = 0  # 0: that of the link
-    FILTERS: tuple = ()  # (identifier, mask) of the frames that a CAN controller should let through
+    # (identifier, mask) of the frames that a CAN controller should let through; where the
+    # identifier is EXTENDED, the mask is so as well
+    FILTERS: tuple = ()
     ALARM_MS = 500  # an alarm that is not said again for so long has ended
 
     def __init__(self, link, members, pack, limits, faults, config):
@@ -111,7 +114,7 @@ class Driver:
     def expects(self, ident):
         """True where a CAN frame with this identifier is one of its boards'."""
         for known, mask in self.FILTERS:
-            if ident & mask == known:
+            if ident & (mask | EXTENDED) == known:
                 return True
         return not self.FILTERS
 

@@ -13,6 +13,7 @@ from micropython import const
 from bms import faults as F
 from bms import ticks
 from bms.kernels import crc8_frame, take13
+from bms.links.can import EXTENDED
 from bms.links.cobs import DEFAULT_BPS, CobsLink
 from bms.pack import BLEEDING, FRESH, NEW, SEEN
 from bms.slaves.base import BALANCE_MASK, Driver
@@ -399,6 +400,9 @@ class CellLink(Driver):
         """Take one frame from the link; a reading out of its hard bounds trips before this ends."""
         function = ident >> 6
         if n == 8 and CELLS <= function < STATUS and self._reading(ident, function, data) >= 0:
+            return
+        if ident & EXTENDED:
+            self.strange += 1
             return
         node = ident & 63
         if function == HELLO:

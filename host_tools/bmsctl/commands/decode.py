@@ -5,7 +5,10 @@ import json
 import re
 from pathlib import Path
 
+from bms.links.can import BITS, EXTENDED
 from bms.slaves import KINDS
+from bmssim.protocol import Frame
+from bmssim.slcan import to_line
 
 from ..decoders import NAMES, decoder
 from ..decoders.base import Capture, Decoded
@@ -22,9 +25,9 @@ damaged, truncated or said by somebody who wasn't asked.
 """
 
 _CANDUMP = re.compile(
-    r"\b([0-9A-Fa-f]{3})(?:#([0-9A-Fa-f]*)|\s+\[(\d)\]((?: [0-9A-Fa-f]{2})*))\s*$"
+    r"\b([0-9A-Fa-f]{8}|[0-9A-Fa-f]{3})(?:#([0-9A-Fa-f]*)|\s+\[(\d)\]((?: +[0-9A-Fa-f]{2})*))\s*$"
 )
-_SLCAN = re.compile(rb"\A[\r\n]*t[0-9A-Fa-f]{3}[0-8][0-9A-Fa-f]*[\r\n]")
+_SLCAN = re.compile(rb"\A[\r\n]*(?:t[0-9A-Fa-f]{3}|T[0-9A-Fa-f]{8})[0-8][0-9A-Fa-f]*[\r\n]")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,9 +64,12 @@ def _bytes(args: argparse.Namespace) -> tuple[bytes, bool]:
             if match is None:
                 raise ToolError(f"{args.file}: not a line of candump: {line.strip()[:60]}")
             payload = match[2] if match[2] is not None else match[4].replace(" ", "")
-            if len(payload) > 16 or len(payload) % 2:
+            ident = int(match[1], 16)
+            if len(payload) > 16 or len(payload) % 2 or ident > BITS:
                 raise ToolError(f"{args.file}: not a CAN 2.0 frame: {line.strip()[:60]}")
-            out += f"t{match[1].upper()}{len(payload) // 2}{payload.upper()}\r".encode()
+            if len(match[1]) == 8:
+                ident |= EXTENDED
+            out += to_line(Frame(ident, bytes.fromhex(payload))) + b"\r"
         return out, True
     return _from_hex(text, str(args.file)), False
 

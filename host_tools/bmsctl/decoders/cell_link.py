@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bms.links.can import EXTENDED
 from bms.links.cobs import CobsLink
 from bms.slaves import cell_link
 
@@ -23,7 +24,9 @@ def decode(capture: Capture) -> Decoded:
     wrong = 0
     for ident, payload in frames.seen:
         function, number = ident >> 6, ident & 63
-        if not 1 <= number <= 62 or cell_link.SCAN <= function <= cell_link.BALANCE:
+        if ident & EXTENDED or not 1 <= number <= 62:
+            continue  # somebody else's
+        if cell_link.SCAN <= function <= cell_link.BALANCE:
             continue
         if node is not None and number != node:
             wrong += 1
