@@ -3,8 +3,11 @@
 Sources: DS20006027 (registers, SPI), DS20005678 (modes, FIFOs), errata DS80000789 and DS80000792.
 `transfer` is one selection of the chip. `receive` puts a frame on the bus, `transmit` lets the
 oldest one out; `bus_off`, `underflow`, `brown_out` and the like do what they say. Payloads of 8
-bytes, no time stamps, no transmit queue and no event FIFO. Runs on both runtimes.
+bytes, no time stamps, no transmit queue and no event FIFO. Identifiers of 29 bits have the
+firmware's flag. Runs on both runtimes.
 """
+
+from bms.links.can import EXTENDED
 
 CON, NBTCFG, INT, TREC, BDIAG1 = 0x000, 0x004, 0x01C, 0x034, 0x03C
 FIFO, FLTCON, FLTOBJ, FLT_END = 0x050, 0x1D0, 0x1F0, 0x2F0
@@ -26,6 +29,11 @@ DEFAULTS = (
 def known(register):
     """True where a register begins or goes on."""
     return register < 0x04C or FIFO <= register < FLT_END or OSC <= register < SFR_END
+
+
+def _word(r, at):
+    """The lower 29 bits of C1FLTOBJ, C1MASK or a frame, EID and SID, as (SID, EID)."""
+    return r[at] | (r[at + 1] & 7) << 8, r[at + 1] >> 3 | r[at + 2] << 5 | (r[at + 3] & 0x1F) << 13
 
 
 class ChipError(Exception):
@@ -270,6 +278,8 @@ class Mcp2518fdChip:
                 raise ChipError("a filter has a FIFO of 1..31")
             self.r[register] = value
         elif FLTOBJ <= register < FLT_END:
+            if register & 3 == 3 and value & 0xA0:
+                raise ChipError("SID11 and bit 31 are for CAN FD and for nothing")
             if self.r[FLTCON + (register - FLTOBJ) // 8] & 0x80:
                 raise ChipError("a filter is changed while it is on")
             self.r[register] = value
@@ -395,8 +405,9 @@ class Mcp2518fdChip:
 
     # --- bus ---
 
-    def receive(self, ident, data, extended=False, remote=False):
+    def receive(self, ident, data, remote=False):
         """A frame from the bus."""
+        extended = bool(ident & EXTENDED)
         if self._mode not in (CLASSIC, RESTRICTED) or self.dead or self.off:
             return
         for k in range(32):
@@ -404,16 +415,18 @@ class Mcp2518fdChip:
             if not control & 0x80:
                 continue
             at = FLTOBJ + 8 * k
-            wanted = self.r[at] | (self.r[at + 1] & 7) << 8
-            mask = self.r[at + 4] | (self.r[at + 5] & 7) << 8
+            wanted, wanted_rest = _word(self.r, at)
+            mask, mask_rest = _word(self.r, at + 4)
+            # MIDE: only frames of the kind that EXIDE says
             if self.r[at + 7] & 0x40 and bool(self.r[at + 3] & 0x40) != extended:
                 continue
-            if (ident ^ wanted) & mask:
+            sid, eid = (ident >> 18 & 0x7FF, ident & 0x3FFFF) if extended else (ident, 0)
+            if (sid ^ wanted) & mask or extended and (eid ^ wanted_rest) & mask_rest:
                 continue
-            self._store(control & 0x1F, k, ident, data, extended << 4 | remote << 5)
+            self._store(control & 0x1F, k, sid, eid, data, extended << 4 | remote << 5)
             return
 
-    def _store(self, m, hit, ident, data, flags):
+    def _store(self, m, hit, sid, eid, data, flags):
         if self._is_tx(m):
             raise ChipError("a filter leads to a transmit FIFO")
         if self._count[m] == self._depth(m):
@@ -421,7 +434,8 @@ class Mcp2518fdChip:
             self.overflowed += 1
             return
         at = self._base[m] + 16 * self._head[m]
-        head = (ident & 0xFF, ident >> 8, 0, 0, flags | len(data), hit << 3, 0, 0)
+        ident = (sid & 0xFF, sid >> 8 | (eid & 0x1F) << 3, eid >> 5 & 0xFF, eid >> 13)
+        head = ident + (flags | len(data), hit << 3, 0, 0)
         for i in range(8):
             self.ram[at + i] = head[i]
         for i in range(len(data)):
@@ -439,14 +453,17 @@ class Mcp2518fdChip:
             if self._is_tx(m) and self._requested[m] and self._mode == CLASSIC and not self.off:
                 at = self._base[m] + 16 * self._tail[m]
                 t = self.ram[at : at + 16]
-                ident = t[0] | t[1] << 8
-                if ident > 0x7FF or t[2] or t[3] or t[4] > 8 or t[5] or t[6] or t[7]:
-                    raise ChipError("no standard data frame")
+                ident, rest = _word(t, 0)
+                n = t[4] & ~0x10  # IDE
+                if t[3] & 0xE0 or rest and n == t[4] or n > 8 or t[5] or t[6] or t[7]:
+                    raise ChipError("no data frame")
+                if n != t[4]:
+                    ident = EXTENDED | ident << 18 | rest
                 self._tail[m] = (self._tail[m] + 1) % self._depth(m)
                 self._count[m] -= 1
                 if not self._count[m]:
                     self._requested[m] = False
-                frame = (ident, bytes(t[8 : 8 + t[4]]))
+                frame = (ident, bytes(t[8 : 8 + n]))
                 self.sent.append(frame)
                 return frame
         return None

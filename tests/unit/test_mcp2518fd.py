@@ -4,6 +4,7 @@ import gc
 
 import micropython
 
+from bms.links.can import BITS, EXTENDED
 from bms.links.mcp2518fd import CRYSTALS_HZ, FROM_BOARDS, Mcp2518fd, bit_timing
 from fakes import Random, raises
 from mcp2518fd_chip import (
@@ -19,6 +20,7 @@ from mcp2518fd_chip import (
 )
 
 DATA = bytearray(b"abcdefgh")
+DALY = EXTENDED | 0x18900140
 RATES = (125000, 250000, 500000, 1000000)
 LOCKS = hasattr(micropython, "heap_lock")
 
@@ -203,16 +205,69 @@ def test_other_filters_and_none():
     bus, link, sink = _link(filters=())
     for ident in (0x000, 0x041, 0x7FF):
         bus.chip.receive(ident, b"x")
-        bus.chip.receive(ident, b"x", extended=True)
+        bus.chip.receive(EXTENDED | ident, b"x")
+        bus.chip.receive(EXTENDED | ident << 18, b"x")
     link.poll(sink, 1)
     assert [frame[0] for frame in sink.frames] == [0x000, 0x041, 0x7FF]
     Mcp2518fd(Bus(), 0, 40000000, ((0, 0),) * 32)
     raises(ValueError, Mcp2518fd, Bus(), 0, 40000000, ((0, 0),) * 33)
 
 
-def test_no_other_frames_than_standard_data():
+def test_filters_of_29_bits():
+    whole = EXTENDED | BITS
+    some = [0x000, 0x201, 0x7FF, EXTENDED, DALY, DALY ^ 1, DALY ^ 0x10000, DALY ^ 0x10000000]
+    for pairs, wanted in (
+        (((DALY, whole),), [DALY]),
+        (((DALY, whole), (0x201, 0x7FF)), [0x201, DALY]),
+        (((DALY, whole ^ 0x10001),), [DALY, DALY ^ 1, DALY ^ 0x10000]),
+        (((EXTENDED, EXTENDED),), some[3:]),
+        (((EXTENDED, EXTENDED), (0, 0)), some),
+        (((EXTENDED, EXTENDED | 0x1FF00000),), [EXTENDED]),
+    ):
+        bus, link, sink = _link(filters=pairs)
+        for ident in some:
+            bus.chip.receive(ident, b"x")
+        link.poll(sink, 1)
+        assert [frame[0] for frame in sink.frames] == wanted
+        assert link.damaged == 0
+    # every bit of a filter and of its mask
+    for bit in range(29):
+        bus, link, sink = _link(filters=((DALY, EXTENDED | 1 << bit),))
+        bus.chip.receive(DALY ^ 1 << bit, b"x")
+        bus.chip.receive(DALY ^ BITS ^ 1 << bit, b"y")
+        link.poll(sink, 1)
+        assert sink.frames == [(DALY ^ BITS ^ 1 << bit, b"y")]
+
+
+def test_a_frame_that_the_filter_did_not_let_in():
+    bus, link, sink = _link(filters=((DALY, EXTENDED | BITS),))
+    for at, bits in ((0, 1), (1, 0x80), (2, 1), (3, 0x10), (4, 0x10), (4, 0x20), (5, 0x08)):
+        bus.chip.receive(DALY, b"x")
+        bus.chip.ram[0x80 + 16 * link._tail + at] ^= bits  # on SPI
+        link.poll(sink, 1)
+    assert sink.frames == []
+    assert link.damaged == 7
+
+
+def test_29_bits_there_and_back():
+    bus, link, sink = _link(filters=((0, 0), (EXTENDED, EXTENDED)))
+    random = Random(9)
+    for now in range(200):
+        ident = random.below(0x800) if now & 3 == 0 else EXTENDED | random.below(BITS + 1)
+        n = random.below(9)
+        data = bytearray(random.bytes(8))
+        assert link.send(ident, data, n)
+        assert bus.chip.transmit() == (ident, bytes(data[:n]))
+        bus.chip.receive(ident, bytes(data[:n]))
+        link.poll(sink, now)
+        assert sink.frames.pop() == (ident, bytes(data[:n]))
+    assert link.damaged == link.dropped == 0
+
+
+def test_no_other_frames_than_data():
     bus, link, sink = _link()
-    bus.chip.receive(0x201, b"x", extended=True)
+    bus.chip.receive(EXTENDED | 0x201, b"x")
+    bus.chip.receive(EXTENDED | 0x201 << 18, b"x")
     assert not bus.pending()
     bus.chip.receive(0x201, b"", remote=True)
     bus.chip.receive(0x201, bytes(9)[:8])
@@ -910,7 +965,7 @@ def _events(bus, now):
     """What happens to the chip in the recorded run."""
     chip = bus.chip
     for k in range((now * 7) % 5):
-        chip.receive(0x200 + k, DATA[: k + now % 4])
+        chip.receive(0x200 + k if k & 1 else DALY | k, DATA[: k + now % 4])
     if now % 3:
         chip.transmit()
     if now == 30:
@@ -934,7 +989,7 @@ def _run(link, sink, bus):
         if bus:
             _events(bus, now)
         link.poll(sink, now)
-        link.send(0x41, DATA, now & 7)
+        link.send(DALY if now & 4 else 0x41, DATA, now & 7)
 
 
 def _greedy(link, sink, bus):
@@ -958,14 +1013,15 @@ def test_nothing_allocates():
     bus = Bus()
     record = Recorder(bus)
     sink = Counter()
-    link = Mcp2518fd(record)
+    filters = FROM_BOARDS + ((DALY, EXTENDED | BITS ^ 7),)
+    link = Mcp2518fd(record, filters=filters)
     _run(link, sink, bus)
     assert sink.count > 200 and link.tx > 50
     assert link.lost >= 2 and link.upsets == link.bus_off == link.restarts == 1
     assert link.damaged > link.lost and link.dropped > 0
     player = Player(record)
     again = Counter()
-    link = Mcp2518fd(player)
+    link = Mcp2518fd(player, filters=filters)
     _locked(_run, link, again)
     assert player.differs == 0
     assert player.at == record.at and player.line == record.line

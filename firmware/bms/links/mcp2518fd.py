@@ -1,4 +1,4 @@
-"""CAN 2.0A frames through a Microchip MCP2518FD or MCP2517FD on SPI.
+"""CAN 2.0 frames through a Microchip MCP2518FD or MCP2517FD on SPI.
 
 Sources: data sheets DS20006027 (MCP2518FD) and DS20005688 (MCP2517FD), family reference manual
 DS20005678, errata DS80000789 (MCP2518FD) and DS80000792 (MCP2517FD).
@@ -16,6 +16,7 @@ from micropython import const
 
 from bms import ticks
 from bms.kernels import copy
+from bms.links.can import EXTENDED
 
 DEFAULT_BPS = 500000
 CRYSTALS_HZ = (20000000, 40000000)
@@ -79,6 +80,8 @@ _ZEROS = bytes(4)
 
 _LOOK_MS = const(50)  # between two looks at the whole state; see `_leave`
 _STUCK = const(2)  # looks without a frame out before what waits is too old to be sent
+_EXIDE = const(0x40)  # of a filter's fourth byte; the same bit of its mask is MIDE
+_IDE = const(0x10)  # of a frame's fifth byte
 _PATIENCE = const(400)  # reads at start-up: the oscillator needs up to 3 ms
 
 
@@ -96,6 +99,19 @@ def bit_timing(crystal_hz, rate):
             after = (3 * bit + 10) // 20
             return bytes((after - 1, after - 1, bit - after - 2, prescaler - 1))
     return None
+
+
+def _put(ident, out, at):
+    """An identifier, or the bits of a mask, as frames and filters have it: SID, then EID."""
+    base = ident
+    rest = 0
+    if ident & EXTENDED:
+        base = ident >> 18
+        rest = ident & 0x3FFFF
+    out[at] = base & 0xFF
+    out[at + 1] = base >> 8 & 7 | (rest & 0x1F) << 3
+    out[at + 2] = rest >> 5 & 0xFF
+    out[at + 3] = rest >> 13
 
 
 class Mcp2518fd:
@@ -124,8 +140,8 @@ class Mcp2518fd:
         if len(filters) > _FILTERS:
             raise ValueError("MCP2518FD has no more than %d filters" % _FILTERS)
         pairs = tuple(filters) or ((0, 0),)
-        self._ident = array("H", [pair[0] for pair in pairs])
-        self._mask = array("H", [pair[1] for pair in pairs])
+        self._ident = array("i", [pair[0] for pair in pairs])
+        self._mask = array("i", [pair[1] for pair in pairs])
         self.rx = self.tx = self.damaged = self.dropped = self.lost = 0
         self.bus_off = self.upsets = self.restarts = 0
         self.data = bytearray(8)
@@ -201,15 +217,13 @@ class Mcp2518fd:
         for i in range(len(self._ident)):
             self._set(_FILTER_CONTROL + i, 0)
             register = _FILTER_OBJECT + 8 * i
-            for k in range(2, 10):
-                out[k] = 0
             out[0] = _WRITE | register >> 8
             out[1] = register & 0xFF
-            out[2] = self._ident[i] & 0xFF
-            out[3] = self._ident[i] >> 8
-            out[6] = self._mask[i] & 0xFF
-            out[7] = self._mask[i] >> 8
-            out[9] = 0x40  # MIDE: standard identifiers only
+            _put(self._ident[i], out, 2)
+            _put(self._mask[i], out, 6)
+            out[9] |= _EXIDE  # of either kind of frames only those of the filter's own
+            if self._ident[i] & EXTENDED:
+                out[5] |= _EXIDE
             self._bus.transfer(out, self._in, 10)
             self._set(_FILTER_CONTROL + i, 0x82)  # on, into FIFO 2
         self._write(_INT, _INTERRUPTS, 4)
@@ -414,11 +428,15 @@ class Mcp2518fd:
         for at in range(2, 2 + _OBJECT * n, _OBJECT):
             ident = objects[at] | (objects[at + 1] & 7) << 8
             length = objects[at + 4]  # and the flags of all that is no standard data frame
+            if length & _IDE:
+                length ^= _IDE
+                ident = EXTENDED | ident << 18 | (objects[at + 3] & 0x1F) << 13
+                ident |= objects[at + 2] << 5 | objects[at + 1] >> 3
             hit = objects[at + 5] >> 3
             if (
                 length > 8
                 or hit >= len(self._ident)
-                or (ident ^ self._ident[hit]) & self._mask[hit]
+                or (ident ^ self._ident[hit]) & (self._mask[hit] | EXTENDED)
             ):
                 self.damaged += 1
                 continue
@@ -442,7 +460,7 @@ class Mcp2518fd:
             self._room = 1
 
     def send(self, ident, data, n):
-        """Give the chip one standard data frame; False (and counted) where it has no room."""
+        """Give the chip one data frame; False (and counted) where it has no room."""
         if self._on and not self._room:
             self._ask_for_room()
         if not self._on or not self._room:
@@ -452,11 +470,8 @@ class Mcp2518fd:
         address = _RAM + _OBJECT * self._head
         out[0] = _WRITE | address >> 8
         out[1] = address & 0xFF
-        out[2] = ident & 0xFF
-        out[3] = ident >> 8
-        out[4] = 0
-        out[5] = 0
-        out[6] = n
+        _put(ident, out, 2)
+        out[6] = n | _IDE if ident & EXTENDED else n
         out[7] = 0
         out[8] = 0
         out[9] = 0
