@@ -7,6 +7,7 @@ interrupt and in each step, and wait in a ring. Nothing here allocates after sta
 from micropython import const
 
 from bms import ticks
+from bms.links.can import BITS, EXTENDED
 
 DEFAULT_BPS = 500000
 _RING = const(63)  # frames, and one slot that stays empty; a power of two less one
@@ -46,7 +47,7 @@ class _Ring:
         raise NotImplementedError
 
     def _frame(self, slot):
-        """Identifier of a slot's frame, -1 where it is no standard data frame."""
+        """Identifier of a slot's frame, -1 where it is no data frame."""
         raise NotImplementedError
 
     def _queue(self, ident, n):
@@ -113,7 +114,7 @@ class _Ring:
             self._tail = (i + 1) & _RING
 
     def send(self, ident, data, n):
-        """Give the controller one standard data frame; False (and counted) without room."""
+        """Give the controller one data frame; False (and counted) without room."""
         out = self._out
         for i in range(n):
             out[i] = data[i]
@@ -132,16 +133,25 @@ class MachineCan(_Ring):
     """`machine.CAN` of MicroPython 1.28 and later (stm32, mimxrt, alif)."""
 
     def __init__(self, id, rate, filters):
-        """filters: (identifier, mask) pairs, none for all. Raises ValueError for a bad rate."""
+        """filters: (identifier, mask) pairs, none for all standard frames.
+
+        Raises ValueError for a bad rate, and for more filters than the controller has.
+        """
         from machine import CAN
 
         super().__init__(rate, _machine_slot)
         self._can = CAN(id, self.rate)
-        self._flags = CAN.FLAG_EXT_ID | CAN.FLAG_RTR
+        self._remote = CAN.FLAG_RTR
+        self._extended = CAN.FLAG_EXT_ID
         self._overrun = CAN.RECV_ERR_OVERRUN
         self._left = CAN.STATE_BUS_OFF
-        self._can.set_filters([(i, mask, 0) for i, mask in filters] or [(0, 0, 0)])
+        self._can.set_filters(
+            [(i & BITS, mask & BITS, self._kind(i)) for i, mask in filters or ((0, 0),)]
+        )
         self._can.irq(self._received, CAN.IRQ_RX, hard=True)
+
+    def _kind(self, ident):
+        return self._extended if ident & EXTENDED else 0
 
     def _take(self, slot):
         if self._can.recv(slot) is None:
@@ -154,12 +164,16 @@ class MachineCan(_Ring):
         return len(slot[1])
 
     def _frame(self, slot):
-        return -1 if slot[2] & self._flags else slot[0]
+        flags = slot[2]
+        if flags & self._remote:
+            return -1
+        return slot[0] | EXTENDED if flags & self._extended else slot[0]
 
     def _queue(self, ident, n):
         try:
             # None: the queue is full, or a frame of the same identifier waits in it
-            return self._can.send(ident, self._out_of[n]) is not None
+            out = self._out_of[n]
+            return self._can.send(ident & BITS, out, self._kind(ident)) is not None
         except OSError:
             return False  # off the bus
 
@@ -178,7 +192,11 @@ class PybCan(_Ring):
     """`pyb.CAN` on bxCAN (the Pyboard), for MicroPython before 1.28."""
 
     def __init__(self, id, rate, filters):
-        """filters: (identifier, mask) pairs, none for all. Raises ValueError for a bad rate."""
+        """filters: (identifier, mask) pairs, none for all standard frames.
+
+        Raises ValueError for a bad rate, and for more filters than the controller has. Filters of
+        11 bits don't look at what kind a frame is: extended ones that begin so come in as well.
+        """
         from pyb import CAN
 
         super().__init__(rate, _pyb_slot)
@@ -191,11 +209,19 @@ class PybCan(_Ring):
             auto_restart=False,
         )
         self._left = CAN.BUS_OFF
-        pairs = list(filters) or [(0, 0)]
-        for bank in range(0, (len(pairs) + 1) // 2):
-            one = pairs[2 * bank]
-            two = pairs[2 * bank + 1] if 2 * bank + 1 < len(pairs) else one
+        bank = 0
+        short = []
+        for ident, mask in filters or ((0, 0),):
+            if ident & EXTENDED:
+                self._can.setfilter(bank, CAN.MASK32, 0, (ident & BITS, mask & BITS))
+                bank += 1
+            else:
+                short.append((ident, mask))
+        for k in range(0, len(short), 2):
+            one = short[k]
+            two = short[k + 1] if k + 1 < len(short) else one
             self._can.setfilter(bank, CAN.MASK16, 0, (one[0], one[1], two[0], two[1]))
+            bank += 1
         self._can.rxcallback(0, self._received)
 
     def _take(self, slot):
@@ -208,11 +234,14 @@ class PybCan(_Ring):
         return len(slot[4])
 
     def _frame(self, slot):
-        return -1 if slot[1] or slot[2] else slot[0]
+        if slot[2]:
+            return -1
+        return slot[0] | EXTENDED if slot[1] else slot[0]
 
     def _queue(self, ident, n):
         try:
-            self._can.send(self._out_of[n], ident, timeout=0)
+            extended = ident & EXTENDED != 0
+            self._can.send(self._out_of[n], ident & BITS, timeout=0, extframe=extended)
             return True
         except OSError:
             return False  # all three buffers wait, or it is off the bus

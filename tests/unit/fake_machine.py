@@ -9,6 +9,8 @@ import sys
 
 import micropython
 
+from bms.links.can import EXTENDED
+
 LOCKS = hasattr(micropython, "heap_lock")
 # PWM of stm32 pins: timer, channel; the second of two, as the port chooses (`machine_pwm.c`)
 TIMERS = {
@@ -346,7 +348,10 @@ class Timer:
 
 
 class CAN:
-    """`machine.CAN`: a receive FIFO of 3, a queue of 3 to send; `lose` counts what overran."""
+    """`machine.CAN` on FDCAN: a receive FIFO of 3, a queue of 3 to send.
+
+    Sources: extmod/machine_can.c, ports/stm32/machine_can.c. 28 filters of 11 bits, 8 of 29.
+    """
 
     MODE_NORMAL = 0
     FLAG_RTR, FLAG_EXT_ID, FLAG_UNORDERED = 1, 2, 4
@@ -369,9 +374,20 @@ class CAN:
 
     def set_filters(self, filters):
         for row in filters:
-            if len(row) != 3 or row[0] > 0x7FF or row[1] > 0x7FF:
-                raise ValueError("invalid id")
+            if len(row) != 3:
+                raise ValueError("filter items must have length 3")
+            self._check(row[0], row[2])
+            self._check(row[1], row[2])
+            if row[2] & ~CAN.FLAG_EXT_ID:
+                raise ValueError("flags")
+        extended = sum([1 for row in filters if row[2]])
+        if extended > 8 or len(filters) - extended > 28:
+            raise ValueError("too many filters for this ID type")
         self.filters = filters
+
+    def _check(self, ident, flags):
+        if not 0 <= ident <= (0x1FFFFFFF if flags & CAN.FLAG_EXT_ID else 0x7FF):
+            raise ValueError("invalid id")
 
     def irq(self, handler=None, trigger=0, hard=False):
         if trigger != CAN.IRQ_RX or not hard:
@@ -398,9 +414,12 @@ class CAN:
     def send(self, ident, data, flags=0):
         if self.now_state == CAN.STATE_BUS_OFF:
             raise OSError(19)
-        if len(self.queue) == 3 or any(x[0] == ident for x in self.queue):
+        self._check(ident, flags)
+        # "considers a Standard and an Extended ID with the same numeric value to be the same ID"
+        if len(self.queue) == 3 or any(x[0] & 0x1FFFFFFF == ident for x in self.queue):
             return None
-        self.queue.append((ident, bytes(data)))
+        flag = EXTENDED if flags & CAN.FLAG_EXT_ID else 0
+        self.queue.append((ident | flag, bytes(data)))
         return len(self.queue) - 1
 
     def state(self):
@@ -412,8 +431,13 @@ class CAN:
 
     def arrive(self, ident, data, flags=0, interrupt=True):
         """A frame from the bus."""
-        wanted = [f for f in self.filters if (ident ^ f[0]) & f[1] == 0]
-        if not wanted or flags & CAN.FLAG_EXT_ID and not flags:
+        if ident & EXTENDED:
+            ident ^= EXTENDED
+            flags |= CAN.FLAG_EXT_ID
+        for wanted, mask, kind in self.filters:
+            if (ident ^ wanted) & mask == 0 and kind == flags & CAN.FLAG_EXT_ID:
+                break
+        else:
             return
         if len(self.fifo) == 3:
             self.overrun = True
@@ -424,9 +448,13 @@ class CAN:
 
 
 class PybCAN:
-    """`pyb.CAN` on bxCAN (docs/library/pyb.CAN.rst): FIFO 0 of 3, three frames to send."""
+    """`pyb.CAN` on bxCAN: FIFO 0 of 3, three frames to send.
 
-    NORMAL, MASK16, BUS_OFF, ERROR_ACTIVE = 0, 1, 4, 1
+    Sources: docs/library/pyb.CAN.rst, ports/stm32/pyb_can.c. Of a bank with MASK16 the mask holds
+    no IDE: the first 11 bits of an extended identifier pass it as those of a standard one do.
+    """
+
+    NORMAL, MASK16, MASK32, BUS_OFF, ERROR_ACTIVE = 0, 1, 3, 4, 1
 
     def __init__(self, id, mode, *, baudrate, sample_point, auto_restart):
         if baudrate not in (125000, 250000, 500000, 1000000):
@@ -443,9 +471,14 @@ class PybCAN:
         now.cans[id] = self
 
     def setfilter(self, bank, mode, fifo, params):
-        if mode != PybCAN.MASK16 or fifo or len(params) != 4 or not 0 <= bank < 14:
+        if mode not in (PybCAN.MASK16, PybCAN.MASK32) or fifo or not 0 <= bank < 14:
             raise ValueError("CAN filter parameter error")
-        self.banks[bank] = ((params[0], params[1]), (params[2], params[3]))
+        wide = mode == PybCAN.MASK32
+        if len(params) != (2 if wide else 4):
+            raise ValueError("CAN filter parameter error")
+        if any(not 0 <= x <= (0x1FFFFFFF if wide else 0x7FF) for x in params):
+            raise Refused("bits that no identifier has")
+        self.banks[bank] = (mode, params)
 
     def rxcallback(self, fifo, handler):
         self.handler = handler
@@ -469,12 +502,14 @@ class PybCAN:
         arg[4].put(data)
         return arg
 
-    def send(self, data, ident, *, timeout=0):
+    def send(self, data, ident, *, timeout=0, extframe=False):
         if timeout:
             raise Refused("a send that waits")
+        if not 0 <= ident <= (0x1FFFFFFF if extframe else 0x7FF):
+            raise Refused("bits of an identifier that it cuts off")
         if len(self.queue) == 3 or self.now_state == PybCAN.BUS_OFF:
             raise OSError(110)
-        self.queue.append((ident, bytes(data)))
+        self.queue.append((ident | EXTENDED if extframe else ident, bytes(data)))
 
     def state(self):
         return self.now_state
@@ -485,7 +520,17 @@ class PybCAN:
 
     def arrive(self, ident, data, flags=0, interrupt=True):
         """A frame from the bus."""
-        wanted = [f for bank in self.banks.values() for f in bank if (ident ^ f[0]) & f[1] == 0]
+        first = ident
+        if ident & EXTENDED:
+            ident ^= EXTENDED
+            first = ident >> 18
+            flags |= CAN.FLAG_EXT_ID
+        wanted = False
+        for mode, p in self.banks.values():
+            if mode == PybCAN.MASK32:
+                wanted |= flags & CAN.FLAG_EXT_ID and (ident ^ p[0]) & p[1] == 0
+            else:
+                wanted |= (first ^ p[0]) & p[1] == 0 or (first ^ p[2]) & p[3] == 0
         if not wanted or len(self.fifo) == 3:
             return
         self.fifo.append((ident, data, flags))

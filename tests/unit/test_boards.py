@@ -7,6 +7,7 @@ from fake_machine import CAN, Pin, View
 
 import bms
 from bms import config
+from bms.links.can import BITS, EXTENDED
 from fakes import raises
 from mcp2515_chip import Mcp2515Chip
 from mcp2518fd_chip import Mcp2518fdChip
@@ -595,7 +596,22 @@ def test_can_over_spi():
         assert sink.frames == [(0x201, b"12345678"), (0x7FF, b"")]
         assert not link.ready()
         assert link.send(0x0C1, b"ab", 2)
-        assert wire.sent == [(0x0C1, b"ab")]
+        assert link.send(EXTENDED | 0x18100140, b"c", 1)
+        assert wire.sent == [(0x0C1, b"ab"), (EXTENDED | 0x18100140, b"c")]
+
+
+def test_filters_of_can_over_spi():
+    daly = EXTENDED | 0x18900140
+    for row in _spi_boards():
+        _, board, wire = _spi_can(*row)
+        link = board.open_can("can0", 500000, ((daly, EXTENDED | BITS),))
+        sink = _Sink()
+        link.poll(sink, 5)
+        wire.chip.receive(0x201, b"1")
+        wire.chip.receive(daly ^ 1, b"2")
+        wire.chip.receive(daly, b"3")
+        link.poll(sink, 6)
+        assert sink.frames == [(daly, b"3")]
 
 
 class _FdBus:
@@ -639,11 +655,11 @@ def test_a_rate_that_the_crystal_cannot_give():
 # --- CAN of its own ---
 
 
-def _native():
+def _native(filters=((0x200, 0x600), (0x0C0, 0x7C0))):
     # the Pyboard before machine.CAN has pyb.CAN
     for name, with_can in (("NUCLEO_G474RE", True), ("PYBV11", True), ("PYBV11", False)):
         state, _, board = _board(name, "stm32", with_can)
-        link = board.open_can("can0", 0, ((0x200, 0x600), (0x0C0, 0x7C0)))
+        link = board.open_can("can0", 0, filters)
         yield state.cans[1], link
 
 
@@ -660,6 +676,46 @@ def test_native_can_takes_frames_in_the_interrupt():
         assert sink.frames == frames
         assert link.rx == 40 and link.damaged == 0
         assert not link.ready()
+
+
+def test_native_can_of_29_bits():
+    daly = EXTENDED | 0x18900140
+    for can, link in _native(((0x201, 0x7FF), (daly, EXTENDED | BITS ^ 0xF), (0x7FF, 0x7FF))):
+        sink = _Sink()
+        for ident in (0x201, daly, EXTENDED | 0x201, daly ^ 0x10, daly ^ 0xF, 0x7FF, 0x7FE):
+            can.arrive(ident, b"ab")
+        can.arrive(daly, b"", flags=CAN.FLAG_RTR)
+        link.poll(sink, 1)
+        assert [frame[0] for frame in sink.frames] == [0x201, daly, daly ^ 0xF, 0x7FF]
+        assert link.rx == 4 and link.damaged == 1
+        for ident in (daly, EXTENDED | BITS, 0x7FF):
+            assert link.send(ident, bytearray(b"abcdefgh"), 3)
+        assert can.queue == [(daly, b"abc"), (EXTENDED | BITS, b"abc"), (0x7FF, b"abc")]
+    for filters, wanted in ((((EXTENDED, EXTENDED),), [daly]), ((), [0x7FF])):
+        for can, link in _native(filters):
+            sink = _Sink()
+            can.arrive(daly, b"")
+            can.arrive(0x7FF, b"")
+            link.poll(sink, 1)
+            taken = [frame[0] for frame in sink.frames]
+            # bxCAN's filters of 11 bits see no difference under pyb.CAN
+            assert taken == wanted or not filters and not isinstance(can, CAN)
+    # a bank of pyb.CAN has two filters of 11 bits, or one of 29
+    filters = [(0x200 + k, 0x7FF) for k in range(5)] + [(daly + k, EXTENDED | BITS) for k in (0, 1)]
+    for can, link in _native(tuple(filters)):
+        sink = _Sink()
+        for ident, _ in filters:
+            can.arrive(ident, b"")
+            can.arrive(ident ^ 0x40, b"")
+        link.poll(sink, 1)
+        assert [frame[0] for frame in sink.frames] == [pair[0] for pair in filters]
+
+
+def test_more_filters_than_a_controller_has():
+    state, _, board = _board("NUCLEO_G474RE", "stm32", True)
+    raises(ValueError, board.open_can, "can0", 0, ((EXTENDED, EXTENDED),) * 9)
+    state, _, board = _board("PYBV11", "stm32", False)
+    raises(ValueError, board.open_can, "can0", 0, ((EXTENDED, EXTENDED),) * 15)
 
 
 def test_native_can_survives_a_lost_interrupt():
