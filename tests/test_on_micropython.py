@@ -11,13 +11,14 @@ from bmssim.micropython_path import find_micropython
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "tests" / "unit").glob("test_*.py"))
-HEAP = "512k"  # the tests themselves take half of it
+HEAP = "768k"  # the tests themselves take half of it
 # these hold several masters, or the bytes of many scans, beside the one that they test
 LARGER = {
     "test_boards": "2M",
     "test_cell_link": "2M",
     "test_console": "2M",
     "test_contactors": "2M",
+    "test_diybms": "2M",
     "test_heap": "2M",
     "test_main": "2M",
     "test_lessons": "2M",
