@@ -317,6 +317,8 @@ SLAVE_KEYS = (
     ("temps", "", 0, 16, 0, "temperature sensors that must read"),
     ("string", "", 1, 8, 1, "parallel string it belongs to"),
     ("serial", "", 0, 0x3FFFFFFF, 0, "serial number: a board without a number gets its node by it"),
+    ("reversed", "bool", 0, 1, 0, "daly: it shows a charge current as negative"),
+    ("fets_inverted", "bool", 0, 1, 0, "daly: 00 switches its FETs on"),
     ("beta", "", 0, 6000, 0, "bq796xx: beta of its NTCs in K; 0: 3435"),
     ("fets", "bool", 0, 1, 0, "its own FETs stand the whole stack's voltage: they may be told"),
     ("poll", "text", 1, 16, "i3", "bmw_i3: i3, or bus for modules that want another poll"),

@@ -18,6 +18,8 @@ class SlaveConfig:
     string: int
     serial: int
     fets: int
+    reversed: int
+    fets_inverted: int
     beta: int
     poll: str
     temp_offset: int

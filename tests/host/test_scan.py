@@ -19,6 +19,7 @@ LINES = {
     "bq796xx": ("uart", 2, 16, 3),
     "cell_link": ("can", 3, 8, 2),
     "bmw_i3": ("can", 3, 12, 4),
+    "daly": ("uart", 2, 16, 3),
     "diybms": ("uart", 1, 3, 3),
     "jbd": ("uart", 1, 16, 3),
     "jk_pb": ("uart", 3, 16, 4),

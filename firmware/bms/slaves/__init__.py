@@ -11,6 +11,7 @@ KINDS = {
     "jbd": ("bms.slaves.jbd", "Jbd", ("uart",)),
     "bq796xx": ("bms.slaves.bq796xx", "Bq796xx", ("uart",)),
     "bmw_i3": ("bms.slaves.bmw_i3", "BmwI3", ("can",)),
+    "daly": ("bms.slaves.daly", "Daly", ("uart",)),
     "diybms": ("bms.slaves.diybms", "Diybms", ("uart",)),
     "jk_pb": ("bms.slaves.jk_pb", "JkPb", ("uart",)),
     "tesla_s": ("bms.slaves.tesla_s", "TeslaS", ("uart",)),

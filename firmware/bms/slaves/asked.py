@@ -16,6 +16,7 @@ from bms.slaves.boards import Boards
 _IDLE, _WAITING, _RESTING = range(3)
 _TRIES = const(2)
 _TELL_MS = const(5000)  # what a board was told is told again after it
+_SHORT_MS = const(100)
 _LOOK_MS = const(50)  # between two looks at who has to be told something
 _UNTOLD = const(2)
 COMMAND = const(-1)
@@ -24,7 +25,7 @@ COMMAND = const(-1)
 class Asked(Boards):
     """Base of the drivers of boards that are asked; see `Driver` for its fields.
 
-    late: scans that began while the one before still ran, and were left out.
+    late: scans that were to begin while the one before still ran.
     """
 
     STEPS = 1  # questions to each board in a scan
@@ -47,10 +48,12 @@ class Asked(Boards):
         self._tries = 0
         self._command = False  # what is awaited answers a command
         self._at = 0
+        self._rx = 0  # answers that had come as it was asked
         self._due = bytearray(n)
         self._silent = bytearray(n)
         self._turn = 0  # of the silent ones
         self._dead_end = False
+        self._again = False  # a scan was to begin as one still ran
         self._look_at = 0
         self._told = bytearray([_UNTOLD] * n)  # balancing: off, on
         self._told_at = array("i", [0] * n)
@@ -91,10 +94,15 @@ class Asked(Boards):
         return number * 10000 // self.link.rate + questions * (self._gap + self.TYPICAL_MS) + 1
 
     def begin(self, seq, now):
-        """Start a scan, unless the one before still runs."""
+        """Start a scan; where the one before still runs, as soon as that ends."""
         if not self.done:
             self.late = (self.late + 1) & 0x1FFFFFFF
+            self._again = True
             return
+        self._open()
+
+    def _open(self):
+        self._again = False
         self.done = False
         self._dead_end = False
         for m in range(len(self._due)):
@@ -176,18 +184,19 @@ class Asked(Boards):
                 self.ask(self._m, self._step)
                 return
             self.done = True
-        if ticks.diff(now, self._look_at) < _LOOK_MS:
-            return
-        for m in range(len(self._due)):
-            if not self._silent[m] and self.pack.known[self.members[m]]:
-                self.link.forget()
-                if self.command(m, now):
-                    self._m = m
-                    self._command = True
-                    self._tries = _TRIES
-                    self._wait_from(now)
-                    return
-        self._look_at = now  # nobody has to be told anything
+        if ticks.diff(now, self._look_at) >= _LOOK_MS:
+            for m in range(len(self._due)):
+                if not self._silent[m] and self.pack.known[self.members[m]]:
+                    self.link.forget()
+                    if self.command(m, now):
+                        self._m = m
+                        self._command = True
+                        self._tries = _TRIES
+                        self._wait_from(now)
+                        return
+            self._look_at = now  # nobody has to be told anything
+        if self._again:
+            self._open()
 
     def _choose(self):
         """The next member to ask; silent ones come last, and until one stays silent."""
@@ -207,6 +216,7 @@ class Asked(Boards):
         self.link.forget()
         self._state = _WAITING
         self._at = now
+        self._rx = self.link.rx
 
     def _rest_from(self, now):
         self._at = now
@@ -215,9 +225,12 @@ class Asked(Boards):
     def _look_late(self, now):
         """Ask again, or give up, where no answer came in time; one that is coming is awaited."""
         since = ticks.diff(now, self._at)
-        if since < self._patience:
+        quiet = ticks.diff(now, self.link.heard_at)
+        # some frames of several came, and then no more
+        short = self.link.rx != self._rx and quiet >= _SHORT_MS
+        if since < self._patience and not short:
             return
-        if ticks.diff(now, self.link.heard_at) < 5 and since < 2 * self._patience:
+        if quiet < 5 and since < 2 * self._patience:
             return
         self.link.end(self, now)
         if self._state != _WAITING:

@@ -12,6 +12,7 @@ NAMES = (
     "bmw_i3",
     "bq796xx",
     "cell_link",
+    "daly",
     "diybms",
     "jbd",
     "jk_pb",

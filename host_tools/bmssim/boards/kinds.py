@@ -11,6 +11,7 @@ from ..events import Events
 from . import bmw_i3, cell_link, outlander
 from .bought import BoughtBoard, Measure
 from .bq796xx import Bq79616
+from .daly import DalyBoard
 from .diybms import BPS as DIYBMS_BPS
 from .diybms import DiybmsBlock
 from .jbd import JbdBoard
@@ -91,6 +92,14 @@ KINDS: dict[str, Kind] = {
         cells=12,
         temps=4,
         scan_ms=lambda boards, cells: boards * bmw_i3.PERIOD_US / 1000,
+    ),
+    "daly": Kind(
+        ("uart",),
+        {"uart": 9600},
+        DalyBoard,
+        most=16,
+        balances=False,
+        scan_ms=lambda boards, cells: boards * (200 + 13 * 1.05 * (10 + (cells + 2) // 3)),
     ),
     "diybms": Kind(
         ("uart",),

@@ -1,0 +1,348 @@
+"""Driver of Daly boards on UART or RS-485: up to 16 on a line, by the numbers set in them.
+
+Source: the vendor's "UART/485 communications protocol" V1.2 as read in public, and captured frames.
+9600 8N1, big-endian. 13 bytes `A5 address command 08 d0..d7 sum`, the sum over all before it; board
+n is asked at 40 + n - 1 and answers as n. 20 ms between an answer and the next question; the
+document allows 0.5 s to answer, boards take 20 ms (`answer` in [[link]] gives them more).
+Units: cells mV; temperatures degC + 40; stack voltage 0.1 V; current 0.1 A around 30000. Cells come
+three in a frame; captures number frames from 1, the document from 0: believed once the first or the
+last number was seen. A sum of 8 bits passes one damaged frame in 256 or so: see `Asked.WEAK`. It
+measures no temperature of its own: its warmest sensor stands for it. It balances by itself, and no
+word for it is documented. Uncertain, and so in the pack file: the current's sign (`reversed`), and
+whether 01 switches FETs on, as most say (`fets_inverted`). On CAN it isn't spoken to yet.
+"""
+
+from micropython import const
+
+from bms.kernels import total
+from bms.links.reply import ReplyLink
+from bms.slaves import base
+from bms.slaves.asked import COMMAND, Asked
+
+TOTAL = const(0x90)
+FETS = const(0x93)
+COUNTS = const(0x94)
+CELLS = const(0x95)
+TEMPS = const(0x96)
+BALANCE = const(0x97)
+ALARM = const(0x98)
+DISCHARGE_FET = const(0xD9)
+CHARGE_FET = const(0xDA)
+
+# bits of the alarm frame's first seven bytes: name, what it is to us, whether it trips
+_W, _T = False, True
+ALARMS = (
+    ("cell_high_1", base.A_CELL_HIGH, _W),
+    ("cell_high_2", base.A_CELL_HIGH, _T),
+    ("cell_low_1", base.A_CELL_LOW, _W),
+    ("cell_low_2", base.A_CELL_LOW, _T),
+    ("pack_high_1", base.A_CELL_HIGH, _W),
+    ("pack_high_2", base.A_CELL_HIGH, _T),
+    ("pack_low_1", base.A_CELL_LOW, _W),
+    ("pack_low_2", base.A_CELL_LOW, _T),
+    ("charge_hot_1", base.A_TEMP_HIGH, _W),
+    ("charge_hot_2", base.A_TEMP_HIGH, _T),
+    ("charge_cold_1", base.A_TEMP_LOW, _W),
+    ("charge_cold_2", base.A_TEMP_LOW, _T),
+    ("discharge_hot_1", base.A_TEMP_HIGH, _W),
+    ("discharge_hot_2", base.A_TEMP_HIGH, _T),
+    ("discharge_cold_1", base.A_TEMP_LOW, _W),
+    ("discharge_cold_2", base.A_TEMP_LOW, _T),
+    ("charge_current_1", base.A_CURRENT, _W),
+    ("charge_current_2", base.A_CURRENT, _T),
+    ("discharge_current_1", base.A_CURRENT, _W),
+    ("discharge_current_2", base.A_CURRENT, _T),
+    ("soc_high_1", base.A_OTHER, _W),
+    ("soc_high_2", base.A_OTHER, _W),
+    ("soc_low_1", base.A_OTHER, _W),
+    ("soc_low_2", base.A_OTHER, _W),
+    ("cells_apart_1", base.A_OTHER, _W),
+    ("cells_apart_2", base.A_OTHER, _W),
+    ("temps_apart_1", base.A_OTHER, _W),
+    ("temps_apart_2", base.A_OTHER, _W),
+    ("bit_28", base.A_OTHER, _W),
+    ("bit_29", base.A_OTHER, _W),
+    ("bit_30", base.A_OTHER, _W),
+    ("bit_31", base.A_OTHER, _W),
+    ("charge_mos_hot", base.A_TEMP_HIGH, _T),
+    ("discharge_mos_hot", base.A_TEMP_HIGH, _T),
+    ("charge_mos_sensor", base.A_HARDWARE, _W),
+    ("discharge_mos_sensor", base.A_HARDWARE, _W),
+    ("charge_mos_stuck", base.A_HARDWARE, _T),
+    ("discharge_mos_stuck", base.A_HARDWARE, _T),
+    ("charge_mos_open", base.A_HARDWARE, _W),
+    ("discharge_mos_open", base.A_HARDWARE, _W),
+    ("afe", base.A_HARDWARE, _T),
+    ("voltage_sensing", base.A_HARDWARE, _T),
+    ("temperature_sensor", base.A_HARDWARE, _W),
+    ("eeprom", base.A_HARDWARE, _W),
+    ("clock", base.A_OTHER, _W),
+    ("precharge", base.A_OTHER, _W),
+    ("communication", base.A_OTHER, _W),
+    ("internal_communication", base.A_HARDWARE, _W),
+    ("current_module", base.A_HARDWARE, _T),
+    ("voltage_module", base.A_HARDWARE, _T),
+    ("short_circuit", base.A_SHORT, _T),
+    ("too_low_to_charge", base.A_CELL_LOW, _W),
+)
+
+FRAME = const(13)
+_START = const(0xA5)
+_HOST = const(0x40)
+_UNKNOWN = const(255)
+_MOST_MV = const(8000)
+
+# what a scan asks; in the last place one of _SELDOM in turn
+_ASKS = bytes((CELLS, TEMPS, TOTAL, ALARM, 0))
+_SELDOM = bytes((COUNTS, FETS, BALANCE))
+
+
+class DalyLink(ReplyLink):
+    """data: the bytes; an answer goes to `sink.on_reply(node, command, at, now)`, d0 at `at`."""
+
+    def __init__(self, stream, rate=0):
+        super().__init__(stream, rate or Daly.UART_BPS, FRAME, _START, 160)
+        self.data = self._in
+
+    def ask(self, node, command, first):
+        """Send a command with d0 = `first`."""
+        out = self.out
+        out[0] = _START
+        out[1] = _HOST + node - 1
+        out[2] = command
+        out[3] = 8
+        out[4] = first
+        for i in range(5, 12):
+            out[i] = 0
+        out[12] = total(out, 0, 12) & 0xFF
+        return self.send(FRAME)
+
+    def _size(self, at, filled):
+        return FRAME if at + 4 > filled or self._in[at + 3] == 8 else 0
+
+    def _good(self, at, size):
+        if total(self._in, at, at + 12) & 0xFF == self._in[at + 12]:
+            return True
+        self.fault = 2  # CHECKSUM
+        return False
+
+    def _hand_over(self, at, size, sink, now):
+        node = self._in[at + 1]
+        if node >= _HOST:
+            self.echoes += 1  # the adapter lets us hear ourselves
+            return
+        self.rx += 1
+        sink.on_reply(node, self._in[at + 2], at + 4, now)
+
+
+class Daly(Asked):
+    """All Daly boards of one line; see `Asked`.
+
+    What the board that answered last says of itself: current_ma, soc_pm, remaining_mah, cycles,
+    alarm_bits (of ALARMS, as a bytearray of 8), balance (any cell is bled); -1 = not said yet.
+    """
+
+    ABILITIES = base.OWN_FETS
+    NODES = (1, 16)
+    MOST = 16
+    STEPS = 5
+    PARTS = 1
+    WEAK = True
+    GAP_MS = 20
+    ANSWER_MS = 250
+    TYPICAL_MS = 20
+    LONGEST = 12 * FRAME
+    UART_BPS = 9600
+    frame = DalyLink
+
+    def __init__(self, link, members, pack, limits, faults, config):
+        super().__init__(link, members, pack, limits, faults, config)
+        n = len(members)
+        self.current_ma = self.soc_pm = self.remaining_mah = self.cycles = self.balance = -1
+        self.alarm_bits = bytearray(8)
+        self._node = bytearray([config.slaves[i].node for i in members])
+        self._sign = bytearray([config.slaves[i].reversed for i in members])
+        self._inverted = bytearray([config.slaves[i].fets_inverted for i in members])
+        self._cell_base = bytearray([_UNKNOWN] * n)  # number of the first frame of cells
+        self._temp_base = bytearray([_UNKNOWN] * n)
+        self._bleeds = bytearray(n)
+        self._seldom = bytearray(n)
+        self._also = bytearray(n)  # the second switch waits: 1 + its d0
+        self._got = 0  # frames of this answer, a bit each
+
+    def _frames(self, m, step):
+        """Frames that answer a question."""
+        slave = self.members[m]
+        if step == 0:
+            return (self.pack.slave_cells[slave] + 2) // 3
+        if step == 1:
+            return (self.pack.slave_temps[slave] + 6) // 7 or 1
+        return 1
+
+    def size(self, m, step):
+        """Bytes of a question and its answer."""
+        return FRAME + FRAME * self._frames(m, step)
+
+    def ask(self, m, step):
+        """Cells, temperatures, total, alarms, and one of the rest in turn."""
+        self._got = 0
+        command = _ASKS[step] or _SELDOM[self._seldom[m]]
+        return self.link.ask(self._node[m], command, 0)
+
+    # --- words ---
+
+    def command(self, m, now):
+        """As `Asked.command`; the second of two switches comes first."""
+        if self._also[m]:
+            first = self._also[m] - 1
+            self._also[m] = 0
+            return self.link.ask(self._node[m], CHARGE_FET, first)
+        return super().command(m, now)
+
+    def tell_fets(self, m, on):
+        """D9 for discharge and, with the next word, DA for charge."""
+        first = 1 if on else 0
+        if self._inverted[m]:
+            first = 1 - first
+        self._also[m] = 1 + first
+        return self.link.ask(self._node[m], DISCHARGE_FET, first)
+
+    # --- answers ---
+
+    def _member(self, node):
+        for m in range(len(self._node)):
+            if self._node[m] == node:
+                return m
+        return -1
+
+    def on_reply(self, node, command, at, now):
+        """One good frame of a board, d0 at `at` in `link.data`; cells are judged at once."""
+        m = self._member(node)
+        step = COMMAND
+        if command == CELLS:
+            step = 0
+        elif command == TEMPS:
+            step = 1
+        elif command == TOTAL:
+            step = 2
+        elif command == ALARM:
+            step = 3
+        elif command == COUNTS or command == FETS or command == BALANCE:
+            step = 4
+        if m < 0 or not self.waits_for(m, step):
+            self.strange += 1
+            return
+        if step == 4 and not self._listening and command != _SELDOM[self._seldom[m]]:
+            self.strange += 1
+            return
+        if step <= 1 and step >= 0:
+            if not self._part(m, step, at, now):
+                return
+        elif step == 2:
+            self._take_total(m, at, now)
+        elif step == 3:
+            self._take_alarms(m, at, now)
+        elif step == 4:
+            self._take_seldom(m, command, at)
+            self._seldom[m] = self._seldom[m] + 1 if self._seldom[m] + 1 < len(_SELDOM) else 0
+        self.answered(now)
+
+    def _word(self, at):
+        data = self.link.data
+        return data[at] << 8 | data[at + 1]
+
+    def _part(self, m, step, at, now):
+        """One frame of several; True where all are there."""
+        count = self._frames(m, step)
+        bases = self._temp_base if step else self._cell_base
+        number = self.link.data[at]
+        if number == 0:
+            bases[m] = 0
+        elif number == count and bases[m] == _UNKNOWN:
+            bases[m] = 1
+        first = bases[m]
+        if first == _UNKNOWN:
+            # which one it is isn't known before the first or the last has come
+            if number >= count:
+                self.strange += 1
+                return False
+            self._got |= 1 << number
+            return False
+        i = number - first
+        if not 0 <= i < count:
+            self.strange += 1
+            return False
+        self._got |= 1 << number
+        if step:
+            self._take_temps(m, i, at, now)
+        else:
+            self._take_cells(m, i, at, now)
+        return self._got >> first == (1 << count) - 1
+
+    def _take_cells(self, m, i, at, now):
+        slave = self.members[m]
+        if not self.pack.known[slave]:
+            return
+        for k in range(3):
+            cell = 3 * i + k
+            mv = self._word(at + 1 + 2 * k)
+            if cell < self.pack.slave_cells[slave] and mv <= _MOST_MV:
+                self.cell(m, cell, mv, now, self._bleeds[m] != 0)
+
+    def _take_temps(self, m, i, at, now):
+        slave = self.members[m]
+        if not self.pack.known[slave]:
+            return
+        for k in range(7):
+            sensor = 7 * i + k
+            raw = self.link.data[at + 1 + k]
+            if sensor < self.pack.slave_temps[slave] and 0 < raw < 255:
+                self.temp(m, sensor, raw * 10 - 400, now)
+
+    def _take_total(self, m, at, now):
+        slave = self.members[m]
+        pack = self.pack
+        ma = (self._word(at + 4) - 30000) * 100
+        self.current_ma = -ma if self._sign[m] else ma
+        self.soc_pm = self._word(at + 6)
+        if not pack.known[slave]:
+            return
+        hottest = -400
+        first = pack.first_temp[slave]
+        for i in range(first, first + pack.slave_temps[slave]):
+            if pack.temp_flags[i] & 1 and pack.temp_dc[i] > hottest:
+                hottest = pack.temp_dc[i]
+        self.board(m, self._word(at) * 100, hottest, now)
+
+    def _take_alarms(self, m, at, now):
+        data = self.link.data
+        trip = warn = 0
+        for i in range(8):
+            self.alarm_bits[i] = data[at + i]
+        for bit in range(len(ALARMS)):
+            if data[at + (bit >> 3)] >> (bit & 7) & 1:
+                if ALARMS[bit][2]:
+                    trip |= ALARMS[bit][1]
+                else:
+                    warn |= ALARMS[bit][1]
+        self.alarms(m, trip, warn, now)
+
+    def _take_seldom(self, m, command, at):
+        data = self.link.data
+        slave = self.members[m]
+        pack = self.pack
+        if command == COUNTS:
+            self.cycles = self._word(at + 5)
+            cells = data[at]
+            fits = cells == pack.slave_cells[slave] and data[at + 1] >= pack.slave_temps[slave]
+            self.fit(m, 1, fits, cells)
+        elif command == FETS:
+            self.remaining_mah = data[at + 5] << 16 | self._word(at + 6)
+            if pack.known[slave]:
+                self.switches(m, data[at + 1], data[at + 2])
+        else:
+            self._bleeds[m] = 0
+            for i in range(6):
+                if data[at + i]:
+                    self._bleeds[m] = 1
+            self.balance = self._bleeds[m]

@@ -1,0 +1,246 @@
+"""The Daly driver against scripted boards on one line."""
+
+from slave_bench import SlaveBench
+
+REQUEST_90_2 = bytes.fromhex("A541900800000000000000007E")
+DISCHARGE_ON = bytes.fromhex("A540D9080100000000000000C7")
+DISCHARGE_OFF = bytes.fromhex("A540D9080000000000000000C6")
+
+
+def frame(node, command, payload):
+    payload = bytes(payload)
+    body = bytes([0xA5, node, command, 8]) + payload + bytes(8 - len(payload))
+    return body + bytes([sum(body) & 255])
+
+
+class Line:
+    """Boards by number; first: number of the first frame; cut: frames left out of an answer."""
+
+    def __init__(self, nodes=(1,), mv=(3300, 3301, 3302, 3303, 3304)):
+        self.mv = {n: list(mv) for n in nodes}
+        self.temps = [65, 66]
+        self.first = 1
+        self.alarm = [0] * 8
+        self.fets = [1, 1]
+        self.count = None
+        self.told = []
+        self.silent = set()
+        self.cut = ()
+        self.balance = 0
+
+    def __call__(self, request):
+        assert len(request) == 13 and sum(request[:12]) & 255 == request[12]
+        node = request[1] - 0x40 + 1
+        if node not in self.mv or node in self.silent:
+            return None
+        command = request[2]
+        mv = self.mv[node]
+        if command == 0x95:
+            out = b""
+            for i in range(0, len(mv), 3):
+                part = [self.first + i // 3]
+                for v in mv[i : i + 3]:
+                    part += [v >> 8, v & 255]
+                if i // 3 not in self.cut:
+                    out += frame(node, command, part)
+            return out
+        if command == 0x96:
+            return frame(node, command, [self.first] + self.temps)
+        if command == 0x90:
+            total = sum(mv) // 100
+            return frame(node, command, [total >> 8, total & 255, 0, 0, 0x76, 0x30, 1, 244])
+        if command == 0x93:
+            return frame(node, command, [0] + self.fets + [0, 0, 0, 0x4E, 0x20])
+        if command == 0x94:
+            count = len(mv) if self.count is None else self.count
+            return frame(node, command, [count, len(self.temps), 0, 0, 0, 0, 9])
+        if command == 0x97:
+            return frame(node, command, [self.balance])
+        if command == 0x98:
+            return frame(node, command, self.alarm)
+        self.told.append((node, command, request[4]))
+        return frame(node, command, [request[4]])
+
+
+def bench(nodes=(1,), cells=5, temps=2, line=None, **more):
+    shapes = tuple([(n, cells, temps) for n in nodes])
+    return SlaveBench("daly", shapes, reply=line or Line(nodes), **more)
+
+
+def greeted(nodes=(1,), **more):
+    b = bench(nodes, **more)
+    for _ in range(4):
+        b.scan()
+    assert b.pack.all_known()
+    return b
+
+
+def test_boards_are_asked_by_their_numbers_and_read():
+    b = greeted((1, 2))
+    assert REQUEST_90_2 in b.asked
+    assert b.mv() == [3300, 3301, 3302, 3303, 3304] * 2
+    assert b.dc() == [250, 260] * 2
+    assert b.pack.stack_mv[1] == 16500 and b.pack.die_dc[1] == 260
+    d = b.driver
+    assert (d.current_ma, d.soc_pm, d.remaining_mah, d.cycles) == (25600, 500, 20000, 9)
+    assert b.names() == []
+
+
+def test_frames_numbered_from_0_as_the_document_says():
+    line = Line()
+    line.first = 0
+    b = greeted(line=line)
+    assert b.mv() == [3300, 3301, 3302, 3303, 3304] and b.dc() == [250, 260]
+
+
+def test_where_frames_begin_is_not_guessed():
+    line = Line(mv=[3300 + i for i in range(9)])
+    line.cut = (2,)  # the last one, which would tell
+    b = bench(cells=9, line=line)
+    for _ in range(3):
+        b.scan()
+    assert b.mv() == [None] * 9
+    line.cut = ()
+    b.scan()
+    b.scan()
+    assert b.mv() == line.mv[1]
+
+
+def test_the_sign_of_the_current_is_the_pack_file_s():
+    b = greeted(slave="reversed = true")
+    assert b.driver.current_ma == -25600
+
+
+def test_other_cells_are_a_mismatch():
+    line = Line()
+    line.count = 6
+    b = bench(line=line)
+    for _ in range(5):
+        b.scan()
+    assert b.names() == ["slave_mismatch"] and b.mv() == [None] * 5
+
+
+def test_alarms_of_two_levels():
+    line = Line()
+    b = greeted(line=line)
+    for byte, bit, trip, warn in (
+        (0, 0, 0, 1),
+        (0, 1, 1, 0),
+        (0, 3, 2, 0),
+        (1, 5, 4, 0),
+        (1, 7, 8, 0),
+        (2, 3, 16, 0),
+        (6, 2, 32, 0),
+        (5, 0, 64, 0),
+        (3, 0, 0, 128),
+    ):
+        line.alarm[byte] = 1 << bit
+        b.scan()
+        assert b.pack.slave_flags[0] == warn << 8 | trip, (byte, bit)
+        line.alarm[byte] = 0
+        b.scan()
+        b.run(4000, 20)
+        b.scan()
+        b.faults.acknowledge()
+
+
+def test_switches_are_told_where_they_are_rated():
+    line = Line()
+    b = greeted(line=line, slave="fets = true")
+    line.mv[1][0] = 4400
+    b.scan()
+    b.run(1000)
+    assert b.names() == ["cell_hard_high"]
+    assert line.told[:2] == [(1, 0xD9, 0), (1, 0xDA, 0)] and DISCHARGE_OFF in b.asked
+    line = Line()
+    b = greeted(line=line, slave="fets = true; fets_inverted = true")
+    line.mv[1][0] = 4400
+    b.scan()
+    b.run(1000)
+    assert line.told[:2] == [(1, 0xD9, 1), (1, 0xDA, 1)] and DISCHARGE_ON in b.asked
+
+
+def test_an_open_switch_is_told_and_bleeding_is_marked():
+    line = Line()
+    b = greeted(line=line)
+    line.fets = [1, 0]
+    line.balance = 2
+    for _ in range(4):
+        b.scan()
+    assert b.names() == ["slave_switch"] and b.pack.cell_flags[0] & 2
+
+
+def test_a_jump_beyond_hard_bounds_is_asked_for_again():
+    line = Line()
+    b = greeted(line=line)
+    seen = []
+
+    def once(request):
+        answer = line(request)
+        if request[2] == 0x95:
+            seen.append(request)
+            if len(seen) == 1:
+                line.mv[1][2] = 5200
+                answer = line(request)
+                line.mv[1][2] = 3302
+        return answer
+
+    b.reply = once
+    b.scan()
+    assert len(seen) == 2 and b.names() == [] and b.mv()[2] == 3302
+
+
+def test_frames_that_are_missing_cost_little_time():
+    line = Line()
+    b = greeted(line=line)
+    line.cut = (0,)
+    b.old()
+    assert b.scan() < 1000
+    assert b.mv() == [None] * 3 + [3303, 3304]
+
+
+def test_echo_and_somebody_else():
+    line = Line((1, 2))
+    b = greeted((1, 2), line=line)
+    b.reply = lambda request: request + frame(3, request[2], [1, 9, 9]) + (line(request) or b"")
+    b.old()
+    b.scan()
+    assert b.mv() == [3300, 3301, 3302, 3303, 3304] * 2
+    assert b.driver.link.echoes == 10 and b.driver.strange == 10
+
+
+def test_damage_in_any_byte():
+    whole = frame(1, 0x95, [1, 0x0C, 0xE4, 0x0C, 0xE5, 0x0C, 0xE6])
+    b = greeted()
+    for at in range(13):
+        for data in (whole[:at], whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :]):
+            b.reply = lambda request: None
+            b.begin()
+            b.step(30)
+            b.old()
+            b.give(data)
+            b.run(2000, 20)
+            assert b.driver.done and b.mv() == [None] * 5, at
+
+
+def test_a_silent_board_does_not_hold_the_others():
+    line = Line((1, 2, 3))
+    b = greeted((1, 2, 3), line=line)
+    line.silent = {2}
+    b.scan()
+    b.old()
+    b.scan()
+    assert b.mv()[:5] == b.mv()[10:] == [3300, 3301, 3302, 3303, 3304] and b.mv()[5] is None
+
+
+def test_the_cycle_does_not_allocate():
+    b = greeted()
+    b.run(500)
+    line = Line()
+    turn = []
+    for seldom in (0x93, 0x97, 0x94):
+        for command in (0x95, 0x96, 0x90, 0x98, seldom):
+            turn.append(line(frame(0x40, command, b"")))
+    b.driver._seldom[0] = 1
+    assert b.scans_without_heap(turn, 9, 5) == 45
+    assert b.driver.missed == b.driver.strange == 0
