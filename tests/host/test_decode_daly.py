@@ -26,7 +26,7 @@ def test_the_set_of_14_cells() -> None:
     assert got["temps_dc"] == [210]
     assert got["pack_mv"] == 52800 and got["soc_pm"] == 500 and got["current_ma"] == 25600
     assert got["highest_mv"] == 0x0EC8 and got["lowest_mv"] == 0x0E9C
-    assert got["remaining_mah"] == 20000 and got["cycles"] == 2
+    assert got["remaining_mah"] == 20000 and got["cycles"] == 0
 
 
 def test_frames_of_a_real_board() -> None:

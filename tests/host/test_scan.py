@@ -24,6 +24,7 @@ LINES = {
     "jbd": ("uart", 1, 16, 3),
     "jk_pb": ("uart", 3, 16, 4),
     "jk_ttl": ("uart", 1, 14, 2),
+    "pylontech": ("uart", 2, 15, 4),
     "tesla_s": ("uart", 3, 6, 2),
     "outlander": ("can", 3, 8, 3),
 }

@@ -14,6 +14,7 @@ KINDS = {
     "daly": ("bms.slaves.daly", "Daly", ("uart",)),
     "diybms": ("bms.slaves.diybms", "Diybms", ("uart",)),
     "jk_pb": ("bms.slaves.jk_pb", "JkPb", ("uart",)),
+    "pylontech": ("bms.slaves.pylontech", "Pylontech", ("uart",)),
     "tesla_s": ("bms.slaves.tesla_s", "TeslaS", ("uart",)),
     "jk_ttl": ("bms.slaves.jk_ttl", "JkTtl", ("uart",)),
     "outlander": ("bms.slaves.outlander", "Outlander", ("can",)),

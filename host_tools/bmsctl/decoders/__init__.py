@@ -18,6 +18,7 @@ NAMES = (
     "jk_pb",
     "jk_ttl",
     "outlander",
+    "pylontech",
     "tesla_s",
 )
 

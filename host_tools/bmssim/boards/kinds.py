@@ -17,6 +17,7 @@ from .diybms import DiybmsBlock
 from .jbd import JbdBoard
 from .jk_pb import JkPbBoard
 from .jk_ttl import JkTtlBoard
+from .pylontech import PylontechPack
 from .tesla_s import TeslaModule
 
 
@@ -119,6 +120,16 @@ KINDS: dict[str, Kind] = {
         most=15,
         temps=4,
         scan_ms=lambda boards, cells: 175 * boards,
+    ),
+    "pylontech": Kind(
+        ("uart",),
+        {"uart": 115_200},
+        PylontechPack,
+        most=15,
+        first=2,
+        temps=15,
+        balances=False,
+        scan_ms=lambda boards, cells: boards * (90 + (180 + 6 * cells) * 0.087),
     ),
     "tesla_s": Kind(
         ("uart",),

@@ -1,0 +1,287 @@
+"""Driver of Pylontech packs (US2000, US3000, ..) on RS-485: ASCII frames, addresses from 2.
+
+Source: the vendor's "RS485-protocol-pylon-low-voltage" V3.3 as read in public. 115200 8N1, on older
+packs 9600 (`rate` in [[link]]). `~ VER ADR 46 CID2 LENGTH INFO CHKSUM CR`, two ASCII digits a byte:
+LENGTH carries a sum of its own nibbles, CHKSUM is the two's complement of the sum of all characters
+before it. An answer has the same head, with a return code for CID2 (00 = good). A scan asks 42 (all
+readings) and 44 (alarms). Units: cells mV; temperatures 0.1 K; current 0.1 A, + = charge; stack
+voltage mV. The first temperature is the board's, the others are the cells'. The checksum is a sum:
+see `Asked.WEAK`; the document's own sample answer carries a wrong one, and is refused.
+A pack has FETs and a balancer of its own, and no word for either is used here. Uncertain: which
+of two bits is which FET (either open one is told); `ADR` in INFO differs between firmwares, and
+only that of the head is looked at.
+"""
+
+from micropython import const
+
+from bms.links.reply import ReplyLink
+from bms.slaves import base
+from bms.slaves.asked import Asked
+
+ANALOG = const(0x42)
+ALARM = const(0x44)
+
+# bits of the second status byte behind the alarms: which FETs conduct
+_CHARGE_FET = const(2)
+_DISCHARGE_FET = const(4)
+# a reading's alarm: 00 normal, 01 below, 02 above, F0 other
+_BELOW = const(1)
+_ABOVE = const(2)
+
+_START = const(0x7E)
+_CR = const(13)
+_LONGEST = const(300)
+_KELVIN_DC = const(2731)
+_NO_SENSOR_DC = const(-400)
+_MOST_DC = const(1500)
+_MOST_MV = const(8000)
+_VERSION = const(0x20)
+_DIGITS = b"0123456789ABCDEF"
+
+
+class PylonLink(ReplyLink):
+    """data: an answer's INFO as bytes; it goes to `sink.on_reply(address, code, n, now)`."""
+
+    def __init__(self, stream, rate=0):
+        super().__init__(stream, rate or Pylontech.UART_BPS, _LONGEST, _START)
+        self.data = bytearray(_LONGEST // 2)
+
+    def ask(self, address, command):
+        """Ask for what CID2 `command` gives of a pack."""
+        out = self.out
+        out[0] = _START
+        at = self._put(1, _VERSION)
+        at = self._put(at, address)
+        at = self._put(at, 0x46)
+        at = self._put(at, command)
+        at = self._put(at, 0xE0)  # LENGTH of two characters, and its own sum
+        at = self._put(at, 0x02)
+        at = self._put(at, address)
+        check = 0
+        for i in range(1, at):
+            check += out[i]
+        check = -check & 0xFFFF
+        at = self._put(at, check >> 8)
+        at = self._put(at, check & 0xFF)
+        out[at] = _CR
+        return self.send(at + 1)
+
+    def _put(self, at, value):
+        self.out[at] = _DIGITS[value >> 4]
+        self.out[at + 1] = _DIGITS[value & 15]
+        return at + 2
+
+    def _size(self, at, filled):
+        """Head 13 characters, INFO as its length says, checksum 4, CR."""
+        length = self._length(at) if at + 13 <= filled else 0
+        if length < 0:
+            return 0
+        if at + 13 > filled:
+            return 18
+        return 18 + length if length <= _LONGEST - 18 else 0
+
+    def _length(self, at):
+        """Characters of INFO; -1 where the length's own sum is wrong."""
+        high = self._byte(at + 9)
+        low = self._byte(at + 11)
+        if high < 0 or low < 0:
+            return -1
+        total = (high & 15) + (low >> 4) + (low & 15) + (high >> 4)
+        if total & 15:
+            return -1
+        return (high & 15) << 8 | low
+
+    def _byte(self, at):
+        """Two characters as a byte; -1 where they are none."""
+        high = _digit(self._in[at])
+        low = _digit(self._in[at + 1])
+        return -1 if high < 0 or low < 0 else high << 4 | low
+
+    def _good(self, at, size):
+        data = self._in
+        self.fault = 2  # CHECKSUM
+        end = at + size
+        if data[end - 1] != _CR:
+            return False
+        check = 0
+        for i in range(at + 1, end - 5):
+            check += data[i]
+        high = self._byte(end - 5)
+        low = self._byte(end - 3)
+        if high < 0 or low < 0 or -check & 0xFFFF != high << 8 | low:
+            return False
+        n = size - 18 >> 1
+        for i in range(n):
+            byte = self._byte(at + 13 + 2 * i)
+            if byte < 0:
+                return False
+            self.data[i] = byte
+        self.fault = 0
+        return True
+
+    def _hand_over(self, at, size, sink, now):
+        code = self._byte(at + 7)
+        if code >= 0x40:
+            self.echoes += 1  # a command where an answer has its return code: our own question
+            return
+        self.rx += 1
+        sink.on_reply(self._byte(at + 3), code, size - 18 >> 1, now)
+
+
+def _digit(c):
+    """Value of an upper-case hex digit, -1 for anything else."""
+    if 48 <= c <= 57:
+        return c - 48
+    if 65 <= c <= 70:
+        return c - 55
+    return -1
+
+
+class Pylontech(Asked):
+    """All packs of one line; see `Asked`.
+
+    What the pack that answered last says of itself: current_ma, remaining_mah, nominal_mah, cycles;
+    -1 = not said yet. refused: answers with another return code than 00; code: the last one.
+    """
+
+    ABILITIES = base.OWN_FETS
+    NODES = (2, 16)
+    MOST = 15
+    TEMPS = 15
+    STEPS = 2
+    PARTS = 3
+    WEAK = True
+    GAP_MS = 10
+    ANSWER_MS = 300
+    TYPICAL_MS = 30
+    LONGEST = 190
+    UART_BPS = 115200
+    frame = PylonLink
+
+    def __init__(self, link, members, pack, limits, faults, config):
+        super().__init__(link, members, pack, limits, faults, config)
+        self.current_ma = self.remaining_mah = self.nominal_mah = self.cycles = -1
+        self.refused = self.code = 0
+        self._node = bytearray([config.slaves[i].node for i in members])
+
+    def size(self, m, step):
+        """Bytes of a question and its answer."""
+        slave = self.members[m]
+        cells = self.pack.slave_cells[slave]
+        temps = self.pack.slave_temps[slave] + 1
+        if step:
+            return 20 + 18 + 2 * (10 + cells + temps)
+        return 20 + 18 + 2 * (20 + 2 * cells + 2 * temps)
+
+    def ask(self, m, step):
+        """Readings, then alarms."""
+        return self.link.ask(self._node[m], ALARM if step else ANALOG)
+
+    # FETs and balancing: the pack's own
+
+    def on_reply(self, address, code, n, now):
+        """One good answer, its INFO in `link.data`; which question it answers its place tells."""
+        m = -1
+        for i in range(len(self._node)):
+            if self._node[i] == address:
+                m = i
+        step = self._step
+        if m < 0 or not self.waits_for(m, step):
+            self.strange += 1
+            return
+        self.code = code
+        if code:
+            self.refused += 1
+            return
+        if self._listening:
+            step = 0 if self.is_analog(n) else 1
+        done = self._take_alarms(m, n, now) if step else self._take_readings(m, n, now)
+        if done:
+            self.answered(now)
+        else:
+            self.strange += 1
+
+    def _word(self, at):
+        return self.link.data[at] << 8 | self.link.data[at + 1]
+
+    def is_analog(self, n):
+        """Whether n bytes of INFO are readings: their counts and the length fit."""
+        data = self.link.data
+        if n < 4:
+            return False
+        at = 3 + 2 * data[2]
+        if at >= n:
+            return False
+        at += 1 + 2 * data[at]
+        # current, voltage, remaining, a count of 2 or 4, total, cycles, and what 4 has more
+        if at + 11 > n or data[at + 6] not in (2, 4):
+            return False
+        return n == at + 11 + (6 if data[at + 6] == 4 else 0)
+
+    def _take_readings(self, m, n, now):
+        if not self.is_analog(n):
+            return False
+        data = self.link.data
+        pack = self.pack
+        slave = self.members[m]
+        cells = data[2]
+        temps_at = 3 + 2 * cells
+        temps = data[temps_at] - 1  # the first one is the board's
+        at = temps_at + 1 + 2 * data[temps_at]
+        current = self._word(at)
+        self.current_ma = (current - 0x10000 if current & 0x8000 else current) * 100
+        self.cycles = self._word(at + 9)
+        if data[at + 6] == 4:
+            self.remaining_mah = data[at + 11] << 16 | self._word(at + 12)
+            self.nominal_mah = data[at + 14] << 16 | self._word(at + 15)
+        else:
+            self.remaining_mah = self._word(at + 4)
+            self.nominal_mah = self._word(at + 7)
+        fits = cells == pack.slave_cells[slave] and temps >= pack.slave_temps[slave]
+        if not self.fit(m, 1, fits, cells):
+            return True
+        for i in range(cells):
+            mv = self._word(3 + 2 * i)
+            if mv <= _MOST_MV:
+                self.cell(m, i, mv, now)
+        die_dc = self._word(temps_at + 1) - _KELVIN_DC
+        for i in range(pack.slave_temps[slave]):
+            dc = self._word(temps_at + 3 + 2 * i) - _KELVIN_DC
+            if _NO_SENSOR_DC < dc < _MOST_DC:
+                self.temp(m, i, dc, now)
+        self.board(m, self._word(at + 2), die_dc, now)
+        return True
+
+    def _take_alarms(self, m, n, now):
+        """A byte for each cell and temperature, charge current, voltage, discharge current, then
+        five status bytes; which FETs conduct stands in the second.
+        """
+        data = self.link.data
+        cells = data[2] if n > 3 else 0
+        temps_at = 3 + cells
+        if n < temps_at + 1:
+            return False
+        at = temps_at + 1 + data[temps_at]
+        if n != at + 8:
+            return False
+        trip = 0
+        for i in range(cells):
+            trip |= _alarm(data[3 + i], base.A_CELL_LOW, base.A_CELL_HIGH)
+        for i in range(data[temps_at]):
+            trip |= _alarm(data[temps_at + 1 + i], base.A_TEMP_LOW, base.A_TEMP_HIGH)
+        trip |= _alarm(data[at], base.A_CURRENT, base.A_CURRENT)
+        trip |= _alarm(data[at + 1], base.A_CELL_LOW, base.A_CELL_HIGH)
+        trip |= _alarm(data[at + 2], base.A_CURRENT, base.A_CURRENT)
+        self.alarms(m, trip, 0, now)
+        if self.fit(m, 2, cells == self.pack.slave_cells[self.members[m]], cells):
+            status = data[at + 4]
+            self.switches(m, status & _CHARGE_FET, status & _DISCHARGE_FET)
+        return True
+
+
+def _alarm(value, below, above):
+    if value == _BELOW:
+        return below
+    if value == _ABOVE:
+        return above
+    return base.A_OTHER if value else 0

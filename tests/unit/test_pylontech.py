@@ -1,0 +1,177 @@
+"""The Pylontech driver against scripted packs on one line."""
+
+from slave_bench import SlaveBench
+
+REQUEST = b"~20024642E00202FD33\r"
+
+
+def frame(address, code, info):
+    digits = "".join([f"{byte:02X}" for byte in info])
+    n = len(digits)
+    length = (-((n >> 8) + (n >> 4 & 15) + (n & 15)) & 15) << 12 | n
+    body = f"20{address:02X}46{code:02X}{length:04X}{digits}".encode()
+    return b"~" + body + f"{-sum(body) & 0xFFFF:04X}\r".encode()
+
+
+def words(values):
+    return b"".join([bytes([(v & 0xFFFF) >> 8, v & 255]) for v in values])
+
+
+class Line:
+    """Packs by address; four: the answer has 24-bit capacities; code: the return code."""
+
+    def __init__(self, addresses=(2,)):
+        self.mv = {a: [3300, 3301, 3302, 3303] for a in addresses}
+        self.temps = [300, 250, 260]
+        self.cells = [0] * 4
+        self.heat = [0] * 3
+        self.current = 0
+        self.fets = 6
+        self.four = True
+        self.code = 0
+        self.silent = set()
+        self.lie = {}
+
+    def readings(self, address):
+        mv = self.mv[address]
+        out = bytes([0x11, address, len(mv)]) + words(mv) + bytes([len(self.temps)])
+        out += words([t + 2731 for t in self.temps]) + words([-15, sum(mv), 40000])
+        if self.four:
+            return out + b"\x04" + words([0xFFFF, 7]) + bytes([0, 0xCA, 0x58, 1, 0x21, 0x10])
+        return out + b"\x02" + words([50000, 7])
+
+    def __call__(self, request):
+        assert request == frame(
+            int(request[3:5], 16), int(request[7:9], 16), [int(request[13:15], 16)]
+        )
+        address, command = int(request[3:5], 16), int(request[7:9], 16)
+        if address not in self.mv or address in self.silent:
+            return None
+        name = self.lie.get(address, address)
+        if self.code:
+            return frame(name, self.code, b"")
+        if command == 0x42:
+            return frame(name, 0, self.readings(address))
+        cells = self.cells[: len(self.mv[address])]
+        out = bytes([0x11, address, len(cells)] + cells + [len(self.heat)] + self.heat)
+        return frame(name, 0, out + bytes([0, 0, self.current, 0, self.fets, 0, 0, 0]))
+
+
+def bench(addresses=(2,), cells=4, temps=2, line=None, **more):
+    shapes = tuple([(a, cells, temps) for a in addresses])
+    return SlaveBench("pylontech", shapes, reply=line or Line(addresses), **more)
+
+
+def test_packs_are_asked_with_the_documented_bytes_and_read():
+    line = Line((2, 3))
+    line.mv[3][0] = 3444
+    b = bench((2, 3), line=line).greet()
+    assert b.asked[0] == REQUEST
+    assert b.mv() == [3300, 3301, 3302, 3303, 3444, 3301, 3302, 3303]
+    assert b.dc() == [250, 260] * 2 and list(b.pack.die_dc) == [300, 300]
+    d = b.driver
+    assert (d.current_ma, d.cycles, d.remaining_mah, d.nominal_mah) == (-1500, 7, 51800, 74000)
+    assert b.names() == []
+
+
+def test_the_older_answer_without_large_capacities():
+    line = Line()
+    line.four = False
+    b = bench(line=line).greet()
+    assert b.mv() == [3300, 3301, 3302, 3303]
+    assert (b.driver.remaining_mah, b.driver.nominal_mah) == (40000, 50000)
+
+
+def test_other_cells_are_a_mismatch():
+    b = bench(cells=5)
+    b.scan()
+    b.scan()
+    assert b.names() == ["slave_mismatch"]
+
+
+def test_alarms_and_switches():
+    line = Line()
+    b = bench(line=line).greet()
+    for name, at, value, flags in (
+        ("cells", 1, 2, 1),
+        ("cells", 1, 1, 2),
+        ("heat", 2, 2, 4),
+        ("heat", 2, 1, 8),
+        ("cells", 0, 0xF0, 128),
+    ):
+        getattr(line, name)[at] = value
+        b.scan()
+        assert b.names() == ["slave_alarm"] and b.pack.slave_flags[0] == flags
+        getattr(line, name)[at] = 0
+        b.scan()
+        b.run(2000, 20)
+        b.scan()
+        b.faults.acknowledge()
+    line.fets = 4
+    b.scan()
+    assert b.names() == ["slave_switch"]
+
+
+def test_an_open_sensor_and_a_refusal_are_no_reading():
+    line = Line()
+    b = bench(line=line).greet()
+    line.temps[2] = -2731
+    b.old()
+    b.scan()
+    assert b.dc() == [250, None]
+    line.code = 4
+    b.old()
+    b.scan()
+    assert b.mv() == [None] * 4 and b.driver.refused > 0 and b.driver.code == 4
+
+
+def test_somebody_else_echo_sleep_and_silence():
+    line = Line((2, 3))
+    b = bench((2, 3), line=line).greet()
+    line.lie = {2: 5}
+    b.old()
+    b.scan()
+    assert b.mv() == [None] * 4 + [3300, 3301, 3302, 3303] and b.driver.strange > 0
+    line.lie = {}
+    b.reply = lambda request: b"~~20" + request + (line(request) or b"")
+    b.scan()
+    b.old()
+    b.scan()
+    assert None not in b.mv() and b.driver.link.echoes > 0
+    b.reply = line
+    line.silent = {3}
+    assert b.scan() < 1500
+    b.old()
+    b.scan()
+    assert b.mv() == [3300, 3301, 3302, 3303] + [None] * 4
+
+
+def test_split_and_damaged_anywhere():
+    line = Line()
+    answer = frame(2, 0, line.readings(2))
+    b = bench(line=line).greet()
+    for at in range(1, len(answer)):
+        for how in range(3):
+            b.reply = lambda request: None
+            b.begin()
+            b.step(20)
+            b.old()
+            if how == 0:
+                b.give(answer[:at])
+                assert b.mv() == [None] * 4
+                b.give(answer[at:])
+                assert b.mv() == [3300, 3301, 3302, 3303]
+            elif how == 1:
+                b.give(answer[:at])
+            else:
+                b.give(answer[:at] + bytes([answer[at] ^ 1]) + answer[at + 1 :])
+            b.run(2400, 40)
+            assert b.driver.done and (how == 0 or b.mv() == [None] * 4), (at, how)
+
+
+def test_the_cycle_does_not_allocate():
+    b = bench().greet()
+    line = Line()
+    turn = [line(frame(2, command, [2])) for command in (0x42, 0x44)]
+    assert b.scans_without_heap(turn, 10, 2) == 20
+    assert b.driver.missed == b.driver.strange == 0
