@@ -1,3 +1,3 @@
 """The firmware's version, the one place that states it (host tools and package read it here)."""
 
-VERSION = "0.3.0"
+VERSION = "0.4.0"
