@@ -27,6 +27,8 @@ class Line:
         self.heat = [0] * 3
         self.current = 0
         self.fets = 6
+        self.protection = 0
+        self.failed = [0, 0]
         self.four = True
         self.code = 0
         self.silent = set()
@@ -54,7 +56,8 @@ class Line:
             return frame(name, 0, self.readings(address))
         cells = self.cells[: len(self.mv[address])]
         out = bytes([0x11, address, len(cells)] + cells + [len(self.heat)] + self.heat)
-        return frame(name, 0, out + bytes([0, 0, self.current, 0, self.fets, 0, 0, 0]))
+        state = [self.protection, self.fets, 0] + self.failed
+        return frame(name, 0, out + bytes([0, 0, self.current] + state))
 
 
 def bench(addresses=(2,), cells=4, temps=2, line=None, **more):
@@ -110,6 +113,69 @@ def test_alarms_and_switches():
     line.fets = 4
     b.scan()
     assert b.names() == ["slave_switch"]
+
+
+def test_protections_that_came_on_and_cells_that_failed():
+    line = Line()
+    b = bench(line=line).greet()
+    for bits, failed, flags in (
+        (0x01, 0, 1),
+        (0x02, 0, 2),
+        (0x04, 0, 16),
+        (0x08, 0, 0),
+        (0x10, 0, 16),
+        (0x20, 0, 4),
+        (0x40, 0, 4),
+        (0x80, 0, 2),
+        (0, 0x80, 64),
+    ):
+        line.protection = bits
+        line.failed = [0, failed]
+        b.scan()
+        assert b.pack.slave_flags[0] == flags, (bits, failed)
+        assert b.names() == (["slave_alarm"] if flags else [])
+        line.protection = 0
+        line.failed = [0, 0]
+        b.scan()
+        b.run(2000, 20)
+        b.scan()
+        b.faults.acknowledge()
+
+
+def test_readings_that_come_late_are_never_alarms():
+    line = Line()
+    line.mv[2] = [3362] * 15  # a low byte of 22 makes the length one that alarms could have
+    line.temps = [300] * 5
+    line.cells = [0] * 15
+    line.heat = [0] * 5
+    b = bench(cells=15, temps=4, line=line).greet()
+    strange = b.driver.strange
+    late = frame(2, 0, line.readings(2))
+    b.reply = lambda request: (late if request[7:9] == b"44" else b"") + line(request)
+    b.scan()
+    assert b.names() == [] and b.pack.slave_flags[0] == 0
+    assert b.driver.strange == strange + 1 and b.driver.missed == 0
+
+
+def test_a_board_sensor_that_cannot_be_right_is_no_reading():
+    line = Line()
+    b = bench(line=line).greet()
+    for raw in (0, 0x7FFF, 0x8000, 0xFFFF):
+        line.temps[0] = raw - 2731
+        b.scan()
+        assert b.pack.die_dc[0] == 300 and b.mv() == [3300, 3301, 3302, 3303]
+        assert b.names() == []
+
+
+def test_codes_of_refusal_are_no_echo():
+    line = Line()
+    b = bench(line=line).greet()
+    for code in (0x01, 0x06, 0x90, 0x91):
+        line.code = code
+        b.driver.refused = 0
+        b.scan()
+        assert b.driver.refused > 0 and b.driver.code == code
+    assert b.driver.link.echoes == 0
 
 
 def test_an_open_sensor_and_a_refusal_are_no_reading():

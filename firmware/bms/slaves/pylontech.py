@@ -27,6 +27,17 @@ _DISCHARGE_FET = const(4)
 # a reading's alarm: 00 normal, 01 below, 02 above, F0 other
 _BELOW = const(1)
 _ABOVE = const(2)
+# bits of the first status byte: what each protection that has come on is to us
+_PROTECTION = (
+    base.A_CELL_HIGH,  # stack voltage high
+    base.A_CELL_LOW,
+    base.A_CURRENT,  # of charge
+    0,  # not used
+    base.A_CURRENT,  # of discharge
+    base.A_TEMP_HIGH,  # in discharge
+    base.A_TEMP_HIGH,  # in charge
+    base.A_CELL_LOW,  # stack voltage low
+)
 
 _START = const(0x7E)
 _CR = const(13)
@@ -121,7 +132,7 @@ class PylonLink(ReplyLink):
 
     def _hand_over(self, at, size, sink, now):
         code = self._byte(at + 7)
-        if code >= 0x40:
+        if code == ANALOG or code == ALARM:
             self.echoes += 1  # a command where an answer has its return code: our own question
             return
         self.rx += 1
@@ -195,6 +206,9 @@ class Pylontech(Asked):
             return
         if self._listening:
             step = 0 if self.is_analog(n) else 1
+        elif step and self.is_analog(n):
+            self.strange += 1  # late: counted as alarms, some voltages would be false ones
+            return
         done = self._take_alarms(m, n, now) if step else self._take_readings(m, n, now)
         if done:
             self.answered(now)
@@ -249,12 +263,13 @@ class Pylontech(Asked):
             dc = self._word(temps_at + 3 + 2 * i) - _KELVIN_DC
             if _NO_SENSOR_DC < dc < _MOST_DC:
                 self.temp(m, i, dc, now)
-        self.board(m, self._word(at + 2), die_dc, now)
+        if _NO_SENSOR_DC < die_dc < _MOST_DC:
+            self.board(m, self._word(at + 2), die_dc, now)
         return True
 
     def _take_alarms(self, m, n, now):
         """A byte for each cell and temperature, charge current, voltage, discharge current, then
-        five status bytes; which FETs conduct stands in the second.
+        five status bytes: protections, FETs, what isn't used here, and cells that failed (two).
         """
         data = self.link.data
         cells = data[2] if n > 3 else 0
@@ -272,6 +287,11 @@ class Pylontech(Asked):
         trip |= _alarm(data[at], base.A_CURRENT, base.A_CURRENT)
         trip |= _alarm(data[at + 1], base.A_CELL_LOW, base.A_CELL_HIGH)
         trip |= _alarm(data[at + 2], base.A_CURRENT, base.A_CURRENT)
+        for bit in range(8):
+            if data[at + 3] >> bit & 1:
+                trip |= _PROTECTION[bit]
+        if data[at + 6] or data[at + 7]:
+            trip |= base.A_HARDWARE
         self.alarms(m, trip, 0, now)
         if self.fit(m, 2, cells == self.pack.slave_cells[self.members[m]], cells):
             status = data[at + 4]
