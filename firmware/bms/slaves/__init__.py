@@ -13,6 +13,7 @@ KINDS = {
     "bmw_i3": ("bms.slaves.bmw_i3", "BmwI3", ("can",)),
     "daly": ("bms.slaves.daly", "Daly", ("uart",)),
     "diybms": ("bms.slaves.diybms", "Diybms", ("uart",)),
+    "jk_can": ("bms.slaves.jk_can", "JkCan", ("can",)),
     "jk_pb": ("bms.slaves.jk_pb", "JkPb", ("uart",)),
     "pylontech": ("bms.slaves.pylontech", "Pylontech", ("uart",)),
     "tesla_s": ("bms.slaves.tesla_s", "TeslaS", ("uart",)),

@@ -15,6 +15,7 @@ from .daly import DalyBoard
 from .diybms import BPS as DIYBMS_BPS
 from .diybms import DiybmsBlock
 from .jbd import JbdBoard
+from .jk_can import JkCanBoard
 from .jk_pb import JkPbBoard
 from .jk_ttl import JkTtlBoard
 from .pylontech import PylontechPack
@@ -112,6 +113,16 @@ KINDS: dict[str, Kind] = {
         temps=16,
         says_rate=True,
         scan_ms=lambda boards, cells: 3 * boards * (boards * cells + 1) * 410_000 / DIYBMS_BPS,
+    ),
+    "jk_can": Kind(
+        ("can",),
+        {"can": 250_000},
+        JkCanBoard,
+        most=12,
+        cells=25,
+        temps=1,
+        balances=False,
+        scan_ms=lambda boards, cells: 1000,
     ),
     "jk_pb": Kind(
         ("uart",),

@@ -1,0 +1,70 @@
+"""What JK boards broadcast on CAN; `Capture.node`: the only one that is looked for."""
+
+from typing import Any
+
+from bms.links.can import EXTENDED
+from bms.slaves import jk_can
+
+from .base import Capture, Decoded, Shape, can_frames, fill, first, heard
+
+_LISTEN_MS = 2500  # cells come once a second
+
+
+def _node(ident: int) -> int:
+    return (ident & 15) - 3
+
+
+def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
+    """Boards with the cells that read, as their frames show them."""
+    cells: dict[int, int] = {}
+    temps: set[int] = set()
+    for ident, data in frames:
+        node = _node(ident)
+        if not 1 <= node <= 12:
+            continue
+        k = (ident & ~EXTENDED) - node + 1 - jk_can.CELLS_ID
+        if ident & EXTENDED and not k & 0xFFFF and 0 <= k >> 16 < 7 and len(data) == 8:
+            mv = [int.from_bytes(data[i : i + 2], "little") for i in range(0, 8, 2)]
+            read = [i + 1 for i, v in enumerate(mv) if 500 <= v <= 8000]
+            cells[node] = max(cells.get(node, 0), 4 * (k >> 16) + max(read, default=0))
+        elif ident - node + 1 == jk_can.TEMPS_ID:
+            temps.add(node)
+    return [Shape(n, min(cells[n], 25), 1 if n in temps else 0) for n in sorted(cells) if cells[n]]
+
+
+def decode(capture: Capture) -> Decoded:
+    """What the boards of a bus said."""
+    out = Decoded("jk_can")
+    link, frames = can_frames("jk_can", capture)
+    unended = link.unended()
+    wrong = 0
+    if capture.node is not None:
+        mine = [x for x in frames if _node(x[0]) == capture.node]
+        wrong = len(frames) - len(mine)
+        frames = mine
+    table = _shapes(frames)
+    driver, pack = heard("jk_can", table or [Shape(1, 1, 0)], frames)
+    if table:
+        fill(out, table, pack)
+        if driver.current_ma != -1:
+            out.values["current_ma"], out.values["soc_pm"] = driver.current_ma, driver.soc_pm
+    out.frames = {
+        "good": link.rx - driver.damaged,
+        "damaged": link.damaged + driver.damaged,
+        "wrong_responder": wrong,
+        "unended": unended,
+    }
+    out.error = first(
+        (link.damaged, "not an slcan frame"),
+        (driver.damaged, "a frame is too short"),
+        (wrong, f"wrong responder: a frame of another board than {capture.node}"),
+        (bool(unended), "truncated"),
+        (not link.rx, "no frame in it"),
+        (not table, "no cells in it"),
+    )
+    return out
+
+
+def find(port: Any) -> list[Shape]:
+    """Boards that are heard."""
+    return _shapes(port.ask([], _LISTEN_MS))

@@ -1,0 +1,33 @@
+"""`bmsctl decode jk_can`: the document's example, and what is broken."""
+
+from pathlib import Path
+
+from terminal import Tool
+
+from bmsctl.decoders.base import Capture
+from bmsctl.decoders.jk_can import decode
+
+# four cells as in the vendor's document; status: 49.2 V, 0 A, 51 %
+CELLS = b"T18E028F48AD0EAB0EA30EA60E\r"
+STATUS = b"t2F48EC01A00F33000000\r"
+
+
+def test_the_document_s_examples() -> None:
+    got = decode(Capture(CELLS + STATUS, can=True)).as_json()
+    assert got["ok"] and got["boards"] == [1]
+    assert got["cells_mv"] == [3757, 3755, 3747, 3750]
+    assert (got["current_ma"], got["soc_pm"]) == (0, 510)
+
+
+def test_split_and_broken() -> None:
+    assert decode(Capture(CELLS[:-1], can=True)).error == "truncated"
+    assert decode(Capture(CELLS[:9] + CELLS[10:], can=True)).error is not None
+    assert "wrong responder" in str(decode(Capture(CELLS, can=True, node=2)).error)
+
+
+def test_candump(bmsctl: Tool, tmp_path: Path) -> None:
+    log = tmp_path / "candump.log"
+    log.write_text("(1.0) can0 18E028F4#AD0EAB0EA30EA60E\n(1.1) can0 2F4#EC01A00F33000000\n")
+    code, out, err = bmsctl.run("decode", "jk_can", log)
+    assert code == 0, err
+    assert "3757 3755 3747 3750" in out
