@@ -121,6 +121,9 @@ def give_time(scenario: Scenario, setup: Setup) -> None:
     ms = max(kind.scan_ms(boards, cells) for kind, boards, cells in on)
     if "spread_at_most_mv" in scenario.expect and not all(kind.balances for kind, _n, _c in on):
         raise ScenarioError(f"{scenario.name} needs boards that can be told to balance")
+    if "back_within_scans" in scenario.expect:
+        most = max(kind.back for kind, _boards, _cells in on)
+        scenario.expect["back_within_scans"] = max(most, scenario.expect["back_within_scans"])
     if not ms:
         return
     wait_us = round(5 * ms * 1000)

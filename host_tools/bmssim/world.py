@@ -503,7 +503,9 @@ class World:
                 self.seen.checked_values += 1
                 far = self._tolerance(n, which)
                 if not any(
-                    sample[which][i] is not None and abs(sample[which][i] - value) <= far
+                    i < len(sample[which])
+                    and sample[which][i] is not None
+                    and abs(sample[which][i] - value) <= far
                     for sample in reversed(self._samples[n])
                 ):
                     self.seen.wrong_values.append(

@@ -42,15 +42,23 @@ class Device:
             elif at == 0x331:
                 self.summary = 0
 
+    def unset(self, register):
+        self.registers = {
+            at: was for at, was in self.registers.items() if not 0 <= at - register < 4
+        }
+
     def read(self, register, n):
         if register == 0x568:
             out = b""
-            for mv in self.mv[::-1]:
+            for i in range(15, -1, -1):
+                mv = self.mv[i] if i < 6 + self.registers.get(0x0003, 0) else None
                 raw = (round(mv / 0.19073) if mv is not None else 0x8000) & 0xFFFF
                 out += bytes([raw >> 8, raw & 255])
         elif register == 0x58C:
-            out = bytes([29491 >> 8, 29491 & 255])
-            for raw in self.gpio:
+            tsref = 29491 * (self.registers.get(0x030A, 0) & 1)
+            out = bytes([tsref >> 8, tsref & 255])
+            for i in range(8):
+                raw = self.gpio[i] if self.registers.get(0x000E + i // 2, 0) else 0x8000
                 out += bytes([raw >> 8, raw & 255])
         elif register == 0x5AE:
             out = bytes([31 * 40 >> 8, 31 * 40 & 255])
@@ -224,6 +232,22 @@ def test_a_device_that_reset_is_addressed_again():
         b.scan()
         b.run(200)
     assert b.driver.starts == 2 and b.mv()[16] == 3300
+
+
+def test_settings_that_a_device_lost_are_written_again():
+    for register in (0x0003, 0x000E, 0x030A):
+        b = bench(2, cells=10).greet()
+        b.stack.devices[1].unset(register)
+        del b.stack.words[:]
+        b.old()
+        for _ in range(2):
+            b.scan()
+            b.run(200)
+        assert b.driver.starts == 1, hex(register)
+        assert register in [word[2] for word in b.stack.words]
+        b.old()
+        b.scan()
+        assert None not in b.mv() and None not in b.dc(), hex(register)
 
 
 def test_a_dead_device_hides_those_behind_it_and_the_others_go_on():

@@ -29,6 +29,7 @@ class Asked(Boards):
     """
 
     STEPS = 1  # questions to each board in a scan
+    SEVERAL = False  # frames in an answer
     GAP_MS = 0  # a board's own minimum from an answer to the next question on its line
     ANSWER_MS = 100  # from the end of a question to the begin of its answer, at most
     TYPICAL_MS = 5  # the same as it usually is
@@ -227,7 +228,7 @@ class Asked(Boards):
         since = ticks.diff(now, self._at)
         quiet = ticks.diff(now, self.link.heard_at)
         # some frames of several came, and then no more
-        short = self.link.rx != self._rx and quiet >= _SHORT_MS
+        short = self.SEVERAL and self.link.rx != self._rx and quiet >= _SHORT_MS
         if since < self._patience and not short:
             return
         if quiet < 5 and since < 2 * self._patience:

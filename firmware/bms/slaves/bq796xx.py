@@ -46,6 +46,7 @@ _READ_STACK = const(0xA0)
 _WRITE_ONE = const(0x90)
 _WRITE_STACK = const(0xB0)
 _WRITE_ALL = const(0xD0)
+_NONE = const(-0x8000)  # not converted: an input that isn't set up, or no first conversion yet
 _WORST = const(6)  # bytes of an answer beside its data
 
 # bits of FAULT_SUMMARY
@@ -188,6 +189,7 @@ class Bq796xx(Boards):
         self._whole = False  # everybody was there at the last start
         self._lost = 0  # scans in a row in which somebody said nothing
         self._reset_seen = False
+        self._unset = False  # a device lost a word of its settings
         self._dc = self._temperatures(config, members)
         self._die = array("h", [-400] * n)
         self._stack = array("i", [0] * n)
@@ -342,6 +344,11 @@ class Bq796xx(Boards):
         elif phase == _TSREF_ON:
             out[8] = 0x01
             link.write(_WRITE_STACK, -1, _CONTROL2, 1)  # TSREF_EN
+            self._index += 1
+            if self._index < 2:  # writes aren't answered: each setting is written twice
+                self._phase = _CELLS
+                return
+            self._index = 0
             wait = 3
         self._phase = phase + 1
         if wait:
@@ -399,6 +406,9 @@ class Bq796xx(Boards):
         # where somebody was missing at the start as well, one scan is enough
         if self._lost >= (_LOST_SCANS if self._whole else 1) or self._reset_seen:
             self._again(now)
+        elif self._unset:
+            self._unset = False
+            self._phase = _CELLS  # its settings once more, its address is right
 
     # --- answers ---
 
@@ -447,8 +457,9 @@ class Bq796xx(Boards):
         stack = 0
         for i in range(cells):
             raw = self._signed(at + 2 * (15 - i))
-            if raw == -0x8000:
-                continue  # not converted yet
+            if raw == _NONE:
+                self._unset = True
+                continue
             # 190.73 uV; a product of 30 bits at most
             mv = (raw * 19073 + 50000) // 100000
             stack += mv
@@ -458,10 +469,15 @@ class Bq796xx(Boards):
     def _take_temps(self, m, at, now):
         slave = self.members[m]
         tsref = self._signed(at) * 16954 >> 12
-        if tsref <= 0 or not self.pack.known[slave]:
+        if tsref <= 0:
+            self._unset = True
+            return
+        if not self.pack.known[slave]:
             return
         for i in range(self.pack.slave_temps[slave]):
             raw = self._signed(at + 2 + 2 * i)
+            if raw == _NONE:
+                self._unset = True
             if raw <= 0:
                 continue
             ratio = ((raw * 15259 >> 12) << 12) // tsref

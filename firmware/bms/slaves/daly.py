@@ -145,6 +145,7 @@ class Daly(Asked):
     ABILITIES = base.OWN_FETS
     NODES = (1, 16)
     MOST = 16
+    SEVERAL = True
     STEPS = 5
     PARTS = 1
     WEAK = True

@@ -29,6 +29,7 @@ class Bq79616(SerialBoard):
     """See `SerialBoard`: one device of 16 cell inputs, an NTC of 10 kohm at each GPIO.
 
     given: the address that it has, None = none; awake; timers: seconds' codes of cells 1..16;
+    active, pins, tsref: what it was set up to measure;
     reset_seen: FAULT_SYS is set. A device that is down hides those behind it.
     """
 
@@ -41,7 +42,8 @@ class Bq79616(SerialBoard):
         self.given: int | None = None
         self.awake = False
         self.reset_seen = True
-        self.tsref = False
+        self.tsref = self.pins = False
+        self.active = 6
         self.going = False
         self.timers = [0] * 16
         self._bleed_until_us = 0
@@ -70,7 +72,8 @@ class Bq79616(SerialBoard):
         self.given = None
         self.awake = False
         self.reset_seen = True
-        self.tsref = self.going = False
+        self.tsref = self.pins = self.going = False
+        self.active = 6
         self.timers = [0] * 16
         self._bleed_until_us = 0
 
@@ -146,6 +149,10 @@ class Bq79616(SerialBoard):
     def _write(self, register: int, body: bytes) -> None:
         if register == 0x0331:
             self.reset_seen = False
+        elif register == 0x0003:
+            self.active = 6 + body[0]
+        elif register == 0x000E:
+            self.pins = all(body)
         elif register == 0x030A:
             self.tsref = bool(body[0] & 1)
         elif register == 0x030D and body[0] & 4:
@@ -163,14 +170,15 @@ class Bq79616(SerialBoard):
         data = b""
         if register == 0x0568:
             words = [round(mv / 0.19073) for mv in self.mv] if self.going else []
-            words = [*words, *([0] * (16 - len(words)))] if self.going else [-0x8000] * 16
+            words = [*words, *([0] * (16 - len(words)))] if self.going else []
+            words = [*words[: self.active], *([-0x8000] * 16)][:16]
             data = b"".join(w.to_bytes(2, "big", signed=True) for w in reversed(words))
         elif register == 0x058C:
             tsref = round(_TSREF_V / 169.54e-6) if self.tsref else 0
             data = tsref.to_bytes(2, "big")
             for i in range(8):
                 dc = self.dc[i] if i < len(self.dc) else None
-                data += self._gpio(dc).to_bytes(2, "big")
+                data += self._gpio(dc).to_bytes(2, "big") if self.pins else b"\x80\0"
         elif register == 0x0306:
             data = bytes([self.given or 0])
         elif register == 0x05AE:

@@ -29,7 +29,8 @@ class Kind:
     media: "can", "uart"; bps: usual rate by medium; make: one board; most: boards on one port; few:
     those that a scenario has at most; first: the lowest node; cells, temps: the most of one board;
     balances: it can be told to; says_rate: the pack file must, it isn't the usual one;
-    scan_ms(boards, cells): what a scan of a port takes, 0 = less than any scan period.
+    scan_ms(boards, cells): what a scan of a port takes, 0 = less than any scan period; back: scans
+    that a restarted board may take to be heard again, where no less is said.
     """
 
     media: tuple[str, ...]
@@ -42,6 +43,7 @@ class Kind:
     temps: int = 16
     balances: bool = True
     says_rate: bool = False
+    back: int = 0
     scan_ms: Callable[[int, int], float] = lambda boards, cells: 0.0
 
     def age_ms(self, boards: int, cells: int) -> int:
@@ -84,6 +86,7 @@ KINDS: dict[str, Kind] = {
         Bq79616,
         cells=16,
         temps=8,
+        back=5,  # found lost in two scans, then addressed; each lost word costs one more
         scan_ms=lambda boards, cells: 10 + 0.8 * boards,
     ),
     "bmw_i3": Kind(
