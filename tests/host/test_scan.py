@@ -22,6 +22,7 @@ LINES = {
     "daly": ("uart", 2, 16, 3),
     "diybms": ("uart", 1, 3, 3),
     "jbd": ("uart", 1, 16, 3),
+    "jbd_up": ("uart", 2, 16, 4),
     "jk_can": ("can", 2, 15, 1),
     "jk_pb": ("uart", 3, 16, 4),
     "jk_ttl": ("uart", 1, 14, 2),

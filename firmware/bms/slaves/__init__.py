@@ -9,6 +9,7 @@ CAN_BALANCE = BALANCE_MASK | BALANCE_TARGET | BALANCE_ON_OFF
 KINDS = {
     "cell_link": ("bms.slaves.cell_link", "CellLink", ("can", "uart")),
     "jbd": ("bms.slaves.jbd", "Jbd", ("uart",)),
+    "jbd_up": ("bms.slaves.jbd_up", "JbdUp", ("uart",)),
     "bq796xx": ("bms.slaves.bq796xx", "Bq796xx", ("uart",)),
     "bmw_i3": ("bms.slaves.bmw_i3", "BmwI3", ("can",)),
     "daly": ("bms.slaves.daly", "Daly", ("uart",)),

@@ -15,6 +15,7 @@ NAMES = (
     "daly",
     "diybms",
     "jbd",
+    "jbd_up",
     "jk_can",
     "jk_pb",
     "jk_ttl",

@@ -15,6 +15,7 @@ from .daly import DalyBoard
 from .diybms import BPS as DIYBMS_BPS
 from .diybms import DiybmsBlock
 from .jbd import JbdBoard
+from .jbd_up import JbdUpUnit
 from .jk_can import JkCanBoard
 from .jk_pb import JkPbBoard
 from .jk_ttl import JkTtlBoard
@@ -79,6 +80,14 @@ KINDS: dict[str, Kind] = {
         most=1,
         balances=False,
         scan_ms=lambda boards, cells: 120 + 2.1 * cells + 30,
+    ),
+    "jbd_up": Kind(
+        ("uart",),
+        {"uart": 9600},
+        JbdUpUnit,
+        most=16,
+        balances=False,
+        scan_ms=lambda boards, cells: boards * (100 + 1.05 * (160 + 2 * cells)),
     ),
     "bq796xx": Kind(
         ("uart",),
