@@ -116,7 +116,7 @@ def _check_boards(cls, slave, members, config, pack):
                     "%s: %d is out of range: %d to %d" % (slave.kind, value, least, most),
                 )
         if one.fets and not cls.ABILITIES & OWN_FETS:
-            raise ConfigError(one.at["fets"], "fets", "%s has none" % slave.kind)
+            raise ConfigError(one.at["fets"], "fets", "%s: they can't be told" % slave.kind)
         pack.can_bleed[i] = 1 if cls.ABILITIES & CAN_BALANCE else 0
 
 

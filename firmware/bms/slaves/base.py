@@ -18,7 +18,7 @@ from bms.links.can import EXTENDED
 BALANCE_MASK = const(1)  # bleeds the cells that it is told
 BALANCE_TARGET = const(2)  # bleeds what is above a voltage that it is told
 BALANCE_ON_OFF = const(4)  # bleeds as it likes, and can be told not to
-OWN_FETS = const(8)  # has switches of its own in the current's path
+OWN_FETS = const(8)  # has switches of its own that can be told
 
 # what a board says of itself, the same bits for all kinds but the cell link
 A_CELL_HIGH = const(1)

@@ -39,7 +39,6 @@ class JkCan(Heard):
     Of the board that was heard last: current_ma, soc_pm; alarm_bits: the first two bytes.
     """
 
-    ABILITIES = base.OWN_FETS
     NODES = (1, 12)
     MOST = 12
     CELLS = 25

@@ -155,7 +155,6 @@ class Pylontech(Asked):
     -1 = not said yet. refused: answers with another return code than 00; code: the last one.
     """
 
-    ABILITIES = base.OWN_FETS
     NODES = (2, 16)
     MOST = 15
     TEMPS = 15
