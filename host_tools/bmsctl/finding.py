@@ -10,6 +10,8 @@ from typing import Any
 from bms import slaves
 from bms.config import CHEMISTRIES
 from bms.links.slcan import Slcan
+from bmssim.protocol import Frame
+from bmssim.slcan import to_line
 
 from .bridge import Bridge
 from .decoders import decoder
@@ -142,24 +144,48 @@ def find(
     return out
 
 
-def _ask(kind: str, port: Any, node: int) -> Found | None:
+class _Questions:
+    """A CAN link that keeps what is sent by it."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        self.sent: list[tuple[int, bytes]] = []
+
+    def send(self, ident: int, data: bytearray, n: int) -> bool:
+        """As a CAN link."""
+        self.sent.append((ident, bytes(data[:n])))
+        return True
+
+
+def _ask(kind: str, port: UartPort | CanPort, node: int) -> Found | None:
     """What a node answers to the questions of a scan; the first one may only wake it."""
-    stream = Stream()
-    driver, _pack = driver_of(kind, driver_class(kind).frame(stream), [Shape(node, 1, 0)])
+    cls = driver_class(kind)
+    stream, frames = Stream(), _Questions(cls.CAN_BPS)
+    link = cls.frame(stream) if port.medium == "uart" else frames
+    driver, _pack = driver_of(kind, link, [Shape(node, 1, 0)])
+
+    def said() -> bytes:
+        wait_ms = driver.ANSWER_MS + 50
+        if isinstance(port, UartPort):
+            answer = port.ask(stream.sent, wait_ms)
+            return b"" if answer == stream.sent else answer
+        got = [x for x in port.ask(frames.sent, wait_ms) if driver.expects(x[0])]
+        return b"".join(to_line(Frame(*x)) + b"\r" for x in got)
+
     heard = answer = b""
     for step in range(driver.STEPS):
         for _ in range(2 if not step else 1):
-            stream.sent = b""
+            stream.sent, frames.sent = b"", []
             driver.ask(0, step)
-            answer = port.ask(stream.sent, driver.ANSWER_MS + 50)
-            if answer not in (b"", stream.sent):
+            answer = said()
+            if answer:
                 break
         else:
             if not step:
                 return None
         heard += answer
         time.sleep(driver.GAP_MS / 1000)
-    decoded = decoder(kind).decode(Capture(heard, node=node))
+    decoded = decoder(kind).decode(Capture(heard, port.medium == "can", node=node))
     values = decoded.values
     cells = values["cells_mv"] or []
     if node not in (values["boards"] or []) or not cells:
@@ -175,8 +201,11 @@ def _ask(kind: str, port: Any, node: int) -> Found | None:
     )
 
 
-def pack_text(kind: str, port: str, rate: int, found: list[Found]) -> str:
-    """A pack file for these boards; what no board says is a guess that its comment names."""
+def pack_text(kind: str, medium: str, rate: int, found: list[Found]) -> str:
+    """A pack file for these boards on the first port of a medium.
+
+    What no board says is a guess that its comment names.
+    """
     shapes = [x.shape for x in found]
     highest = max((x.highest_mv for x in found if x.highest_mv is not None), default=0)
     chemistry = CHEMISTRIES[0] if highest <= LFP_MOST_MV else CHEMISTRIES[1]
@@ -196,7 +225,7 @@ def pack_text(kind: str, port: str, rate: int, found: list[Found]) -> str:
         f'discharge_max = "{ah:g} A"  # CHECK: the capacity in an hour',
         f'current_hard_max = "{2 * ah:g} A"  # CHECK: twice that',
     ]
-    least = _least_age_ms(kind, shapes)
+    least = _least_age_ms(kind, medium, shapes)
     for key, usual in (("cell_age", 500), ("temp_age", 5000)):
         if least > usual:
             ms = math.ceil(least * 1.2 / 100) * 100
@@ -207,22 +236,22 @@ def pack_text(kind: str, port: str, rate: int, found: list[Found]) -> str:
             "",
             "[[slave]]",
             f'kind = "{kind}"',
-            f'link = "{port}"',
+            f'link = "{medium}0"',
             f'node = "{nodes}"',
             f"cells = {first.cells}",
             f"temps = {first.temps}",
         ]
     if rate:
-        lines += ["", "[[link]]", f'port = "{port}"', f'rate = "{rate} bit/s"']
+        lines += ["", "[[link]]", f'port = "{medium}0"', f'rate = "{rate} bit/s"']
     lines += [f"# {note}" for x in found for note in x.notes]
     return "\n".join(lines) + "\n"
 
 
-def _least_age_ms(kind: str, shapes: list[Shape]) -> int:
+def _least_age_ms(kind: str, medium: str, shapes: list[Shape]) -> int:
     cls = driver_class(kind)
     if not cls.SLOW:
         return 0
-    link, _stream = link_of(kind, Capture(b"", can="uart" not in slaves.KINDS[kind][2]))
+    link, _stream = link_of(kind, Capture(b"", can=medium == "can"))
     driver, _pack = driver_of(kind, link, shapes)
     return slaves.least_age_ms(driver.scan_ms(None), PERIOD_MS)
 

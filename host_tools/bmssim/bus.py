@@ -194,6 +194,10 @@ class CanBus:
     def attach(self, node: CanNode) -> None:
         self._nodes.append(node)
 
+    def frame_us(self, frame: Frame) -> float:
+        """How long a frame is on the bus."""
+        return frame_bits(frame.ident, frame.data) * self._us_per_bit
+
     def send(self, frame: Frame, sender: CanNode) -> None:
         """Queue a frame; it is sent when it wins the bus."""
         self._made += 1
@@ -206,7 +210,7 @@ class CanBus:
         self._queue.remove(first)
         self._busy = True
         frame, sender = first[2], first[3]
-        us = frame_bits(frame.ident, frame.data) * self._us_per_bit
+        us = self.frame_us(frame)
         now = self._events.now_us
         self.usage.on_frame(frame, now, now + us)
         self._events.after(round(us), lambda: self._end(frame, sender))
@@ -289,7 +293,9 @@ class UartBus:
     def from_board(self, frame: Frame, data: bytes, board: UartNode, last: bool) -> None:
         """One frame of a board as bytes; `last` ends its turn."""
         self._send(data, board, last)
-        self.usage.on_frame(frame, self._free_us - len(data) * self._us_per_byte, self._free_us)
+        start = self._free_us - len(data) * self._us_per_byte
+        self.usage.on_frame(frame, start, self._free_us)
+        self.usage.on_bytes(start, self._free_us, 0.0)
 
     def low(self) -> None:
         """The master holds the line low for some ms."""

@@ -55,9 +55,14 @@ def groups(setup: "Setup") -> list[Group]:
     return out
 
 
-def fit(setup: "Setup", kind: str) -> None:
-    """Make the boards of a setup ones of `kind`, as many and as large as they may be."""
+def fit(setup: "Setup", kind: str, link: str | None = None) -> None:
+    """Make the boards of a setup ones of `kind`, as many and as large as they may be.
+
+    link: what they are wired by, None = as the kind usually is. Raises ValueError where it can't.
+    """
     known = KINDS[kind]
+    if link is not None and link not in known.media:
+        raise ValueError(f"{kind} speaks over {' or '.join(known.media)}, not {link}")
     setup.kind = kind
     setup.more = []
     setup.cells = min(setup.cells, known.cells)
@@ -65,8 +70,7 @@ def fit(setup: "Setup", kind: str) -> None:
     setup.slaves = min(setup.slaves, known.few)
     if known.most == 1:
         setup.slaves = min(setup.slaves, MOST_PORTS // setup.strings)
-    if setup.link not in known.media:
-        setup.link = known.media[0]
+    setup.link = link or known.media[0]
 
 
 def places(setup: "Setup") -> list[Place]:

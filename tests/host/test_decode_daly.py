@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
+from bms.links.can import EXTENDED
 from bmsctl.decoders.base import Capture
 from bmsctl.decoders.daly import decode
+from bmssim.protocol import Frame
+from bmssim.slcan import to_line
 
 FRAMES = json.loads((Path(__file__).parents[1] / "data" / "frames.json").read_text())
 
@@ -53,3 +56,47 @@ def test_requests_damage_and_somebody_else() -> None:
         assert decode(Capture(bytes(broken))).error is not None, at
     assert decode(Capture(one[:-1])).error == "truncated"
     assert "wrong responder" in str(decode(Capture(one, node=2)).error)
+
+
+# --- on CAN ---
+
+
+def on_can(name: str) -> bytes:
+    """A captured answer as the same eight bytes on a CAN bus, in slcan text."""
+    data = frame("daly_" + name)
+    ident = EXTENDED | 0x18004000 | data[2] << 16 | data[1]
+    return to_line(Frame(ident, data[4:12])) + b"\r"
+
+
+def test_the_same_set_on_can() -> None:
+    serial = decode(Capture(WHOLE)).as_json()
+    whole = b"".join(on_can(name) for name in (*SET, "r97", "r98"))
+    got = decode(Capture(whole, can=True)).as_json()
+    assert got["frames"] == {
+        "good": 13,
+        "damaged": 0,
+        "echoes": 0,
+        "wrong_responder": 0,
+        "unended": 0,
+    }
+    del got["frames"], serial["frames"]
+    assert got == serial
+
+
+def test_on_can_requests_damage_and_somebody_else() -> None:
+    request = b"T1890014080000000000000000\r"
+    assert decode(Capture(request, can=True)).error == "only requests in it"
+    assert "no frame in it" in str(decode(Capture(b"t1230\r", can=True)).error)
+    one = on_can("r90")
+    assert decode(Capture(request + one, can=True)).error is None
+    assert decode(Capture(one[:-1], can=True)).error == "truncated"
+    assert "too short" in str(decode(Capture(b"T1890400120102\r", can=True)).error)
+    assert "slcan" in str(decode(Capture(one[:-4] + b"\r", can=True)).error)
+    assert "wrong responder" in str(decode(Capture(one, can=True, node=2)).error)
+
+
+def test_an_answer_may_go_on_behind_the_last_cell() -> None:
+    blank = [frame("daly_r95_5")[:4] + bytes([n]) + bytes(7) for n in range(6, 17)]
+    more = b"".join(body + bytes([sum(body) & 255]) for body in blank)
+    whole = b"".join(frame("daly_" + name) for name in SET[1:6])
+    assert len(decode(Capture(whole + more)).as_json()["cells_mv"]) == 15  # 3 in each frame

@@ -14,22 +14,23 @@ from terminal import PATIENCE_S, Tool
 from bms import config
 from bmssim.boards.kinds import KINDS
 
-# kind: medium, boards, cells, temperatures of each
-LINES = {
-    "bq796xx": ("uart", 2, 16, 3),
-    "cell_link": ("can", 3, 8, 2),
-    "bmw_i3": ("can", 3, 12, 4),
-    "daly": ("uart", 2, 16, 3),
-    "diybms": ("uart", 1, 3, 3),
-    "jbd": ("uart", 1, 16, 3),
-    "jbd_up": ("uart", 2, 16, 4),
-    "jk_can": ("can", 2, 15, 1),
-    "jk_pb": ("uart", 3, 16, 4),
-    "jk_ttl": ("uart", 1, 14, 2),
-    "pylontech": ("uart", 2, 15, 4),
-    "tesla_s": ("uart", 3, 6, 2),
-    "outlander": ("can", 3, 8, 3),
-}
+# kind, medium, boards, cells, temperatures of each
+LINES = [
+    ("bq796xx", "uart", 2, 16, 3),
+    ("cell_link", "can", 3, 8, 2),
+    ("bmw_i3", "can", 3, 12, 4),
+    ("daly", "uart", 2, 16, 3),
+    ("daly", "can", 2, 16, 8),
+    ("diybms", "uart", 1, 3, 3),
+    ("jbd", "uart", 1, 16, 3),
+    ("jbd_up", "uart", 2, 16, 4),
+    ("jk_can", "can", 2, 15, 1),
+    ("jk_pb", "uart", 3, 16, 4),
+    ("jk_ttl", "uart", 1, 14, 2),
+    ("pylontech", "uart", 2, 15, 4),
+    ("tesla_s", "uart", 3, 6, 2),
+    ("outlander", "can", 3, 8, 3),
+]
 
 
 def _link(boards: Boards, kind: str, medium: str) -> str:
@@ -37,11 +38,10 @@ def _link(boards: Boards, kind: str, medium: str) -> str:
     return f"{word}:{boards.terminal.link}@{KINDS[kind].bps[medium]}"
 
 
-@pytest.mark.parametrize("kind", LINES)
+@pytest.mark.parametrize(("kind", "medium", "slaves", "cells", "temps"), LINES)
 def test_boards_are_found_and_their_pack_file_is_valid(
-    kind: str, bmsctl: Tool, tmp_path: Path
+    kind: str, medium: str, slaves: int, cells: int, temps: int, bmsctl: Tool, tmp_path: Path
 ) -> None:
-    medium, slaves, cells, temps = LINES[kind]
     boards = Boards(tmp_path / "ttyUSB0", medium, slaves, kind, cells, temps)
     for board in boards.boards:
         if hasattr(board, "bridge_awake"):
@@ -124,4 +124,4 @@ def test_wrong_words_are_refused(args: tuple, words: str, bmsctl: Tool) -> None:
 
 
 def test_every_kind_is_tried_here() -> None:
-    assert set(LINES) == set(KINDS)
+    assert {line[0] for line in LINES} == set(KINDS)

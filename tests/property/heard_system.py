@@ -12,8 +12,13 @@ from bms.limits import Limits
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
 from bms.strings import Strings
+from bmssim.protocol import Frame as BusFrame
+from bmssim.slcan import to_line
 
 Frame = tuple[int, bytes]
+
+
+_NO_FRAME = bytes.maketrans(b"tT", b"uU")
 
 
 class Hal:
@@ -107,13 +112,12 @@ class System:
 
 def text(frame: Frame) -> bytes:
     """A frame as the adapter says it."""
-    ident, data = frame
-    return b"t%03X%d%s\r" % (ident, len(data), data.hex().upper().encode())
+    return to_line(BusFrame(*frame)) + b"\r"
 
 
 def junk() -> st.SearchStrategy[bytes]:
     """Bytes that are no frame, with an end."""
-    some = st.binary(max_size=30).map(lambda data: data.replace(b"\r", b"").replace(b"t", b"u"))
+    some = st.binary(max_size=30).map(lambda data: data.replace(b"\r", b"").translate(_NO_FRAME))
     return some.map(lambda data: data + b"\r")
 
 

@@ -11,15 +11,19 @@ from bmssim.boards.kinds import KINDS
 from bmssim.layout import fit
 from bmssim.world import Setup
 
-OTHERS = [kind for kind in KINDS if kind != "cell_link"]
+# every kind and what it may be wired by
+LINKS = [(kind, link) for kind, known in KINDS.items() for link in known.media]
+OTHERS = [line for line in LINKS if line[0] != "cell_link"]
 
 
-def play(name: str, kind: str, tmp_path: Path, slaves: int | None = None) -> dict[str, Any]:
+def play(
+    name: str, kind: str, link: str, tmp_path: Path, slaves: int | None = None
+) -> dict[str, Any]:
     """The result of a scenario with boards of a kind."""
     chosen = scenario.load(name)
     setup = Setup(**chosen.setup)
     setup.slaves = slaves or setup.slaves
-    fit(setup, kind)
+    fit(setup, kind, link)
     scenario.give_time(chosen, setup)
     run = scenario.Run(chosen, setup, tmp_path / "pack.toml")
     try:
@@ -31,28 +35,28 @@ def play(name: str, kind: str, tmp_path: Path, slaves: int | None = None) -> dic
     return result
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize(("kind", "link"), OTHERS)
 @pytest.mark.parametrize("name", ["overvoltage", "undervoltage", "overtemperature", "slave_lost"])
-def test_what_is_wrong_opens_in_time(name: str, kind: str, tmp_path: Path) -> None:
-    assert play(name, kind, tmp_path)["trip"] is not None
+def test_what_is_wrong_opens_in_time(name: str, kind: str, link: str, tmp_path: Path) -> None:
+    assert play(name, kind, link, tmp_path)["trip"] is not None
 
 
-@pytest.mark.parametrize("kind", OTHERS)
-def test_ten_minutes_on_a_hostile_line(kind: str, tmp_path: Path) -> None:
-    result = play("hostile_line", kind, tmp_path)
+@pytest.mark.parametrize(("kind", "link"), OTHERS)
+def test_ten_minutes_on_a_hostile_line(kind: str, link: str, tmp_path: Path) -> None:
+    result = play("hostile_line", kind, link, tmp_path)
     assert result["trip"] is None
     assert result["alloc_bytes_per_cycle"] == 0
 
 
-@pytest.mark.parametrize("kind", [kind for kind in OTHERS if KINDS[kind].balances])
-def test_boards_that_can_be_told_balance(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "link"), [line for line in OTHERS if KINDS[line[0]].balances])
+def test_boards_that_can_be_told_balance(kind: str, link: str, tmp_path: Path) -> None:
     # a longer ring needs longer than the scenario has, until all thresholds are known
-    play("imbalance", kind, tmp_path, 1 if kind == "diybms" else None)
+    play("imbalance", kind, link, tmp_path, 1 if kind == "diybms" else None)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_scan_takes_what_the_wire_and_the_boards_need(kind: str) -> None:
-    row = scan_of(kind)
+@pytest.mark.parametrize(("kind", "link"), LINKS)
+def test_a_scan_takes_what_the_wire_and_the_boards_need(kind: str, link: str) -> None:
+    row = scan_of(kind, link)
     assert row["problems"] == []
     assert row["alloc_bytes_per_cycle"] == 0
     if row["scan_use"] is not None:  # boards that speak by themselves are not asked
@@ -62,6 +66,8 @@ def test_a_scan_takes_what_the_wire_and_the_boards_need(kind: str) -> None:
 def test_kinds_that_cannot_do_a_scenario_say_so() -> None:
     chosen = scenario.load("imbalance")
     setup = Setup(**chosen.setup)
+    with pytest.raises(ValueError, match="jbd speaks over uart"):
+        fit(setup, "jbd", "can")
     fit(setup, "jbd")
     with pytest.raises(scenario.ScenarioError, match="told to balance"):
         scenario.give_time(chosen, setup)

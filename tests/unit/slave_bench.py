@@ -158,7 +158,8 @@ class SlaveBench:
         and again; each comes at once. Returns how many were given.
         """
         port = Canned(answers)
-        self.driver.link._stream = port
+        link = self.driver.link
+        getattr(link, "_port", link)._stream = port  # a driver may have its own link on a CAN port
         driver = self.driver
         now = self.now
         if LOCKS:

@@ -1,6 +1,9 @@
-"""The Daly driver against scripted boards on one line."""
+"""The Daly driver against scripted boards on one line, and on one CAN bus."""
 
 from slave_bench import SlaveBench
+
+from bms.links.can import EXTENDED
+from fakes import slcan_bytes
 
 REQUEST_90_2 = bytes.fromhex("A541900800000000000000007E")
 DISCHARGE_ON = bytes.fromhex("A540D9080100000000000000C7")
@@ -241,6 +244,118 @@ def test_the_cycle_does_not_allocate():
     for seldom in (0x93, 0x97, 0x94):
         for command in (0x95, 0x96, 0x90, 0x98, seldom):
             turn.append(line(frame(0x40, command, b"")))
+    b.driver._seldom[0] = 1
+    assert b.scans_without_heap(turn, 9, 5) == 45
+    assert b.driver.missed == b.driver.strange == 0
+
+
+# --- on CAN ---
+
+
+def can_frame(node, command, payload):
+    payload = bytes(payload)
+    return (EXTENDED | 0x18004000 | command << 16 | node, payload + bytes(8 - len(payload)))
+
+
+class Bus(Line):
+    """The same boards on CAN; blank: frames behind the last cell, with nothing in them."""
+
+    blank = 0
+
+    def __call__(self, request):
+        ident, data = request
+        assert ident & 0x3F0000FF == EXTENDED | 0x18000040 and len(data) == 8
+        node, command = ident >> 8 & 0xFF, ident >> 16 & 0xFF
+        answer = super().__call__(frame(0x40 + node - 1, command, data)) or b""
+        out = []
+        for i in range(0, len(answer), 13):
+            out.append(can_frame(node, command, answer[i + 4 : i + 12]))
+        if command == 0x95:
+            first = self.first + (len(self.mv[node]) + 2) // 3
+            out += [can_frame(node, command, [first + i]) for i in range(self.blank)]
+        return out
+
+
+def can_bench(nodes=(1,), line=None, **more):
+    return bench(nodes, line=line or Bus(nodes), port="can0", **more)
+
+
+def can_greeted(nodes=(1,), **more):
+    return can_bench(nodes, **more).greet()
+
+
+def test_on_can_boards_are_asked_by_their_numbers_and_read():
+    b = can_greeted((1, 16))
+    assert b.board.opened == [("can0", 250000)]
+    assert (EXTENDED | 0x18900140, bytes(8)) in b.asked
+    assert (EXTENDED | 0x18951040, bytes(8)) in b.asked
+    assert b.mv() == [3300, 3301, 3302, 3303, 3304] * 2 and b.dc() == [250, 260] * 2
+    assert b.pack.stack_mv[1] == 16500 and b.driver.current_ma == 25600
+    assert b.names() == [] and b.driver.strange == b.driver.damaged == 0
+
+
+def test_on_can_switches_are_told():
+    line = Bus()
+    b = can_greeted(line=line, slave="fets = true")
+    line.mv[1][0] = 4400
+    b.scan()
+    b.run(1000)
+    assert line.told[:2] == [(1, 0xD9, 0), (1, 0xDA, 0)]
+
+
+def test_on_can_what_is_short_or_somebody_else_s_is_counted():
+    b = can_greeted()
+    b.reply = lambda request: None
+    b.begin()
+    b.step(30)
+    b.old()
+    whole = can_frame(1, 0x95, [1, 0x0C, 0xE4, 0x0C, 0xE5, 0x0C, 0xE6])
+    for n in range(8):
+        b.give([(whole[0], whole[1][:n])])
+    assert b.driver.damaged == 8
+    others = (
+        whole[0] ^ EXTENDED ^ 0x18954001 ^ 0x101,  # 11 bits
+        whole[0] ^ 0x100,  # to another host
+        whole[0] ^ 0x04000000,  # another priority
+        whole[0] + 1,  # board 2, that isn't there
+        EXTENDED | 0x18950140,  # another master's question
+    )
+    for ident in others:
+        b.give([(ident, whole[1])])
+    assert b.driver.strange == len(others) and b.mv() == [None] * 5
+    b.give([whole])
+    assert b.mv() == [3300, 3301, 3302, None, None]
+
+
+def test_on_can_an_answer_may_go_on_without_cells():
+    for first in (0, 1):
+        line = Bus()
+        line.first, line.blank = first, 14
+        assert can_greeted(line=line).mv() == [3300, 3301, 3302, 3303, 3304]
+
+
+def test_a_lost_first_frame_does_not_shift_the_cells_of_a_longer_answer():
+    line = Bus(mv=[3300 + i for i in range(9)])
+    line.first, line.blank, line.cut = 0, 2, (0,)
+    b = can_bench(cells=9, line=line)
+    for _ in range(3):
+        b.scan()
+    assert b.mv() == [None] * 9
+    line.cut = ()
+    b.scan()
+    b.scan()
+    assert b.mv() == line.mv[1]
+
+
+def test_the_cycle_on_can_does_not_allocate():
+    b = can_greeted()
+    b.run(500)
+    line = Bus()
+    turn = []
+    for seldom in (0x93, 0x97, 0x94):
+        for command in (0x95, 0x96, 0x90, 0x98, seldom):
+            said = line((EXTENDED | 0x18000140 | command << 16, bytes(8)))
+            turn.append(b"".join([slcan_bytes(ident, data) for ident, data in said]))
     b.driver._seldom[0] = 1
     assert b.scans_without_heap(turn, 9, 5) == 45
     assert b.driver.missed == b.driver.strange == 0

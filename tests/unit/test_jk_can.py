@@ -4,16 +4,7 @@ import micropython
 from slave_bench import LOCKS, Canned, SlaveBench
 
 from bms.links.can import EXTENDED
-
-
-def slcan(ident, data):
-    if ident & EXTENDED:
-        text = f"T{ident & 0x1FFFFFFF:08X}{len(data)}"
-    else:
-        text = f"t{ident:03X}{len(data)}"
-    for byte in data:
-        text += f"{byte:02X}"
-    return text.encode() + b"\r"
+from fakes import slcan_bytes
 
 
 def cells(node, k, mv):
@@ -51,7 +42,7 @@ class Bench(SlaveBench):
         self.nodes = nodes
 
     def hear(self, frames):
-        self.wire.stream.give(b"".join([slcan(ident, data) for ident, data in frames]))
+        self.wire.stream.give(b"".join([slcan_bytes(ident, data) for ident, data in frames]))
         self.driver.step(self.now)
 
     def round(self, mv=None, nodes=None):
@@ -137,7 +128,7 @@ def test_a_board_that_falls_silent_ages():
 def test_the_cycle_does_not_allocate():
     b = Bench().greet()
     b.old()
-    answer = b"".join([slcan(ident, data) for ident, data in whole(1, MV)])
+    answer = b"".join([slcan_bytes(ident, data) for ident, data in whole(1, MV)])
     port = Canned([answer])
     b.driver.link._stream = port
     now = b.now

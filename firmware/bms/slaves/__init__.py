@@ -12,7 +12,7 @@ KINDS = {
     "jbd_up": ("bms.slaves.jbd_up", "JbdUp", ("uart",)),
     "bq796xx": ("bms.slaves.bq796xx", "Bq796xx", ("uart",)),
     "bmw_i3": ("bms.slaves.bmw_i3", "BmwI3", ("can",)),
-    "daly": ("bms.slaves.daly", "Daly", ("uart",)),
+    "daly": ("bms.slaves.daly", "Daly", ("uart", "can")),
     "diybms": ("bms.slaves.diybms", "Diybms", ("uart",)),
     "jk_can": ("bms.slaves.jk_can", "JkCan", ("can",)),
     "jk_pb": ("bms.slaves.jk_pb", "JkPb", ("uart",)),

@@ -1,20 +1,24 @@
-"""Driver of Daly boards on UART or RS-485: up to 16 on a line, by the numbers set in them.
+"""Driver of Daly boards on UART, RS-485 or CAN: up to 16 on a port, by the numbers set in them.
 
-Source: the vendor's "UART/485 communications protocol" V1.2 as read in public, and captured frames.
-9600 8N1, big-endian. 13 bytes `A5 address command 08 d0..d7 sum`, the sum over all before it; board
-n is asked at 40 + n - 1 and answers as n. 20 ms between an answer and the next question; the
-document allows 0.5 s to answer, boards take 20 ms (`answer` in [[link]] gives them more).
+Source: the vendor's "UART/485 communications protocol" V1.2 and "CAN communications protocol" V1.0
+as read in public, and captured frames. UART: 9600 8N1, 13 bytes `A5 address command 08 d0..d7 sum`,
+the sum over all before it; board n is asked at 40 + n - 1 and answers as n. CAN: 250 kbit/s (some
+of the vendor's adapters have 500: `rate` in [[link]]), the same d0..d7 in 29-bit frames, board n is
+asked by 18`cc`nn40 and answers 18`cc`40nn. Big-endian. 20 ms between an answer and the next
+question; the document allows 0.5 s to answer, boards take 20 ms (`answer` in [[link]] gives them
+more). For CAN no times are documented: they are the same, and can be set in the same way.
 Units: cells mV; temperatures degC + 40; stack voltage 0.1 V; current 0.1 A around 30000. Cells come
 three in a frame; captures number frames from 1, the document from 0: believed once the first or the
-last number was seen. A sum of 8 bits passes one damaged frame in 256 or so: see `Asked.WEAK`. It
-measures no temperature of its own: its warmest sensor stands for it. It balances by itself, and no
-word for it is documented. Uncertain, and so in the pack file: the current's sign (`reversed`), and
-whether 01 switches FETs on, as most say (`fets_inverted`). On CAN it isn't spoken to yet.
+last number was seen. On UART a sum of 8 bits passes one damaged frame in 256 or so: see
+`Asked.WEAK`. It measures no temperature of its own: its warmest sensor stands for it. It balances
+by itself, and no word for it is documented. Uncertain, and so in the pack file: the current's sign
+(`reversed`), and whether 01 switches FETs on, as most say (`fets_inverted`).
 """
 
 from micropython import const
 
 from bms.kernels import total
+from bms.links.can import EXTENDED
 from bms.links.reply import ReplyLink
 from bms.slaves import base
 from bms.slaves.asked import COMMAND, Asked
@@ -90,7 +94,13 @@ FRAME = const(13)
 _START = const(0xA5)
 _HOST = const(0x40)
 _UNKNOWN = const(255)
+_LEAST_MV = const(500)
 _MOST_MV = const(8000)
+
+# CAN: priority 18, command, to whom, from whom
+ANSWER_ID = EXTENDED | 0x18004000
+ANSWER_MASK = EXTENDED | 0x1F00FFE0
+_REQUEST_ID = EXTENDED | 0x18000040
 
 # what a scan asks; in the last place one of _SELDOM in turn
 _ASKS = bytes((CELLS, TEMPS, TOTAL, ALARM, 0))
@@ -135,8 +145,54 @@ class DalyLink(ReplyLink):
         sink.on_reply(node, self._in[at + 2], at + 4, now)
 
 
+class DalyCan:
+    """The same questions and answers on a CAN port: what the driver needs of `DalyLink`.
+
+    data: d0..d7 of the last answer; rx: answers; the other counters are the port's.
+    """
+
+    def __init__(self, port):
+        self.data = bytearray(8)
+        self.rate = port.rate
+        self.rx = 0
+        self.heard_at = 0
+        self._port = port
+        self._out = bytearray(8)
+
+    @property
+    def tx(self):
+        return self._port.tx
+
+    @property
+    def damaged(self):
+        return self._port.damaged
+
+    @property
+    def dropped(self):
+        return self._port.dropped
+
+    def ask(self, node, command, first):
+        """Send a command with d0 = `first`."""
+        self._out[0] = first
+        return self._port.send(_REQUEST_ID | command << 16 | node << 8, self._out, 8)
+
+    def poll(self, sink, now):
+        """Take what has come: the driver, or who shares the port with it, gets the frames."""
+        self._port.poll(sink.sink, now)
+
+    def unsent(self):
+        """The port has its own queue."""
+        return False
+
+    def forget(self):
+        """Frames are whole: none waits for its rest."""
+
+    def end(self, sink, now):
+        """As `forget`."""
+
+
 class Daly(Asked):
-    """All Daly boards of one line; see `Asked`.
+    """All Daly boards of one port; see `Asked`.
 
     What the board that answered last says of itself: current_ma, soc_pm, remaining_mah, cycles,
     alarm_bits (of ALARMS, as a bytearray of 8), balance (any cell is bled); -1 = not said yet.
@@ -154,9 +210,13 @@ class Daly(Asked):
     TYPICAL_MS = 20
     LONGEST = 12 * FRAME
     UART_BPS = 9600
+    CAN_BPS = 250000
+    FILTERS = ((ANSWER_ID, ANSWER_MASK),)
     frame = DalyLink
 
     def __init__(self, link, members, pack, limits, faults, config):
+        if not isinstance(link, DalyLink):
+            link = DalyCan(link)
         super().__init__(link, members, pack, limits, faults, config)
         n = len(members)
         self.current_ma = self.soc_pm = self.remaining_mah = self.cycles = self.balance = -1
@@ -181,7 +241,7 @@ class Daly(Asked):
         return 1
 
     def size(self, m, step):
-        """Bytes of a question and its answer."""
+        """Bytes of a question and its answer; a CAN frame has as many bits as one on UART."""
         return FRAME + FRAME * self._frames(m, step)
 
     def ask(self, m, step):
@@ -209,6 +269,20 @@ class Daly(Asked):
         return self.link.ask(self._node[m], DISCHARGE_FET, first)
 
     # --- answers ---
+
+    def on_frame(self, ident, n, data, now):
+        """A frame of a CAN port."""
+        if ident & ANSWER_MASK != ANSWER_ID:
+            self.strange += 1
+        elif n < 8:
+            self.damaged += 1
+        else:
+            link = self.link
+            for i in range(8):
+                link.data[i] = data[i]
+            link.rx += 1
+            link.heard_at = now
+            self.on_reply(ident & 0xFF, ident >> 16 & 0xFF, 0, now)
 
     def _member(self, node):
         for m in range(len(self._node)):
@@ -259,7 +333,7 @@ class Daly(Asked):
         number = self.link.data[at]
         if number == 0:
             bases[m] = 0
-        elif number == count and bases[m] == _UNKNOWN:
+        elif number == count and bases[m] == _UNKNOWN and self._brings(step, at):
             bases[m] = 1
         first = bases[m]
         if first == _UNKNOWN:
@@ -279,6 +353,12 @@ class Daly(Asked):
         else:
             self._take_cells(m, i, at, now)
         return self._got >> first == (1 << count) - 1
+
+    def _brings(self, step, at):
+        """Whether a frame brings a reading: an answer may go on after the last one, with none."""
+        if step:
+            return 0 < self.link.data[at + 1] < 255
+        return _LEAST_MV <= self._word(at + 1) <= _MOST_MV
 
     def _take_cells(self, m, i, at, now):
         slave = self.members[m]

@@ -81,11 +81,14 @@ def _reaction(link: str, moments: int) -> dict[str, Any]:
     return worst
 
 
-def scan_of(kind: str) -> dict[str, Any]:
-    """Scans of 16 boards of 16 cells, or as many and as large as the kind can be."""
+def scan_of(kind: str, link: str | None = None) -> dict[str, Any]:
+    """Scans of 16 boards of 16 cells, or as many and as large as the kind can be.
+
+    link: what they are wired by, None = as the kind usually is.
+    """
     chosen = scenario.load("us06")
     setup = Setup(slaves=SCAN_BOARDS, cells=16, temps=2, soc=0.8, load="us06")
-    fit(setup, kind)
+    fit(setup, kind, link)
     known = KINDS[kind]
     setup.slaves = min(setup.slaves, known.most if known.most > 1 else setup.slaves)
     while True:
@@ -113,6 +116,7 @@ def scan_of(kind: str) -> dict[str, Any]:
     return {
         "what": "scan",
         "kind": kind,
+        "link": setup.link,
         "boards": setup.slaves,
         "cells": setup.cells,
         "ports": len(run.world.ports),
@@ -128,7 +132,7 @@ def _print_kind(args: argparse.Namespace, row: dict[str, Any]) -> None:
         return
     use = "    -" if row["scan_use"] is None else f"{row['scan_use']:5.3f}"
     print(
-        f"scan of {row['kind']:10} {row['boards']:2} x {row['cells']:2} cells,"
+        f"scan of {row['kind']:10} {row['link']:4} {row['boards']:2} x {row['cells']:2} cells,"
         f" ports: {row['ports']}   {row['scan_ms']:7.1f} ms   scan use {use}"
         f"   alloc {row['alloc_bytes_per_cycle']:g}"
         + (f"   {row['problems'][0]}" if row["problems"] else ""),
@@ -138,9 +142,10 @@ def _print_kind(args: argparse.Namespace, row: dict[str, Any]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     rows = []
-    for kind in KINDS:
-        rows.append(scan_of(kind))
-        _print_kind(args, rows[-1])
+    for kind, known in KINDS.items():
+        for link in known.media:
+            rows.append(scan_of(kind, link))
+            _print_kind(args, rows[-1])
     if args.slave_kinds:
         if args.json:
             print(json.dumps(rows))

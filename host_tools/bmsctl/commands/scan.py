@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps([x.as_json() for x in found]))
     elif found:
         other = spec.rate if spec.rate != usual else 0
-        print(pack_text(args.kind, f"{spec.medium}0", other, found), end="")
+        print(pack_text(args.kind, spec.medium, other, found), end="")
     if not found:
         print(f"bmsctl: no {args.kind} board answers on {spec.path}", file=sys.stderr)
         return 1

@@ -118,7 +118,10 @@ def run(args: argparse.Namespace) -> int:
         if value is not None:
             setattr(setup, name, value)
     if args.slave_kind:
-        fit(setup, args.slave_kind)
+        try:
+            fit(setup, args.slave_kind, args.link)
+        except ValueError as error:
+            raise ToolError(f"--link {args.link}: {error}") from None
         scenario.give_time(chosen, setup)
     if setup.boards > MOST_BOARDS:
         raise ToolError(f"{setup.boards} slave boards: a link carries {MOST_BOARDS} at most")

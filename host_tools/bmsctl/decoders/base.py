@@ -136,14 +136,19 @@ def link_of(kind: str, capture: Capture) -> tuple[Any, Stream]:
     return driver_class(kind).frame(stream), stream
 
 
-def listen(kind: str, capture: Capture, boards: list[Shape]) -> tuple[Any, Pack]:
-    """A capture through the driver of these boards, which takes answers to any question."""
+def listen(kind: str, capture: Capture, boards: list[Shape], passes: int = 1) -> tuple[Any, Pack]:
+    """A capture through the driver of these boards, which takes answers to any question.
+
+    passes: 2 where what came first may only be understood by what came last.
+    """
     link, stream = link_of(kind, capture)
     stream.sent = b""
     driver, pack = driver_of(kind, link, boards)
     driver.listen()
-    while stream.data:
-        link.poll(driver, 0)
+    for _ in range(passes):
+        stream.data = capture.data
+        while stream.data:
+            link.poll(driver, 0)
     if hasattr(link, "end"):
         link.end(driver, 0)
     return driver, pack

@@ -1,14 +1,17 @@
-"""Frames of Daly boards on UART or RS-485; `Capture.node`: the only board that was asked."""
+"""Answers of Daly boards on UART, RS-485 or CAN; `Capture.node`: the only board that was asked."""
 
 from typing import Any
 
+from bms.links.can import EXTENDED
 from bms.slaves import daly
 
 from .base import Capture, Decoded, Shape, fill, first, listen, replies
 
+_REQUEST, _REQUEST_MASK = EXTENDED | 0x18000040, EXTENDED | 0x1F0000FF
+
 
 class _Seen:
-    """What frames show of their boards."""
+    """What frames show of their boards; on CAN also what the frames are."""
 
     def __init__(self) -> None:
         self.link: Any = None  # set by `replies`
@@ -17,15 +20,32 @@ class _Seen:
         self.numbered: dict[int, int] = {}  # cells, where only their frames say how many
         self.frames: dict[int, set[int]] = {}
         self.more: dict[str, int] = {}
+        self.good = self.short = self.requests = 0
+
+    def on_frame(self, ident: int, n: int, data: bytearray, now: int) -> None:
+        """A frame of a CAN bus."""
+        del now
+        if ident & daly.ANSWER_MASK != daly.ANSWER_ID:
+            self.requests += ident & _REQUEST_MASK == _REQUEST
+        elif n < 8:
+            self.short += 1
+        else:
+            self._take(ident & 0xFF, ident >> 16 & 0xFF, bytes(data[:8]))
 
     def on_reply(self, node: int, command: int, at: int, now: int) -> None:
+        """A reply of a line."""
         del now
-        data = bytes(self.link.data[at : at + 8])
+        self._take(node, command, bytes(self.link.data[at : at + 8]))
+
+    def _take(self, node: int, command: int, data: bytes) -> None:
+        self.good += 1
         self.frames.setdefault(node, set()).add(command)
         if command == daly.COUNTS:
             self.cells[node], self.temps[node] = data[0], data[1]
         elif command == daly.CELLS:
-            self.numbered[node] = max(self.numbered.get(node, 0), 3 * max(data[0], 1))
+            last = 3 * max(data[0], 1)
+            if any(data[1:7]):  # an answer may go on behind the last cell, with nothing in it
+                self.numbered[node] = max(self.numbered.get(node, 0), last)
         elif command == daly.TEMPS:
             self.temps.setdefault(node, next((i for i, raw in enumerate(data[1:]) if not raw), 7))
         elif command == 0x91:
@@ -38,7 +58,7 @@ class _Seen:
 
 
 def decode(capture: Capture) -> Decoded:
-    """What the boards of a line said."""
+    """What the boards of a port said."""
     out = Decoded("daly")
     seen = _Seen()
     link = replies("daly", capture, seen)
@@ -54,11 +74,8 @@ def decode(capture: Capture) -> Decoded:
     wrong = sum(capture.node not in (None, board.node) for board in boards)
     values = out.values
     if boards:
-        driver, pack = listen("daly", capture, boards)
-        # once more: where frames begin to be numbered may have been told by the last one
-        driver.link._stream.data = capture.data
-        while driver.link._stream.data:
-            driver.link.poll(driver, 0)
+        # where frames begin to be numbered may be told by the last one
+        driver, pack = listen("daly", capture, boards, passes=2)
         fill(out, boards, pack)
         said = set().union(*seen.frames.values())
         if daly.TOTAL in said:
@@ -75,16 +92,25 @@ def decode(capture: Capture) -> Decoded:
             if driver.alarm_bits[bit >> 3] >> (bit & 7) & 1
         ]
         values.update(seen.more)
+    unended = link.unended() if capture.can else 0
+    requests = seen.requests if capture.can else link.echoes
     out.frames = {
-        "good": link.rx,
-        "damaged": link.damaged,
-        "echoes": link.echoes,
+        "good": seen.good,
+        "damaged": link.damaged + seen.short,
+        "echoes": requests,
         "wrong_responder": wrong,
     }
+    if capture.can:
+        out.frames["unended"] = unended
     out.error = first(
-        (link.damaged, link.REASONS[link.fault or 2]),
+        (link.damaged, "not an slcan frame" if capture.can else link.REASONS[link.fault or 2]),
+        (seen.short, "a frame is too short"),
         (wrong, f"wrong responder: an answer of another board than {capture.node}"),
-        (not link.rx and not link.echoes, "no frame in it: no A5 .. 08"),
-        (not link.rx, "only requests in it"),
+        (bool(unended), "truncated"),
+        (
+            not seen.good and not requests,
+            "no frame in it: no " + ("18..40.." if capture.can else "A5 .. 08"),
+        ),
+        (not seen.good, "only requests in it"),
     )
     return out

@@ -230,7 +230,9 @@ class UartPort:
         self._piece = self._piece[-64:]
 
     def send(self, frames: list[Frame], delay_us: int) -> None:
-        self._board.events.after(max(delay_us, TURNAROUND_US), lambda: self._now(frames))
+        delay_us = max(delay_us, TURNAROUND_US)
+        self._bus.usage.wait(delay_us)
+        self._board.events.after(delay_us, lambda: self._now(frames))
 
     def _now(self, frames: list[Frame]) -> None:
         if self._board.alive:

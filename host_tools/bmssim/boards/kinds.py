@@ -8,10 +8,9 @@ import numpy as np
 
 from ..bus import CanBus, UartBus
 from ..events import Events
-from . import bmw_i3, cell_link, outlander
+from . import bmw_i3, cell_link, daly, outlander
 from .bought import BoughtBoard, Measure
 from .bq796xx import Bq79616
-from .daly import DalyBoard
 from .diybms import BPS as DIYBMS_BPS
 from .diybms import DiybmsBlock
 from .jbd import JbdBoard
@@ -108,9 +107,9 @@ KINDS: dict[str, Kind] = {
         scan_ms=lambda boards, cells: boards * bmw_i3.PERIOD_US / 1000,
     ),
     "daly": Kind(
-        ("uart",),
-        {"uart": 9600},
-        DalyBoard,
+        ("uart", "can"),
+        {"uart": 9600, "can": 250_000},
+        daly.make,
         most=16,
         balances=False,
         scan_ms=lambda boards, cells: boards * (200 + 13 * 1.05 * (10 + (cells + 2) // 3)),

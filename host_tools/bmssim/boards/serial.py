@@ -16,9 +16,7 @@ FORGET_US = 20_000  # a request that stays incomplete for so long is none
 class SerialBoard(BoughtBoard):
     """One board at address `node` of a line; see `BoughtBoard`.
 
-    More faults to inject: asleep (wakes by a request that it doesn't answer), slow_us (later than
-    usual), longer (bytes behind each answer's data, where the kind has room for them). too_early:
-    requests that came before its gap was over, and went unanswered.
+    too_early: requests that came before its gap was over, and went unanswered.
     """
 
     ANSWER_US = 5_000  # from a request's last bit to its answer's first
@@ -38,9 +36,6 @@ class SerialBoard(BoughtBoard):
     ) -> None:
         super().__init__(events, node, cells, temps, measure, rng, noise_mv)
         self.bus = bus
-        self.asleep = False
-        self.slow_us = 0
-        self.longer = 0
         self.too_early = 0
         self._inbox = b""
         self._heard_us = 0
