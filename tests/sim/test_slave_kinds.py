@@ -48,6 +48,11 @@ def test_ten_minutes_on_a_hostile_line(kind: str, link: str, tmp_path: Path) -> 
     assert result["alloc_bytes_per_cycle"] == 0
 
 
+@pytest.mark.parametrize(("kind", "link"), OTHERS)
+def test_bad_habits_are_survived_and_counted(kind: str, link: str, tmp_path: Path) -> None:
+    assert play("bad_habits", kind, link, tmp_path)["trip"] is None
+
+
 @pytest.mark.parametrize(("kind", "link"), [line for line in OTHERS if KINDS[line[0]].balances])
 def test_boards_that_can_be_told_balance(kind: str, link: str, tmp_path: Path) -> None:
     # a longer ring needs longer than the scenario has, until all thresholds are known

@@ -33,13 +33,15 @@ class Line:
         self.code = 0
         self.silent = set()
         self.lie = {}
+        self.more = b""  # behind what is documented
 
     def readings(self, address):
         mv = self.mv[address]
         out = bytes([0x11, address, len(mv)]) + words(mv) + bytes([len(self.temps)])
         out += words([t + 2731 for t in self.temps]) + words([-15, sum(mv), 40000])
         if self.four:
-            return out + b"\x04" + words([0xFFFF, 7]) + bytes([0, 0xCA, 0x58, 1, 0x21, 0x10])
+            out += b"\x04" + words([0xFFFF, 7]) + bytes([0, 0xCA, 0x58, 1, 0x21, 0x10])
+            return out + self.more
         return out + b"\x02" + words([50000, 7])
 
     def __call__(self, request):
@@ -57,7 +59,7 @@ class Line:
         cells = self.cells[: len(self.mv[address])]
         out = bytes([0x11, address, len(cells)] + cells + [len(self.heat)] + self.heat)
         state = [self.protection, self.fets, 0] + self.failed
-        return frame(name, 0, out + bytes([0, 0, self.current] + state))
+        return frame(name, 0, out + bytes([0, 0, self.current] + state) + self.more)
 
 
 def bench(addresses=(2,), cells=4, temps=2, line=None, **more):
@@ -155,6 +157,45 @@ def test_readings_that_come_late_are_never_alarms():
     b.scan()
     assert b.names() == [] and b.pack.slave_flags[0] == 0
     assert b.driver.strange == strange + 1 and b.driver.missed == 0
+
+
+def test_answers_that_go_on_behind_what_is_documented():
+    line = Line()
+    line.more = bytes([1, 2, 3])
+    line.protection = 2
+    b = bench(line=line).greet()
+    assert b.mv() == [3300, 3301, 3302, 3303] and b.dc() == [250, 260]
+    assert b.names() == ["slave_alarm"] and b.driver.strange == 0
+
+
+def test_longer_answers_to_the_other_question_are_strange():
+    line = Line()
+    line.failed = [0, 2]  # where readings have their count of 2 or 4
+    line.more = bytes(30)
+    b = bench(line=line)
+    b.pack.known[0] = 1
+    for question, answer in ((b"42", 0x44), (b"44", 0x42)):
+        swapped = line(frame(2, answer, b"\x02"))
+        b.reply = lambda request: swapped if request[7:9] == question else line(request)
+        before = b.driver.strange
+        b.old()
+        b.scan()
+        assert b.driver.strange == before + 2 and b.driver.missed
+        assert len([one for one in b.asked[-3:] if one[7:9] == question]) == 2, question
+        assert b.mv() == ([None] * 4 if answer == 0x44 else [3300, 3301, 3302, 3303])
+        assert b.names() == [] and b.pack.slave_flags[0] == 0
+
+
+def test_longer_readings_of_a_dead_cell_are_never_alarms():
+    line = Line()
+    b = bench(line=line).greet()
+    line.mv[2][3] = 700
+    line.more = bytes(3)
+    late = line(frame(2, 0x42, b"\x02"))
+    line.mv[2][3] = 3303
+    b.reply = lambda request: late if request[7:9] == b"44" else line(request)
+    b.scan()
+    assert b.names() == [] and b.pack.slave_flags[0] == 0 and b.driver.strange == 2
 
 
 def test_a_board_sensor_that_cannot_be_right_is_no_reading():

@@ -9,7 +9,7 @@ voltage mV. The first temperature is the board's, the others are the cells'. The
 see `Asked.WEAK`; the document's own sample answer carries a wrong one, and is refused.
 A pack has FETs and a balancer of its own, and no word for either is used here. Uncertain: which
 of two bits is which FET (either open one is told); `ADR` in INFO differs between firmwares, and
-only that of the head is looked at.
+only that of the head is looked at. INFO may go on behind what is documented.
 """
 
 from micropython import const
@@ -27,6 +27,7 @@ _DISCHARGE_FET = const(4)
 # a reading's alarm: 00 normal, 01 below, 02 above, F0 other
 _BELOW = const(1)
 _ABOVE = const(2)
+_OTHER = const(0xF0)
 # bits of the first status byte: what each protection that has come on is to us
 _PROTECTION = (
     base.A_CELL_HIGH,  # stack voltage high
@@ -46,6 +47,7 @@ _KELVIN_DC = const(2731)
 _NO_SENSOR_DC = const(-400)
 _MOST_DC = const(1500)
 _MOST_MV = const(8000)
+_NO_ALARMS_MV = const(1000)  # two bytes of alarms are less, or far more than a cell
 _VERSION = const(0x20)
 _DIGITS = b"0123456789ABCDEF"
 
@@ -218,7 +220,10 @@ class Pylontech(Asked):
         return self.link.data[at] << 8 | self.link.data[at + 1]
 
     def is_analog(self, n):
-        """Whether n bytes of INFO are readings: their counts and the length fit."""
+        """Whether n bytes of INFO are readings: their counts and the length fit.
+
+        Where it is longer than they say, no cell may read as a pair of alarm bytes does.
+        """
         data = self.link.data
         if n < 4:
             return False
@@ -229,7 +234,12 @@ class Pylontech(Asked):
         # current, voltage, remaining, a count of 2 or 4, total, cycles, and what 4 has more
         if at + 11 > n or data[at + 6] not in (2, 4):
             return False
-        return n == at + 11 + (6 if data[at + 6] == 4 else 0)
+        at += 11 + (6 if data[at + 6] == 4 else 0)
+        if n > at:
+            for i in range(data[2]):
+                if not _NO_ALARMS_MV <= self._word(3 + 2 * i) <= _MOST_MV:
+                    return False
+        return n >= at
 
     def _take_readings(self, m, n, now):
         if not self.is_analog(n):
@@ -276,7 +286,7 @@ class Pylontech(Asked):
         if n < temps_at + 1:
             return False
         at = temps_at + 1 + data[temps_at]
-        if n != at + 8:
+        if n < at + 8 or n > at + 8 and not self._are_alarms(at):
             return False
         trip = 0
         for i in range(cells):
@@ -295,6 +305,15 @@ class Pylontech(Asked):
         if self.fit(m, 2, cells == self.pack.slave_cells[self.members[m]], cells):
             status = data[at + 4]
             self.switches(m, status & _CHARGE_FET, status & _DISCHARGE_FET)
+        return True
+
+    def _are_alarms(self, at):
+        """Whether the bytes before `at` are alarms: their count stands among those of the cells."""
+        data = self.link.data
+        counted = 3 + data[2]
+        for i in range(3, at):
+            if i != counted and data[i] > _ABOVE and data[i] != _OTHER:
+                return False
         return True
 
 

@@ -76,7 +76,7 @@ class BmwI3Board(CanBoard):
             warm = [0xFF if dc is None else dc // 10 + 40 for dc in self.dc]
             frames.append((0x170 | module, bytes(warm + [0] * (8 - len(warm)))))
         life = self._starts
-        self.events.after(ANSWER_US, lambda: self._answer(frames, life))
+        self.events.after(round(ANSWER_US * self.slow), lambda: self._answer(frames, life))
 
     def _cells(self, module: int) -> list[tuple[int, bytes]]:
         words = [

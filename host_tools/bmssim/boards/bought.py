@@ -16,9 +16,8 @@ class BoughtBoard:
     """One board of `cells` cells and `temps` sensors with the number `node`.
 
     Faults to inject: alive (False: silent), truncate (share of answers that are cut), answers_as
-    (another number), asleep (wakes by a request that it doesn't answer), slow_us (answers later
-    than usual), longer (bytes or frames behind each answer's data, where the kind has room for
-    them), open_cells, open_temps, stuck (cell -> mV), hotter_c, alarms (names of
+    (another number), asleep (wakes by a request that it doesn't answer), slow (times as late as
+    usual with its answer), longer (bytes or frames that an answer has too many), open_cells, open_temps, stuck (cell -> mV), hotter_c, alarms (names of
     `bms.slaves.base.ALARMS` that it says). What it obeys: bleed (mask of the cells that it bleeds),
     fets (bit 0 charge, 1 discharge). on_sample is told (board, mV list, 0.1 degC list, 0) of what
     it is about to say, in the steps of its kind. back_us: after each restart, from the end of its
@@ -46,7 +45,7 @@ class BoughtBoard:
         self.truncate = 0.0
         self.answers_as: int | None = None
         self.asleep = False
-        self.slow_us = 0
+        self.slow = 1.0
         self.longer = 0
         self.open_cells: set[int] = set()
         self.open_temps: set[int] = set()

@@ -88,6 +88,7 @@ class _Daly(BoughtBoard):
 class DalyBoard(_Daly, SerialBoard):
     """On a line; see `SerialBoard`."""
 
+    ROOM = True
     ANSWER_US = 20_000
     GAP_US = 20_000
     SUMMED = True
@@ -141,7 +142,7 @@ class DalyCanBoard(_Daly, CanBoard):
             return
         life = self._starts
         usage.wait(self.ANSWER_US)
-        delay = round(self.ANSWER_US * self.drift) + self.slow_us
+        delay = round(self.ANSWER_US * self.drift * self.slow)
         self.events.after(delay, lambda: self.say(frames if life == self._starts else []))
 
     def on_sent(self, frame: Frame) -> None:

@@ -105,7 +105,7 @@ class DiybmsBlock(SerialBoard):
             self._write(asked, words)
         elif command != _TIMING:
             done = False
-        packet = bytes([start, end, command | 0x80 * done, self.modules + self.longer])
+        packet = bytes([start, end, command | 0x80 * done, self.modules])
         packet += request[4:6] + b"".join(word.to_bytes(2, "little") for word in words)
         return _wire(packet + _crc(packet))
 

@@ -22,6 +22,7 @@ _OPEN_K = 0  # 0.1 K that an open thermistor reads
 class JbdBoard(SerialBoard):
     """See `SerialBoard`; it balances as it likes, which isn't simulated."""
 
+    ROOM = True
     ANSWER_US = 20_000
     GAP_US = 20_000
     SUMMED = True

@@ -18,6 +18,7 @@ _PROTECTION = {
 class JbdUpUnit(SerialBoard):
     """See `SerialBoard`; it balances as it likes, which isn't simulated."""
 
+    ROOM = True
     ANSWER_US = 50_000
     GAP_US = 50_000
 

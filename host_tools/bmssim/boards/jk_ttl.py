@@ -24,6 +24,7 @@ class JkTtlBoard(SerialBoard):
     unlocked: the password was said since the last write.
     """
 
+    ROOM = True
     ANSWER_US = 20_000
     GAP_US = 100_000
     SUMMED = True

@@ -28,9 +28,10 @@ class Kind:
 
     media: "can", "uart"; bps: usual rate by medium; make: one board; most: boards on one port; few:
     those that a scenario has at most; first: the lowest node; cells, temps: the most of one board;
-    balances: it can be told to; says_rate: the pack file must, it isn't the usual one;
-    scan_ms(boards, cells): what a scan of a port takes, 0 = less than any scan period; back: scans
-    that a restarted board may take to be heard again, where no less is said.
+    balances: it can be told to; asked: it speaks when it is, and not by itself; says_rate: the pack
+    file must, it isn't the usual one; scan_ms(boards, cells): what a scan of a port takes, 0 = less
+    than any scan period; back: scans that a restarted board may take to be heard again, where no
+    less is said.
     """
 
     media: tuple[str, ...]
@@ -42,6 +43,7 @@ class Kind:
     cells: int = 32
     temps: int = 16
     balances: bool = True
+    asked: bool = True
     says_rate: bool = False
     back: int = 0
     scan_ms: Callable[[int, int], float] = lambda boards, cells: 0.0
@@ -130,6 +132,7 @@ KINDS: dict[str, Kind] = {
         {"can": 250_000},
         JkCanBoard,
         most=12,
+        asked=False,
         cells=25,
         temps=1,
         balances=False,
@@ -174,6 +177,7 @@ KINDS: dict[str, Kind] = {
         {"can": 500_000},
         outlander.OutlanderBoard,
         most=15,
+        asked=False,
         cells=8,
         temps=3,
         scan_ms=lambda boards, cells: outlander.PERIOD_US / 1000,

@@ -17,6 +17,7 @@ class PylontechPack(SerialBoard):
     isn't simulated; its FETs follow its own alarms.
     """
 
+    ROOM = True
     ANSWER_US = 30_000
     GAP_US = 10_000
     SUMMED = True
@@ -53,7 +54,7 @@ class PylontechPack(SerialBoard):
         out += bytes([len(temps)])
         out += b"".join(word(0 if dc is None else dc + 2731) for dc in temps)
         out += word(0) + word(self.stack_mv) + word(0xFFFF) + b"\x04" + word(0xFFFF) + word(2)
-        return out + (40_000).to_bytes(3, "big") + (50_000).to_bytes(3, "big")
+        return out + (40_000).to_bytes(3, "big") + (50_000).to_bytes(3, "big") + bytes(self.longer)
 
     def _alarms(self) -> bytes:
         cells = bytearray(self.cells)

@@ -21,6 +21,7 @@ class SerialBoard(BoughtBoard):
 
     ANSWER_US = 5_000  # from a request's last bit to its answer's first
     GAP_US = 0  # its own minimum from an answer to the next request on its line
+    ROOM = False  # its answers have room inside for what is `longer`
     SUMMED = False  # its answers carry a sum, not a CRC
 
     def __init__(
@@ -93,7 +94,9 @@ class SerialBoard(BoughtBoard):
         if answer is None:
             return
         life = self._starts
-        delay = round(self.ANSWER_US * self.drift) + self.slow_us
+        if not self.ROOM:
+            answer += bytes(self.longer)
+        delay = round(self.ANSWER_US * self.drift * self.slow)
         self.bus.usage.wait(self.ANSWER_US)
         if self.truncate and self._rng.random() < self.truncate:
             answer = answer[: int(self._rng.integers(1, len(answer)))]
