@@ -145,10 +145,9 @@ def _within(scenario: Scenario, setup: Setup) -> None:
     at = [p.first + k * p.cells // p.temps for p in boards for k in range(p.temps)]
     expect = scenario.expect
     for _us, name, args in scenario.actions:
-        if name == "slave_habit" and "answers_as" in args and args["answers_as"]:
-            # of two that say the same number by themselves nobody can tell which is which
-            if not all(KINDS[place.kind].asked for place in boards):
-                args["answers_as"] = len(boards) + 1
+        # of two that say the same number by themselves nobody can tell which is which
+        if args.get("answers_as") and not all(KINDS[place.kind].asked for place in boards):
+            args["answers_as"] = len(boards) + 1
         if "slave" in args:
             args["slave"] = min(args["slave"], len(boards))
             if expect.get("trip") == "cell_lost" and "index" in expect:
@@ -402,7 +401,7 @@ EXPECTATIONS = {
     "open_within_ms": "from the last injection to the coils off, at most",
     "reaction_ms": "from the last bit of the first violating frame to the coils off, at most",
     "damaged_at_least": "damaged frames that the master must have counted",
-    "odd_at_least": "answers that are damaged, stale, strange or missed, as the master counted them",
+    "odd_at_least": "answers that are damaged, stale, strange or missed, as it counted them",
     "spread_at_most_mv": "true spread of the cells at the end",
     "back_within_scans": "of its port: from a restarted board's boot to its first answer, at most",
     "dropped_by_supervisor": "the contactors fell open by the missing heartbeat",

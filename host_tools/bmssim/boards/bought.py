@@ -17,11 +17,12 @@ class BoughtBoard:
 
     Faults to inject: alive (False: silent), truncate (share of answers that are cut), answers_as
     (another number), asleep (wakes by a request that it doesn't answer), slow (times as late as
-    usual with its answer), longer (bytes or frames that an answer has too many), open_cells, open_temps, stuck (cell -> mV), hotter_c, alarms (names of
-    `bms.slaves.base.ALARMS` that it says). What it obeys: bleed (mask of the cells that it bleeds),
-    fets (bit 0 charge, 1 discharge). on_sample is told (board, mV list, 0.1 degC list, 0) of what
-    it is about to say, in the steps of its kind. back_us: after each restart, from the end of its
-    boot to its first answer.
+    usual with its answer), longer (bytes or frames that an answer has too many), open_cells,
+    open_temps, stuck (cell -> mV), hotter_c, alarms (names of `bms.slaves.base.ALARMS` that it
+    says). What it obeys: bleed (mask of the cells that it bleeds), fets (bit 0 charge, 1
+    discharge). on_sample is told (board, mV list, 0.1 degC list, 0) of what it is about to say, in
+    the steps of its kind. back_us: after each restart, from the end of its boot to its first
+    answer.
     """
 
     TOLERANCE_MV = 0  # what rounding may make of a voltage in two programs
