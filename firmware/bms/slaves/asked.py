@@ -50,6 +50,7 @@ class Asked(Boards):
         self._command = False  # what is awaited answers a command
         self._at = 0
         self._rx = 0  # answers that had come as it was asked
+        self._node = bytearray([config.slaves[i].node for i in members])
         self._due = bytearray(n)
         self._silent = bytearray(n)
         self._turn = 0  # of the silent ones
@@ -60,6 +61,7 @@ class Asked(Boards):
         self._told_at = array("i", [0] * n)
         self._doubt = bytearray(n)  # 1: something in this answer jumped, 2: the one before did
         self._fets_at = array("i", [0] * n)
+        self._also = bytearray(n)  # the second switch waits: 1 + its value
 
     # --- what a subclass does ---
 
@@ -81,6 +83,10 @@ class Asked(Boards):
 
     def tell_fets(self, m, on):
         """Send a board the word to close its FETs, or to open them; False: nothing was sent."""
+        return False
+
+    def tell_other_fet(self, m, value):
+        """Send the second of two words for FETs; see `also`."""
         return False
 
     # --- what the master calls ---
@@ -136,6 +142,17 @@ class Asked(Boards):
         return 1000 if self.done else 0
 
     # --- what a subclass calls ---
+
+    def member(self, node):
+        """The member with a node's number, -1 where none has it."""
+        for m in range(len(self._node)):
+            if self._node[m] == node:
+                return m
+        return -1
+
+    def also(self, m, value):
+        """`tell_other_fet` comes next, with this value (0..254)."""
+        self._also[m] = 1 + value
 
     def waits_for(self, m, step):
         """True where member m's answer to question `step` is awaited; COMMAND: to a command."""
@@ -256,6 +273,10 @@ class Asked(Boards):
 
     def command(self, m, now):
         """Tell member m something where that is due; True where its answer is to be awaited."""
+        if self._also[m]:
+            value = self._also[m] - 1
+            self._also[m] = 0
+            return self.tell_other_fet(m, value)
         if self._rated[m]:
             open_ = self._ours(m)
             if self._fets[m] != (0 if open_ else 3):

@@ -221,14 +221,12 @@ class Daly(Asked):
         n = len(members)
         self.current_ma = self.soc_pm = self.remaining_mah = self.cycles = self.balance = -1
         self.alarm_bits = bytearray(8)
-        self._node = bytearray([config.slaves[i].node for i in members])
         self._sign = bytearray([config.slaves[i].reversed for i in members])
         self._inverted = bytearray([config.slaves[i].fets_inverted for i in members])
         self._cell_base = bytearray([_UNKNOWN] * n)  # number of the first frame of cells
         self._temp_base = bytearray([_UNKNOWN] * n)
         self._bleeds = bytearray(n)
         self._seldom = bytearray(n)
-        self._also = bytearray(n)  # the second switch waits: 1 + its d0
         self._got = 0  # frames of this answer, a bit each
 
     def _frames(self, m, step):
@@ -252,21 +250,17 @@ class Daly(Asked):
 
     # --- words ---
 
-    def command(self, m, now):
-        """As `Asked.command`; the second of two switches comes first."""
-        if self._also[m]:
-            first = self._also[m] - 1
-            self._also[m] = 0
-            return self.link.ask(self._node[m], CHARGE_FET, first)
-        return super().command(m, now)
-
     def tell_fets(self, m, on):
         """D9 for discharge and, with the next word, DA for charge."""
         first = 1 if on else 0
         if self._inverted[m]:
             first = 1 - first
-        self._also[m] = 1 + first
+        self.also(m, first)
         return self.link.ask(self._node[m], DISCHARGE_FET, first)
+
+    def tell_other_fet(self, m, value):
+        """DA."""
+        return self.link.ask(self._node[m], CHARGE_FET, value)
 
     # --- answers ---
 
@@ -284,15 +278,9 @@ class Daly(Asked):
             link.heard_at = now
             self.on_reply(ident & 0xFF, ident >> 16 & 0xFF, 0, now)
 
-    def _member(self, node):
-        for m in range(len(self._node)):
-            if self._node[m] == node:
-                return m
-        return -1
-
     def on_reply(self, node, command, at, now):
         """One good frame of a board, d0 at `at` in `link.data`; cells are judged at once."""
-        m = self._member(node)
+        m = self.member(node)
         step = COMMAND
         if command == CELLS:
             step = 0

@@ -131,7 +131,6 @@ class JbdUp(Asked):
         super().__init__(link, members, pack, limits, faults, config)
         self.current_ma = self.soc_pm = self.remaining_mah = self.nominal_mah = self.cycles = -1
         self.health_pm = self.protection = self.balance = -1
-        self._node = bytearray([config.slaves[i].node for i in members])
 
     def size(self, m, step):
         """Bytes of a question and its answer."""
@@ -145,10 +144,7 @@ class JbdUp(Asked):
 
     def on_reply(self, address, at, n, now):
         """One good answer, its n bytes of data from `at` in `link.data`; judged at once."""
-        m = -1
-        for i in range(len(self._node)):
-            if self._node[i] == address:
-                m = i
+        m = self.member(address)
         if m < 0 or not self.waits_for(m, 0):
             self.strange += 1
             return

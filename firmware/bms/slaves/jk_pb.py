@@ -182,8 +182,6 @@ class JkPb(Asked):
         super().__init__(link, members, pack, limits, faults, config)
         self.current_ma = self.soc_pm = self.remaining_mah = self.nominal_mah = self.cycles = -1
         self.health_pm = self.alarm_bits = self.balancing = -1
-        self._node = bytearray([config.slaves[i].node for i in members])
-        self._also = bytearray(len(members))  # the second switch waits: 1 + its value
 
     def size(self, m, step):
         """Bytes of the question and its answer."""
@@ -195,30 +193,23 @@ class JkPb(Asked):
 
     # --- words ---
 
-    def command(self, m, now):
-        """As `Asked.command`; the second of two switches comes first."""
-        if self._also[m]:
-            value = self._also[m] - 1
-            self._also[m] = 0
-            return self.link.write(self._node[m], _DISCHARGE, value)
-        return super().command(m, now)
-
     def tell_balance(self, m, on):
         """Register 1078."""
         return self.link.write(self._node[m], _BALANCE, on)
 
     def tell_fets(self, m, on):
         """Registers 1070 and, with the next word, 1074."""
-        self._also[m] = 2 if on else 1
+        self.also(m, 1 if on else 0)
         return self.link.write(self._node[m], _CHARGE, 1 if on else 0)
+
+    def tell_other_fet(self, m, value):
+        """Register 1074."""
+        return self.link.write(self._node[m], _DISCHARGE, value)
 
     # --- answers ---
 
     def _member(self, address):
-        for m in range(len(self._node)):
-            if self._node[m] == address:
-                return m
-        return 0 if not address and self._listening else -1
+        return 0 if not address and self._listening else self.member(address)
 
     def on_ack(self, address, page, register, now):
         """A board has taken a word; one that belongs to a damaged frame is nothing."""

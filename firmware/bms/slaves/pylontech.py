@@ -174,7 +174,6 @@ class Pylontech(Asked):
         super().__init__(link, members, pack, limits, faults, config)
         self.current_ma = self.remaining_mah = self.nominal_mah = self.cycles = -1
         self.refused = self.code = 0
-        self._node = bytearray([config.slaves[i].node for i in members])
 
     def size(self, m, step):
         """Bytes of a question and its answer."""
@@ -193,10 +192,7 @@ class Pylontech(Asked):
 
     def on_reply(self, address, code, n, now):
         """One good answer, its INFO in `link.data`; which question it answers its place tells."""
-        m = -1
-        for i in range(len(self._node)):
-            if self._node[i] == address:
-                m = i
+        m = self.member(address)
         step = self._step
         if m < 0 or not self.waits_for(m, step):
             self.strange += 1

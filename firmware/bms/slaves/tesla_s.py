@@ -161,7 +161,6 @@ class TeslaS(Asked):
         super().__init__(link, members, pack, limits, faults, config)
         n = len(members)
         self.starts = self.found = 0
-        self._node = bytearray([config.slaves[i].node for i in members])
         self._top = max(self._node)
         self._stage = _RESETTING
         self._count = 0

@@ -8,21 +8,11 @@ from math import exp
 import numpy as np
 
 from ..bus import UartBus
-from .serial import SerialBoard
+from .serial import SerialBoard, crc16
 
 BPS = 1_000_000
 _TSREF_V = 5.0
 _BETA = 3435.0
-
-
-def crc16(data: bytes) -> bytes:
-    """CRC-16 of poly A001, init FFFF, low byte first."""
-    crc = 0xFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
-    return crc.to_bytes(2, "little")
 
 
 class Bq79616(SerialBoard):

@@ -1,7 +1,6 @@
 """A JBD-UP rack unit on RS-485, written from the layout of its status block."""
 
-from .jk_pb import crc16
-from .serial import SerialBoard
+from .serial import SerialBoard, crc16
 
 _PROTECTION = {
     "cell_high": 0,

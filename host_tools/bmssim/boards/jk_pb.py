@@ -3,7 +3,7 @@
 A write of 0000 to register 1620 is answered by 300 bytes, 00, and the write's acknowledgement.
 """
 
-from .serial import SerialBoard
+from .serial import SerialBoard, crc16
 
 _ALARMS = {
     "cell_high": 4,
@@ -15,16 +15,6 @@ _ALARMS = {
     "hardware": 3,
     "other": 10,
 }
-
-
-def crc16(data: bytes) -> bytes:
-    """CRC-16/MODBUS, low byte first."""
-    crc = 0xFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
-    return crc.to_bytes(2, "little")
 
 
 class JkPbBoard(SerialBoard):

@@ -13,6 +13,16 @@ from .bought import BoughtBoard, Measure
 FORGET_US = 20_000  # a request that stays incomplete for so long is none
 
 
+def crc16(data: bytes) -> bytes:
+    """CRC-16/MODBUS: poly A001, init FFFF, low byte first."""
+    crc = 0xFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
+    return crc.to_bytes(2, "little")
+
+
 class SerialBoard(BoughtBoard):
     """One board at address `node` of a line; see `BoughtBoard`.
 
