@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from bms.links.can import EXTENDED
 
+from .lines import crc16
+
 ALARM, SCAN, BALANCE, HELLO, ASSIGN = range(5)
 CELLS, TEMPS, STATUS = 0x08, 0x10, 0x14
 UNADDRESSED = 63
@@ -112,17 +114,10 @@ def alarm_frame(node: int, flags: int, cell: int, mv: int, seq: int) -> Frame:
     return sealed(ALARM, node, payload + bytes([seq & 255]))
 
 
-def crc16_ccitt_false(data: bytes) -> int:
-    """CRC-16/CCITT-FALSE by the standard library's CRC-CCITT."""
-    import binascii
-
-    return binascii.crc_hqx(data, 0xFFFF)
-
-
 def uart_encode(frame: Frame) -> bytes:
     """COBS of id low, id high, payload, CRC-16 low, high; ended by 00."""
     plain = frame.ident.to_bytes(2, "little") + frame.data
-    plain += crc16_ccitt_false(plain).to_bytes(2, "little")
+    plain += crc16(plain).to_bytes(2, "little")
     out = b""
     for block in plain.split(b"\0"):
         out += bytes([len(block) + 1]) + block
@@ -141,6 +136,6 @@ def uart_decode(piece: bytes) -> Frame | None:
         rest = rest[code:]
         if rest:
             plain += b"\0"
-    if len(plain) < 4 or crc16_ccitt_false(plain[:-2]) != int.from_bytes(plain[-2:], "little"):
+    if len(plain) < 4 or crc16(plain[:-2]) != int.from_bytes(plain[-2:], "little"):
         return None
     return Frame(int.from_bytes(plain[:2], "little"), plain[2:-2])

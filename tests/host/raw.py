@@ -7,8 +7,12 @@ import subprocess
 import threading
 import time
 import tty
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from bmsctl import flashing, mpremote
 from bmsctl.ask import ask
 from bmsctl.errors import ToolError
 from bmssim.micropython_path import find_micropython
@@ -119,3 +123,33 @@ def running(board: RawBoard) -> dict:
         boot = [x for x in lines if x["k"] == "boot"]
         if boot:
             return boot[-1]
+
+
+def interrupted(
+    board: RawBoard, at: int, how: str, bytes_each: int, work: Callable[[], int]
+) -> tuple[int, bool]:
+    """`work` with mpremote's run number `at` interrupted: its exit code, and whether that was.
+
+    how: "ctrl-c", or a power cut while that run is at work, after some bytes or with its first.
+    """
+    calls = 0
+    real = mpremote.Mpremote.run
+
+    with pytest.MonkeyPatch.context() as patch:
+
+        def run(self: mpremote.Mpremote, *words: str) -> str:
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                if how == "ctrl-c":
+                    raise KeyboardInterrupt
+                board.cut_after = 40 + bytes_each * (at % 5)
+                # nobody answers any more: no need to wait for long
+                patch.setattr(mpremote, "TIMEOUT_S", 2)
+                patch.setattr(flashing, "BOOT_S", 2)
+            return real(self, *words)
+
+        patch.setattr(mpremote.Mpremote, "run", run)
+        code = work()
+    board.cut_after = None
+    return code, calls >= at

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from raw import BOARDS, RawBoard, running
+from raw import BOARDS, RawBoard, interrupted, running
 
-from bmsctl import board_files, cli, flashing, mpremote, pushing, slots
+from bmsctl import board_files, cli, mpremote, pushing, slots
 from bmssim import scenario
 from bmssim.world import Setup
 
@@ -170,43 +170,24 @@ def test_both_damaged_it_stays_open_and_says_so(
 @pytest.mark.parametrize(
     ("board", "how"), [("lfs", "ctrl-c"), ("stm32", "power cut")], indirect=["board"]
 )
-def test_interrupted_at_every_step(
-    how: str, board: RawBoard, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_at_every_step(how: str, board: RawBoard, other: Path, tmp_path: Path) -> None:
     old = running(board)["config_crc"]
     board.off()
     saved = tmp_path / "saved"
     board.save(saved)
     _, new = pushing.checked(other, False)
-    real = mpremote.Mpremote.run
     seen = []
     for at in range(1, 30):
         board.off()
         board.restore(saved)
         board.on()
         running(board)
-        calls = 0
-
-        def run(self: mpremote.Mpremote, *words: str, at: int = at) -> str:
-            nonlocal calls
-            calls += 1
-            if calls == at:
-                if how == "ctrl-c":
-                    raise KeyboardInterrupt
-                board.cut_after = 40 + 70 * (at % 5)
-            return real(self, *words)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(mpremote.Mpremote, "run", run)
-            patch.setattr(mpremote, "TIMEOUT_S", 4)
-            patch.setattr(flashing, "BOOT_S", 3)
-            code = push(board, other)
-        board.cut_after = None
+        code, was = interrupted(board, at, how, 70, lambda: push(board, other))
         board.off()
         board.on()
         seen.append(running(board)["config_crc"])
         assert seen[-1] in (old, new)
-        if calls < at:
+        if not was:
             assert code == 0 and seen[-1] == new
             break
     assert seen == sorted(seen, key=lambda crc: crc == new) and old in seen

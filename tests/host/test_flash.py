@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from raw import BOARDS, RawBoard, running
+from raw import BOARDS, RawBoard, interrupted, running
 
 from bms.version import VERSION
 from bmsctl import board_files, cli, flashing, mpremote, slots
@@ -246,31 +246,6 @@ def test_a_board_that_needs_an_image(
     assert "make image" in capsys.readouterr().err
 
 
-def interrupted(board: RawBoard, at: int, how: str, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Flash, and be interrupted at mpremote's run number `at`; True where it ended before."""
-    calls = 0
-    real = mpremote.Mpremote.run
-
-    def run(self: mpremote.Mpremote, *words: str) -> str:
-        nonlocal calls
-        calls += 1
-        if calls == at:
-            if how == "ctrl-c":
-                raise KeyboardInterrupt
-            # a power cut while it is at work: after some bytes, or with its first
-            board.cut_after = 40 + 170 * (at % 5)
-        return real(self, *words)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(mpremote.Mpremote, "run", run)
-        patch.setattr(mpremote, "TIMEOUT_S", 4)
-        patch.setattr(flashing, "BOOT_S", 3)
-        patch.setattr(flashing, "BATCH", 1)
-        code = flash(board)
-    board.cut_after = None
-    return calls < at or code == 0
-
-
 @pytest.mark.parametrize(
     ("board", "how"), [("lfs", "ctrl-c"), ("stm32", "power cut")], indirect=["board"]
 )
@@ -290,7 +265,9 @@ def test_interrupted_at_every_step_the_board_starts_one_of_both_whole(
         board.restore(saved)
         board.on()
         running(board)
-        ended = interrupted(board, at, how, monkeypatch)
+        with monkeypatch.context() as patch:
+            patch.setattr(flashing, "BATCH", 1)
+            code, was = interrupted(board, at, how, 170, lambda: flash(board))
         board.off()
         board.on()
         running_version = running(board)["version"]
@@ -307,7 +284,7 @@ def test_interrupted_at_every_step_the_board_starts_one_of_both_whole(
         read = slots.read_seal(text)
         assert read is not None and read[1] == slots.digest(files)
         seen.add(running_version)
-        if ended:
+        if not was or code == 0:
             break
     else:
         raise AssertionError("it never came to its end")
