@@ -113,8 +113,8 @@ class Usage:
     busy_us: all of it; readings_us: the part that frames with readings need. scan_ms: per scan,
     from the first bit of the master's SCAN to the last bit of its last answer. rounds: on
     lines where boards are asked, (us, us that it needs at the least: bytes, the boards' own time to
-    answer and gaps) of each run of questions without a long pause. violation_us: the
-    last bit of the first frame that carried a reading out of its hard bounds.
+    answer and gaps) of each run of questions without a long pause; end_us: of what was said last.
+    violation_us: the last bit of the first frame that carried a reading out of its hard bounds.
     """
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class Usage:
         self.rounds: list[tuple[float, float]] = []
         self._scan_us: float | None = None
         self._answer_us = 0.0
-        self._round_us = self._end_us = self._need_us = -1.0
+        self._round_us = self.end_us = self._need_us = -1.0
 
     def on_frame(self, frame: Frame, start_us: float, end_us: float) -> None:
         """Count one frame that is on the line from `start_us` to `end_us`."""
@@ -144,19 +144,19 @@ class Usage:
 
     def on_bytes(self, start_us: float, end_us: float, gap_us: float) -> None:
         """Bytes on a line; gap_us: what had to lie before them."""
-        if self._end_us < 0 or start_us - self._end_us > PAUSE_US:
-            if self._end_us >= 0:
-                self.rounds.append((self._end_us - self._round_us, self._need_us))
+        if self.end_us < 0 or start_us - self.end_us > PAUSE_US:
+            if self.end_us >= 0:
+                self.rounds.append((self.end_us - self._round_us, self._need_us))
             self._round_us = start_us
             self._need_us = 0.0
             gap_us = 0.0
         self._need_us += gap_us + end_us - start_us
-        self._end_us = end_us
+        self.end_us = end_us
 
     def wait(self, us: float) -> None:
         """A board takes so long to answer, which is no pause."""
         self._need_us += us
-        self._end_us += us
+        self.end_us += us
 
 
 def rank(ident: int) -> int:

@@ -6,6 +6,7 @@ its cells and temperatures.
 
 from typing import Any
 
+from ..protocol import Frame
 from .can import CanBoard
 
 PERIOD_US = 50_000
@@ -51,10 +52,14 @@ class BmwI3Board(CanBoard):
         module = self.address - 1
         if ident & ~15 != 0x080 or len(data) != 8:
             return
-        early = self.events.now_us - self._heard_us < PERIOD_US - 1000
-        self._heard_us = self.events.now_us
+        now, heard_us = self.events.now_us, self._heard_us
+        early = now - heard_us < PERIOD_US - 1000
+        self._heard_us = now
         if ident & 15 != module:
             return
+        usage, took_us = self.bus.usage, self.bus.frame_us(Frame(ident, data))
+        gap_us = max(0.0, heard_us + PERIOD_US - took_us - usage.end_us)
+        usage.on_bytes(now - took_us, now, gap_us)
         if data[7] != crc(ident.to_bytes(2, "big") + data[:7], module):
             return
         if early:
@@ -76,6 +81,7 @@ class BmwI3Board(CanBoard):
             warm = [0xFF if dc is None else dc // 10 + 40 for dc in self.dc]
             frames.append((0x170 | module, bytes(warm + [0] * (8 - len(warm)))))
         life = self._starts
+        usage.wait(ANSWER_US)
         self.events.after(round(ANSWER_US * self.slow), lambda: self._answer(frames, life))
 
     def _cells(self, module: int) -> list[tuple[int, bytes]]:
@@ -90,6 +96,10 @@ class BmwI3Board(CanBoard):
             )
             for k in range(4)
         ]
+
+    def on_sent(self, frame: Frame) -> None:
+        now = self.events.now_us
+        self.bus.usage.on_bytes(now - self.bus.frame_us(frame), now, 0.0)
 
     def _answer(self, frames: list[tuple[int, bytes]], life: int) -> None:
         if life == self._starts:
