@@ -161,8 +161,11 @@ class Story:
         scan = result["scan_ms"]
         frames = result["frames"]
         speed = result["sim_s"] / result["wall_s"] if result["wall_s"] else 0
+        took = ""  # scans that follow each other without a pause can't be told apart on the line
+        if scan["p50"] is not None:
+            took = f", {scan['p50']:.1f} ms each (longest {scan['max']:.1f})"
         self._say(
-            f"{result['scans']} scans, {scan['p50']:.1f} ms each (longest {scan['max']:.1f});"
+            f"{result['scans']} scans{took};"
             f" {frames['rx']} frames received, {frames['damaged']} damaged, {frames['stale']} stale"
         )
         allocated = result["alloc_bytes_per_cycle"]

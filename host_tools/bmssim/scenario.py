@@ -32,7 +32,7 @@ from bms import config as pack_config
 
 from .boards import cell_link, ivt_s
 from .boards.kinds import KINDS, Kind
-from .bus import Usage
+from .bus import PAUSE_US, Usage
 from .layout import Place, places
 from .process import CHARGER, ESTOP, FAULT_LINE, IGNITION, INTERLOCK
 from .sensors import Sensor
@@ -432,6 +432,9 @@ class Run:
             settings.cell_hard_max_mv,
             settings.temp_hard_max_dc,
         )
+        # a scan can be told from the next one where the line pauses between them
+        longest_ms = max(kind.scan_ms(boards, cells) for kind, boards, cells in _by_port(setup))
+        self._apart = settings.scan_period_ms > longest_ms + PAUSE_US / 1000
         self.world = world(setup, pack, bounds)
         self.spread_before_mv = self._spread_mv()
         self.injected_us: int | None = None
@@ -596,7 +599,7 @@ class Run:
         world = self.world
         status = self._last("status")
         rounds = [x for port in world.ports.values() for x in port.bus.usage.rounds[1:]]
-        scans = np.array(world.bus.usage.scan_ms or [x[0] / 1000 for x in rounds] or [0.0])
+        scans = world.bus.usage.scan_ms or [x[0] / 1000 for x in rounds if self._apart]
         heaps = [x["heap_used"] for x in world.seen.lines if x["k"] == "mem"]
         usage = world.bus.usage
         problems = self.problems()
@@ -614,9 +617,8 @@ class Run:
             "wall_s": round(wall_s, 3),
             "scans": status.get("scans", 0),
             "scan_ms": {
-                "p50": round(float(np.percentile(scans, 50)), 3),
-                "p99": round(float(np.percentile(scans, 99)), 3),
-                "max": round(float(np.max(scans)), 3),
+                name: round(float(np.percentile(scans, part)), 3) if scans else None
+                for name, part in (("p50", 50), ("p99", 99), ("max", 100))
             },
             "scan_use": _scan_use(usage, rounds),
             "bus_use": round(usage.busy_us / usage.readings_us, 3) if usage.readings_us else None,
