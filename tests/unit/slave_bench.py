@@ -19,7 +19,9 @@ LOCKS = hasattr(micropython, "heap_lock")
 
 
 def lines(kind, boards, port, slave="", link="", limits="", chemistry="NMC"):
-    """A pack file of one string; boards: (node, cells, temps) each; others: more lines with ;"""
+    """A pack file; boards: (node, cells, temps), where it isn't the first the string behind;
+    others: more lines with ;
+    """
     cells = sum([one[1] for one in boards])
     out = ["[pack]", 'name = "bench"', f'chemistry = "{chemistry}"', f"cells = {cells}"]
     out += ['capacity = "100 Ah"', "[limits]", 'charge_max = "100 A"', 'discharge_max = "200 A"']
@@ -29,9 +31,9 @@ def lines(kind, boards, port, slave="", link="", limits="", chemistry="NMC"):
         if row.split("=")[0].strip() not in given:
             out.append(row)
     out += [row.strip() for row in limits.split(";") if row.strip()]
-    for node, count, temps in boards:
-        out += ["[[slave]]", f'kind = "{kind}"', f'link = "{port}"', f"node = {node}"]
-        out += [f"cells = {count}", f"temps = {temps}"]
+    for one in boards:
+        out += ["[[slave]]", f'kind = "{kind}"', f'link = "{port}"', f"node = {one[0]}"]
+        out += [f"cells = {one[1]}", f"temps = {one[2]}", f"string = {(one + (1,))[3]}"]
         out += [row.strip() for row in slave.split(";") if row.strip()]
     if link:
         out += ["[[link]]", f'port = "{port}"'] + [row.strip() for row in link.split(";")]
@@ -49,7 +51,7 @@ class SlaveBench:
         self.clock = Clock(self.board.clock)
         self.pack = Pack(self.config)
         self.faults = Faults(self.clock, self.pack)
-        currents = [Current(self.config, 0)]
+        currents = [Current(self.config, n) for n in range(self.pack.strings)]
         self.strings = Strings(
             self.config, self.board, self.faults, self.pack, currents, self.clock
         )

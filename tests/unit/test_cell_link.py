@@ -592,6 +592,34 @@ def test_one_end_of_a_conflict_does_not_hide_another():
             assert b.faults.acknowledge() > 0
 
 
+def test_what_is_wrong_in_one_string_does_not_hold_the_other():
+    def held(code):
+        slots = [b.faults.slot(code, string) for string in (0, 1)]
+        return [b.faults.active[slot] for slot in slots]
+
+    b = _bench(slaves=4, parallel=2)
+    twins = {node: FakeSlave(node, [3500] * 4, [300] * 2) for node in (1, 3, 4)}
+    b.boards += list(twins.values())
+    for _ in range(5):
+        b.scan()
+    for node, left in ((None, [1, 1]), (3, [1, 1]), (4, [1, 0]), (1, [0, 0])):
+        if node:
+            b.boards.remove(twins[node])
+        for _ in range(6):
+            b.scan()
+        assert held(F.SLAVE_CONFLICT) == left, node
+    b = Bench(slaves=4, parallel=2)
+    others = {i: b.boards[i].hello for i in (0, 2, 3)}
+    for i in others:
+        b.boards[i].hello = lambda n=i: hello_frame(n + 1, 5, 2)
+    for i, left in ((None, [1, 1]), (2, [1, 1]), (3, [1, 0]), (0, [0, 0])):
+        if i is not None:
+            b.boards[i].hello = others[i]
+        for _ in range(12):
+            b.scan()
+        assert held(F.SLAVE_MISMATCH) == left, i
+
+
 # --- greeting ---
 
 

@@ -2,6 +2,7 @@
 
 from slave_bench import SlaveBench
 
+from bms import faults as F
 from bms.links.can import EXTENDED
 from fakes import slcan_bytes
 
@@ -145,6 +146,56 @@ def test_alarms_of_two_levels():
         b.run(4000, 20)
         b.scan()
         b.faults.acknowledge()
+
+
+def test_alarms_of_two_boards_end_each_for_itself():
+    line = Line((1, 2, 3, 4))
+    alarmed = set()
+
+    def reply(request):
+        line.alarm[5] = 1 if request[1] - 0x3F in alarmed else 0
+        return line(request)
+
+    boards = ((1, 5, 2, 1), (2, 5, 2, 1), (3, 5, 2, 2), (4, 5, 2, 2))
+    b = SlaveBench("daly", boards, reply=reply)
+    for _ in range(6):
+        b.scan()
+    assert b.pack.all_known() and b.names() == []
+    alarmed.update((1, 2, 3))
+    for _ in range(2):
+        b.scan()
+    assert b.faults.held(0) == b.faults.held(1) == 1
+    for board, left in ((1, [1, 1]), (3, [1, 0]), (2, [0, 0])):
+        alarmed.remove(board)
+        for _ in range(8):
+            b.scan()
+            b.run(500, 20)
+        b.faults.acknowledge()
+        assert [b.faults.held(0), b.faults.held(1)] == left, board
+
+
+def test_what_is_wrong_with_one_string_does_not_hold_the_other():
+    line = Line((1, 2, 3, 4))
+    wrong = {}
+
+    def reply(request):
+        board = request[1] - 0x3F
+        line.count = 6 if wrong.get(board) == "count" else None
+        line.fets = [1, 0] if wrong.get(board) == "fets" else [1, 1]
+        return line(request)
+
+    boards = ((1, 5, 2, 1), (2, 5, 2, 1), (3, 5, 2, 2), (4, 5, 2, 2))
+    b = SlaveBench("daly", boards, reply=reply)
+    for _ in range(6):
+        b.scan()
+    for what, fault in (("count", F.SLAVE_MISMATCH), ("fets", F.SLAVE_SWITCH)):
+        wrong.update({1: what, 3: what, 4: what})
+        for board, left in ((None, [1, 1]), (3, [1, 1]), (4, [1, 0]), (1, [0, 0])):
+            wrong.pop(board, None)
+            for _ in range(9):
+                b.scan()
+            slots = [b.faults.slot(fault, string) for string in (0, 1)]
+            assert [b.faults.active[i] for i in slots] == left, (what, board)
 
 
 def test_switches_are_told_where_they_are_rated():

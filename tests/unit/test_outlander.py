@@ -2,6 +2,7 @@
 
 from slave_bench import SlaveBench
 
+from bms import faults as F
 from fakes import raises
 
 COMMAND = 0x3C3
@@ -274,6 +275,22 @@ def test_two_modules_with_one_number():
     b.faults.acknowledge()
     assert b.names() == ["cell_hard_high"]
     assert b.mv() == EIGHT
+
+
+def test_twins_in_one_string_do_not_hold_the_other():
+    b = known(((1, 8, 3, 1), (2, 8, 3, 1), (3, 8, 3, 2), (4, 8, 3, 2)))
+    for twins, left in (((1, 3, 4), [1, 1]), ((1, 4), [1, 1]), ((1,), [1, 0]), ((), [0, 0])):
+        for _ in range(12):
+            b.begin()
+            for node in (1, 2, 3, 4):
+                b.give(said(node, EIGHT))
+            b.pass_ms(50)
+            for node in twins:
+                b.give(said(node, [3500] * 8))
+            b.pass_ms(50)
+            b.limits.aged(b.now)
+        slots = [b.faults.slot(F.SLAVE_CONFLICT, string) for string in (0, 1)]
+        assert [b.faults.active[i] for i in slots] == left, twins
 
 
 def test_a_load_that_changes_is_no_second_module():

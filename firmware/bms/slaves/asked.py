@@ -120,7 +120,7 @@ class Asked(Boards):
     def step(self, now):
         """Take what has come; ask on, or again; between scans tell boards what to do."""
         self.link.poll(self, now)
-        if self._alarm_of >= 0:
+        if self._alarms:
             self.alarm_step(now)
         if self._state == _WAITING:
             self._look_late(now)

@@ -8,6 +8,8 @@ running, never allocates. Wrong responders, echoes, truncated and stale frames a
 and to count; none of them ever becomes a reading.
 """
 
+from array import array
+
 from micropython import const
 
 from bms import ticks
@@ -75,9 +77,9 @@ class Driver:
         self.done = True
         self.every = 1  # a scan of it begins in every so many of the master's
         self._turn_in = 0
-        self._alarm_of = -1  # slave whose alarm is on
-        self._alarm_flags = 0
-        self._alarm_at = 0
+        self._alarms = 0  # slaves whose alarm is on
+        self._alarm_flags = array("H", [0] * len(pack.slave_cells))
+        self._alarm_at = array("i", [0] * len(pack.slave_cells))
         self.damaged = self.stale = self.strange = self.repeated = self.missed = 0
 
     def turn(self, seq, now):
@@ -118,24 +120,36 @@ class Driver:
                 return True
         return not self.FILTERS
 
-    def none_has(self, fault):
-        """Withdraw a fault from every board of this driver."""
-        for slave in self.members:
-            self.faults.gone(fault, slave)
+    def eased(self, fault, m, those):
+        """Member m has a fault no more: it ends in m's string, unless another one there has it.
+
+        those: of each member, not 0 where it has the fault.
+        """
+        string_of = self.pack.string_of_slave
+        slave = self.members[m]
+        for i in range(len(those)):
+            if those[i] and string_of[self.members[i]] == string_of[slave]:
+                return
+        self.faults.gone(fault, slave)
 
     def alarmed(self, slave, flags, now):
-        """A board says that it is in a state that trips."""
-        self._alarm_of = slave
-        self._alarm_flags = flags
-        self._alarm_at = now
+        """A board says that it is in a state that trips; flags (not 0) say which, in 16 bits."""
+        if not self._alarm_flags[slave]:
+            self._alarms += 1
+        self._alarm_flags[slave] = flags
+        self._alarm_at[slave] = now
         self.faults.raised(SLAVE_ALARM, slave, flags)
 
     def alarm_step(self, now):
-        """End an alarm that is not said any more; hold one that is, whoever else ended his."""
-        if self._alarm_of < 0:
+        """End alarms that are not said any more; hold those that are, whoever else ended his."""
+        if not self._alarms:
             return
-        if ticks.diff(now, self._alarm_at) > self.ALARM_MS:
-            self.faults.gone(SLAVE_ALARM, self._alarm_of)
-            self._alarm_of = -1
-        else:
-            self.faults.raised(SLAVE_ALARM, self._alarm_of, self._alarm_flags)
+        flags = self._alarm_flags
+        for slave in self.members:
+            if flags[slave] and ticks.diff(now, self._alarm_at[slave]) > self.ALARM_MS:
+                flags[slave] = 0
+                self._alarms -= 1
+                self.faults.gone(SLAVE_ALARM, slave)
+        for slave in self.members:
+            if flags[slave]:
+                self.faults.raised(SLAVE_ALARM, slave, flags[slave])

@@ -36,6 +36,7 @@ class Boards(Driver):
         self._listening = False
         self._rated = bytearray([config.slaves[i].fets for i in members])
         self._fets = bytearray([3] * n)  # bit 0 charge, bit 1 discharge is on, as the board says
+        self._opened = bytearray(n)  # it opened one by itself
 
     def listen(self):
         """Take every answer from now on, whoever asked for it: for captures."""
@@ -59,8 +60,7 @@ class Boards(Driver):
             if whole and not known and self.ripe(m):
                 pack.known[slave] = 1
                 self._wrong[m] = 0
-                if not any(self._wrong):
-                    self.none_has(F.SLAVE_MISMATCH)
+                self.eased(F.SLAVE_MISMATCH, m, self._wrong)
             return known
         if self._misfit[m] & part:
             self._good[m] &= ~part
@@ -147,13 +147,11 @@ class Boards(Driver):
         """Whether member m's own charge and discharge FETs conduct."""
         self._fets[m] = (1 if charge else 0) | (2 if discharge else 0)
         slave = self.members[m]
-        if self._fets[m] != 3 and not self._ours(m):
+        self._opened[m] = self._fets[m] != 3 and not self._ours(m)
+        if self._opened[m]:
             self.faults.raised(F.SLAVE_SWITCH, slave, self._fets[m])
-            return
-        for other in range(len(self._fets)):
-            if self._fets[other] != 3 and not self._ours(other):
-                return
-        self.none_has(F.SLAVE_SWITCH)
+        else:
+            self.eased(F.SLAVE_SWITCH, m, self._opened)
 
     def _ours(self, m):
         """Whether its FETs are to be open: its string has tripped, and its contactors are open."""

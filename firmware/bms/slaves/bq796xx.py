@@ -244,7 +244,7 @@ class Bq796xx(Boards):
     def step(self, now):
         """Take what has come; ask on, start the stack, or tell it what to bleed."""
         self.link.poll(self, now)
-        if self._alarm_of >= 0:
+        if self._alarms:
             self.alarm_step(now)
         if self._first:
             self._first = False

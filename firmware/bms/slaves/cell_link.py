@@ -190,7 +190,7 @@ class CellLink(Driver):
         t = self._t
         t[H_NOW] = now
         self.link.poll(self.sink, now)
-        if self._alarm_of >= 0:
+        if self._alarms:
             self.alarm_step(now)
         if not self.done:
             if not t[H_MISSING]:
@@ -231,7 +231,6 @@ class CellLink(Driver):
 
     def _end_scan(self):
         # answers that never came, and boards that contradicted themselves in the scan that ends
-        before = after = 0
         t = self._t
         for m in range(len(self._node)):
             row = H_ROWS + ROW * m
@@ -245,7 +244,6 @@ class CellLink(Driver):
                 self._silent[m] = 2
                 self._back += 1
             state = self._conflict[m]
-            before += state
             if state & 0x80:
                 self._conflict[m] = (state & 0x7F) + 1
                 if state & 0x7F >= _CONFLICTS - 1:
@@ -253,9 +251,8 @@ class CellLink(Driver):
                     self.faults.raised(F.SLAVE_CONFLICT, self.members[m], self.repeated)
             elif state:
                 self._conflict[m] = state - 1
-            after += self._conflict[m]
-        if before and not after:
-            self.none_has(F.SLAVE_CONFLICT)
+                if state == 1:
+                    self.eased(F.SLAVE_CONFLICT, m, self._conflict)
 
     def _ask_next(self, now):
         """Give the word to the next board with answers outstanding, at most twice a scan each.
@@ -380,8 +377,11 @@ class CellLink(Driver):
         self._misfits[m] = 0
         pack.known[slave] = 1
         self._unknown -= 1
-        if not self._unknown:
-            self.none_has(F.SLAVE_MISMATCH)
+        string = pack.string_of_slave[slave]
+        for other in self.members:
+            if not pack.known[other] and pack.string_of_slave[other] == string:
+                return
+        self.faults.gone(F.SLAVE_MISMATCH, slave)
 
     def _assign(self, serial, data):
         for m in range(len(self._node)):

@@ -80,7 +80,7 @@ class Heard(Boards):
     def step(self, now):
         """Take what has come, and send what is due."""
         self.link.poll(self.sink, now)
-        if self._alarm_of >= 0:
+        if self._alarms:
             self.alarm_step(now)
         self.speak(now)
 
@@ -169,7 +169,6 @@ class Heard(Boards):
             self.pack.invalidate(self.members[m])
 
     def _end_scan(self):
-        before = after = 0
         for m in range(len(self._due)):
             want = self._want[m]
             self._whole[m] = self._good[m] == want and not self._misfit[m]
@@ -184,15 +183,14 @@ class Heard(Boards):
                 if self.pack.known[self.members[m]]:
                     self.missed = (self.missed + 1) & 0x1FFFFFFF
             state = self._conflict[m]
-            before |= state
             if state & _NOW:
                 state = (state & ~_NOW) + 1
                 if state >= _CONFLICTS:
                     state = _CONFLICTS
                     self.faults.raised(F.SLAVE_CONFLICT, self.members[m], self.repeated)
+            elif state == 1:
+                self._conflict[m] = state = 0
+                self.eased(F.SLAVE_CONFLICT, m, self._conflict)
             elif state:
                 state -= 1
             self._conflict[m] = state
-            after |= state
-        if before and not after:
-            self.none_has(F.SLAVE_CONFLICT)
