@@ -347,6 +347,15 @@ LINK_KEYS = (
     ("rate", "bit/s", 1200, 5000000, 0, "bits per second; 0: the slaves' usual rate"),
     ("gap", "ms", 0, 5000, 0, "from an answer to the next question; 0: the slaves' usual one"),
     ("answer", "ms", 0, 5000, 0, "an answer begins so soon at the latest; 0: the usual time"),
+    (
+        "cell_age",
+        "ms",
+        0,
+        60000,
+        0,
+        "older cell readings trip, levels before it in proportion; 0: as [limits]",
+    ),
+    ("temp_age", "ms", 0, 120000, 0, "an older temperature trips; 0: that of [limits]"),
 )
 
 
@@ -611,7 +620,7 @@ def _check(given, many_of):
                 )
     _name(config)
     _absolute(config, chemistry, line_of)
-    config.links = _links(many_of["link"])
+    config.links = _links(many_of["link"], config.scan_period_ms)
     config.slaves = _slaves(many_of["slave"])
     config.sensors = _sensors(many_of["sensor"], config, line_of["current_sensor"][0])
     cells = sum(s.cells for s in config.slaves)
@@ -671,12 +680,19 @@ def _fields(entry, table, rows, cls):
     return out
 
 
-def _links(entries):
+def _links(entries, period_ms):
     links = []
     for entry in entries:
         link = _fields(entry, "link", LINK_KEYS, LinkConfig)
         if any(other.port == link.port for other in links):
             raise ConfigError(link.line, "port", "%s stands in two [[link]]" % link.port)
+        for key, age in (("cell_age", link.cell_age_ms), ("temp_age", link.temp_age_ms)):
+            if 0 < age <= period_ms:
+                raise ConfigError(
+                    link.at[key],
+                    key,
+                    "%d ms must be above scan_period = %d ms" % (age, period_ms),
+                )
         links.append(link)
     return links
 

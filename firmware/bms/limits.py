@@ -64,7 +64,9 @@ class Limits:
         self._looking = self._ending = self._telling = False
         self._pair = self._stuck = self._warned = -1
         self._string = self._step = self._slave = 0
-        self._hottest = self._hottest_at = self._age = self._age_at = self._missing = 0
+        self._hottest = self._hottest_at = self._missing = 0
+        self._age = self._age_at = self._age_ms = 0
+        self._cell_age = config.cell_age_ms
         self._board_dc = array("h", [-10000] * pack.strings)
         self._stack_bad = False
         self.judging = False
@@ -169,7 +171,7 @@ class Limits:
             for level in range(3):
                 if found & 1:
                     self._out = True
-                    f.raised(fault + level, place, value)
+                    f.raised(fault + level, place, self._age_ms if quantity == AGE else value)
                 elif found & 8:
                     f.gone(fault + level, place)
                 found >>= 1
@@ -359,9 +361,13 @@ class Limits:
             self._stack_bad = True
         first = pack.first_cell[i]
         end = first + pack.slave_cells[i]
-        age = oldest(pack.cell_flags, pack.cell_at, first, end, now)
-        if age > self._age:
-            self._age = age
+        age = part = oldest(pack.cell_flags, pack.cell_at, first, end, now)
+        own = pack.cell_age[i]
+        if own != self._cell_age:  # its part of [limits] cell_age is judged, itself is said
+            part = min(age, 4 * own) * 1000 // own * self._cell_age // 1000
+        if part > self._age:
+            self._age = part
+            self._age_ms = age
             self._age_at = i
         if pack.cell_flags[first] & 8:  # LOST
             self._missing += 1
@@ -382,7 +388,7 @@ class Limits:
         pack = self._pack
         self._slave = pack.slave_from[s]
         self._hottest = -10000
-        self._age = self._missing = 0
+        self._age = self._age_ms = self._missing = 0
         self._hottest_at = self._age_at = self._slave
         all_ = pack.string_cell[s]
         self._looking = all_.complete and all_.high - all_.low >= 2 * self._open_wire

@@ -64,11 +64,11 @@ class Pack:
     BLEEDING, SEEN, LOST and NEW bits; cell_at, temp_at: ms tick of the sample. Per slave:
     first_cell, slave_cells, first_temp, slave_temps, known (answered as the pack file says),
     stack_mv, stack_ok, stack_at, slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32),
-    can_bleed, string_of_slave. Per string: energised (a coil of it is on, as `strings` says),
-    string_cells in series; slave_from, cell_from, temp_from with a last entry where the last string
-    ends; Extremes: string_cell, string_temp of fresh readings, string_new_cell, string_new_temp of
-    new ones; lost_cell, lost_temp: the first that lost its reading, -1 = none. cell, temp: extremes
-    of the whole pack.
+    can_bleed, string_of_slave, cell_age and temp_age (ms, older readings are lost). Per string:
+    energised (a coil of it is on, as `strings` says), string_cells in series; slave_from,
+    cell_from, temp_from with a last entry where the last string ends; Extremes: string_cell,
+    string_temp of fresh readings, string_new_cell, string_new_temp of new ones; lost_cell,
+    lost_temp: the first that lost its reading, -1 = none. cell, temp: extremes of the whole pack.
     """
 
     def __init__(self, config):
@@ -107,8 +107,10 @@ class Pack:
         self.cell = self.string_cell[0] if one else Extremes()
         self.temp = self.string_temp[0] if one else Extremes()
         self._slave = Extremes()
-        self._max_cell_age = config.cell_age_ms
-        self._max_temp_age = config.temp_age_ms
+        self.cell_age = array("i", [0] * n)
+        self.temp_age = array("i", [0] * n)
+        self._runs = array("h", [0] * (n + 1))  # where slaves of a string with other ages begin
+        self._last_run = 0
         self.lost_cell = array("h", [-1] * strings)
         self.lost_temp = array("h", [-1] * strings)
         self.slave_from = array("h", [n] * (strings + 1))
@@ -127,6 +129,21 @@ class Pack:
             cell += slaves[i].cells
             temp += slaves[i].temps
             self.string_cells[self.string_of_slave[i]] += slaves[i].cells
+            link = config.link_of(slaves[i].link)
+            self.cell_age[i] = (link and link.cell_age_ms) or config.cell_age_ms
+            self.temp_age[i] = (link and link.temp_age_ms) or config.temp_age_ms
+            if not i or not self._alike(i - 1, i):
+                self._runs[self._last_run] = i
+                self._last_run += 1
+        self._runs[self._last_run] = n
+
+    def _alike(self, i, k):
+        # of one string, with the same ages
+        return (
+            self.string_of_slave[i] == self.string_of_slave[k]
+            and self.cell_age[i] == self.cell_age[k]
+            and self.temp_age[i] == self.temp_age[k]
+        )
 
     def string_at(self, starts, index):
         """The string of a slave, cell or temperature; `starts`: slave_from, cell_from, .."""
@@ -138,24 +155,33 @@ class Pack:
     def expire(self, now):
         """Take validity from every reading that is too old; sets lost_cell and lost_temp."""
         for s in range(self.strings):
-            self.lost_cell[s] = expire(
+            self.lost_cell[s] = self.lost_temp[s] = -1
+        for r in range(self._last_run):
+            i = self._runs[r]
+            last = self._runs[r + 1] - 1
+            s = self.string_of_slave[i]
+            lost = expire(
                 self.cell_flags,
                 self.cell_at,
-                self.cell_from[s],
-                self.cell_from[s + 1],
+                self.first_cell[i],
+                self.first_cell[last] + self.slave_cells[last],
                 now,
-                self._max_cell_age,
+                self.cell_age[i],
             )
-            self.lost_temp[s] = expire(
+            if self.lost_cell[s] < 0:
+                self.lost_cell[s] = lost
+            lost = expire(
                 self.temp_flags,
                 self.temp_at,
-                self.temp_from[s],
-                self.temp_from[s + 1],
+                self.first_temp[i],
+                self.first_temp[last] + self.slave_temps[last],
                 now,
-                self._max_temp_age,
+                self.temp_age[i],
             )
+            if self.lost_temp[s] < 0:
+                self.lost_temp[s] = lost
         for i in range(self.slaves):
-            if self.stack_ok[i] and ticks.diff(now, self.stack_at[i]) > self._max_cell_age:
+            if self.stack_ok[i] and ticks.diff(now, self.stack_at[i]) > self.cell_age[i]:
                 self.stack_ok[i] = 0
 
     def update(self):

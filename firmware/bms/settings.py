@@ -34,6 +34,8 @@ class LinkConfig:
     rate_bps: int
     gap_ms: int
     answer_ms: int
+    cell_age_ms: int
+    temp_age_ms: int
     line: int
     at: dict
 

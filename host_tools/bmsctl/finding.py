@@ -225,11 +225,6 @@ def pack_text(kind: str, medium: str, rate: int, found: list[Found]) -> str:
         f'discharge_max = "{ah:g} A"  # CHECK: the capacity in an hour',
         f'current_hard_max = "{2 * ah:g} A"  # CHECK: twice that',
     ]
-    least = _least_age_ms(kind, medium, shapes)
-    for key, usual in (("cell_age", 500), ("temp_age", 5000)):
-        if least > usual:
-            ms = math.ceil(least * 1.2 / 100) * 100
-            lines.append(f'{key} = "{ms} ms"  # one scan of these boards may be lost')
     for first, count in _runs(shapes):
         nodes = f"{first.node}-{first.node + count - 1}" if count > 1 else f"{first.node}"
         lines += [
@@ -241,8 +236,14 @@ def pack_text(kind: str, medium: str, rate: int, found: list[Found]) -> str:
             f"cells = {first.cells}",
             f"temps = {first.temps}",
         ]
-    if rate:
-        lines += ["", "[[link]]", f'port = "{medium}0"', f'rate = "{rate} bit/s"']
+    own = [f'rate = "{rate} bit/s"'] if rate else []
+    least = _least_age_ms(kind, medium, shapes)
+    for key, usual in (("cell_age", 500), ("temp_age", 5000)):
+        if least > usual:
+            ms = math.ceil(least * 1.2 / 100) * 100
+            own.append(f'{key} = "{ms} ms"  # one scan of these boards may be lost')
+    if own:
+        lines += ["", "[[link]]", f'port = "{medium}0"', *own]
     lines += [f"# {note}" for x in found for note in x.notes]
     return "\n".join(lines) + "\n"
 

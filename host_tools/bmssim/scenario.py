@@ -117,8 +117,8 @@ def load(name: str) -> Scenario:
 def give_time(scenario: Scenario, setup: Setup) -> None:
     """Let everything happen later, as boards whose scans take long need it."""
     _within(scenario, setup)
-    on = _by_port(setup)
-    ms = max(kind.scan_ms(boards, cells) for kind, boards, cells in on)
+    on = _by_port(setup).values()
+    ms = _longest_ms(setup)
     if "spread_at_most_mv" in scenario.expect and not all(kind.balances for kind, _n, _c in on):
         raise ScenarioError(f"{scenario.name} needs boards that can be told to balance")
     if "back_within_scans" in scenario.expect:
@@ -179,7 +179,6 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
         "current_hard_max": f"{10 * c_rate_a:g} A",
     }
     base.update(settings)
-    _patient(setup, base)
     lines: list[str] = []
     table = ""
     for row in pack_config.SETTINGS:
@@ -205,8 +204,12 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
         if setup.serials:
             lines.append(f"serial = {cell_link.FIRST_SERIAL + place.node}")
     rates = {p.port: KINDS[p.kind].bps[p.medium] for p in places(setup) if KINDS[p.kind].says_rate}
-    for port, bps in rates.items():
-        lines += ["[[link]]", f'port = "{port}"', f'rate = "{bps} bit/s"']
+    ages = _patient(setup, settings)
+    for port in dict.fromkeys((*rates, *ages)):
+        lines += ["[[link]]", f'port = "{port}"']
+        if port in rates:
+            lines.append(f'rate = "{rates[port]} bit/s"')
+        lines += [f'{key} = "{ms} ms"' for key, ms in ages.get(port, {}).items()]
     for n in range(setup.strings if setup.ivt_s else 0):
         lines += ["[[sensor]]", 'kind = "board"', f"string = {n + 1}"]
         lines += ["[[sensor]]", 'kind = "ivt_s"', f"string = {n + 1}", f'link = "{setup.port}"']
@@ -231,24 +234,33 @@ def _tables(setup: Setup) -> list[tuple[Place, int]]:
     return out
 
 
-def _by_port(setup: Setup) -> list[tuple[Kind, int, int]]:
+def _by_port(setup: Setup) -> dict[str, tuple[Kind, int, int]]:
     """For each port the kind of its boards, how many there are, cells of one."""
     on: dict[str, list[Place]] = {}
     for place in places(setup):
         on.setdefault(place.port, []).append(place)
-    return [(KINDS[x[0].kind], len(x), x[0].cells) for x in on.values()]
+    return {port: (KINDS[x[0].kind], len(x), x[0].cells) for port, x in on.items()}
 
 
-def _patient(setup: Setup, base: dict[str, Any]) -> None:
-    """Let readings get as old as ports need whose scans take long."""
-    least_ms = max(kind.age_ms(boards, cells) for kind, boards, cells in _by_port(setup))
-    # temperatures may be older: what is said of a lost board is that its cells are
-    for key, usual_ms in (("cell_age", 500), ("temp_age", 5000)):
-        if key == "temp_age":
-            least_ms = least_ms * 3 // 2
-        number, unit = str(base.get(key, f"{usual_ms} ms")).split()
-        if float(number) * (1000 if unit == "s" else 1) < least_ms:
-            base[key] = f"{least_ms} ms"
+def _longest_ms(setup: Setup) -> float:
+    """What a scan of the slowest port takes, 0 = no matter."""
+    return max(kind.scan_ms(boards, cells) for kind, boards, cells in _by_port(setup).values())
+
+
+def _patient(setup: Setup, settings: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """How old readings may get on ports whose scans take long, in ms by port and key."""
+    ages: dict[str, dict[str, int]] = {}
+    for port, (kind, boards, cells) in _by_port(setup).items():
+        least_ms = kind.age_ms(boards, cells)
+        # temperatures may be older: what is said of a lost board is that its cells are
+        for key, usual_ms, ms in (
+            ("cell_age", 500, least_ms),
+            ("temp_age", 5000, least_ms * 3 // 2),
+        ):
+            number, unit = str(settings.get(key, f"{usual_ms} ms")).split()
+            if float(number) * (1000 if unit == "s" else 1) < ms:
+                ages.setdefault(port, {})[key] = ms
+    return ages
 
 
 # --- what can be done to the world ---
@@ -433,8 +445,7 @@ class Run:
             settings.temp_hard_max_dc,
         )
         # a scan can be told from the next one where the line pauses between them
-        longest_ms = max(kind.scan_ms(boards, cells) for kind, boards, cells in _by_port(setup))
-        self._apart = settings.scan_period_ms > longest_ms + PAUSE_US / 1000
+        self._apart = settings.scan_period_ms > _longest_ms(setup) + PAUSE_US / 1000
         self.world = world(setup, pack, bounds)
         self.spread_before_mv = self._spread_mv()
         self.injected_us: int | None = None

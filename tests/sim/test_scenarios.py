@@ -84,6 +84,24 @@ def test_same_seed_same_run_on_both_runtimes(tmp_path: Path) -> None:
     assert timeless[0] == timeless[1]
 
 
+def test_boards_of_a_slow_port_are_lost_after_its_own_age(tmp_path: Path) -> None:
+    chosen = scenario.load("mixed_ages")
+    for _us, name, args in chosen.actions:
+        if name == "slave_silent":
+            args["slave"] = 5
+    chosen.expect["open_within_ms"] = 10_000
+    run = scenario.Run(chosen, Setup(**chosen.setup), tmp_path / "pack.toml")
+    try:
+        run.go()
+        result = run.result(1.0, None)
+    finally:
+        run.close()
+    assert result["problems"] == []
+    trip = result["trip"]
+    assert (trip["code"], trip["cell"]) == ("cell_lost", 65)
+    assert trip["t_open_ms"] - trip["t_injected_ms"] > 2000  # twice what a scan of its ring takes
+
+
 def test_another_seed_is_another_run(tmp_path: Path) -> None:
     cells = []
     for seed in (1, 2):

@@ -484,7 +484,8 @@ class FakeSlave:
 def pack_lines(slaves=1, cells=4, temps=2, link="can0", chemistry="LFP", parallel=1, **tables):
     """Lines of a valid pack file; limits="cell_delay = ...; .." adds to or replaces in a table.
 
-    `slaves` in all, the same number in each of the `parallel` strings.
+    `slaves` in all, the same number in each of the `parallel` strings; behind="[[slave]]; ..":
+    lines at the end.
     """
     content = {
         "pack": f'name = "test"; chemistry = "{chemistry}"; cells = {slaves * cells};'
@@ -521,7 +522,7 @@ def pack_lines(slaves=1, cells=4, temps=2, link="can0", chemistry="LFP", paralle
         if parallel > 1:
             lines += [f"string = {string + 1}"]
         lines += [row.strip() for row in tables.get("slave", "").split(";") if row.strip()]
-    return lines
+    return lines + [row.strip() for row in tables.get("behind", "").split(";") if row.strip()]
 
 
 def names_of(faults, lowest=1):

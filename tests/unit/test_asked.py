@@ -119,6 +119,10 @@ def test_what_a_kind_cannot_be_is_refused_by_line():
     # 3 boards x 2 questions x (8 bytes at 10000 bit/s + answer + gap) = 139 ms
     assert error.key == "cell_age"
     assert "a scan of uart0 takes" in error.reason and "noticed after that time" in error.reason
+    assert "in its [[link]]" in error.reason
+    bench(limits='cell_age = "300 ms"', link='cell_age = "1 s"')
+    error = refusal(link='cell_age = "300 ms"')
+    assert error.key == "cell_age" and "300 ms is too short" in error.reason
 
 
 def test_how_old_readings_must_be_allowed_to_get():

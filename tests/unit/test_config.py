@@ -305,6 +305,16 @@ def test_a_temperature_must_outlive_a_scan():
     )
 
 
+def test_an_age_of_a_port_must_outlive_a_scan():
+    for key in ("cell_age", "temp_age"):
+        behind = '[[link]]; port = "can0"; %s = "%%d ms"' % key
+        assert parse(pack_lines(behind=behind % 101)).links
+        lines = pack_lines(behind=behind % 100)
+        error = raises(ConfigError, parse, lines)
+        assert (error.key, error.line) == (key, len(lines))
+        assert "scan_period" in error.reason
+
+
 def test_cells_must_fit_the_slaves():
     for cells in (7, 9):
         lines = pack_lines(slaves=2, cells=4, pack=f"cells = {cells}")

@@ -370,6 +370,70 @@ def test_a_temperature_that_ends_is_lost():
     assert not p.pack.temp.complete
 
 
+SLOW_PORT = (
+    '[[slave]]; kind = "cell_link"; link = "uart0"; cells = 4; temps = 2%s;'
+    ' [[link]]; port = "uart0"; cell_age = "5 s"; temp_age = "20 s"'
+)
+
+
+def test_a_port_has_ages_of_its_own():
+    for string in ("", "; string = 2"):
+        p = Parts(pack="cells = 8", behind=SLOW_PORT % string).ready()
+        for i in range(2):
+            p.pack.stack_ok[i] = 1
+            p.pack.stack_at[i] = p.now
+            p.pack.stack_mv[i] = 4 * 3300
+        p.scan(0)
+        p.mv[4:] = [None] * 4
+        p.dc[2:] = [None] * 2
+        for k in range(50):
+            assert p.trips() == [], (string, k)
+            p.scan()
+            assert [p.pack.stack_ok[0], p.pack.stack_ok[1]] == [1 if k < 5 else 0, 1]
+        p.scan()
+        assert p.faults.first == F.CELL_LOST, string
+        s = p.pack.string_of_slave[1]
+        assert p.faults.place[p.faults.slot(F.CELL_LOST, s)] == 4
+        assert s == 0 or not p.faults.active[F.CELL_LOST]
+        for _ in range(200):
+            p.scan()
+        assert p.faults.place[p.faults.slot(F.TEMP_LOST, s)] == 2 and "temp_lost" in p.trips()
+        # the others are as quick as ever
+        p = Parts(pack="cells = 8", behind=SLOW_PORT % string).ready()
+        p.scan()
+        p.mv[1] = p.dc[1] = None
+        for _ in range(5):
+            p.scan()
+            assert p.trips() == []
+        p.scan()
+        assert p.trips() == ["cell_lost"] and p.faults.place[F.CELL_LOST] == 1
+        for _ in range(46):
+            p.scan()
+        assert p.faults.place[F.TEMP_LOST] == 1
+
+
+def test_the_age_of_a_slow_port_warns_at_its_own_bounds():
+    p = Parts(pack="cells = 8", behind=SLOW_PORT % "").ready()
+    p.scan()
+    p.mv[4:] = [None] * 4
+    for _ in range(30):
+        p.scan()
+        assert p.names() == []
+    p.scan()  # 60 % of 5 s
+    assert p.names() == ["slave_age_warning"]
+    warning, derate = F.SLAVE_AGE - 2, F.SLAVE_AGE - 1
+    assert (p.faults.place[warning], p.faults.value[warning]) == (1, 3100)
+    for _ in range(10):
+        p.scan()
+    assert p.names() == ["slave_age_warning", "slave_age_derate"]
+    assert p.faults.value[derate] == 4100
+    # both late: the one that used up more of its own is said
+    p.mv[0] = None
+    for _ in range(4):
+        p.scan()
+    assert (p.faults.place[warning], p.faults.place[derate]) == (1, 1)
+
+
 def test_a_reading_that_never_was_is_not_lost_but_missing():
     p = Parts()
     p.mv[1] = None

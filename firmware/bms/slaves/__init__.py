@@ -145,12 +145,16 @@ def _fits(driver, slave, config):
     if driver.ALARM_MS < 2 * driver.every * period:
         driver.ALARM_MS = 2 * driver.every * period
     least = least_age_ms(need, period)
-    for key, age in (("cell_age", config.cell_age_ms), ("temp_age", config.temp_age_ms)):
+    first = driver.members[0]  # all boards of a port have the same
+    for key, age in (
+        ("cell_age", driver.pack.cell_age[first]),
+        ("temp_age", driver.pack.temp_age[first]),
+    ):
         if age < least:
             raise ConfigError(
                 slave.at["link"],
                 key,
                 '%d ms is too short: a scan of %s takes %d ms; write %s = "%d ms" or more in'
-                " [limits], a lost board is noticed after that time"
+                " its [[link]], a lost board is noticed after that time"
                 % (age, slave.link, need, key, least),
             )
