@@ -283,13 +283,13 @@ class Store:
 
     def due(self, now, closed):
         """True where something is to be written, as soon as it is quiet."""
-        since = ticks.diff(now, self._wrote_at)
+        since = ticks.since(now, self._wrote_at)
         if not self.fitted or since < self.blocked:
             return False
         if closed:
             return bool(self._period) and since >= self._period
         if self._dirty:
-            return ticks.diff(now, self._dirty_at) >= self._soon and since >= self._rest
+            return ticks.since(now, self._dirty_at) >= self._soon and since >= self._rest
         if self.framing:
             return not self.lent and since >= self._soon
         return since >= (self._period if self._period else _IDLE_MS)

@@ -16,6 +16,15 @@ def diff(later, earlier):
     return ((later - earlier + HALF) & MASK) - HALF
 
 
+def since(now, then):
+    """Ticks that went by from `then` to `now`, 0..2**28-1: the most where it is too long ago.
+
+    For what may lie further back than `diff` can tell.
+    """
+    gone = (now - then) & MASK
+    return gone if gone < HALF else HALF - 1
+
+
 def add(tick, delta):
     """The tick `delta` (|delta| < 2**29) after `tick`."""
     return (tick + delta) & MASK

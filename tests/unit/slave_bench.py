@@ -84,7 +84,11 @@ class SlaveBench:
         return [data] if data else []
 
     def pass_ms(self, ms=1):
-        """Time goes by, nothing else."""
+        """Time goes by, nothing else; days of it in parts, as the clock must be looked at."""
+        while ms > 86400000:
+            self.board.clock.pass_ms(86400000)
+            self.clock.tick()
+            ms -= 86400000
         self.board.clock.pass_ms(ms)
         self.clock.tick()
 

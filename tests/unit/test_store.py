@@ -325,6 +325,17 @@ def test_never_while_closed():
     assert sum(b.storage.writes) == 2
 
 
+def test_after_days_in_which_nothing_was_written():
+    for days in (3.2, 5.9):
+        b = Bench(Slots(), store='store_period = "0 ms"')
+        b.run(20000)
+        b.event()
+        b.run(int(days * 86400000), closed=True, every=3600000)
+        assert sum(b.storage.writes) == 1
+        b.run(1200)
+        assert sum(b.storage.writes) == 2, days
+
+
 def test_soon_after_opening():
     b = Bench(Slots())
     b.run(20000)

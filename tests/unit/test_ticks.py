@@ -54,3 +54,12 @@ def test_uptime_of_small_steps():
         assert clock.tick() == clock.now == hal.ms()
     assert clock.uptime_s == 1
     assert clock.uptime_ms == 234
+
+
+def test_what_is_too_long_ago_stays_so():
+    assert ticks.since(5, 3) == 2
+    assert ticks.since(2, TOP - 3) == 5
+    assert ticks.since(7, 7) == 0
+    for gone in (HALF - 1, HALF, HALF + 1, TOP - 1):
+        for then in (0, 1, HALF, TOP - 1):
+            assert ticks.since(ticks.add(then, gone), then) == HALF - 1

@@ -299,7 +299,7 @@ class CellLink(Driver):
 
         Over CAN everybody at once; over UART one after the other, and those without a number.
         """
-        since = ticks.diff(now, self._hello_at)
+        since = ticks.since(now, self._hello_at)
         if self._hello_sent and since < (_QUIET_MS if self.link.polled else _HELLO_MS):
             return self.link.polled
         node = ALL
@@ -359,7 +359,6 @@ class CellLink(Driver):
             if pack.known[slave]:
                 pack.known[slave] = 0
                 self._unknown += 1
-                self._hello_sent = False  # the last question may be days old
             self.faults.raised(F.SLAVE_MISMATCH, slave, data[1])
             return
         if pack.known[slave]:

@@ -167,7 +167,7 @@ class JkTtl(Asked):
         """As `Asked.command`; a word that waits for the password to be taken comes first."""
         if not self._waiting:
             return super().command(m, now)
-        if ticks.diff(now, self._word_at) < _PASSWORD_MS:
+        if ticks.since(now, self._word_at) < _PASSWORD_MS:
             return False
         out = self.link.out
         words = self._words
