@@ -77,10 +77,13 @@ class Tiny(asked.Asked):
 
 
 class Boards:
-    """`silent`: nodes that say nothing; `mv`: what all read, less 3000; told: words to balance."""
+    """`silent`: nodes that say nothing, `deaf`: that don't answer words to balance; `value`: what
+    all read, less 3000; told: words to balance.
+    """
 
     def __init__(self):
         self.silent = set()
+        self.deaf = set()
         self.value = 200
         self.told = []
         self.asked = []
@@ -94,6 +97,8 @@ class Boards:
             return None
         if step & 0x10:
             self.told.append((node, step & 1))
+            if node in self.deaf:
+                return None
         return bytes([0xA5, node, step, self.value, 0x5A])
 
 
@@ -264,6 +269,22 @@ def test_a_board_that_was_silent_is_told_anew():
     b.scan()
     b.run(200)
     assert boards.told == [(1, 0), (1, 0)]
+
+
+def test_who_does_not_answer_a_word_keeps_nobody_from_being_told():
+    boards = Boards()
+    boards.deaf = {1}
+    b = bench(3, boards=boards).greet()
+    for _ in range(8):  # scans that leave little time between them
+        b.run(60)
+        b.scan()
+    assert {(2, 0), (3, 0)} <= set(boards.told)
+    b.pack.bleed[2] = b.pack.bleed[4] = 1
+    for _ in range(8):
+        b.run(60)
+        b.scan()
+    assert {(2, 1), (3, 1)} <= set(boards.told)
+    assert b.mv() == [3200] * 3
 
 
 def test_one_board_s_mismatch_stays_while_another_fits():

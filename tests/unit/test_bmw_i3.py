@@ -269,6 +269,11 @@ def test_fewer_cells_need_fewer_frames():
     assert b.mv() == TWELVE[:6] and b.driver.missed == 0
 
 
+def test_a_module_without_sensors_is_known_though_it_says_temperatures():
+    b = known(temps=0)
+    assert b.mv() == TWELVE and b.dc() == [] and b.names() == []
+
+
 def test_a_cell_that_jumps_beyond_its_hard_bounds_must_say_so_twice():
     module = Module(0)
     b = known(modules=[module])

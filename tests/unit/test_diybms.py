@@ -138,19 +138,52 @@ def test_a_module_that_bleeds_says_so():
     assert [f & 2 for f in b.pack.cell_flags] == [0, 2, 0, 0] and b.mv()[1] == 3301
 
 
-def test_too_hot_and_an_open_thermistor_trip():
+def test_a_module_as_warm_as_it_regulates_to_only_warns():
     ring = Ring(4)
     b = bench(4, ring).greet()
-    ring.flags[3] = 0x4000
+    ring.flags[3] = 0xC000
     b.scan()
-    assert b.names() == ["slave_alarm"] and b.pack.slave_flags[0] == 4
+    b.scan()
+    assert b.names() == ["slave_warning"] and b.pack.slave_flags[0] == 0x0400
+    ring.inside[3] = 136  # 96 degC
+    for _ in range(10):
+        b.scan()
+        b.run(500, 20)
+    assert "board_temp" in b.names()
+
+
+def test_a_plan_that_ends_after_days_is_written_at_once():
+    ring = Ring(4)
+    b = bench(4, ring).greet()
+    b.pack.bleed[0] = 1
+    for _ in range(8):
+        b.scan()
+        b.run(200, 20)
+    assert ring.threshold[0] < 4250
+    for days in (3.2, 5.5):
+        b.pack.bleed[0] = 1
+        b.pass_ms(int(days * 86400000))
+        b.pack.bleed[0] = 0
+        for _ in range(6):
+            b.scan()
+            b.run(200, 20)
+        assert ring.threshold == [4250] * 4, days
+        ring.threshold = [3700] * 4
+        for _ in range(30):
+            b.scan()
+            b.run(200, 20)
+
+
+def test_an_open_thermistor_trips():
     ring = Ring(4)
     b = bench(4, ring).greet()
     ring.inside[0] = 0
     b.scan()
     assert b.names() == ["slave_alarm"] and b.pack.slave_flags[0] == 64
-    b.scan()
-    assert b.pack.slave_flags[0] == 64  # voltages alone don't end it
+    b.begin()
+    while not b.driver.done:
+        b.step()
+        assert b.pack.slave_flags[0] == 64  # voltages alone don't end it
     ring.inside[0] = 70
     b.scan()
     b.scan()

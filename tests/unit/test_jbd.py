@@ -148,6 +148,44 @@ def test_protection_bits_raise_the_slave_s_alarm_and_say_which():
     assert b.names() == []
 
 
+def test_protection_that_is_said_once_by_damage_trips_nothing():
+    board = Board()
+    b = bench(board=board).greet()
+    damaged = bytearray(GOOD)
+    damaged[17] = 1 << 1
+    for _ in range(3):
+        once = [bytes(damaged)]
+
+        def answer(request, once=once):
+            if request == ASK_BASIC and once:
+                return reply(3, once.pop())
+            return board(request)
+
+        b.reply = answer
+        b.asked = []
+        b.scan()
+        assert b.asked.count(ASK_BASIC) == 2  # asked once more at once
+        assert b.names() == [] and b.pack.slave_flags[0] == 0
+    board.data = damaged
+    b.reply = board
+    b.scan()
+    assert b.names() == ["slave_alarm"]
+
+
+def test_fets_are_told_days_after_the_last_word():
+    board = Board()
+    b = bench(board=board, slave="fets = true").greet()
+    for days in (0, 3.2, 6.3):
+        b.pass_ms(int(days * 86400000))
+        b.scan()
+        board.data[20] = 1  # it opened one by itself
+        board.told = []
+        b.scan()
+        b.run(200)
+        assert board.told == [FETS_ON], days
+        b.scan()
+
+
 def test_an_open_fet_of_its_own_is_told():
     board = Board()
     b = bench(board=board).greet()

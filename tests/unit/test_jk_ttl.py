@@ -138,6 +138,26 @@ def test_balancing_is_told_behind_the_password():
     assert b.asked[times[-1] + 1][8] == 2
 
 
+def test_a_word_that_waits_is_sent_however_long_the_board_was_away():
+    board = Board()
+    b = bench(board=board).greet()
+    b.run(1000)
+    b.pack.bleed[0] = 1
+    board.told = []
+    while not board.open or board.told:
+        board.open = False
+        b.step()  # until the password is out, which was the last that it heard
+    board.silent = 100
+    b.run(120)
+    b.scan()
+    for days in (3.2,):
+        b.pass_ms(int(days * 86400000))
+    board.silent = 0
+    b.scan()
+    b.run(1000)
+    assert (0x9D, 1) in board.told
+
+
 def test_both_fets_are_told_where_they_are_rated_and_the_contactors_open():
     board = Board()
     b = bench(board=board, slave="fets = true").greet()

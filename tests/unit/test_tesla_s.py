@@ -24,12 +24,15 @@ class Module:
 
 
 class Chain:
-    """Modules in order; echo: an adapter hears itself; lose: how many words still get lost."""
+    """Modules in order; echo: an adapter hears itself; lose: numbers of words that get lost;
+    mute: (register, times): so many answers to words to it get lost, not the words.
+    """
 
     def __init__(self, count):
         self.modules = [Module() for _ in range(count)]
         self.echo = False
         self.lose = ()
+        self.mute = (0, 0)
         self.count = 0
         self.asked = []
 
@@ -42,6 +45,9 @@ class Chain:
     def __call__(self, request):
         self.count += 1
         answer = b"" if self.count in self.lose else self.answer(request)
+        if request[0] & 1 and self.mute[1] and request[1] == self.mute[0]:
+            self.mute = (self.mute[0], self.mute[1] - 1)
+            answer = b""
         return request + answer if self.echo else answer
 
     def answer(self, word):
@@ -173,6 +179,92 @@ def test_bleeding_is_told_behind_each_scan_and_stopped_before_the_next():
     b.scan()
     b.run(300)
     assert module.written[-1] == (0x32, 0) or (0x34, 1) in module.written
+
+
+def test_a_module_that_may_bleed_is_stopped_and_its_readings_say_so():
+    b = bench(1).greet()
+    module = b.chain.modules[0]
+    b.pack.bleed[0] = 0b000010
+    b.chain.mute = (0x32, 99)  # it heard the mask; nobody heard its answer
+    b.run(300)
+    assert (0x32, 0b000010) in module.written
+    b.chain.mute = (0, 0)
+    b.pack.bleed[0] = 0
+    module.written = []
+    b.begin()
+    b.step(0)
+    b.run(10)
+    assert module.written[0] == (0x32, 0) and b.pack.cell_flags[1] & 2
+
+
+def test_the_word_that_ends_bleeding_is_said_until_it_is_answered():
+    b = bench(1).greet()
+    b.pack.bleed[0] = 1
+    b.run(300)
+    module = b.chain.modules[0]
+    assert module.written[-1] == (0x32, 1)
+    b.pack.bleed[0] = 0
+    count = b.chain.count
+    b.chain.lose = (count + 1, count + 2)
+    module.written = []
+    b.run(600)
+    assert module.written == [(0x32, 0)]
+
+
+def test_who_is_lost_is_addressed_anew_where_scans_run_late_too():
+    b = bench(2).greet()
+    b.chain.modules[1].address = 0
+    for _ in range(400):
+        b.begin()  # each before the one before is over
+        b.step()
+    assert b.driver.late > 10 and b.driver.starts == 2
+    b.old()
+    b.greet()
+    assert None not in b.mv()
+
+
+def test_who_does_not_answer_that_it_stopped_keeps_nobody_from_being_told():
+    b = bench(3).greet()
+    for i in range(3):
+        b.pack.bleed[2 * i] = 1
+    b.run(300)
+    assert [m.written[-1] for m in b.chain.modules] == [(0x32, 1)] * 3
+    for i in range(3):
+        b.pack.bleed[2 * i] = 0
+    b.chain.mute = (0x32, 9999)
+    b.run(200)
+    assert [m.written[-1] for m in b.chain.modules] == [(0x32, 0)] * 3
+
+
+def test_the_time_of_a_scan_counts_the_pause_of_bleeding():
+    b = SlaveBench("tesla_s", tuple([(i + 1, 6, 2) for i in range(16)]), reply=Chain(16))
+    least = b.driver.scan_ms(b.config)
+    b.run(500)
+    b.greet()
+    for i in range(16):
+        b.pack.bleed[2 * i] = 1
+    b.run(1500)
+    # four words, the sample, the status of each; a ms for each, as the bench takes it
+    assert least == 16 * 6 + 16 * (4 * 8 + 25 + 11) * 10000 // 612500 + 1
+    assert 16 * 6 <= b.scan() <= least
+
+
+def test_alerts_that_trip_must_be_said_twice():
+    b = bench(1).greet()
+    chain = b.chain
+    alarmed = []
+
+    def once(word):
+        if word[1] == 0x20 and not word[0] & 1 and not alarmed:
+            alarmed.append(1)
+            body = bytes(word) + bytes([0, 0, 4, 0])
+            return body + bytes([crc(body)])
+        return chain(word)
+
+    b.reply = once
+    b.scan()
+    b.scan()
+    assert alarmed and b.names() == [] and b.pack.slave_flags[0] == 0
 
 
 def test_alerts():

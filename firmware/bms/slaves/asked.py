@@ -57,6 +57,7 @@ class Asked(Boards):
         self._dead_end = False
         self._again = False  # a scan was to begin as one still ran
         self._look_at = 0
+        self._teller = 0  # member who may be told something next
         self._told = bytearray([_UNTOLD] * n)  # balancing: off, on
         self._told_at = array("i", [0] * n)
         self._doubt = bytearray(n)  # 1: something in this answer jumped, 2: the one before did
@@ -106,9 +107,9 @@ class Asked(Boards):
             self.late = (self.late + 1) & 0x1FFFFFFF
             self._again = True
             return
-        self._open()
+        self._open(now)
 
-    def _open(self):
+    def _open(self, now):
         self._again = False
         self.done = False
         self._dead_end = False
@@ -202,8 +203,9 @@ class Asked(Boards):
                 self.ask(self._m, self._step)
                 return
             self.done = True
-        if ticks.diff(now, self._look_at) >= _LOOK_MS:
-            for m in range(len(self._due)):
+        if ticks.since(now, self._look_at) >= _LOOK_MS:
+            for _ in range(len(self._due)):
+                m = self._teller
                 if not self._silent[m] and self.pack.known[self.members[m]]:
                     self.link.forget()
                     if self.command(m, now):
@@ -212,9 +214,13 @@ class Asked(Boards):
                         self._tries = _TRIES
                         self._wait_from(now)
                         return
+                self._next_teller()
             self._look_at = now  # nobody has to be told anything
         if self._again:
-            self._open()
+            self._open(now)
+
+    def _next_teller(self):
+        self._teller = self._teller + 1 if self._teller + 1 < len(self._due) else 0
 
     def _choose(self):
         """The next member to ask; silent ones come last, and until one stays silent."""
@@ -243,7 +249,7 @@ class Asked(Boards):
     def _look_late(self, now):
         """Ask again, or give up, where no answer came in time; one that is coming is awaited."""
         since = ticks.diff(now, self._at)
-        quiet = ticks.diff(now, self.link.heard_at)
+        quiet = ticks.since(now, self.link.heard_at)
         # some frames of several came, and then no more
         short = self.SEVERAL and self.link.rx != self._rx and quiet >= _SHORT_MS
         if since < self._patience and not short:
@@ -262,6 +268,7 @@ class Asked(Boards):
         self.missed = (self.missed + 1) & 0x1FFFFFFF
         if self._command:
             self._command = False
+            self._next_teller()  # who doesn't answer must not keep the others from being told
             return
         self._due[m] = 0
         self._told[m] = _UNTOLD  # it may start anew, and has forgotten
@@ -280,12 +287,12 @@ class Asked(Boards):
         if self._rated[m]:
             open_ = self._ours(m)
             if self._fets[m] != (0 if open_ else 3):
-                if ticks.diff(now, self._fets_at[m]) >= _TELL_MS or not self._fets_at[m]:
+                if ticks.since(now, self._fets_at[m]) >= _TELL_MS or not self._fets_at[m]:
                     self._fets_at[m] = now
                     return self.tell_fets(m, not open_)
         if self.ABILITIES & BALANCE_ON_OFF:
             on = 1 if self.wants(self.members[m]) else 0
-            if on != self._told[m] or on and ticks.diff(now, self._told_at[m]) >= _TELL_MS:
+            if on != self._told[m] or on and ticks.since(now, self._told_at[m]) >= _TELL_MS:
                 self._told[m] = on
                 self._told_at[m] = now
                 return self.tell_balance(m, on)

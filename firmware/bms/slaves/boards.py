@@ -55,7 +55,7 @@ class Boards(Driver):
         known = pack.known[slave]
         if fits:
             self._misfit[m] &= ~part
-            self._good[m] |= part
+            self._good[m] |= part & self._want[m]
             whole = self._good[m] == self._want[m] and not self._misfit[m]
             if whole and not known and self.ripe(m):
                 pack.known[slave] = 1
@@ -139,6 +139,9 @@ class Boards(Driver):
     def alarms(self, m, trip, warn, now):
         """What member m says of itself, as bits of base.A_*: what trips, what only warns."""
         slave = self.members[m]
+        new = trip & ~self.pack.slave_flags[slave]
+        if new and self.WEAK and not self._listening and self.doubted(m):
+            return  # a trip that is new must be said twice, as a reading that jumps
         self.pack.slave_flags[slave] = warn << 8 | trip
         if trip:
             self.alarmed(slave, trip, now)

@@ -9,6 +9,8 @@ command says that somebody answered. Units: mV; degC + 40 in a byte, 0 = not fit
 A module is powered by its cell: 0 mV is a lost calibration, no reading. The voltage stands still
 while a module bleeds (14 s), and its bypass bit stays on a while longer: such readings count as
 taken while bleeding. An open internal thermistor makes a module bleed at full power: it trips.
+Over-temperature only warns: bleeding modules regulate to the temperature at which they say it;
+how hot they are is judged as `board_temp`.
 Sensor n of a block is the external one of its module n. A question takes (modules + 1) x 41 bytes:
 16 modules need 3 s at 2400 bit/s, and one module that is silent silences all. No trip within a
 second can be had of such a chain.
@@ -159,12 +161,11 @@ class Diybms(Asked):
         """Voltages, temperatures, and in some scans a module's settings."""
         return self.STEPS + self._third[m]
 
-    def begin(self, seq, now):
-        """As `Asked.begin`; decides whose settings are looked at."""
-        if self.done:
-            for m in range(len(self._third)):
-                self._third[m] = self._wants_look(m)
-        super().begin(seq, now)
+    def _open(self, now):
+        """A scan begins: whose settings are looked at."""
+        for m in range(len(self._third)):
+            self._third[m] = self._wants_look(m)
+        super()._open(now)
 
     def _wants_look(self, m):
         """1 where settings are to be read in this scan: all at first, then one now and then."""
@@ -209,7 +210,7 @@ class Diybms(Asked):
         aim = self._stop_at_mv
         if self.wants(slave):
             aim = self.target_mv(slave)
-        if self._written[m] and ticks.diff(now, self._written_at[m]) < _WRITE_MS:
+        if self._written[m] and ticks.since(now, self._written_at[m]) < _WRITE_MS:
             return False
         away = False
         for i in range(self._count[m]):
@@ -283,23 +284,23 @@ class Diybms(Asked):
         packet = self.link.packet
         if not self.fit(m, 1, self._listening or packet[3] == self._all, packet[3]):
             return
-        trip = 0
+        trip = warn = 0
         stack = 0
         whole = True
         for i in range(self._count[m]):
             high = packet[_WORDS + 2 * i + 1]
             mv = packet[_WORDS + 2 * i] | (high & 0x1F) << 8
             if high & _OVER_TEMPERATURE:
-                trip |= base.A_TEMP_HIGH
+                warn |= base.A_TEMP_HIGH
             stack += mv
             if mv:
                 self.cell(m, i, mv, now, high & _BYPASS != 0)
             else:
                 whole = False
         slave = self.members[m]
-        if self._hottest[m] <= _NOT_FITTED_DC and self.pack.slave_flags[slave]:
-            trip |= base.A_HARDWARE
-        self.alarms(m, trip, 0, now)
+        if self._hottest[m] <= _NOT_FITTED_DC:
+            trip = self.pack.slave_flags[slave] & base.A_HARDWARE
+        self.alarms(m, trip, warn, now)
         if whole and self._hottest[m] > _NOT_FITTED_DC:
             self.board(m, stack, self._hottest[m], now)
 

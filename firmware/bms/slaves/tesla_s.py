@@ -152,7 +152,7 @@ class TeslaS(Asked):
     TEMPS = 2
     WEAK = True
     ANSWER_MS = 4
-    TYPICAL_MS = 0
+    TYPICAL_MS = 1  # a cycle of the master's
     LONGEST = 32
     UART_BPS = 612500
     frame = TeslaLink
@@ -170,8 +170,8 @@ class TeslaS(Asked):
         self._tries_left = _START_TRIES
         self._echoing = 0
         self._more = 0  # starts in a row with a module more
-        self._paused = bytearray(n)  # it was bleeding as this scan began
-        self._mask = bytearray(n)  # what it was told
+        self._paused = bytearray([1] * n)  # it may have been bleeding as this scan began
+        self._mask = bytearray(n)  # what it may be bleeding
         self._untold = bytearray(n)  # it has to be told: 2 the timer, 1 the mask
         self._stack = array("i", [0] * n)
         self._table = array("h", [0] * _TABLE)
@@ -201,19 +201,19 @@ class TeslaS(Asked):
     # --- what the master calls ---
 
     def begin(self, seq, now):
-        """A scan; or, where somebody is lost, all get their addresses anew."""
-        if self._stage != RUN:
-            return
-        if self.done:
-            lost = False
-            for m in range(len(self._silent)):
-                lost = lost or self._silent[m]
-            if lost:
+        """A scan, once all have their addresses."""
+        if self._stage == RUN:
+            super().begin(seq, now)
+
+    def _open(self, now):
+        """A scan begins; or, where somebody is lost, all get their addresses anew."""
+        for m in range(len(self._silent)):
+            if self._silent[m]:
                 self._restart(now)
                 return
-            for m in range(len(self._paused)):
-                self._paused[m] = 1 if self._mask[m] else 0
-        super().begin(seq, now)
+        for m in range(len(self._paused)):
+            self._paused[m] = 1 if self._mask[m] else 0
+        super()._open(now)
 
     def step(self, now):
         """As `Asked.step`, once all have their addresses."""
@@ -240,6 +240,7 @@ class TeslaS(Asked):
         self._stage = _RESETTING
         self._due_at = now
         self.done = True
+        self._again = False
         for slave in self.members:
             self.pack.known[slave] = 0
 
@@ -344,13 +345,12 @@ class TeslaS(Asked):
         mask = self.pack.bleed[2 * self.members[m]] & 0x3F
         if self._untold[m] == 1:
             self._untold[m] = 0
-            self._mask[m] = mask
+            self._mask[m] |= mask  # until it answers, it may bleed both
             return self.link.write(self._node[m], _BLEED, mask)
         if self._untold[m] == 2 and mask:
             self._untold[m] = 1
             return self.link.write(self._node[m], _TIMER, _MINUTE)
         if not mask and self._mask[m]:
-            self._mask[m] = 0
             return self.link.write(self._node[m], _BLEED, 0)
         if mask and mask != self._mask[m]:
             self._untold[m] = 1
@@ -371,7 +371,10 @@ class TeslaS(Asked):
         if m < 0 or not self.waits_for(m, step):
             self.strange += 1
             return
-        if not self._command:
+        if self._command:
+            if register == _BLEED:
+                self._mask[m] = self.link.out[2]
+        else:
             if register == SAMPLE and n == SAMPLE_BYTES:
                 self.take_sample(m, at, now)
             elif register == STATUS and n == STATUS_BYTES:
@@ -384,8 +387,7 @@ class TeslaS(Asked):
     def take_sample(self, m, at, now):
         """Module, six cells, two temperatures, from `at` in `link.data`."""
         slave = self.members[m]
-        if not self.fit(m, 1, True, self.found):
-            return
+        self.fit(m, 1, True, self.found)  # all are there, and each has said his address
         # a CRC of 8 bits passes one damaged answer in 256: the module's voltage must fit as well
         total = 0
         for i in range(6):
