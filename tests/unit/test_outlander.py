@@ -66,6 +66,23 @@ def test_reads_what_the_modules_say():
     assert b.names() == []
 
 
+def test_the_stack_is_the_sum_of_cells_of_one_moment():
+    b = known()
+    for mv in ([v - 300 for v in EIGHT], EIGHT, [v + 111 for v in EIGHT]):
+        b.begin()
+        before = b.pack.stack_mv[0]
+        for frame in said(1, mv)[:2]:
+            b.give([frame])
+        assert b.pack.stack_mv[0] == before  # half of the cells are of another moment
+        b.give(said(1, mv)[2:])
+        assert b.mv() == mv and b.pack.stack_mv[0] == sum(mv)
+    b = bench(((1, 4, 3),))
+    for _ in range(4):
+        b.begin()
+        b.give([status(1), cells(1, 0, [3500, 3501, 3502, 3503])])
+    assert b.pack.stack_mv[0] == 14006
+
+
 def test_temperatures_as_bytes():
     b = bench(((9, 8, 5),), slave="temp_offset = 50")
     for _ in range(3):
@@ -306,6 +323,19 @@ def test_all_are_told_to_stop_at_first_and_now_and_then():
     b.run(10000)
     assert set(b.asked) == {OFF}
     assert 4 <= len(b.asked) <= 6
+
+
+def test_they_are_told_again_after_days_without_a_bus():
+    b = bench()
+    b.run(2000)
+    send = b.driver.link.send
+    b.driver.link.send = lambda ident, data, n: False
+    b.pass_ms(int(3.2 * 86400000))
+    b.driver.step(b.now)
+    b.driver.link.send = send
+    b.asked = []
+    b.run(6000)
+    assert set(b.asked) == {OFF}
 
 
 def test_one_target_for_the_bus_again_and_again_while_somebody_wants_to_bleed():

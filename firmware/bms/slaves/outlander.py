@@ -83,7 +83,7 @@ class Outlander(Heard):
         if not self._told:
             return 0
         each = _AGAIN_MS if self._offs < _OFFS else _OFF_MS
-        left = each - ticks.diff(now, self._told_at)
+        left = each - ticks.since(now, self._told_at)
         return left if left > 1 else 1
 
     # --- what they say ---
@@ -128,6 +128,8 @@ class Outlander(Heard):
             mv = data[2 * i] << 8 | data[2 * i + 1]
             if mv <= MOST_MV:  # else no reading: let the old one age
                 self.cell(m, 4 * k + i, mv, now, bits >> i & 1)
+        if 2 * part > self._want[m]:  # its last cells, of the same moment as the others
+            self.sums(m, self.pack.die_dc[self.members[m]], now)
 
     def _sensor(self, m, i, data):
         """Sensor i in 0.1 degC; what an open one reads is not above NO_SENSOR_DC."""
@@ -153,18 +155,18 @@ class Outlander(Heard):
                 self.temp(m, i, dc, now)
             if dc > hottest:
                 hottest = dc
-        self.sums(m, hottest, now)
+        self.pack.die_dc[self.members[m]] = hottest
 
     # --- what they are told ---
 
     def speak(self, now):
         """The target of all, again and again; the end of it several times, and now and then."""
-        if self._told and ticks.diff(now, self._told_at) < _AGAIN_MS:
+        if self._told and ticks.since(now, self._told_at) < _AGAIN_MS:
             return
         target = self._target()
         if target:
             self._offs = 0
-        elif self._offs >= _OFFS and ticks.diff(now, self._told_at) < _OFF_MS:
+        elif self._offs >= _OFFS and ticks.since(now, self._told_at) < _OFF_MS:
             return
         out = self._out
         out[0] = target >> 8
