@@ -26,6 +26,7 @@ class Device:
         self.mv = [3300 + i for i in range(16)]
         self.gpio = [ntc(250)] * 8
         self.summary = 2  # as after a reset
+        self.system = 0x10
         self.timers = [0] * 16
         self.goes = []
         self.alive = True
@@ -40,7 +41,7 @@ class Device:
             elif at == 0x32F:
                 self.goes.append((body[i], list(self.timers)))
             elif at == 0x331:
-                self.summary = 0
+                self.summary = self.system = 0
 
     def unset(self, register):
         self.registers = {
@@ -64,7 +65,12 @@ class Device:
             out = bytes([31 * 40 >> 8, 31 * 40 & 255])
         elif register == 0x306:
             out = bytes([self.address])
+        elif register == 0x536:
+            out = bytes([self.system])
+        elif 0x343 <= register <= 0x34A:
+            out = b"\0"
         else:
+            assert register == 0x52D, hex(register)
             out = bytes([self.summary])
         assert len(out) == n
         head = bytes([n - 1, self.address, register >> 8, register & 255])
@@ -167,6 +173,9 @@ def test_the_stack_is_woken_and_addressed_with_the_documented_words():
     assert [d.address for d in stack.devices] == [1, 2, 3]
     assert all([d.registers[0x003] == 10 for d in stack.devices])  # 16 cells
     assert (0x90, 3, 0x308, b"\x03") in stack.words  # the top of the stack
+    back = [word[2] for word in stack.words if word[0] == 0xA0]
+    assert back == list(range(0x343, 0x34B)) + [0x306]  # the loops settle, then who is there
+    assert stack.words.count((0xB0, -1, 0x17, b"\x40")) == 2  # what settings do to the OTP's CRC
 
 
 def test_cells_and_temperatures_are_read():
@@ -227,11 +236,46 @@ def test_a_device_that_reset_is_addressed_again():
     device = b.stack.devices[1]
     device.address = -1
     device.summary = 2
+    device.system = 0x10
     b.old()
     for _ in range(4):
         b.scan()
         b.run(200)
     assert b.driver.starts == 2 and b.mv()[16] == 3300
+
+
+def test_a_reset_that_left_the_address_is_seen_in_the_faults():
+    b = bench(2).greet()
+    b.stack.devices[1].summary = 2
+    b.stack.devices[1].system = 0x10
+    b.scan()
+    b.run(200)
+    assert b.driver.starts == 2 and b.stack.devices[1].summary == 0
+    b.greet()
+    assert b.driver.starts == 2 and b.names() == []
+
+
+def test_what_a_device_says_of_itself_warns():
+    b = bench(2).greet()
+    device = b.stack.devices[1]
+    for summary, system, flags in (
+        (0x02, 0x01, 0x0400),  # TWARN
+        (0x02, 0x02, 0x0400),  # TSHUT
+        (0x02, 0x80, 0x4000),  # the oscillator
+        (0x82, 0x01, 0x4400),
+        (0x20, 0x00, 0x4000),  # the OTP
+        (0x14, 0x00, 0x0000),  # comparators and what the driver counts itself
+    ):
+        device.summary = summary
+        device.system = system
+        b.scan()
+        assert list(b.pack.slave_flags) == [0, flags], (summary, system)
+        assert b.names() == (["slave_warning"] if flags else []), (summary, system)
+        device.summary = device.system = 0
+        b.scan()
+        assert b.names() == [], (summary, system)
+        assert b.driver.summary[1] == 0
+    assert b.driver.starts == 1
 
 
 def test_settings_that_a_device_lost_are_written_again():
@@ -266,6 +310,28 @@ def test_a_dead_device_hides_those_behind_it_and_the_others_go_on():
     assert None not in b.mv()
 
 
+def test_who_stays_away_costs_the_others_ever_fewer_scans():
+    b = bench(3).greet()
+    b.stack.devices[1].alive = False
+    for _ in range(30):
+        b.scan()
+        b.run(150)
+    starts = b.driver.starts
+    for _ in range(32):
+        b.old()
+        b.scan()
+        b.run(150)
+        if b.mv()[0] is None:  # a start took this scan's time
+            b.scan()
+        assert b.mv()[:16] == [3300 + i for i in range(16)]
+    assert 3 <= b.driver.starts - starts <= 5
+    b.stack.devices[1].alive = True
+    for _ in range(10):
+        b.scan()
+        b.run(150)
+    assert b.pack.all_known() and b.driver.missed > 30
+
+
 def test_nobody_there_is_tried_again_and_again():
     stack = Stack(2)
     stack.low = lambda: None
@@ -275,22 +341,56 @@ def test_nobody_there_is_tried_again_and_again():
     assert 4 <= b.driver.starts <= 10 and b.driver.done
 
 
-def test_bleeding_is_told_by_timers_and_told_again():
+def test_bleeding_is_told_three_times_and_told_again():
     b = bench(2).greet()
-    b.run(200)
+    b.run(1000)
     device = b.stack.devices[1]
-    assert device.goes == [(3, [0] * 16)]  # nothing, at first
+    assert device.goes == [(3, [0] * 16)] * 3  # nothing, at first
     b.pack.bleed[2] = 0x8001
-    b.run(200)
     timers = [2] + [0] * 14 + [2]
-    assert device.goes[1:] == [(3, timers)]
-    b.run(11000, 10)
-    assert device.goes[2:] == [(3, timers)]
+    b.run(100)
+    assert device.goes[3:] == [(3, timers)]
+    b.run(1000)
+    assert device.goes[3:] == [(3, timers)] * 3
+    b.run(10000, 10)
+    assert device.goes[6:] == [(3, timers)]
     b.scan()
     assert b.pack.cell_flags[16] & 2 and not b.pack.cell_flags[0] & 2
     b.pack.bleed[2] = 0
-    b.run(200)
-    assert device.goes[3:] == [(3, [0] * 16)]
+    b.run(100)
+    b.scan()
+    assert b.pack.cell_flags[16] & 2  # it may not have heard it yet
+    b.run(1000)
+    assert device.goes[7:] == [(3, [0] * 16)] * 3
+    b.scan()
+    assert not b.pack.cell_flags[16] & 2
+    b.run(20000, 10)
+    assert len(device.goes) == 10
+
+
+def test_a_word_of_bleeding_that_is_lost_is_said_again_at_once():
+    for lost in ((0x318, bytes(8)), (0x320, bytes(8)), (0x32F, b"\x03")):
+        b = bench(1).greet()
+        b.pack.bleed[0] = 0x8001
+        b.run(1000)
+        device = b.stack.devices[0]
+        assert device.goes[-1] == (3, [2] + [0] * 14 + [2])
+        b.stack.lose = lost
+        b.pack.bleed[0] = 0
+        b.run(1000)
+        assert b.stack.lose is None and device.goes[-1] == (3, [0] * 16), lost
+
+
+def test_a_plan_that_changes_between_the_words_of_one_is_told_whole():
+    b = bench(1).greet()
+    b.run(1000)
+    device = b.stack.devices[0]
+    b.pack.bleed[0] = 0x00FF
+    while not b.stack.words[-1][2] == 0x318:
+        b.step()
+    b.pack.bleed[0] = 0xFF00
+    b.run(20)
+    assert [go[1] for go in device.goes[3:5]] == [[2] * 8 + [0] * 8, [0] * 8 + [2] * 8]
 
 
 def test_damage_in_any_byte():

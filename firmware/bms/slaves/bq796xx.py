@@ -6,12 +6,14 @@ to the bridge. Half duplex: nobody speaks unless asked; a stack read is answered
 the one at the far end first. Units: cells in steps of 190.73 uV, temperatures at the GPIOs from the
 ratio of their voltage (152.59 uV) to TSREF (169.54 uV): an NTC of 10 kohm below a resistor of
 10 kohm, its beta in the pack file (`beta`); die 0.025 degC. 8000 is no reading.
-Start: the line held low for 2.75 ms wakes the bridge, which wakes the stack; then every device
-gets its address. It starts anew where a device reset, or somebody said nothing in two scans.
+Start: the line held low for 2.75 ms or more wakes the bridge, which wakes the stack; then every
+device gets its address. It starts anew where a device reset (FAULT_SYS says so), or somebody said
+nothing in two scans; those in front of one that stays away are read on, from each start.
 Bleeding: timers of 30 s, sent again each 10 s while it lasts, odd and even cells in turn, as the
-chip does by itself; a device that is lost stops. OV and UV comparators of the chip are not used:
-the firmware judges. A chip can't tell how many cells are wired to it. Uncertain: the NTC and its
-resistor are the board's.
+chip does by itself; writes aren't answered, so each change is told three times; a device that is
+lost stops. That settings differ from the chip's OTP is masked (FAULT_MSK2). OV and UV comparators
+of the chip are not used: the firmware judges. A chip can't tell how many cells are wired to it.
+Uncertain: the NTC and its resistor are the board's.
 """
 
 from array import array
@@ -31,6 +33,7 @@ VCELL16 = const(0x0568)
 TSREF = const(0x058C)  # then GPIO 1..8
 DIE = const(0x05AE)
 FAULT_SUMMARY = const(0x052D)
+FAULT_SYS = const(0x0536)
 _DIRECTION = const(0x0306)  # DIR0_ADDR
 _COMM_CTRL = const(0x0308)
 _CONTROL1 = const(0x0309)
@@ -40,6 +43,8 @@ _CB_CELL16 = const(0x0318)
 _BAL_CTRL2 = const(0x032F)
 _FAULT_RST1 = const(0x0331)
 _DLL_SYNC = const(0x0343)  # to 034A
+_ECC_TEST = const(0x034C)
+_FAULT_MSK2 = const(0x0017)
 _GPIO_CONF = const(0x000E)  # four registers, two GPIOs in each
 
 _READ_STACK = const(0xA0)
@@ -52,7 +57,7 @@ _WORST = const(6)  # bytes of an answer beside its data
 # bits of FAULT_SUMMARY
 FAULTS = (
     ("power", base.A_HARDWARE),
-    ("system", 0),  # a reset, told by `_reset_seen`
+    ("system", 0),  # its register is read then
     ("ovuv", 0),  # comparators that are not used
     ("otut", 0),
     ("communication", 0),  # counted by the driver itself
@@ -61,17 +66,25 @@ FAULTS = (
     ("protector", base.A_HARDWARE),
 )
 _SYSTEM = const(2)
+# bits of FAULT_SYS
+_RESET = const(0x10)  # DRST
+_WARM = const(0x03)  # TSHUT, TWARN
 
-# reads of a scan, in their order: register, bytes
-_READS = ((VCELL16, 32), (TSREF, 18), (DIE, 2), (FAULT_SUMMARY, 1))
+# reads of a scan, in their order: register, bytes; the last one where somebody's summary wants it
+_READS = ((VCELL16, 32), (TSREF, 18), (DIE, 2), (FAULT_SUMMARY, 1), (FAULT_SYS, 1))
+_USUAL = const(4)
 _GAP_MS = const(1)  # after GO, until the cells are converted
 _ANSWER_MS = const(4)
 _WAKE_MS = const(8)  # the line low, then the bridge's own start
 _DEVICE_MS = const(12)  # a wake tone travels so long through each device
 _LOST_SCANS = const(2)
+_SHORT_STARTS = const(8)  # in a row without everybody: the next ones are rarer
+_RARE_SCANS = const(8)
 _PAUSE_MS = const(200)  # before the next try, where nobody answers
 _TIMER = const(2)  # 30 s
 _AGAIN_MS = const(10000)
+_TELLS = const(3)
+_REPEAT_MS = const(200)
 _STEPS = const(128)  # of the table of temperatures
 _BETA = const(3435)
 
@@ -187,16 +200,19 @@ class Bq796xx(Boards):
         self._count = 0
         self._highest = 0  # address that was read back
         self._whole = False  # everybody was there at the last start
+        self._short = 0  # starts in a row at which somebody wasn't
         self._lost = 0  # scans in a row in which somebody said nothing
         self._reset_seen = False
+        self._system = False  # somebody's FAULT_SYS is to be read
         self._unset = False  # a device lost a word of its settings
         self._dc = self._temperatures(config, members)
         self._die = array("h", [-400] * n)
         self._stack = array("i", [0] * n)
-        self._sent = array("H", [0] * (2 * n))
+        self._sent = array("H", [0] * n)  # mask that is being told, or was
         self._sent_at = array("i", [0] * n)
-        self._bleeding = bytearray(n)
+        self._bleeding = bytearray(n)  # it may be
         self._told = bytearray(n)
+        self._left = bytearray(n)  # times that it is told yet
         self._tell = -1  # member whose timers are being sent
         self._part = 0
 
@@ -224,8 +240,8 @@ class Bq796xx(Boards):
     def scan_ms(self, config):
         """ms of all answers on the wire, and of the waits between."""
         number = 0
-        for _register, n in _READS:
-            number += 6 + self._top * (n + _WORST)
+        for i in range(_USUAL):
+            number += 6 + self._top * (_READS[i][1] + _WORST)
         return number * 10000 // self.link.rate + 4 * 2 + _GAP_MS + 1
 
     def begin(self, seq, now):
@@ -234,6 +250,7 @@ class Bq796xx(Boards):
             return
         self.done = False
         self._tell = -1
+        self._system = False
         out = self.link.out
         out[8] = 0x06
         self.link.write(_WRITE_STACK, -1, _ADC_CTRL1, 1)
@@ -293,11 +310,14 @@ class Bq796xx(Boards):
             link.write(_WRITE_ONE, 0, _CONTROL1, 1)
             wait = _DEVICE_MS * (self._top + 1)
         elif phase == _SYNC:
-            # eight writes that only let the delay-locked loops settle
+            # writes that only let the delay-locked loops settle
             out[8] = 0
-            link.write(_WRITE_STACK, -1, _DLL_SYNC + self._index, 1)
+            if not self._index:
+                link.write(_WRITE_ALL, -1, _ECC_TEST, 1)
+            else:
+                link.write(_WRITE_STACK, -1, _DLL_SYNC - 1 + self._index, 1)
             self._index += 1
-            if self._index < 8:
+            if self._index <= 8:
                 return
             self._index = 0
         elif phase == _ENABLE:
@@ -319,15 +339,26 @@ class Bq796xx(Boards):
         elif phase == _TOP:
             out[8] = 0x03
             link.write(_WRITE_ONE, self._top, _COMM_CTRL, 1)
+        elif phase == _SYNC_BACK:
+            # reads that do the same for answers; nobody looks at them
+            link.forget()
+            link.read(_DLL_SYNC + self._index, 1)
+            wait = self._wait_ms(1)
+            self._index += 1
+            if self._index < 8:
+                self._due_at = ticks.add(now, wait + 1)
+                return
+            self._index = 0
         elif phase == _VERIFY:
             # a word that was lost has shifted everybody behind it by one place
             self._count = self._highest = 0
             link.forget()
             link.read(_DIRECTION, 1)
-            wait = _ANSWER_MS + (8 + 7 * self._top) * 10000 // link.rate
+            wait = self._wait_ms(1)
         elif phase == _CLEAR:
             link.end(self, now)
             self._whole = self._count == self._top
+            self._short = 0 if self._whole else min(self._short + 1, _SHORT_STARTS)
             if not self._count or self._count != self._highest:
                 self._again(ticks.add(now, 0 if self._count else _PAUSE_MS))
                 return
@@ -336,6 +367,9 @@ class Bq796xx(Boards):
         elif phase == _CELLS:
             out[8] = self._most_cells() - 6
             link.write(_WRITE_STACK, -1, ACTIVE_CELL, 1)
+        elif phase == _MASKS:
+            out[8] = 0x40  # MSK_OTP_CRC
+            link.write(_WRITE_STACK, -1, _FAULT_MSK2, 1)
         elif phase == _PINS:
             # two GPIOs in each: measured, nothing else
             for i in range(4):
@@ -358,6 +392,10 @@ class Bq796xx(Boards):
             self._reset_seen = False
             for m in range(len(self._told)):
                 self._told[m] = 0
+
+    def _wait_ms(self, n):
+        """ms until the whole stack has answered n bytes each."""
+        return _ANSWER_MS + (8 + self._top * (n + _WORST)) * 10000 // self.link.rate
 
     def _most_cells(self):
         most = 6
@@ -386,8 +424,7 @@ class Bq796xx(Boards):
         self._read = i
         register, n = _READS[i]
         self.link.read(register, n)
-        number = 8 + self._top * (n + _WORST)
-        self._due_at = ticks.add(now, _ANSWER_MS + number * 10000 // self.link.rate)
+        self._due_at = ticks.add(now, self._wait_ms(n))
 
     def _next_read(self, now):
         """One read is over; the next, or the scan is."""
@@ -400,11 +437,13 @@ class Bq796xx(Boards):
         self._read = -1
         self._index += 1
         self._due_at = now
-        if self._index < len(_READS):
+        if self._index < _USUAL or self._system and self._index == _USUAL:
             return
         self.done = True
-        # where somebody was missing at the start as well, one scan is enough
-        if self._lost >= (_LOST_SCANS if self._whole else 1) or self._reset_seen:
+        most = _LOST_SCANS
+        if not self._whole:  # somebody was missing at the start as well
+            most = 1 if self._short < _SHORT_STARTS else _RARE_SCANS
+        if self._lost >= most or self._reset_seen:
             self._again(now)
         elif self._unset:
             self._unset = False
@@ -442,6 +481,8 @@ class Bq796xx(Boards):
                 self.board(m, self._stack[m], self._die[m], now)
         elif register == FAULT_SUMMARY:
             self._take_faults(m, self.link.data[at], now)
+        elif register == FAULT_SYS:
+            self._take_system(m, self.link.data[at], now)
 
     def _word(self, at):
         return self.link.data[at] << 8 | self.link.data[at + 1]
@@ -452,8 +493,7 @@ class Bq796xx(Boards):
 
     def _take_cells(self, m, at, now):
         cells = self.pack.slave_cells[self.members[m]]
-        if not self.fit(m, 1, True, cells):
-            return
+        self.fit(m, 1, True, cells)  # its address was read back at the start
         stack = 0
         for i in range(cells):
             raw = self._signed(at + 2 * (15 - i))
@@ -490,12 +530,26 @@ class Bq796xx(Boards):
 
     def _take_faults(self, m, bits, now):
         self.summary[m] = bits
+        if bits & _SYSTEM:
+            self._system = True
+        else:
+            self.alarms(m, 0, self._warns(m), now)
+
+    def _warns(self, m):
         warn = 0
         for bit in range(8):
-            if bits >> bit & 1:
+            if self.summary[m] >> bit & 1:
                 warn |= FAULTS[bit][1]
-        if bits & _SYSTEM:
+        return warn
+
+    def _take_system(self, m, bits, now):
+        if bits & _RESET:
             self._reset_seen = True
+        warn = self._warns(m)
+        if bits & _WARM:
+            warn |= base.A_TEMP_HIGH
+        if bits & ~(_RESET | _WARM):
+            warn |= base.A_HARDWARE
         self.alarms(m, 0, warn, now)
 
     # --- bleeding ---
@@ -509,15 +563,22 @@ class Bq796xx(Boards):
             if m < 0:
                 self._due_at = ticks.add(now, 50)
                 return
-        slave = self.members[m]
         out = self.link.out
         part = self._part
         self._part += 1
+        if not part:
+            # all three words are of one plan, whatever changes meanwhile
+            mask = self.pack.bleed[2 * self.members[m]]
+            if not self._told[m] or mask != self._sent[m]:
+                self._left[m] = _TELLS
+            self._told[m] = 0
+            self._sent[m] = mask
+            if mask:
+                self._bleeding[m] = 1
         if part < 2:
             for i in range(8):
                 cell = 15 - 8 * part - i  # cell 16 first
-                word = self.pack.bleed[2 * slave + (cell >> 4)]
-                out[8 + i] = _TIMER if word >> (cell & 15) & 1 else 0
+                out[8 + i] = _TIMER if self._sent[m] >> cell & 1 else 0
             self.link.write(_WRITE_ONE, self._node[m], _CB_CELL16 + 8 * part, 8)
         else:
             out[8] = 0x03  # AUTO, GO
@@ -525,8 +586,10 @@ class Bq796xx(Boards):
             self._tell = -1
             self._told[m] = 1
             self._sent_at[m] = now
-            self._sent[2 * m] = self.pack.bleed[2 * slave]
-            self._bleeding[m] = 1 if self._sent[2 * m] else 0
+            if self._left[m]:
+                self._left[m] -= 1
+            if not self._sent[m] and not self._left[m]:
+                self._bleeding[m] = 0
         self._due_at = ticks.add(now, 1)
 
     def _to_tell(self, now):
@@ -535,10 +598,10 @@ class Bq796xx(Boards):
             slave = self.members[m]
             if not self.pack.known[slave]:
                 continue
-            same = self._told[m] and self.pack.bleed[2 * slave] == self._sent[2 * m]
-            if not same:
+            if not self._told[m] or self.pack.bleed[2 * slave] != self._sent[m]:
                 return m
-            if self._bleeding[m] and ticks.diff(now, self._sent_at[m]) >= _AGAIN_MS:
+            each = _REPEAT_MS if self._left[m] else _AGAIN_MS
+            if self._bleeding[m] | self._left[m] and ticks.since(now, self._sent_at[m]) >= each:
                 return m
         return -1
 
@@ -553,10 +616,12 @@ class Bq796xx(Boards):
     _STACK,
     _BASE,
     _TOP,
+    _SYNC_BACK,
     _VERIFY,
     _CLEAR,
     _CELLS,
+    _MASKS,
     _PINS,
     _TSREF_ON,
     RUN,
-) = range(14)
+) = range(16)

@@ -20,7 +20,7 @@ class Bq79616(SerialBoard):
 
     given: the address that it has, None = none; awake; timers: seconds' codes of cells 1..16;
     active, pins, tsref: what it was set up to measure;
-    reset_seen: FAULT_SYS is set. A device that is down hides those behind it.
+    reset_seen: FAULT_SYS says DRST. A device that is down hides those behind it.
     """
 
     ANSWER_US = 20
@@ -175,6 +175,8 @@ class Bq79616(SerialBoard):
             data = (self.board_c * 40).to_bytes(2, "big", signed=True)
         elif register == 0x052D:
             data = bytes([2 * self.reset_seen | 32 * ("hardware" in self.alarms)])
+        elif register == 0x0536:
+            data = bytes([0x10 * self.reset_seen])
         data = data.ljust(n, b"\0")[:n]
         assert self.given is not None
         head = bytes([n - 1, self.given]) + register.to_bytes(2, "big")
