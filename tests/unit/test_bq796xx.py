@@ -324,7 +324,7 @@ def test_who_stays_away_costs_the_others_ever_fewer_scans():
         if b.mv()[0] is None:  # a start took this scan's time
             b.scan()
         assert b.mv()[:16] == [3300 + i for i in range(16)]
-    assert 3 <= b.driver.starts - starts <= 5
+    assert 10 <= b.driver.starts - starts <= 17
     b.stack.devices[1].alive = True
     for _ in range(10):
         b.scan()
