@@ -34,12 +34,14 @@ from bms.tables import (
     H_SEQ,
     H_TEMP,
     HEX_VALUE,
+    J_AT,
     J_BACK,
     J_BIAS,
     J_BOUND,
     J_COUNT,
     J_DELAY,
     J_LEVELS,
+    J_MOST,
     J_OUT,
     J_SAMPLES,
     LEVEL,
@@ -317,10 +319,12 @@ def judge(t, at, levels, value, standing, elapsed):
     """Judge a fresh value against the levels of the block at t[at]; see tables.J_*.
 
     `elapsed` ms passed since the last one; `standing` must be back as well before a level is gone.
-    Time beyond a bound adds up, is held inside the hysteresis and runs down at half speed beyond
-    it. Returns the levels that are out long enough in bits 0..2, those that are gone in bits 3..5.
+    Time beyond a bound adds up from one value beyond it to the next, t[at + J_MOST] ms at most; it
+    is held inside the hysteresis and runs down at half speed beyond it. Returns the levels that
+    are out long enough in bits 0..2, those that are gone in bits 3..5.
     """
     result = 0
+    most = t[at + J_MOST]
     row = at + J_LEVELS
     for level in range(levels):
         bound = t[row + J_BOUND] - J_BIAS
@@ -329,7 +333,9 @@ def judge(t, at, levels, value, standing, elapsed):
         out = t[row + J_OUT]
         if beyond > 0:
             # the first sample only starts the time: how long it was so before, nobody knows
-            out = out + elapsed if out else 1
+            since = (t[at] - t[row + J_AT]) & 0x1FFFFFFF
+            t[row + J_AT] = t[at]
+            out = out + (since if since < most else most) if out else 1
             count = t[row + J_COUNT]
             if count < t[row + J_SAMPLES]:
                 count += 1

@@ -293,6 +293,8 @@ def expire(flags: ptr8, stamps: ptr32, start: int, end: int, now: int, max_age: 
 @micropython.viper
 def judge(t: ptr32, at: int, levels: int, value: int, standing: int, elapsed: int) -> int:
     result = 0
+    most = int(t[at + 1])
+    now = int(t[at])
     row = at + 2
     level = 0
     while level < levels:
@@ -300,10 +302,14 @@ def judge(t: ptr32, at: int, levels: int, value: int, standing: int, elapsed: in
         back = 0 - int(t[row + 1])
         out = int(t[row + 4])
         if value > bound:
-            if out:
-                out += elapsed
-            else:
+            since = (now - int(t[row + 6])) & 0x1FFFFFFF
+            t[row + 6] = now
+            if not out:
                 out = 1
+            elif since < most:
+                out += since
+            else:
+                out += most
             count = int(t[row + 5])
             if count < int(t[row + 3]):
                 count += 1
@@ -321,7 +327,7 @@ def judge(t: ptr32, at: int, levels: int, value: int, standing: int, elapsed: in
                 t[row + 5] = 0
                 result |= 8 << level
             t[row + 4] = out
-        row += 6
+        row += 7
         level += 1
     return result
 

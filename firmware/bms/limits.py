@@ -25,6 +25,7 @@ _BOUNDS, _TEMPS, _TEMPS_TOO, _SLAVES, _REST = range(5)  # pieces of a string's j
 _FULL = const(1 << 20)  # an I2t budget
 _SCALE = const(256)  # currents in parts of their bound, so that squares stay small
 _STUCK_READINGS = const(20)
+_COLD = const(-10000)  # 0.1 degC: nobody says how warm
 _TICK = const(100)  # ms that one tick's measurement may stand for, at most
 
 
@@ -60,23 +61,27 @@ class Limits:
         self._fitted = bool(config.voltage_sensor)
         self._stack_out = bytearray(pack.slaves)  # 2 for each scan out of tolerance, less 1 for in
         self._stack_at = array("i", [-1] * pack.slaves)  # stamp of the value judged last
-        self._wire_out = bytearray(pack.strings)  # the scan before had a pair apart
+        self._wire = array("h", [-1] * pack.strings)  # a pair that was apart, as it was read
+        self._wire_at = array("i", [0] * pack.strings)
+        self._apart_at = array("i", [-1] * (4 * pack.strings))  # stamps of spreads judged last
+        self._board_at = array("i", [-1] * pack.strings)
         self._looking = self._ending = self._telling = False
         self._pair = self._stuck = self._warned = -1
         self._string = self._step = self._slave = 0
         self._hottest = self._hottest_at = self._missing = 0
         self._age = self._age_at = self._age_ms = 0
         self._cell_age = config.cell_age_ms
-        self._board_dc = array("h", [-10000] * pack.strings)
+        self._board_dc = array("h", [_COLD] * pack.strings)
         self._stack_bad = False
         self.judging = False
         self.calm = False
         self._out = False
-        self._longest_scan = 2 * config.scan_period_ms
-        self._stuck_ms = config.stuck_time_ms
+        self._turn_ms = array("i", [config.scan_period_ms] * pack.strings)
+        self._uneven = bytearray(pack.strings)  # its slaves are not read equally often
+        self._stuck_ms = array("i", [config.stuck_time_ms] * pack.strings)  # 0: not looked for
         self._stuck_ma = config.stuck_current_ma or config.capacity_mah // 5
-        self._before = array("h", [0] * (pack.cells if self._stuck_ms else 0))
-        self._moved = bytearray(pack.cells if self._stuck_ms else 0)
+        self._before = array("h", [0] * (pack.cells if config.stuck_time_ms else 0))
+        self._moved = bytearray(pack.cells if config.stuck_time_ms else 0)
         self._window_at = array("i", [now] * pack.strings)
         self._low_ma = array("i", [0] * pack.strings)
         self._high_ma = array("i", [0] * pack.strings)
@@ -151,16 +156,19 @@ class Limits:
     def _at(self, string, quantity):
         return (string * QUANTITIES + quantity) * T.JUDGED
 
-    def _judge(self, string, quantity, value, standing, place, longest, levels, now):
-        """Judge a fresh value; raise and withdraw what follows from it."""
+    def _judge(self, string, quantity, value, standing, place, longest, levels, now, turn=1):
+        """Judge a fresh value; raise and withdraw what follows from it.
+
+        turn: ms from one reading of what is read in turns to the next.
+        """
         t = self._t
         at = (string * QUANTITIES + quantity) * T.JUDGED
         # bounded: a gap without samples is silence, not time out of bound
-        ms = ticks.diff(now, t[at]) if t[at + 1] else 0
+        ms = ticks.diff(now, t[at]) if t[at + T.J_MOST] else 0
         if not 0 <= ms < longest:
             ms = longest
         t[at] = now
-        t[at + 1] = 1
+        t[at + T.J_MOST] = ms if ms > turn else turn
         if self._side[quantity]:
             found = judge(t, at, levels, -value, -standing, ms)
         else:
@@ -176,13 +184,28 @@ class Limits:
                     f.gone(fault + level, place)
                 found >>= 1
 
-    def slowest(self, periods):
-        """A scan of the slowest slaves takes so many scan periods."""
-        self._longest_scan *= periods
-        # what is read rarely must be the same in many readings, not only for a time
-        least = _STUCK_READINGS * self._longest_scan >> 1
-        if self._stuck_ms and self._stuck_ms < least:
-            self._stuck_ms = least
+    def paced(self):
+        """How often each slave is read stands in the pack: `Pack.turn_ms`."""
+        pack = self._pack
+        for s in range(pack.strings):
+            turns = pack.turn_ms[pack.slave_from[s] : pack.slave_from[s + 1]]
+            self._turn_ms[s] = max(turns)
+            self._uneven[s] = min(turns) != max(turns)
+            # what is read rarely must be the same in many readings, not only for a time
+            least = _STUCK_READINGS * self._turn_ms[s]
+            if self._stuck_ms[s] and self._stuck_ms[s] < least:
+                self._stuck_ms[s] = least
+
+    def _turn(self, s, starts, index):
+        """ms between two readings of a cell or temperature; starts: first_cell or first_temp."""
+        if not self._uneven[s]:
+            return self._turn_ms[s]
+        pack = self._pack
+        i = pack.slave_from[s]
+        last = pack.slave_from[s + 1] - 1
+        while i < last and starts[i + 1] <= index:
+            i += 1
+        return pack.turn_ms[i]
 
     # --- on arrival ---
 
@@ -295,12 +318,14 @@ class Limits:
         new = self._pack.string_new_cell[s]
         if not new.count:
             return
-        all_ = self._pack.string_cell[s]
-        longest = self._longest_scan
-        self._judge(s, CELL_MAX, new.high, all_.high, new.high_at, longest, 3, now)
-        self._judge(s, CELL_MIN, new.low, all_.low, new.low_at, longest, 3, now)
-        spread = all_.high - all_.low
-        self._judge(s, SPREAD, spread, spread, all_.high_at, longest, 3, now)
+        pack = self._pack
+        all_ = pack.string_cell[s]
+        longest = 2 * self._turn_ms[s]
+        turn = self._turn(s, pack.first_cell, new.high_at)
+        self._judge(s, CELL_MAX, new.high, all_.high, new.high_at, longest, 3, now, turn)
+        turn = self._turn(s, pack.first_cell, new.low_at)
+        self._judge(s, CELL_MIN, new.low, all_.low, new.low_at, longest, 3, now, turn)
+        self._spread(s, SPREAD, all_, pack.cell_at, 4 * s, now)
         if not self._fitted and all_.complete:
             self._voltage(s, all_.total, now, longest)
 
@@ -308,12 +333,28 @@ class Limits:
         new = self._pack.string_new_temp[s]
         if not new.count:
             return
-        all_ = self._pack.string_temp[s]
-        longest = self._longest_scan
-        self._judge(s, TEMP_MAX, new.high, all_.high, new.high_at, longest, 3, now)
-        self._judge(s, TEMP_MIN, new.low, all_.low, new.low_at, longest, 3, now)
-        spread = all_.high - all_.low
-        self._judge(s, TEMP_SPREAD, spread, spread, all_.high_at, longest, 3, now)
+        pack = self._pack
+        all_ = pack.string_temp[s]
+        longest = 2 * self._turn_ms[s]
+        turn = self._turn(s, pack.first_temp, new.high_at)
+        self._judge(s, TEMP_MAX, new.high, all_.high, new.high_at, longest, 3, now, turn)
+        turn = self._turn(s, pack.first_temp, new.low_at)
+        self._judge(s, TEMP_MIN, new.low, all_.low, new.low_at, longest, 3, now, turn)
+        self._spread(s, TEMP_SPREAD, all_, pack.temp_at, 4 * s + 2, now)
+
+    def _spread(self, s, quantity, all_, stamps, at, now):
+        """Lowest against highest: a reading counts once, however often others come meanwhile."""
+        seen = self._apart_at
+        high = stamps[all_.high_at]
+        low = stamps[all_.low_at]
+        spread = new = all_.high - all_.low
+        if high == seen[at] or low == seen[at + 1]:
+            new = 0  # as far as something new goes
+        else:
+            seen[at] = high
+            seen[at + 1] = low
+        turn = self._turn_ms[s]
+        self._judge(s, quantity, new, spread, all_.high_at, 2 * turn, 3, now, turn)
 
     def _temps_charging(self, s, now):
         """Bounds for charging; where nobody knows whether it charges, they don't trip."""
@@ -332,9 +373,12 @@ class Limits:
         elif not current.charging:
             high = high_all = -2000  # inside, as far as charging goes
             low = low_all = 2000
-        longest = self._longest_scan
-        self._judge(s, CHARGE_TEMP_MAX, high, high_all, new.high_at, longest, levels, now)
-        self._judge(s, CHARGE_TEMP_MIN, low, low_all, new.low_at, longest, levels, now)
+        longest = 2 * self._turn_ms[s]
+        starts = self._pack.first_temp
+        turn = self._turn(s, starts, new.high_at)
+        self._judge(s, CHARGE_TEMP_MAX, high, high_all, new.high_at, longest, levels, now, turn)
+        turn = self._turn(s, starts, new.low_at)
+        self._judge(s, CHARGE_TEMP_MIN, low, low_all, new.low_at, longest, levels, now, turn)
 
     def _one_slave(self, i, now):
         """A slave's stack voltage against its cells, its own temperature, its age."""
@@ -380,21 +424,21 @@ class Limits:
             pair = open_pair(pack.cell_mv, pack.cell_flags, first, end, mean, self._open_wire)
             if pair >= 0:
                 self._pair = pair
-        if self._stuck_ms:
+        if self._moved:
             self._one_stuck(first, end)
 
     def _begin(self, s, now):
         """Before the slaves of a string: what is looked for in them."""
         pack = self._pack
         self._slave = pack.slave_from[s]
-        self._hottest = -10000
+        self._hottest = _COLD
         self._age = self._age_ms = self._missing = 0
         self._hottest_at = self._age_at = self._slave
         all_ = pack.string_cell[s]
         self._looking = all_.complete and all_.high - all_.low >= 2 * self._open_wire
         self._pair = self._stuck = self._warned = -1
         moved = self._high_ma[s] - self._low_ma[s] >= self._stuck_ma
-        self._ending = ticks.diff(now, self._window_at[s]) >= self._stuck_ms
+        self._ending = ticks.diff(now, self._window_at[s]) >= self._stuck_ms[s]
         self._telling = self._ending and moved and self._currents[s].fitted
 
     def _one_stuck(self, first, end):
@@ -414,10 +458,13 @@ class Limits:
         """What the slaves of a string say together."""
         pack = self._pack
         f = self._faults
-        longest = self._longest_scan
-        self._board_dc[s] = self._hottest
-        if self._hottest > -10000:
-            self._judge(s, BOARD, self._hottest, self._hottest, self._hottest_at, longest, 3, now)
+        longest = 2 * self._turn_ms[s]
+        dc = self._board_dc[s] = self._hottest
+        i = self._hottest_at
+        if dc > _COLD:
+            new = dc if pack.stack_at[i] != self._board_at[s] else _COLD
+            self._board_at[s] = pack.stack_at[i]
+            self._judge(s, BOARD, new, dc, i, longest, 3, now, pack.turn_ms[i])
         self._judge(s, AGE, self._age, self._age, self._age_at, longest, 3, now)
         if self._missing:
             f.raised(faults.SLAVES_MISSING, s, self._missing)
@@ -428,13 +475,15 @@ class Limits:
         else:
             flags = pack.slave_flags[self._warned]
             f.raised(faults.SLAVE_WARNING, self._warned, flags)
-        if self._pair < 0:
-            self._wire_out[s] = 0
+        pair = self._pair
+        if pair < 0:
+            self._wire[s] = -1
             f.gone(faults.OPEN_WIRE, pack.cell_from[s])
-        elif self._wire_out[s]:  # in two scans, one behind the other
-            f.raised(faults.OPEN_WIRE, self._pair, pack.cell_mv[self._pair])
-        else:
-            self._wire_out[s] = 1
+        elif pair != self._wire[s]:
+            self._wire[s] = pair
+            self._wire_at[s] = pack.cell_at[pair]
+        elif pack.cell_at[pair] != self._wire_at[s]:  # read twice, one behind the other
+            f.raised(faults.OPEN_WIRE, pair, pack.cell_mv[pair])
         if self._ending:
             if self._stuck >= 0:
                 f.raised(faults.CELL_STUCK, self._stuck, pack.cell_mv[self._stuck])

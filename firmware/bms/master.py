@@ -67,7 +67,7 @@ class Master:
 
         found = sensors.build(config, board)
         self.drivers = slaves.build(config, board, self.pack, self.limits, self.faults, found)
-        self.limits.slowest(max([driver.every for driver in self.drivers]))
+        self.limits.paced()
         sensors.open_rest(config, board, found)
         self.sources = sensors.sources(
             config, found, self.currents, self.strings, self.pack, self.faults, self.clock.now

@@ -64,7 +64,8 @@ class Pack:
     BLEEDING, SEEN, LOST and NEW bits; cell_at, temp_at: ms tick of the sample. Per slave:
     first_cell, slave_cells, first_temp, slave_temps, known (answered as the pack file says),
     stack_mv, stack_ok, stack_at, slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32),
-    can_bleed, string_of_slave, cell_age and temp_age (ms, older readings are lost). Per string:
+    can_bleed, string_of_slave, cell_age and temp_age (ms, older readings are lost), turn_ms (from
+    one scan of it to the next). Per string:
     energised (a coil of it is on, as `strings` says), string_cells in series; slave_from,
     cell_from, temp_from with a last entry where the last string ends; Extremes: string_cell,
     string_temp of fresh readings, string_new_cell, string_new_temp of new ones; lost_cell,
@@ -109,6 +110,7 @@ class Pack:
         self._slave = Extremes()
         self.cell_age = array("i", [0] * n)
         self.temp_age = array("i", [0] * n)
+        self.turn_ms = array("i", [config.scan_period_ms] * n)
         self._runs = array("h", [0] * (n + 1))  # where slaves of a string with other ages begin
         self._last_run = 0
         self.lost_cell = array("h", [-1] * strings)

@@ -21,6 +21,15 @@ from bms.tables import (
     H_ROWS,
     H_SEQ,
     H_TEMP,
+    J_BACK,
+    J_BIAS,
+    J_BOUND,
+    J_DELAY,
+    J_LEVELS,
+    J_MOST,
+    J_SAMPLES,
+    JUDGED,
+    LEVEL,
     R_CELL,
     R_CELLS,
     R_CRC,
@@ -511,6 +520,58 @@ def test_expire_twins_agree():
             copy = bytearray(flags)
             outs.append((k.expire(copy, stamps, 1, 12, now, 600), bytes(copy)))
         assert outs[0] == outs[-1]
+
+
+def test_judge_adds_up_from_one_value_beyond_to_the_next():
+    for k in TWINS:
+        for start in (1000, TOP - 250):  # over the wrap, too
+            t = array("i", [0] * JUDGED)
+            t[J_LEVELS + J_BOUND] = J_BIAS + 100
+            t[J_LEVELS + J_BACK] = 10
+            t[J_LEVELS + J_DELAY] = 1000
+            t[J_LEVELS + J_SAMPLES] = 2
+            now = start
+            found = []
+            for i in range(30):
+                # beyond in every sixth value only; that one stands for 600 ms
+                value = 101 if i % 6 == 0 else 50
+                t[0] = now
+                t[J_MOST] = 600
+                found.append(k.judge(t, 0, 1, value, 101, 100))
+                now = (now + 100) % TOP
+            assert [i for i in range(30) if found[i]] == [12, 18, 24]
+            for _ in range(25):
+                t[0] = now
+                found.append(k.judge(t, 0, 1, 50, 50, 100))
+                now = (now + 100) % TOP
+            # 1001 ms run down at half speed
+            assert [i for i in range(30, 55) if found[i]] == [50] and found[50] == 8
+
+
+def test_judge_twins_agree():
+    random = Random(14)
+    for _ in range(40):
+        first = array("i", [0] * (2 * JUDGED))
+        for level in range(3):
+            at = JUDGED + J_LEVELS + level * LEVEL
+            first[at + J_BOUND] = J_BIAS + random.between(-200, 200)
+            first[at + J_BACK] = random.below(60)
+            first[at + J_DELAY] = random.below(900)
+            first[at + J_SAMPLES] = random.below(4)
+        tables = [array("i", first) for _ in TWINS]
+        now = TOP - random.below(3000)
+        for _ in range(60):
+            ms = random.below(300)
+            now = (now + ms) % TOP
+            value = random.between(-300, 300)
+            standing = value + random.below(100)
+            most = random.between(1, 600)
+            out = []
+            for k, t in zip(TWINS, tables):
+                t[JUDGED] = now
+                t[JUDGED + J_MOST] = most
+                out.append(k.judge(t, JUDGED, random.below(1) + 3, value, standing, ms))
+            assert out[0] == out[-1] and list(tables[0]) == list(tables[-1])
 
 
 def test_unmark():

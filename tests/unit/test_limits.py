@@ -216,6 +216,114 @@ def test_a_cell_that_is_heard_rarely_trips_all_the_same():
         assert p.trips()[0] == "temp_high", every
 
 
+def _slow(every=6, **packfile):
+    """Two boards, the second of which is read in every so many scans only."""
+    p = Parts(slaves=2, **packfile).ready()
+    p.pack.turn_ms[1] = every * PERIOD
+    p.limits.paced()
+    p.slow_mv = [3300] * 4
+    p.slow_dc = [250] * 2
+    p.slow_board_dc = 300
+    p.turn = 0
+
+    def scan():
+        now = p.turn % every == 0
+        p.turn += 1
+        p.mv[4:] = p.slow_mv if now else [None] * 4
+        p.dc[2:] = p.slow_dc if now else [None] * 2
+        p.pass_ms(PERIOD)
+        for i in range(2 if now else 1):
+            p.pack.stack_ok[i] = 1
+            p.pack.stack_at[i] = p.now
+            p.pack.die_dc[i] = p.slow_board_dc if i else 300
+            cells = p.slow_mv if i else p.mv[:4]
+            p.pack.stack_mv[i] = sum([mv or 3300 for mv in cells])
+        p.scan(0)
+
+    p.slow_scan = scan
+    for _ in range(4 * every):
+        scan()
+    assert p.names() == []
+    return p
+
+
+SLOW_AGES = 'cell_age = "20 s"; temp_age = "20 s"'
+
+
+def test_a_slow_board_beside_a_fast_one_trips_by_its_own_readings():
+    for every in (2, 6, 25):
+        for kind, code, out, _ in ROWS[:4] + ROWS[5:7]:
+            p = _slow(every, limits=SLOW_AGES)
+            (p.slow_mv if kind == "mv" else p.slow_dc)[1] = out
+            n = 0
+            while not p.active(code):
+                p.slow_scan()
+                n += 1
+                # its first reading comes at once; two more, or the delay, whichever is later
+                assert n <= max(2 * every + 1, 10 + every), (every, code)
+            assert n >= 10, (every, code)
+
+
+def test_what_flickers_on_a_fast_board_is_timed_by_that_board():
+    p = _slow(25, limits=SLOW_AGES)
+    for i in range(300):
+        p.mv[1] = 3651 if i % 6 == 0 else 3590
+        p.slow_scan()
+        assert not p.tripped(F.CELL_HIGH), i
+
+
+def test_one_reading_of_a_slow_board_counts_once():
+    def low(p):
+        p.slow_mv[1] = 2600
+
+    def warm(p):
+        p.slow_dc[1] = 550
+
+    def hot(p):
+        p.slow_board_dc = 1000
+
+    def wire(p):
+        p.slow_mv[1] += 340
+        p.slow_mv[2] -= 340
+
+    for every in (2, 25):
+        for glitch, name in (
+            (low, "cell_spread"),
+            (warm, "temp_spread"),
+            (hot, "board_temp"),
+            (wire, "open_wire"),
+        ):
+            p = _slow(every, limits=SLOW_AGES)
+            glitch(p)
+            p.slow_scan()
+            p.slow_mv = [3300] * 4
+            p.slow_dc = [250] * 2
+            p.slow_board_dc = 300
+            for _ in range(4 * every):
+                p.slow_scan()
+                assert p.trips() == [], (every, name)
+            # what stays so trips, all the same
+            glitch(p)
+            for _ in range(every * 6 + 20):
+                p.slow_scan()
+            assert name in p.names() or name + "_derate" in p.names(), (every, name, p.names())
+
+
+def test_a_slow_string_leaves_the_window_of_another_as_it_is():
+    p = Parts(slaves=2, parallel=2).ready()
+    p.pack.turn_ms[1] = 5000
+    p.limits.paced()
+    for i in range(1300):
+        for string in range(2):
+            p.currents[string].sample(30000 * (i % 2), p.now)
+            p.limits.sampled(string, p.now)
+        for cell in range(len(p.mv)):
+            if cell != 1:
+                p.mv[cell] = 3300 + 5 * (i % 2)
+        p.scan()
+    assert p.trips() == ["cell_stuck"]
+
+
 def test_no_readings_are_neither_high_nor_low():
     p = Parts().ready()
     p.mv[1] = 3651

@@ -140,6 +140,8 @@ def _fits(driver, slave, config):
             % (slave.link, need, period),
         )
     driver.every = (need + period - 1) // period
+    for i in driver.members:
+        driver.pack.turn_ms[i] = driver.every * period
     if not driver.SLOW:
         return
     if driver.ALARM_MS < 2 * driver.every * period:
