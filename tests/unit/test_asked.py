@@ -139,6 +139,7 @@ def test_how_old_readings_must_be_allowed_to_get():
 def test_the_slowest_port_sets_the_time_of_a_judgement():
     b = bench()
     assert b.driver.every == 2  # 139 ms in periods of 100
+    assert list(b.pack.turn_ms) == [200] * 3
     begun = []
     b.driver.begin = lambda seq, now: begun.append(seq)
     for seq in range(6):
