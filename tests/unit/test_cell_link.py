@@ -656,6 +656,21 @@ def test_boards_that_come_one_after_the_other():
         assert b.parts.trips() == []
 
 
+def test_who_is_known_is_not_asked_who_it_is_while_another_is_missing():
+    for link in LINKS:
+        b = Bench(slaves=4, link=link)
+        b.boards[2].alive = b.boards[3].alive = False
+        for _ in range(10):
+            b.scan()
+        assert list(b.pack.known) == [1, 1, 0, 0]
+        b.asked = []
+        for _ in range(20):
+            b.scan()
+        assert {frame[0] & 63 for frame in _asked(b, HELLO)} == {3, 4, 63}, link
+        # its answer would have been taken for a restart
+        assert "slave_reboot" not in b.parts.names() and b.parts.faults.changes == 0, link
+
+
 def test_hello_asks_go_on_only_while_somebody_is_missing():
     for link in LINKS:
         b = _bench(link)

@@ -297,14 +297,14 @@ class CellLink(Driver):
     def _greet(self, now):
         """Ask who is there, some boards are unknown; True while an answer may be coming.
 
-        Over CAN everybody at once; over UART one after the other, and those without a number.
+        One after the other, and those without a number; over CAN everybody at once as long as
+        nobody is known, since who is would be taken for one that started again.
         """
+        alone = self.link.polled or self._unknown < len(self._node)
         since = ticks.since(now, self._hello_at)
-        if self._hello_sent and since < (_QUIET_MS if self.link.polled else _HELLO_MS):
+        if self._hello_sent and since < (_QUIET_MS if alone else _HELLO_MS):
             return self.link.polled
-        node = ALL
-        if self.link.polled:
-            node = self._next_unknown()
+        node = self._next_unknown() if alone else ALL
         self._hello_sent = True
         self._hello_at = now
         self.link.send(HELLO << 6 | node, self._out, 0)
