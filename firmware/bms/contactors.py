@@ -175,9 +175,18 @@ class Contactors:
             return b"the program is about to end"
         if self._faults.held(s):
             return b"a fault is latched: see faults, then clear"
+        silent = first = 0
         for i in range(pack.slave_from[s], pack.slave_from[s + 1]):
             if not pack.known[i]:
-                return b"not every slave has answered as the pack file says"
+                silent += 1
+                first = first or i + 1
+        if silent > 1:
+            return b"slave %d and %d more have not answered as the pack file says" % (
+                first,
+                silent - 1,
+            )
+        if silent:
+            return b"slave %d has not answered as the pack file says" % first
         if not pack.string_cell[s].complete:
             return b"not every cell has a fresh reading"
         if not pack.string_temp[s].complete:

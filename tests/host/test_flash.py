@@ -530,7 +530,7 @@ def test_the_console_and_the_flashed_board(
     assert cli.main(["console", "--port", board.path, "status"]) == 0
     assert "open" in capsys.readouterr().out
     assert cli.main(["console", "--port", board.path, "close"]) == 1
-    assert "not every slave" in capsys.readouterr().out
+    assert "not answered as the pack file says" in capsys.readouterr().out
 
 
 def test_slots_and_the_switch_agree_on_seals(tmp_path: Path) -> None:

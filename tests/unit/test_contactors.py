@@ -206,8 +206,12 @@ def test_a_link_of_less_than_nothing_is_measured():
 def test_refusals():
     p = _parts()
     p.pack.known[0] = 0
-    assert p.strings.close(p.now) == b"not every slave has answered as the pack file says"
+    assert p.strings.close(p.now) == b"slave 1 has not answered as the pack file says"
     p.pack.known[0] = 1
+    q = Parts(slaves=4).ready()
+    q.pack.known[1] = q.pack.known[3] = 0
+    text = b"slave 2 and 1 more have not answered as the pack file says"
+    assert q.strings.close(q.now) == text
     flags = p.pack.cell_flags[1]
     p.pack.cell_flags[1] = 0
     p.pack.update()
