@@ -24,7 +24,7 @@ LINES = [
     ("diybms", "uart", 1, 3, 3),
     ("jbd", "uart", 1, 16, 3),
     ("jbd_up", "uart", 2, 16, 4),
-    ("jk_can", "can", 2, 15, 1),
+    ("jk_can", "can", 2, 15, 2),
     ("jk_pb", "uart", 3, 16, 4),
     ("jk_ttl", "uart", 1, 14, 2),
     ("pylontech", "uart", 2, 15, 4),

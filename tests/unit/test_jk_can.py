@@ -3,8 +3,10 @@
 import micropython
 from slave_bench import LOCKS, Canned, SlaveBench
 
+from bms import ticks
+from bms.errors import ConfigError
 from bms.links.can import EXTENDED
-from fakes import slcan_bytes
+from fakes import raises, slcan_bytes
 
 
 def cells(node, k, mv):
@@ -51,9 +53,9 @@ class Bench(SlaveBench):
             self.hear(whole(node, mv or MV))
         self.run(1000, 20)
 
-    def greet(self):
+    def greet(self, mv=None):
         for _ in range(4):
-            self.round()
+            self.round(mv)
         assert self.pack.all_known()
         return self
 
@@ -88,12 +90,142 @@ def test_the_highest_cell_is_judged_between_two_rounds():
     assert b.names() == []
 
 
+def test_an_extreme_that_is_far_from_its_cell_must_be_said_twice():
+    b = Bench().greet()
+    b.hear([extremes(1, 4500, 3, 3299, 1)])
+    b.hear([extremes(1, 4500, 4, 3299, 1)])  # another cell: damaged, one of the two
+    assert b.names() == []
+    b.hear([extremes(1, 4510, 4, 3299, 1)])
+    assert b.names() == ["cell_hard_high"] and b.faults.place[b.faults.first] == 3
+    b = Bench().greet()
+    b.hear([extremes(1, 3301, 3, 1900, 2), extremes(1, 3301, 3, 1890, 2)])
+    assert b.names() == ["cell_hard_low"] and b.faults.place[b.faults.first] == 1
+    b = Bench().greet()
+    b.hear([(ident, data[:5]) for ident, data in [extremes(1, 4500, 4, 3299, 1)] * 3])
+    assert b.names() == [] and b.driver.damaged == 3
+
+
 def test_alarms_warn():
     b = Bench().greet()
-    b.hear([(0x7F4, bytes([4, 0, 0, 0, 0, 0, 0, 0]))])
-    assert b.pack.slave_flags[0] == 0x8000
-    b.hear([(0x7F4, bytes(8))])
+    for i in range(4):
+        b.hear([(0x7F4, bytes([4 if k == i else 0 for k in range(8)]))])
+        assert b.pack.slave_flags[0] == 0x8000, i
+        b.hear([(0x7F4, bytes(8))])
+        assert b.pack.slave_flags[0] == 0
+    b.hear([(0x7F4, bytes([0, 0, 0, 0, 4, 4, 4, 4]))])  # not alarms
+    b.hear([(0x7F4, bytes(2))])
     assert b.pack.slave_flags[0] == 0
+
+
+def _seconds(b, each, seconds, ms=20):
+    """Time in which `each(ms since the start)` gives frames; scans and judgements as they come."""
+    for t in range(0, seconds * 1000, ms):
+        frames = each(t)
+        if frames:
+            b.hear(frames)
+        b.step(ms)
+        if t % 1000 == 0:
+            b.begin()
+        if t % 100 == 0:
+            b.limits.aged(b.now)
+            b.limits.scanned(b.now)
+            while b.limits.judging:
+                b.limits.go_on(b.now)
+
+
+def test_a_load_step_is_no_stack_that_differs_from_its_cells():
+    for count, by in ((24, 130), (25, 300), (4, 900)):
+        b = Bench(count=count).greet([3600] * count)
+        for off in (40, 500, 940):
+
+            def said(t, off=off, by=by, count=count):
+                mv = [3600 - (by if t // 1000 % 2 and t % 1000 >= off or t >= 3000 else 0)] * count
+                out = [status(1, sum(mv))]
+                if t % 500 == 0:
+                    out.append(temps(1, 27, 24))
+                if t % 1000 == 0:
+                    out += whole(1, mv)[2:]
+                return out
+
+            _seconds(b, said, 8)
+            assert "stack_voltage" not in b.names(), (count, off)
+        # a stack that differs from its cells for good is found
+        _seconds(b, lambda t, count=count: whole(1, [3600] * count) if t % 1000 == 0 else None, 3)
+        wrong = [status(1, 3600 * count + 4000)] + whole(1, [3600] * count)[1:]
+        _seconds(b, lambda t, wrong=wrong: wrong if t % 1000 == 0 else None, 8)
+        assert "stack_voltage" in b.names()
+
+
+def test_the_coldest_sensor_is_read_and_half_of_the_two_is_refused():
+    b = Bench().greet()
+    b.hear([temps(1, 20, -30)])
+    assert b.dc() == [200, -300]
+    error = raises(ConfigError, lambda: SlaveBench("jk_can", ((1, 6, 1),), port="can0"))
+    assert error.key == "temps" and "coldest" in error.reason and error.line > 0
+    b = SlaveBench("jk_can", ((1, 6, 0),), port="can0")
+    assert b.dc() == []
+
+
+def test_what_no_sensor_says_is_no_temperature():
+    b = Bench().greet()
+    for warm in (205, -50, -49):  # FF, and nothing measured
+        b.old()
+        b.hear([temps(1, warm, warm)])
+        b.hear([status(1, sum(MV)), cells(1, 0, MV[:4]), cells(1, 1, MV[4:] + [0, 0])])
+        assert b.dc() == [None, None] and b.pack.die_dc[0] == 270, warm
+
+
+def test_a_temperature_that_is_said_no_more_stands_for_no_board():
+    b = Bench().greet()
+    for _ in range(4):
+        b.begin()
+        b.hear([status(1, sum(MV)), cells(1, 0, MV[:4]), cells(1, 1, MV[4:] + [0, 0])])
+        b.run(1000, 20)
+    at = b.pack.stack_at[0]
+    assert ticks.diff(b.now, at) > 1000
+
+
+def test_the_stack_counts_with_the_last_cells_behind_it():
+    b = Bench().greet()
+    at = b.pack.stack_at[0]
+    b.hear([status(1, 19000)])
+    b.step(60)
+    b.hear([cells(1, 0, MV[:4])])
+    assert b.pack.stack_at[0] == at and b.pack.stack_mv[0] == sum(MV) // 100 * 100
+    b.hear([cells(1, 1, MV[4:] + [0, 0])])
+    assert b.pack.stack_at[0] == b.now and b.pack.stack_mv[0] == 19000
+    b.hear([status(1, 18000)])
+    b.step(200)
+    b.hear([cells(1, 0, MV[:4]), cells(1, 1, MV[4:] + [0, 0])])
+    assert b.pack.stack_mv[0] == 19000
+
+
+def test_boards_of_many_cells_and_high_addresses():
+    mv = [3300 + i for i in range(25)]
+    b = Bench((12,), count=25)
+    for _ in range(4):
+        b.round(mv)
+    assert b.pack.all_known() and b.mv() == mv
+    b.old()
+    b.hear([cells(12, 6, [3400, 0, 0, 0])])
+    assert b.mv()[24] == 3400
+
+
+def test_a_load_that_pulses_is_one_board_and_two_of_one_number_are_two():
+    b = Bench(limits='cell_age = "9 s"; temp_age = "9 s"').greet()
+    for i in range(60):
+        b.round([3700 + 100 * (i & 1)] * 6)
+    assert b.names() == [] and b.driver.repeated == 0
+    b = Bench(limits='cell_age = "9 s"; temp_age = "9 s"').greet()
+    n = 0
+    while "slave_conflict" not in b.names():
+        b.begin()
+        b.hear(whole(1, MV))
+        b.run(300, 20)
+        b.hear(whole(1, [MV[0], 3900, 3900, 3900, MV[4], 3900]))  # some cells are alike
+        b.run(700, 20)
+        n += 1
+        assert n < 12
 
 
 def test_strangers_short_frames_and_garbage_are_no_reading():

@@ -4,17 +4,21 @@ Source: the vendor's "JK-BMS CAN protocol" V2 as read in public documents and im
 device address is added to each identifier. 2F4 (20 ms) stack voltage 0.1 V, current 0.1 A + 400 A,
 charge in %; 4F4 (100 ms) highest and lowest cell; 5F4 (500 ms) highest and lowest temperature, degC
 + 50; 7F4 alarms; 29-bit 18E028F4, 18E128F4, .. (1 s) four cells each, little-endian mV, 0 where
-there is none. Sensor 1 is the warmest, sensor 2 the coldest; the warmest stands for the board.
+there is none. Sensor 1 is the warmest, sensor 2 the coldest: both or none is read; the warmest
+stands for the board. The stack voltage counts with the cells that come after it.
 Cells come once a second: no trip within less, but for the highest and the lowest, which are judged
-as they arrive. Uncertain: the order of the 2-bit alarms, so any of them only warns; where sensors
-stand one by one (18F228F4), sources differ, and they are not read. It balances by itself, and has
-FETs; no word for either is used.
+as they arrive; one that is far from its cell's last reading must be said twice. Uncertain: the
+order of the 2-bit alarms, so any of them (bytes 0 to 3) only warns; where sensors stand one by one
+(18F228F4), sources differ, and they are not read. It balances by itself, and has FETs; no word for
+either is used.
 """
 
 from array import array
 
 from micropython import const
 
+from bms import ticks
+from bms.errors import ConfigError
 from bms.links.can import BITS, EXTENDED
 from bms.slaves import base
 from bms.slaves.heard import LEAST_MV, MOST_MV, Heard
@@ -31,6 +35,9 @@ _STATUS_PART = const(0x100)
 _FIRST = const(4)  # low nibble of address 0
 _NO_SENSOR_DC = const(-490)
 _MOST_DC = const(1500)
+_NEAR_MV = const(300)  # from a cell's last reading: believed at once
+_STACK_MS = const(150)  # that the stack voltage may be older than the cells
+_WARM_ROUNDS = const(3)  # of cells that a temperature stands for
 
 
 class JkCan(Heard):
@@ -55,10 +62,27 @@ class JkCan(Heard):
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
         self.current_ma = self.soc_pm = self.alarm_bits = -1
-        self._hottest = array("h", [_NO_SENSOR_DC] * len(members))
-        for m in range(len(members)):
-            cells = pack.slave_cells[members[m]]
-            self._want[m] = (1 << (cells + 3) // 4) - 1 | _TEMPS_PART | _STATUS_PART
+        n = len(members)
+        self._hottest = array("h", [_NO_SENSOR_DC] * n)
+        self._warm = bytearray(n)  # rounds of cells that it still stands for
+        self._stack_dv = array("H", [0] * n)  # as it was said last, 0.1 V
+        self._stack_at = array("i", [0] * n)
+        self._last = bytearray(n)  # its highest frame of cells
+        self._far = array("i", [0] * (2 * n))  # highest and lowest cell said last, mV << 8 | number
+        self._came = array(
+            "i", [0] * (2 * n * _FRAMES)
+        )  # when each frame of cells came, and before
+        for m in range(n):
+            slave = config.slaves[members[m]]
+            if slave.temps == 1:
+                raise ConfigError(
+                    slave.at["temps"],
+                    "temps",
+                    "jk_can says its warmest sensor and its coldest: 2, or 0 to read neither",
+                )
+            frames = (slave.cells + 3) // 4
+            self._last[m] = frames - 1
+            self._want[m] = (1 << frames) - 1 | _TEMPS_PART | _STATUS_PART
 
     def expects(self, ident):
         """True where one of the configured boards may send this identifier."""
@@ -81,19 +105,24 @@ class JkCan(Heard):
         m = self.member(node if 1 <= node <= 12 else -1)
         if m < 0:
             return
-        if n < (8 if cells else 5) and ident != ALARM or ident == ALARM and n < 2:
+        least = 8 if cells else 2 if ident == ALARM else 6 if ident == EXTREMES else 5
+        if n < least:
             self.damaged = (self.damaged + 1) & 0x1FFFFFFF
         elif cells:
             self._cells(m, k, data, now)
         elif ident == STATUS:
             self._status(m, data, now)
         elif ident == EXTREMES:
-            self._extremes(m, data)
+            self._extremes(m, 0, data)
+            self._extremes(m, 1, data)
         elif ident == TEMPS_ID:
             self._temps(m, data, now)
         else:
             self.alarm_bits = data[0] | data[1] << 8
-            self.alarms(m, 0, base.A_OTHER if self.alarm_bits else 0, now)
+            said = self.alarm_bits
+            for i in range(2, n if n < 4 else 4):
+                said |= data[i]
+            self.alarms(m, 0, base.A_OTHER if said else 0, now)
 
     def _cells(self, m, k, data, now):
         """Four cells from 4 * k on."""
@@ -113,25 +142,51 @@ class JkCan(Heard):
             want = 4
         if not self.brings(m, part, 4 * k, want, good, more, none):
             return
-        self.swings(m, k, data[0] | data[1] << 8)
+        self._look_twice(m, k, want, data, now)
         for i in range(want):
             mv = data[2 * i] | data[2 * i + 1] << 8
             if mv <= MOST_MV:
                 self.cell(m, 4 * k + i, mv, now)
+        if k == self._last[m]:
+            self._stack(m, now)
 
-    def _extremes(self, m, data):
-        """Highest and lowest cell, each with its number: only judged."""
-        if not self.pack.known[self.members[m]]:
-            return
-        first = self.pack.first_cell[self.members[m]] - 1
-        for at in (0, 3):
-            mv = data[at] | data[at + 1] << 8
-            cell = data[at + 2]
-            if 1 <= cell <= self.pack.slave_cells[self.members[m]]:
-                last = self.pack.cell_mv[first + cell]
-                # far from what the cell itself says: a damaged frame, the next one tells
-                if -300 < mv - last < 300:
-                    self.limits.hard_cell(first + cell, mv)
+    def _look_twice(self, m, k, want, data, now):
+        """Two boards of one number: frames come twice as often, and swing between two levels.
+
+        One board whose load pulses swings as well, but not that often.
+        """
+        came = self._came
+        at = 2 * (m * _FRAMES + k)
+        since = ticks.since(now, came[at + 1])
+        came[at + 1] = came[at]
+        came[at] = now
+        if 2 * since < 3 * self._period:
+            mv = 0
+            for i in range(want):
+                mv += data[2 * i] | data[2 * i + 1] << 8
+            self.swings(m, k, mv // want)
+
+    def _stack(self, m, now):
+        """The stack's voltage, of the moment of its cells: at another load it would be another."""
+        if self._warm[m] and ticks.since(now, self._stack_at[m]) <= _STACK_MS:
+            self._warm[m] -= 1
+            self.board(m, self._stack_dv[m] * 100, self._hottest[m], now)
+
+    def _extremes(self, m, which, data):
+        """Highest (0) or lowest (1) cell, with its number: only judged."""
+        slave = self.members[m]
+        at = 3 * which
+        mv = data[at] | data[at + 1] << 8
+        cell = data[at + 2]
+        before = self._far[2 * m + which]
+        self._far[2 * m + which] = mv << 8 | cell
+        if self.pack.known[slave] and 1 <= cell <= self.pack.slave_cells[slave]:
+            cell += self.pack.first_cell[slave] - 1
+            near = -_NEAR_MV < mv - self.pack.cell_mv[cell] < _NEAR_MV
+            # far from what the cell itself says: a damaged frame, or the next one says so too
+            again = before & 0xFF == data[at + 2] and -_NEAR_MV < mv - (before >> 8) < _NEAR_MV
+            if near or again:
+                self.limits.hard_cell(cell, mv)
 
     def _temps(self, m, data, now):
         """Highest, its sensor, lowest, its sensor, mean."""
@@ -139,15 +194,20 @@ class JkCan(Heard):
         if not self.fit(m, _TEMPS_PART, True, 0):
             return
         temps = self.pack.slave_temps[self.members[m]]
-        self._hottest[m] = (data[0] - 50) * 10
         for i in range(2):
             dc = (data[2 * i] - 50) * 10
-            if i < temps and _NO_SENSOR_DC < dc < _MOST_DC:
+            if not _NO_SENSOR_DC < dc < _MOST_DC:
+                continue
+            if not i:
+                self._hottest[m] = dc
+                self._warm[m] = _WARM_ROUNDS
+            if i < temps:
                 self.temp(m, i, dc, now)
 
     def _status(self, m, data, now):
         self.heard(m, _STATUS_PART)
         self.current_ma = ((data[2] | data[3] << 8) - 4000) * 100
         self.soc_pm = data[4] * 10
-        if self.fit(m, _STATUS_PART, True, 0) and self._hottest[m] > _NO_SENSOR_DC:
-            self.board(m, (data[0] | data[1] << 8) * 100, self._hottest[m], now)
+        if self.fit(m, _STATUS_PART, True, 0):
+            self._stack_dv[m] = data[0] | data[1] << 8
+            self._stack_at[m] = now

@@ -29,7 +29,7 @@ def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
             cells[node] = max(cells.get(node, 0), 4 * (k >> 16) + max(read, default=0))
         elif ident - node + 1 == jk_can.TEMPS_ID:
             temps.add(node)
-    return [Shape(n, min(cells[n], 25), 1 if n in temps else 0) for n in sorted(cells) if cells[n]]
+    return [Shape(n, min(cells[n], 25), 2 if n in temps else 0) for n in sorted(cells) if cells[n]]
 
 
 def decode(capture: Capture) -> Decoded:

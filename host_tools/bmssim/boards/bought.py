@@ -80,6 +80,10 @@ class BoughtBoard:
         """A temperature in 0.1 degC as this kind can say it."""
         return dc
 
+    def sensors(self, dc: list[int | None]) -> list[int | None]:
+        """What its sensors measure, as this kind says it."""
+        return dc
+
     def rebooted(self) -> None:
         """It has lost what it was told: FETs on, nothing bleeds."""
         self.bleed = 0
@@ -102,10 +106,12 @@ class BoughtBoard:
         tenths = degrees[: self.temps] * 10
         if self.temp_noise_dc:
             tenths = tenths + self._rng.normal(0.0, self.temp_noise_dc, self.temps)
-        self.dc = [
-            None if i in self.open_temps else self.step_dc(int(v))
-            for i, v in enumerate(np.rint(tenths))
-        ]
+        self.dc = self.sensors(
+            [
+                None if i in self.open_temps else self.step_dc(int(v))
+                for i, v in enumerate(np.rint(tenths))
+            ]
+        )
         said = [None if i in self.open_cells else v for i, v in enumerate(self.mv)]
         self.on_sample(self, said, self.dc, 0)
 

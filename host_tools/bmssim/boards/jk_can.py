@@ -43,8 +43,7 @@ class JkCanBoard(CanBoard):
             (0x4F4 + a, extremes + bytes(2)),
         ]
         if self._turn % 5 == 1:
-            known = [dc for dc in self.dc if dc is not None] or [250]
-            warm, cold = round(max(known) / 10) + 50, round(min(known) / 10) + 50
+            warm, cold = ((dc or 0) // 10 + 50 for dc in (self.dc or [250, 250]))
             frames.append((0x5F4 + a, bytes([warm, 1, cold, 2, (warm + cold) // 2, 0, 0, 0])))
             alarm = 1 if self.alarms else 0
             frames.append((0x7F4 + a, bytes([alarm, 0, 0, 0, 0, 0, 0, 0])))
@@ -54,6 +53,10 @@ class JkCanBoard(CanBoard):
                 data = b"".join(mv.to_bytes(2, "little") for mv in words[4 * k : 4 * k + 4])
                 frames.append((EXTENDED | 0x18E028F4 + (k << 16) + a, data))
         self.say(frames)
+
+    def sensors(self, dc: list[int | None]) -> list[int | None]:
+        known = [one for one in dc if one is not None]
+        return [max(known), min(known)] if known else []
 
     def step_dc(self, dc: int) -> int:
         return round(dc / 10) * 10

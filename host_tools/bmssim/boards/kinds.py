@@ -134,7 +134,7 @@ KINDS: dict[str, Kind] = {
         most=12,
         asked=False,
         cells=25,
-        temps=1,
+        temps=2,
         balances=False,
         scan_ms=lambda boards, cells: 1000,
     ),
