@@ -78,6 +78,7 @@ _ANSWER_MS = const(4)
 _WAKE_MS = const(8)  # the line low, then the bridge's own start
 _DEVICE_MS = const(12)  # a wake tone travels so long through each device
 _LOST_SCANS = const(2)
+_LOOKS = const(3)  # for who has which address: one answer may be damaged
 _SHORT_STARTS = const(8)  # in a row without everybody: the next ones are rarer
 _RARE_SCANS = const(2)
 _PAUSE_MS = const(200)  # before the next try, where nobody answers
@@ -197,11 +198,14 @@ class Bq796xx(Boards):
         self._read = -1  # index of _READS that is awaited, -1 = none
         self._first = True
         self._got = bytearray(n)
+        self._second = False  # the cells are being read once more in this scan
         self._count = 0
-        self._highest = 0  # address that was read back
+        self._there = bytearray(64)  # addresses that were read back at the start
+        self._highest = 0  # of those
         self._whole = False  # everybody was there at the last start
         self._short = 0  # starts in a row at which somebody wasn't
-        self._lost = 0  # scans in a row in which somebody said nothing
+        self._gone = bytearray(n)  # scans in a row in which it did not say its cells
+        self._lost = 0  # the most of those
         self._reset_seen = False
         self._system = False  # somebody's FAULT_SYS is to be read
         self._unset = False  # a device lost a word of its settings
@@ -250,7 +254,7 @@ class Bq796xx(Boards):
             return
         self.done = False
         self._tell = -1
-        self._system = False
+        self._system = self._second = False
         out = self.link.out
         out[8] = 0x06
         self.link.write(_WRITE_STACK, -1, _ADC_CTRL1, 1)
@@ -266,7 +270,8 @@ class Bq796xx(Boards):
         if self._first:
             self._first = False
             self._due_at = now
-        if self._read >= 0 and self._count == len(self.members):
+        # a second read is over when all have had their time: the first to speak may complete it
+        if self._read >= 0 and self._count == len(self.members) and not self._second:
             self._next_read(now)
         if ticks.diff(now, self._due_at) < 0 or self.link.unsent():
             return
@@ -302,6 +307,9 @@ class Bq796xx(Boards):
             self.starts += 1
             for slave in self.members:
                 self.pack.known[slave] = 0
+            self._count = self._highest = 0
+            for i in range(len(self._there)):
+                self._there[i] = 0
             link.low()
             wait = _WAKE_MS
         elif phase == _TONE:
@@ -351,12 +359,16 @@ class Bq796xx(Boards):
             self._index = 0
         elif phase == _VERIFY:
             # a word that was lost has shifted everybody behind it by one place
-            self._count = self._highest = 0
             link.forget()
             link.read(_DIRECTION, 1)
             wait = self._wait_ms(1)
         elif phase == _CLEAR:
             link.end(self, now)
+            self._index += 1
+            if self._count < self._top and self._index < _LOOKS:
+                self._phase = _VERIFY
+                return
+            self._index = 0
             self._whole = self._count == self._top
             self._short = 0 if self._whole else min(self._short + 1, _SHORT_STARTS)
             if not self._count or self._count != self._highest:
@@ -391,7 +403,7 @@ class Bq796xx(Boards):
             self._lost = 0
             self._reset_seen = False
             for m in range(len(self._told)):
-                self._told[m] = 0
+                self._told[m] = self._gone[m] = 0
 
     def _wait_ms(self, n):
         """ms until the whole stack has answered n bytes each."""
@@ -416,24 +428,27 @@ class Bq796xx(Boards):
 
     def _ask(self, now):
         """The next read of a scan."""
-        i = self._index
-        self.link.forget()
         self._count = 0
         for m in range(len(self._got)):
             self._got[m] = 0
-        self._read = i
-        register, n = _READS[i]
+        self._read = self._index
+        self._query(now)
+
+    def _query(self, now):
+        register, n = _READS[self._read]
+        self.link.forget()
         self.link.read(register, n)
         self._due_at = ticks.add(now, self._wait_ms(n))
 
     def _next_read(self, now):
         """One read is over; the next, or the scan is."""
         if self._read == 0:
-            if self._count < len(self.members):
-                self.missed += len(self.members) - self._count
-                self._lost += 1
-            else:
-                self._lost = 0
+            if not self._second and self._lacks():
+                self._second = True
+                self._query(now)
+                return
+            self._second = False
+            self._note_missed()
         self._read = -1
         self._index += 1
         self._due_at = now
@@ -449,14 +464,34 @@ class Bq796xx(Boards):
             self._unset = False
             self._phase = _CELLS  # its settings once more, its address is right
 
+    def _lacks(self):
+        """Whether somebody who was there at the start has not answered."""
+        for m in range(len(self._got)):
+            if self._there[self._node[m]] and not self._got[m]:
+                return True
+        return False
+
+    def _note_missed(self):
+        """Count for each device the scans in a row that went without its cells."""
+        self._lost = 0
+        for m in range(len(self._got)):
+            if self._got[m]:
+                self._gone[m] = 0
+                continue
+            self.missed += 1
+            self._gone[m] += 1
+            if self._gone[m] > self._lost:
+                self._lost = self._gone[m]
+
     # --- answers ---
 
     def on_answer(self, device, register, at, n, now):
         """A good answer of a device, n bytes from `at` in `link.data`."""
         m = self._member[device] - 1 if device < 64 else -1
         if self._phase != RUN and not self._listening:
-            if register == _DIRECTION and self.link.data[at] == device:
-                self._count += 1
+            if register == _DIRECTION and self.link.data[at] == device and 0 < device < 64:
+                self._count += 1 - self._there[device]
+                self._there[device] = 1
                 if device > self._highest:
                     self._highest = device
             return
@@ -467,7 +502,7 @@ class Bq796xx(Boards):
             self.strange += 1
             return
         if self._got[m] and not self._listening:
-            self.repeated += 1
+            self.repeated += 0 if self._second else 1
             return
         self._got[m] = 1
         self._count += 1
