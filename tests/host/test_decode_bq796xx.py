@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
+
 from bmsctl.decoders.base import Capture
 from bmsctl.decoders.bq796xx import decode
-from bmssim.boards.bq796xx import crc16
+from bmssim.boards.bq796xx import BPS, Bq79616, crc16
+from bmssim.bus import Noise, UartBus
+from bmssim.events import Events
 
 FRAMES = json.loads((Path(__file__).parents[1] / "data" / "frames.json").read_text())
 WORDS = {
@@ -55,3 +59,18 @@ def test_what_is_broken_is_refused() -> None:
     broken[9] ^= 4
     assert decode(Capture(bytes(broken))).error is not None
     assert decode(Capture(b"hello")).error == "neither a word nor an answer in it"
+
+
+def test_a_simulated_device_answers_when_it_alone_is_asked() -> None:
+    events = Events()
+    rng = np.random.default_rng(1)
+    bus = UartBus(events, BPS, Noise(rng))
+    measure = lambda: (np.full(16, 3.3), np.full(2, 25.0))  # noqa: E731
+    stack = [Bq79616(events, bus, n, 16, 2, measure, rng) for n in (1, 2)]
+    stack[0].on_low()
+    for word in ("90000309201395", "D00309010F74", "D0030600CB44", "D00306010A84", "D00306024A85"):
+        assert stack[0].answer(bytes.fromhex(word)) is None
+    for address, device in ((1, 1), (2, 2), (3, None)):
+        word = bytes([0x80, address, 0x03, 0x06, 0x00])
+        want = None if device is None else answer(device, 0x0306, bytes([device]))
+        assert stack[0].answer(word + crc16(word)) == want

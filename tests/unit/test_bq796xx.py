@@ -23,14 +23,17 @@ def ntc(dc, beta=3435):
 
 class Device:
     def __init__(self):
-        self.address = -1
         self.mv = [3300 + i for i in range(16)]
         self.gpio = [ntc(250)] * 8
-        self.summary = 2  # as after a reset
-        self.system = 0x10
-        self.timers = [0] * 16
         self.goes = []
         self.alive = True
+        self.reset()
+
+    def reset(self):
+        self.address = -1
+        self.summary = 2
+        self.system = 0x10
+        self.timers = [0] * 16
         self.registers = {}
 
     def write(self, register, body):
@@ -78,6 +81,10 @@ class Device:
         return head + out + crc(head + out)
 
 
+DEAD = Device()
+DEAD.alive = False
+
+
 class Stack:
     """Devices in a chain; words: (kind, address, register, body) of every word; low: wakes."""
 
@@ -103,6 +110,8 @@ class Stack:
             if not device.alive:
                 break
             out.append(device)
+            if device.registers.get(0x308) == 3:  # the top of the stack passes nothing on
+                break
         return out
 
     def __call__(self, request):
@@ -125,7 +134,14 @@ class Stack:
             if kind == 0xA0:
                 answers = [d.read(register, body[0] + 1) for d in self.reach() if d.address > 0]
                 out += b"".join(answers[::-1])
-            elif kind == 0xB0:
+            elif kind == 0x80:
+                for device in self.reach():
+                    if device.address == address:
+                        out += device.read(register, body[0] + 1)
+            elif word[:5] == b"\x90\x00\x03\x09\x20":
+                for device in self.devices[: [d.alive for d in self.devices + [DEAD]].index(False)]:
+                    device.reset()  # a wake tone, passed on by all that live
+            elif kind == 0xB0 or kind == 0xD0 and register == 0x308:
                 for device in self.reach():
                     device.write(register, body)
             elif kind == 0x90:
@@ -221,15 +237,63 @@ def test_what_is_not_converted_is_no_reading():
 
 
 def test_a_word_that_is_lost_does_not_shift_the_stack():
+    for count, address in ((3, 1), (3, 2), (3, 3), (3, 4), (1, 1), (1, 2)):
+        stack = Stack(count)
+        stack.lose = (0x306, bytes([address]))  # who was meant takes the next one's address then
+        b = bench(count, stack=stack)
+        b.run(600)
+        assert stack.lose is None and b.driver.starts == (2 if address <= count else 1), address
+        assert [d.address for d in stack.devices] == list(range(1, count + 1))
+        stack.devices[0].mv = [3500] * 16
+        b.greet()
+        assert b.mv()[:16] == [3500] * 16 and b.mv()[16:17] in ([3300], [])
+        assert b.names() == []
+
+
+def test_a_device_more_than_in_the_pack_file_is_a_mismatch_until_it_is_gone():
     stack = Stack(3)
-    stack.lose = (0x306, b"\x01")  # the first device takes the second's address then
-    b = bench(3, stack=stack)
+    asked = []
+
+    def noisy(request):
+        answer = stack(request)
+        if request[0] == 0x80:
+            asked.append(request)
+            if len(asked) in (2, 3):  # twice at the second start
+                return None
+        return answer
+
+    b = bench(2, stack=stack, reply=noisy)
     b.run(600)
-    assert b.driver.starts == 2
-    assert [d.address for d in stack.devices] == [1, 2, 3]
-    stack.devices[0].mv = [3500] * 16
+    b.scan()
+    assert b.names() == ["slave_mismatch"] and len(asked) >= 4
+    at = [i for i in range(len(b.faults.active)) if b.faults.active[i]]
+    assert [(b.faults.place[i], b.faults.value[i]) for i in at] == [(1, 3)]
+    assert list(b.pack.known) == [0, 0] and b.mv() == [None] * 32
+    stack.devices.pop()
+    stack.devices[1].alive = False
+    b.run(600)
+    b.scan()
+    assert list(b.pack.known) == [1, 0] and any(b.faults.active)  # its own device isn't read yet
+    stack.devices[1].alive = True
+    b.run(600)
     b.greet()
-    assert b.mv()[:16] == [3500] * 16 and b.mv()[16] == 3300
+    assert not any(b.faults.active) and None not in b.mv()
+
+
+def test_a_device_more_is_believed_when_it_is_there_at_two_starts_in_a_row():
+    stack = Stack(3)
+    b = bench(2, stack=stack)
+    for starts in (1, 3, 5):
+        assert b.driver.starts == starts and b.names() == [] and list(b.pack.known) == [0, 0]
+        more = stack.devices.pop()
+        b.run(400)
+        b.greet()
+        assert b.driver.starts == starts + 1 and b.names() == []
+        stack.devices.append(more)
+        stack.devices[0].reset()
+        b.scan()
+        b.scan()
+        b.run(200)
 
 
 def test_a_device_that_reset_is_addressed_again():

@@ -7,8 +7,10 @@ the one at the far end first. Units: cells in steps of 190.73 uV, temperatures a
 ratio of their voltage (152.59 uV) to TSREF (169.54 uV): an NTC of 10 kohm below a resistor of
 10 kohm, its beta in the pack file (`beta`); die 0.025 degC. 8000 is no reading.
 Start: the line held low for 2.75 ms or more wakes the bridge, which wakes the stack; then every
-device gets its address. It starts anew where a device reset (FAULT_SYS says so), or somebody said
-nothing in two scans; those in front of one that stays away are read on, from each start.
+device gets its address. It starts anew where a device reset (FAULT_SYS says so), or one said
+nothing in two scans in a row, in each of which the cells are read twice where an answer is missing;
+those in front of one that stays away are read on, from each start. One device more than in the pack
+file is a mismatch, and none is read.
 Bleeding: timers of 30 s, sent again each 10 s while it lasts, odd and even cells in turn, as the
 chip does by itself; writes aren't answered, so each change is told three times; a device that is
 lost stops. That settings differ from the chip's OTP is masked (FAULT_MSK2). OV and UV comparators
@@ -21,6 +23,7 @@ from math import exp
 
 from micropython import const
 
+from bms import faults as F
 from bms import ticks
 from bms.kernels import crc16_modbus
 from bms.links.reply import ReplyLink
@@ -47,6 +50,7 @@ _ECC_TEST = const(0x034C)
 _FAULT_MSK2 = const(0x0017)
 _GPIO_CONF = const(0x000E)  # four registers, two GPIOs in each
 
+_READ_ONE = const(0x80)
 _READ_STACK = const(0xA0)
 _WRITE_ONE = const(0x90)
 _WRITE_STACK = const(0xB0)
@@ -103,28 +107,29 @@ class BqLink(ReplyLink):
     def write(self, how, device, register, n):
         """Send a write of n bytes that stand in `out` from byte 8; device < 0: to many."""
         out = self.out
-        at = 0
-        out[at] = how | n - 1
-        if device >= 0:
-            at += 1
-            out[at] = device
-        out[at + 1] = register >> 8
-        out[at + 2] = register & 0xFF
-        at += 3
+        at = self._head(how | n - 1, device, register)
         for i in range(n):
             out[at + i] = out[8 + i]
         return self._sealed(at + n)
 
-    def read(self, register, n):
-        """Ask the whole stack for n bytes from a register."""
+    def read(self, register, n, device=-1):
+        """Ask a device, or the whole stack, for n bytes from a register."""
         self.wanted = register
         self.length = n
+        at = self._head(_READ_STACK if device < 0 else _READ_ONE, device, register)
+        self.out[at] = n - 1
+        return self._sealed(at + 1)
+
+    def _head(self, how, device, register):
         out = self.out
-        out[0] = _READ_STACK
-        out[1] = register >> 8
-        out[2] = register & 0xFF
-        out[3] = n - 1
-        return self._sealed(4)
+        out[0] = how
+        at = 1
+        if device >= 0:
+            out[1] = device
+            at = 2
+        out[at] = register >> 8
+        out[at + 1] = register & 0xFF
+        return at + 2
 
     def _sealed(self, n):
         crc = crc16_modbus(self.out, 0, n)
@@ -204,6 +209,7 @@ class Bq796xx(Boards):
         self._highest = 0  # of those
         self._whole = False  # everybody was there at the last start
         self._short = 0  # starts in a row at which somebody wasn't
+        self._more = 0  # starts in a row with a device more
         self._gone = bytearray(n)  # scans in a row in which it did not say its cells
         self._lost = 0  # the most of those
         self._reset_seen = False
@@ -335,7 +341,7 @@ class Bq796xx(Boards):
             out[8] = self._index
             link.write(_WRITE_ALL, -1, _DIRECTION, 1)
             self._index += 1
-            if self._index <= self._top:
+            if self._index <= self._top + 1:  # one more, for who should not be there
                 return
             self._index = 0
         elif phase == _STACK:
@@ -344,6 +350,15 @@ class Bq796xx(Boards):
         elif phase == _BASE:
             out[8] = 0x00
             link.write(_WRITE_ONE, 0, _COMM_CTRL, 1)
+        elif phase == _BEYOND:
+            # nobody would ever read it: asked for before the stack has a top, which hides it
+            if not self._there[self._top + 1] and self._index < _LOOKS:
+                self._index += 1
+                link.forget()
+                link.read(_DIRECTION, 1, self._top + 1)
+                self._due_at = ticks.add(now, _ANSWER_MS + 1)
+                return
+            self._index = 0
         elif phase == _TOP:
             out[8] = 0x03
             link.write(_WRITE_ONE, self._top, _COMM_CTRL, 1)
@@ -365,14 +380,11 @@ class Bq796xx(Boards):
         elif phase == _CLEAR:
             link.end(self, now)
             self._index += 1
-            if self._count < self._top and self._index < _LOOKS:
+            if self._count < max(self._top, self._highest) and self._index < _LOOKS:
                 self._phase = _VERIFY
                 return
             self._index = 0
-            self._whole = self._count == self._top
-            self._short = 0 if self._whole else min(self._short + 1, _SHORT_STARTS)
-            if not self._count or self._count != self._highest:
-                self._again(ticks.add(now, 0 if self._count else _PAUSE_MS))
+            if not self._fits(now):
                 return
             out[8] = out[9] = 0xFF
             link.write(_WRITE_STACK, -1, _FAULT_RST1, 2)
@@ -404,6 +416,25 @@ class Bq796xx(Boards):
             self._reset_seen = False
             for m in range(len(self._told)):
                 self._told[m] = self._gone[m] = 0
+
+    def _fits(self, now):
+        """Whether those who said their addresses can be read; else all is begun anew."""
+        self._whole = self._count == self._top
+        self._short = 0 if self._count >= self._top else min(self._short + 1, _SHORT_STARTS)
+        if not self._count or self._count != self._highest:
+            self._again(ticks.add(now, 0 if self._count else _PAUSE_MS))
+            return False
+        if self._count <= self._top:
+            self._more = 0
+            return True
+        # believed when it comes twice
+        self._more = min(self._more + 1, 2)
+        if self._more == 2:
+            m = self._member[self._top] - 1
+            self._wrong[m] = 1
+            self.faults.raised(F.SLAVE_MISMATCH, self.members[m], self._count)
+        self._again(ticks.add(now, _PAUSE_MS))
+        return False
 
     def _wait_ms(self, n):
         """ms until the whole stack has answered n bytes each."""
@@ -650,6 +681,7 @@ class Bq796xx(Boards):
     _ADDRESS,
     _STACK,
     _BASE,
+    _BEYOND,
     _TOP,
     _SYNC_BACK,
     _VERIFY,
@@ -659,4 +691,4 @@ class Bq796xx(Boards):
     _PINS,
     _TSREF_ON,
     RUN,
-) = range(16)
+) = range(17)

@@ -110,6 +110,9 @@ class Bq79616(SerialBoard):
                 for device in given:
                     device.note_back()
             return b"".join(reversed(answers)) or None
+        if kind == 0x00:
+            asked = [d for d in devices if d.given == request[1]]
+            return asked[0]._read(register, body[0] + 1) if asked else None
         if kind == 0x10:
             self._one(request[1], register, body)
         elif kind == 0x30:
