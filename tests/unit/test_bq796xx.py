@@ -5,6 +5,8 @@ from math import exp
 
 from slave_bench import SlaveBench
 
+from bms import slaves
+
 
 def crc(data):
     value = 0xFFFF
@@ -226,6 +228,21 @@ def test_another_ntc():
     b.stack.devices[0].gpio[0] = ntc(600, 3950)
     b.scan()
     assert -2 <= b.dc()[0] - 600 <= 2
+
+
+def test_each_device_has_its_own_ntc():
+    b = bench(3, temps=1)
+    b.config.slaves[1].beta = 3950
+    b.driver = slaves.build(b.config, b.board, b.pack, b.limits, b.faults)[0]
+    b.wire = b.board.wires["uart0"]
+    b.wire.stream.low, b.wire.stream.usual = b.stack.low, b.stack.usual
+    b.run(300)
+    b.greet()
+    for device, beta in zip(b.stack.devices, (3435, 3950, 3435)):
+        device.gpio[0] = ntc(600, beta)
+    b.scan()
+    assert all([-2 <= dc - 600 <= 2 for dc in b.dc()]), b.dc()
+    assert b.driver._dc[0] is b.driver._dc[2]  # one table of each
 
 
 def test_what_is_not_converted_is_no_reading():

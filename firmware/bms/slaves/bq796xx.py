@@ -215,7 +215,12 @@ class Bq796xx(Boards):
         self._reset_seen = False
         self._system = False  # somebody's FAULT_SYS is to be read
         self._unset = False  # a device lost a word of its settings
-        self._dc = self._temperatures(config, members)
+        tables = {}  # one of each beta
+        for i in members:
+            beta = config.slaves[i].beta or _BETA
+            if beta not in tables:
+                tables[beta] = self._temperatures(beta)
+        self._dc = [tables[config.slaves[i].beta or _BETA] for i in members]
         self._die = array("h", [-400] * n)
         self._stack = array("i", [0] * n)
         self._sent = array("H", [0] * n)  # mask that is being told, or was
@@ -227,9 +232,8 @@ class Bq796xx(Boards):
         self._part = 0
 
     @staticmethod
-    def _temperatures(config, members):
+    def _temperatures(beta):
         """0.1 degC at each of 129 ratios of the NTC's voltage to TSREF; floats, at start only."""
-        beta = config.slaves[members[0]].beta or _BETA
         out = array("h", [-32768] * (_STEPS + 1))
         for k in range(1, _STEPS):
             ratio = k / _STEPS
@@ -574,6 +578,7 @@ class Bq796xx(Boards):
 
     def _take_temps(self, m, at, now):
         slave = self.members[m]
+        table = self._dc[m]
         tsref = self._signed(at) * 16954 >> 12
         if tsref <= 0:
             self._unset = True
@@ -590,8 +595,8 @@ class Bq796xx(Boards):
             k = ratio >> 5
             if not 2 <= k < _STEPS - 2:
                 continue  # an open or a shorted sensor
-            low = self._dc[k]
-            dc = low + ((self._dc[k + 1] - low) * (ratio & 31) >> 5)
+            low = table[k]
+            dc = low + ((table[k + 1] - low) * (ratio & 31) >> 5)
             self.temp(m, i, dc, now)
 
     def _take_faults(self, m, bits, now):
