@@ -23,12 +23,16 @@ def ntc(dc, beta=3435):
     return round(r / (1 + r) * 5 / 152.59e-6)
 
 
+SETTINGS = (0x17, 0x03, 0x0E, 0x30A, 0x331)  # in the order in which they are written
+
+
 class Device:
     def __init__(self):
         self.mv = [3300 + i for i in range(16)]
         self.gpio = [ntc(250)] * 8
         self.goes = []
         self.alive = True
+        self.holds = 0  # bits of the summary that come back when they are cleared
         self.reset()
 
     def reset(self):
@@ -47,7 +51,8 @@ class Device:
             elif at == 0x32F:
                 self.goes.append((body[i], list(self.timers)))
             elif at == 0x331:
-                self.summary = self.system = 0
+                self.summary = self.holds
+                self.system = 0
 
     def unset(self, register):
         self.registers = {
@@ -88,23 +93,26 @@ DEAD.alive = False
 
 
 class Stack:
-    """Devices in a chain; words: (kind, address, register, body) of every word; low: wakes."""
+    """Devices in a chain; words: (kind, address, register, body) of every word; now: ms."""
 
     def __init__(self, count):
         self.devices = [Device() for _ in range(count)]
         self.words = []
         self.lows = 0
+        self.low_at = None
+        self.now = lambda: 0
         self.awake = False
         self.queue = []
-        self.lose = None  # register of a word that gets lost once
-        self.reverse = True
+        self.lose = None  # register and body of a word that gets lost once
 
     def low(self):
         self.lows += 1
-        self.awake = True
+        self.awake = False
+        self.low_at = self.now()
 
     def usual(self):
-        pass
+        self.awake = self.low_at is not None and self.now() - self.low_at >= 3
+        self.low_at = None
 
     def reach(self):
         out = []
@@ -167,6 +175,7 @@ def bench(count=2, cells=16, temps=2, stack=None, reply=None, **more):
     b.wire.stream.low = stack.low
     b.wire.stream.usual = stack.usual
     b.stack = stack
+    stack.now = lambda: b.now
     b.run(200)
     return b
 
@@ -178,6 +187,7 @@ def test_the_stack_is_woken_and_addressed_with_the_documented_words():
     sent = b"".join(b.asked)
     for text in (
         "90000309201395",  # the bridge wakes the stack
+        "D0034C00FC24",
         "B0034300E7D4",
         "D00309010F74",
         "D0030600CB44",
@@ -194,7 +204,34 @@ def test_the_stack_is_woken_and_addressed_with_the_documented_words():
     assert (0x90, 3, 0x308, b"\x03") in stack.words  # the top of the stack
     back = [word[2] for word in stack.words if word[0] == 0xA0]
     assert back == list(range(0x343, 0x34B)) + [0x306]  # the loops settle, then who is there
-    assert stack.words.count((0xB0, -1, 0x17, b"\x40")) == 2  # what settings do to the OTP's CRC
+    # twice the settings, first the mask of what they do to the OTP's CRC, last the faults cleared
+    assert [word for word in stack.words if word[2] in SETTINGS] == [
+        (0xB0, -1, 0x17, b"\x40"),
+        (0xB0, -1, 0x03, b"\x0a"),
+        (0xB0, -1, 0x0E, b"\x12" * 4),
+        (0xB0, -1, 0x30A, b"\x01"),
+        (0xB0, -1, 0x331, b"\xff\xff"),
+    ] * 2
+
+
+def test_a_setting_that_is_lost_once_is_there_all_the_same():
+    for lost in (
+        (0x17, b"\x40"),
+        (0x03, b"\x0a"),
+        (0x0E, b"\x12" * 4),
+        (0x30A, b"\x01"),
+        (0x331, b"\xff\xff"),
+    ):
+        stack = Stack(1)
+        stack.lose = lost
+        b = bench(1, stack=stack)
+        assert stack.lose is None
+        device = stack.devices[0]
+        assert bytes([device.registers[lost[0] + i] for i in range(len(lost[1]))]) == lost[1]
+        del stack.words[:]
+        b.greet()
+        assert b.driver.starts == 1 and None not in b.mv() + b.dc(), lost
+        assert not [word for word in stack.words if word[2] in SETTINGS], lost
 
 
 def test_cells_and_temperatures_are_read():
@@ -339,6 +376,7 @@ def test_a_reset_that_left_the_address_is_seen_in_the_faults():
 
 def test_what_a_device_says_of_itself_warns():
     b = bench(2).greet()
+    b.run(5000, 10)
     device = b.stack.devices[1]
     for summary, system, flags in (
         (0x02, 0x01, 0x0400),  # TWARN
@@ -360,6 +398,52 @@ def test_what_a_device_says_of_itself_warns():
     assert b.driver.starts == 1
 
 
+def scans(b, count):
+    """So many at 100 ms; how often faults were cleared."""
+    cleared = 0
+    for _ in range(count):
+        del b.stack.words[:]
+        b.scan()
+        b.run(100 - b.now % 100, 4)
+        cleared += [word[2] for word in b.stack.words].count(0x331)
+    return cleared
+
+
+def test_a_fault_that_a_device_keeps_is_cleared_each_10_s():
+    b = bench(2).greet()
+    device = b.stack.devices[1]
+    assert scans(b, 150) == 0
+    device.summary = 1
+    assert scans(b, 1) == 1 and device.summary == 0
+    assert scans(b, 45) == 0 and b.names() == ["slave_warning"]  # it could come back
+    assert scans(b, 10) == 0 and b.names() == []
+    # what still holds warns without a break
+    device.summary = device.holds = 1
+    raised = sum(b.faults.count)
+    assert 3 <= scans(b, 300) <= 4 and b.names() == ["slave_warning"]
+    assert sum(b.faults.count) == raised + 1
+    # somebody's FAULT_SYS is read meanwhile, which says nothing of it
+    b.stack.devices[0].holds = 2
+    assert scans(b, 300) == 3 and sum(b.faults.count) == raised + 1
+    device.holds = b.stack.devices[0].holds = 0
+    assert scans(b, 160) == 1 and b.names() == [] and b.driver.starts == 1
+
+
+def test_a_reset_is_not_cleared_before_it_was_seen():
+    b = bench(2).greet()
+    scans(b, 120)
+    b.stack.devices[0].summary = 1
+    device = b.stack.devices[1]
+    device.summary = 2
+    device.system = 0x10
+    b.reply = Noise(b.stack, hits=lambda register, who: register in (0x52D, 0x536) and who == 2)
+    assert scans(b, 3) == 0 and b.driver.starts == 1
+    b.reply = b.stack
+    b.scan()
+    b.run(200)
+    assert b.driver.starts == 2
+
+
 def test_settings_that_a_device_lost_are_written_again():
     for register in (0x0003, 0x000E, 0x030A):
         b = bench(2, cells=10).greet()
@@ -370,7 +454,8 @@ def test_settings_that_a_device_lost_are_written_again():
             b.scan()
             b.run(200)
         assert b.driver.starts == 1, hex(register)
-        assert register in [word[2] for word in b.stack.words]
+        sent = [word[2] for word in b.stack.words if word[2] in SETTINGS]
+        assert sent == list(SETTINGS) * 2, sent
         b.old()
         b.scan()
         assert None not in b.mv() and None not in b.dc(), hex(register)
@@ -476,6 +561,22 @@ def test_a_plan_that_changes_between_the_words_of_one_is_told_whole():
     b.pack.bleed[0] = 0xFF00
     b.run(20)
     assert [go[1] for go in device.goes[3:5]] == [[2] * 8 + [0] * 8, [0] * 8 + [2] * 8]
+
+
+def test_a_plan_that_a_scan_breaks_off_is_told_again_behind_it():
+    b = bench(1).greet()
+    b.run(1000)
+    device = b.stack.devices[0]
+    b.pack.bleed[0] = 0x00FF
+    b.run(20)
+    b.pack.bleed[0] = 0xFF00
+    while not b.stack.words[-1] == (0x90, 1, 0x318, b"\x02" * 8):
+        b.step()
+    goes = len(device.goes)
+    b.scan()
+    assert len(device.goes) == goes
+    b.run(20)
+    assert device.goes[goes:] == [(3, [0] * 8 + [2] * 8)]
 
 
 def test_damage_in_any_byte():
@@ -612,14 +713,28 @@ def test_an_address_whose_answer_is_damaged_is_asked_for_again():
         assert b.driver.starts == 1, device  # all were there: two scans are waited
 
 
+def answers_of(b):
+    """What both devices say to the questions of a scan."""
+    out = []
+    for register, n in ((0x568, 32), (0x58C, 18), (0x5AE, 2), (0x52D, 1)):
+        both = [d.read(register, n) for d in b.stack.devices]
+        out.append(both[1] + both[0])
+    return out
+
+
 def test_the_cycle_does_not_allocate():
     b = bench(2).greet()
     b.run(300)
-    answers = []
-    for register, n in ((0x568, 32), (0x58C, 18), (0x5AE, 2), (0x52D, 1)):
-        both = [d.read(register, n) for d in b.stack.devices]
-        answers.append(both[1] + both[0])
     # GO is a word of its own, which nobody answers
-    turn = [b""] + answers
-    assert b.scans_without_heap(turn, 10, 1) == 50
+    assert b.scans_without_heap([b""] + answers_of(b), 10, 1) == 50
+    assert b.driver.missed == 0 and b.driver.starts == 1
+
+
+def test_a_second_read_and_clearing_faults_do_not_allocate():
+    b = bench(2).greet()
+    b.run(10000, 10)
+    b.stack.devices[0].summary = 1
+    answers = answers_of(b)
+    # GO, cells of one device, cells of both; at last faults are cleared
+    assert b.scans_without_heap([b"", answers[0][:38]] + answers + [b""], 1, 1) == 7
     assert b.driver.missed == 0 and b.driver.starts == 1

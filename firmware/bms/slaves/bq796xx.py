@@ -15,7 +15,10 @@ Bleeding: timers of 30 s, sent again each 10 s while it lasts, odd and even cell
 chip does by itself; writes aren't answered, so each change is told three times; a device that is
 lost stops. That settings differ from the chip's OTP is masked (FAULT_MSK2). OV and UV comparators
 of the chip are not used: the firmware judges. A chip can't tell how many cells are wired to it.
-Uncertain: the NTC and its resistor are the board's.
+Faults that the chips keep are cleared each 10 s: what still holds comes back, and warns on.
+Uncertain: the NTC and its resistor are the board's; the order of the bits in FAULT_SYS (LFO 7,
+GPIO 5, DRST 4, CTL 3, CTS 2, TSHUT 1, TWARN 0) is in no public text that was found: a device that
+reset is found by its lost address in any case.
 """
 
 from array import array
@@ -88,6 +91,7 @@ _RARE_SCANS = const(2)
 _PAUSE_MS = const(200)  # before the next try, where nobody answers
 _TIMER = const(2)  # 30 s
 _AGAIN_MS = const(10000)
+_BACK_MS = const(5000)  # within so long a fault that was cleared and still holds is back
 _TELLS = const(3)
 _REPEAT_MS = const(200)
 _STEPS = const(128)  # of the table of temperatures
@@ -214,6 +218,8 @@ class Bq796xx(Boards):
         self._lost = 0  # the most of those
         self._reset_seen = False
         self._system = False  # somebody's FAULT_SYS is to be read
+        self._latched = False  # somebody's summary is not 0
+        self._cleared_at = 0
         self._unset = False  # a device lost a word of its settings
         tables = {}  # one of each beta
         for i in members:
@@ -264,7 +270,7 @@ class Bq796xx(Boards):
             return
         self.done = False
         self._tell = -1
-        self._system = self._second = False
+        self._system = self._latched = self._second = False
         out = self.link.out
         out[8] = 0x06
         self.link.write(_WRITE_STACK, -1, _ADC_CTRL1, 1)
@@ -381,7 +387,7 @@ class Bq796xx(Boards):
             link.forget()
             link.read(_DIRECTION, 1)
             wait = self._wait_ms(1)
-        elif phase == _CLEAR:
+        elif phase == _JUDGE:
             link.end(self, now)
             self._index += 1
             if self._count < max(self._top, self._highest) and self._index < _LOOKS:
@@ -390,14 +396,12 @@ class Bq796xx(Boards):
             self._index = 0
             if not self._fits(now):
                 return
-            out[8] = out[9] = 0xFF
-            link.write(_WRITE_STACK, -1, _FAULT_RST1, 2)
+        elif phase == _MASKS:
+            out[8] = 0x40  # MSK_OTP_CRC, before what follows changes it
+            link.write(_WRITE_STACK, -1, _FAULT_MSK2, 1)
         elif phase == _CELLS:
             out[8] = self._most_cells() - 6
             link.write(_WRITE_STACK, -1, ACTIVE_CELL, 1)
-        elif phase == _MASKS:
-            out[8] = 0x40  # MSK_OTP_CRC
-            link.write(_WRITE_STACK, -1, _FAULT_MSK2, 1)
         elif phase == _PINS:
             # two GPIOs in each: measured, nothing else
             for i in range(4):
@@ -406,9 +410,11 @@ class Bq796xx(Boards):
         elif phase == _TSREF_ON:
             out[8] = 0x01
             link.write(_WRITE_STACK, -1, _CONTROL2, 1)  # TSREF_EN
+        elif phase == _CLEAR:
+            self._clear(now)
             self._index += 1
             if self._index < 2:  # writes aren't answered: each setting is written twice
-                self._phase = _CELLS
+                self._phase = _MASKS
                 return
             self._index = 0
             wait = 3
@@ -497,7 +503,20 @@ class Bq796xx(Boards):
             self._again(now)
         elif self._unset:
             self._unset = False
-            self._phase = _CELLS  # its settings once more, its address is right
+            self._index = 0
+            self._phase = _MASKS  # its settings once more, its address is right
+        elif (
+            self._latched
+            and self._count == len(self.members)  # nobody's reset is cleared before it was seen
+            and ticks.since(now, self._cleared_at) >= _AGAIN_MS
+        ):
+            self._clear(now)
+
+    def _clear(self, now):
+        """Clear all faults that the devices keep."""
+        self._cleared_at = now
+        self.link.out[8] = self.link.out[9] = 0xFF
+        self.link.write(_WRITE_STACK, -1, _FAULT_RST1, 2)
 
     def _lacks(self):
         """Whether somebody who was there at the start has not answered."""
@@ -601,10 +620,12 @@ class Bq796xx(Boards):
 
     def _take_faults(self, m, bits, now):
         self.summary[m] = bits
+        if bits:
+            self._latched = True
         if bits & _SYSTEM:
             self._system = True
         else:
-            self.alarms(m, 0, self._warns(m), now)
+            self._warn(m, self._warns(m), now)
 
     def _warns(self, m):
         warn = 0
@@ -621,7 +642,11 @@ class Bq796xx(Boards):
             warn |= base.A_TEMP_HIGH
         if bits & ~(_RESET | _WARM):
             warn |= base.A_HARDWARE
-        self.alarms(m, 0, warn, now)
+        self._warn(m, warn, now)
+
+    def _warn(self, m, warn, now):
+        if warn or ticks.since(now, self._cleared_at) >= _BACK_MS:
+            self.alarms(m, 0, warn, now)
 
     # --- bleeding ---
 
@@ -690,10 +715,11 @@ class Bq796xx(Boards):
     _TOP,
     _SYNC_BACK,
     _VERIFY,
-    _CLEAR,
-    _CELLS,
+    _JUDGE,
     _MASKS,
+    _CELLS,
     _PINS,
     _TSREF_ON,
+    _CLEAR,
     RUN,
-) = range(17)
+) = range(18)
