@@ -285,6 +285,21 @@ def test_a_cell_that_jumps_beyond_its_hard_bounds_must_say_so_twice():
     assert b.mv()[5] == 4700
 
 
+def test_a_module_that_restarts_and_says_zeros_is_not_believed():
+    for count in (12, 10):
+        module = Module(0, TWELVE[:count] + [0xFFFF] * (12 - count))
+        b = known(modules=[module], count=count)
+        module.mv = [0] * count + [0xFFFF] * (12 - count)
+        for _ in range(5):
+            b.scan()
+        assert b.names() == [] and b.mv() == TWELVE[:count], count
+        module.mv = TWELVE[: count - 1] + [0] + [0xFFFF] * (12 - count)
+        module.greeted = 3
+        for _ in range(6):
+            b.scan()
+        assert b.names() == ["cell_hard_low"], count
+
+
 def test_open_sensors_grow_old():
     b = known()
     b.old()

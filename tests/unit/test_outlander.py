@@ -237,6 +237,25 @@ def test_a_dead_cell_reads_zero():
     assert b.names() == ["cell_hard_low"]
 
 
+def test_a_module_that_restarts_and_says_zeros_is_not_believed():
+    for count, want in ((8, EIGHT), (5, EIGHT[:5])):
+        b = bench(((1, count, 3),), limits='cell_age = "500 ms"')
+        full = want + [0xFFFF] * (8 - count)
+        hear(b, mv=full, times=3)
+        assert b.pack.all_known()
+        hear(b, mv=[0] * count + [0xFFFF] * (8 - count), times=4)
+        assert b.names() == [] and b.mv() == want, count
+        hear(b, mv=full, times=2)
+        assert b.names() == []
+        hear(b, mv=[0] * count + [0xFFFF] * (8 - count), times=7)
+        assert b.names() == ["cell_lost"], count
+    b = bench(((1, 5, 3),))
+    full = EIGHT[:5] + [0xFFFF] * 3
+    hear(b, mv=full, times=3)
+    hear(b, mv=EIGHT[:4] + [0] + [0xFFFF] * 3, times=2)
+    assert b.names() == ["cell_hard_low"]  # the last one alone in its frame
+
+
 def test_frames_of_others_short_ones_and_other_identifiers():
     b = known()
     b.old()

@@ -49,6 +49,7 @@ class Heard(Boards):
         self._whole = bytearray(n)  # it has shown what is wanted, and nothing else, for a scan
         self._missing = 0
         self._part = 0  # of the frame that is taken now
+        self._blank = array("H", [0] * n)  # parts of cells of which none read as one
         self._doubt = array("H", [0] * n)  # parts with a jump that was not taken
         self._second = 0  # this part was in doubt as it was said before
         self._value = array("H", [0] * (n * self.SLOTS))
@@ -120,11 +121,17 @@ class Heard(Boards):
         """Whether cells may be taken from a frame of member m, whose first cell `first` is.
 
         want: configured ones in it; good: those of them that read as cells, none: that say they
-        are not there; more: others that read as cells.
+        are not there; more: others that read as cells. A board that has started anew may say zeros
+        until it has measured: only next to cells that read is a zero a reading.
         """
         if want <= 0 and not more:
             self._misfit[m] &= ~part
             return 0
+        self._blank[m] &= ~part
+        if want > 0 and not good and not more and self.pack.known[self.members[m]]:
+            self._blank[m] |= part
+            if want > 1 or self._blank[m] != part:
+                return 0  # the old readings age
         whole = good >= want or self.pack.known[self.members[m]]
         if not whole and not none and not more:
             return 0  # it has just started, and has not measured all
