@@ -308,6 +308,43 @@ def test_open_sensors_grow_old():
     assert b.pack.die_dc[0] == 260
 
 
+def test_a_board_is_as_warm_as_the_sensors_that_are_configured_and_believed():
+    b = known(temps=2)
+    assert b.pack.die_dc[0] == 240  # the others do not count
+    b.give([warm(0, (23, 214, 25, 26))])
+    assert b.pack.die_dc[0] == 230 and b.names() == []
+    b.give([warm(0, (23, 214, 25, 26))])
+    assert b.pack.die_dc[0] == 2140 and b.names() == ["temp_hard_high"]
+
+
+def test_without_configured_sensors_all_count_when_they_say_so_twice():
+    b = known(temps=0)
+    assert b.pack.die_dc[0] == 260
+    for _ in range(3):
+        b.give([warm(0, (23, 24, 25, 120))])
+        assert b.pack.die_dc[0] == 260
+        b.scan()
+    b.give([warm(0, (23, 24, 25, 120))] * 2)
+    assert b.pack.die_dc[0] == 1200
+
+
+def test_sensors_that_are_not_configured_are_not_those_of_the_next_module():
+    b = known((1, 2), temps=2)
+    b.old()
+    b.give([warm(0, (23, 24, 50, 51))])
+    assert b.dc() == [230, 240, None, None]
+
+
+def test_the_stack_is_not_known_while_a_cell_is_not_read():
+    b = known(limits='cell_age = "500 ms"')
+    b.pack.stack_ok[0] = 0
+    b.pack.cell_flags[5] = 4  # SEEN
+    b.give([warm(0)])
+    assert not b.pack.stack_ok[0]
+    b.give([cells(0, 1, TWELVE[3:6]), warm(0)])
+    assert b.pack.stack_ok[0] and b.pack.stack_mv[0] == sum(TWELVE)
+
+
 def test_errors_are_said_and_trip_nothing():
     module = Module(0)
     b = known(modules=[module])

@@ -387,7 +387,7 @@ def test_the_lowest_target_of_those_that_want_to_bleed_counts():
 
 def test_nobody_is_told_to_bleed_while_a_module_is_hot_or_not_read():
     for frames in (
-        [status(2, (HOT, 19000, 19000))],
+        [status(2, (HOT, 19000, 19000))] * 2,
         [status(2, (0xFFFF, 0xFFFF, 0xFFFF))],
     ):
         b = known(((1, 8, 3), (2, 8, 3)))
@@ -400,6 +400,58 @@ def test_nobody_is_told_to_bleed_while_a_module_is_hot_or_not_read():
         hear(b, (1, 2))
         b.run(1000)
         assert b.asked and b.asked[-1][1][2] == 1
+
+
+def test_cells_alone_do_not_keep_an_old_temperature_alive():
+    b = known(((1, 8, 0), (2, 8, 0)), limits='cell_age = "500 ms"')
+    hear(b, (1, 2))  # said twice
+    b.pack.bleed[0] = 1
+    b.run(500)
+    assert b.asked[-1][1][2] == 1
+    b.asked = []
+    for _ in range(12):  # module 2 has lost its status
+        b.begin()
+        b.give(said(1, EIGHT) + said(2, EIGHT)[1:])
+        b.run(100, 10)
+        b.limits.aged(b.now)
+    assert list(b.pack.stack_ok) == [1, 0] and b.mv() == EIGHT * 2
+    assert b.asked[-1] == OFF
+    hear(b, (1, 2))
+    assert list(b.pack.stack_ok) == [1, 1]
+
+
+def test_a_scan_that_begins_between_a_status_and_its_cells():
+    b = known(limits='cell_age = "500 ms"')
+    for _ in range(12):
+        b.give(said(1, EIGHT)[:1])
+        b.begin()
+        b.give(said(1, EIGHT)[1:])
+        b.run(100, 10)
+        b.limits.aged(b.now)
+    assert b.pack.stack_ok[0] == 1
+
+
+def test_a_board_is_as_warm_as_the_sensors_that_are_configured_and_believed():
+    b = known(((1, 8, 2),))
+    assert b.pack.die_dc[0] == 206  # the third one does not count
+    b.give(said(1, EIGHT) + [status(1, (19000, HOT, 19200))])
+    assert b.pack.die_dc[0] == 202 and b.names() == []
+    b.give([status(1, (19000, HOT, 19200))] + said(1, EIGHT)[1:])
+    assert b.pack.die_dc[0] == 749 and b.pack.stack_ok[0] and b.names() == ["temp_hard_high"]
+
+
+def test_without_configured_sensors_all_count_when_they_say_so_twice():
+    b = known(((1, 8, 0),))
+    assert not b.pack.stack_ok[0]
+    hear(b)
+    assert b.pack.stack_ok[0] and b.pack.die_dc[0] == 210
+    hot = [status(1, (19000, 19100, HOT))] + said(1, EIGHT)[1:]
+    for _ in range(3):
+        b.give(hot)
+        assert b.pack.die_dc[0] == 210
+        hear(b)
+    b.give(hot + hot)
+    assert b.pack.die_dc[0] == 749
 
 
 def test_the_target_is_never_below_the_floor():

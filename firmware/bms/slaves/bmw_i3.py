@@ -267,14 +267,10 @@ class BmwI3(Heard):
         self.heard(m, 32)
         if not self.fit(m, 32, True, 0):
             return
-        temps = self.pack.slave_temps[self.members[m]]
-        hottest = NO_SENSOR_DC
+        warmest = NO_SENSOR_DC
         for i in range(count):
             raw = data[first + i]
-            if not 0 < raw < 0xFF:
-                continue  # no sensor: let the last reading age
-            if i < temps:
-                self.temp(m, i, (raw - 40) * 10, now)
-            if (raw - 40) * 10 > hottest:
-                hottest = (raw - 40) * 10
-        self.sums(m, hottest, now)
+            if 0 < raw < 0xFF:  # else no sensor: let the last reading age
+                warmest = self.sensor(m, i, (raw - 40) * 10, warmest, now)
+        if self.warms(m, warmest, now):
+            self.sums(m, now)

@@ -11,7 +11,7 @@ from bms.pack import BLEEDING, FRESH, NEW, SEEN
 from bms.slaves.base import Driver
 
 _JUMP_MV = const(100)
-_JUMP_DC = const(50)
+JUMP_DC = const(50)
 
 
 class Boards(Driver):
@@ -96,25 +96,29 @@ class Boards(Driver):
             self.limits.hard_cell(at, mv)
 
     def temp(self, m, i, dc, now):
-        """Sensor i (from 0) of member m reads `dc` in 0.1 degC; judged before this ends."""
+        """Sensor i (from 0) of member m reads `dc` in 0.1 degC; judged before this ends.
+
+        True where it was taken.
+        """
         pack = self.pack
         at = pack.first_temp[self.members[m]] + i
         out = dc > self._high_dc
         if self._conflict[m]:
             if out:
                 self.limits.hard_temp(at, dc)
-            return
+            return False
         if (
             out
             and self.WEAK
-            and self._jumps(m, pack.temp_flags[at], dc - pack.temp_dc[at], _JUMP_DC)
+            and self._jumps(m, pack.temp_flags[at], dc - pack.temp_dc[at], JUMP_DC)
         ):
-            return
+            return False
         pack.temp_dc[at] = dc
         pack.temp_flags[at] = FRESH | SEEN | NEW
         pack.temp_at[at] = now
         if out:
             self.limits.hard_temp(at, dc)
+        return True
 
     def _jumps(self, m, flags, by, most):
         """Whether a reading beyond hard bounds is so far from the last that it must be said twice.

@@ -10,8 +10,9 @@ from array import array
 from micropython import const
 
 from bms import faults as F
+from bms import ticks
 from bms.pack import FRESH
-from bms.slaves.boards import Boards
+from bms.slaves.boards import JUMP_DC, Boards
 
 LEAST_MV = const(500)  # below it there is no cell, or none has been measured yet
 MOST_MV = const(8000)
@@ -43,10 +44,12 @@ class Heard(Boards):
         self._member = bytearray(64)  # node -> member + 1
         for m in range(n):
             self._member[config.slaves[members[m]].node] = m + 1
+            pack.die_dc[members[m]] = NO_SENSOR_DC
         self._got = array("H", [0] * n)  # parts said in the running scan
         self._due = bytearray(n)  # the running scan waits for it
         self._lack = bytearray(n)  # scans in a row that ended without all its parts
         self._whole = bytearray(n)  # it has shown what is wanted, and nothing else, for a scan
+        self._warm_at = array("i", [0] * n)  # when its temperatures were heard
         self._missing = 0
         self._part = 0  # of the frame that is taken now
         self._blank = array("H", [0] * n)  # parts of cells of which none read as one
@@ -137,7 +140,36 @@ class Heard(Boards):
             return 0  # it has just started, and has not measured all
         return self.fit(m, part, whole and not more, first + good + more)
 
-    def sums(self, m, hottest, now):
+    def sensor(self, m, i, dc, warmest, now):
+        """Take sensor i of member m; the warmest so far of those that stand for the board.
+
+        Sensors that are not configured count only where none is.
+        """
+        temps = self.pack.slave_temps[self.members[m]]
+        counts = self.temp(m, i, dc, now) if i < temps else not temps
+        return dc if counts and dc > warmest else warmest
+
+    def warms(self, m, dc, now):
+        """The warmest sensor of member m stands for the board; True where it was taken.
+
+        Where none is configured, and so none has been in doubt, a jump must be said twice.
+        """
+        slave = self.members[m]
+        if (
+            not (self.pack.slave_temps[slave] or self._listening)
+            and not -JUMP_DC <= dc - self.pack.die_dc[slave] <= JUMP_DC
+            and self.doubted(m)
+        ):
+            return False
+        self.pack.die_dc[slave] = dc
+        self._warm_at[m] = now
+        return True
+
+    def is_warm(self, m, now):
+        """Whether member m has said its temperatures of late."""
+        return ticks.since(now, self._warm_at[m]) <= 2 * self._period
+
+    def sums(self, m, now):
         """Of a board that measures neither its stack nor itself: its cells and sensors."""
         pack = self.pack
         slave = self.members[m]
@@ -147,7 +179,7 @@ class Heard(Boards):
             if not pack.cell_flags[i] & FRESH:
                 return
             total += pack.cell_mv[i]
-        self.board(m, total, hottest, now)
+        self.board(m, total, pack.die_dc[slave], now)
 
     def swings(self, m, slot, mv):
         """Look for two boards with one number, by a voltage that is said again and again.

@@ -21,7 +21,7 @@ from bms import ticks
 from bms.errors import ConfigError
 from bms.links.can import BITS, EXTENDED
 from bms.slaves import base
-from bms.slaves.heard import LEAST_MV, MOST_MV, Heard
+from bms.slaves.heard import LEAST_MV, MOST_MV, NO_SENSOR_DC, Heard
 
 STATUS = const(0x2F4)
 EXTREMES = const(0x4F4)
@@ -37,7 +37,6 @@ _NO_SENSOR_DC = const(-490)
 _MOST_DC = const(1500)
 _NEAR_MV = const(300)  # from a cell's last reading: believed at once
 _STACK_MS = const(150)  # that the stack voltage may be older than the cells
-_WARM_ROUNDS = const(3)  # of cells that a temperature stands for
 
 
 class JkCan(Heard):
@@ -63,15 +62,11 @@ class JkCan(Heard):
         super().__init__(link, members, pack, limits, faults, config)
         self.current_ma = self.soc_pm = self.alarm_bits = -1
         n = len(members)
-        self._hottest = array("h", [_NO_SENSOR_DC] * n)
-        self._warm = bytearray(n)  # rounds of cells that it still stands for
         self._stack_dv = array("H", [0] * n)  # as it was said last, 0.1 V
         self._stack_at = array("i", [0] * n)
         self._last = bytearray(n)  # its highest frame of cells
         self._far = array("i", [0] * (2 * n))  # highest and lowest cell said last, mV << 8 | number
-        self._came = array(
-            "i", [0] * (2 * n * _FRAMES)
-        )  # when each frame of cells came, and before
+        self._came = array("i", [0] * (2 * n * _FRAMES))  # when each frame came, and before
         for m in range(n):
             slave = config.slaves[members[m]]
             if slave.temps == 1:
@@ -168,9 +163,10 @@ class JkCan(Heard):
 
     def _stack(self, m, now):
         """The stack's voltage, of the moment of its cells: at another load it would be another."""
-        if self._warm[m] and ticks.since(now, self._stack_at[m]) <= _STACK_MS:
-            self._warm[m] -= 1
-            self.board(m, self._stack_dv[m] * 100, self._hottest[m], now)
+        die_dc = self.pack.die_dc[self.members[m]]
+        if die_dc > NO_SENSOR_DC and self.is_warm(m, now):
+            if ticks.since(now, self._stack_at[m]) <= _STACK_MS:
+                self.board(m, self._stack_dv[m] * 100, die_dc, now)
 
     def _extremes(self, m, which, data):
         """Highest (0) or lowest (1) cell, with its number: only judged."""
@@ -193,16 +189,12 @@ class JkCan(Heard):
         self.heard(m, _TEMPS_PART)
         if not self.fit(m, _TEMPS_PART, True, 0):
             return
-        temps = self.pack.slave_temps[self.members[m]]
+        warmest = NO_SENSOR_DC
         for i in range(2):
             dc = (data[2 * i] - 50) * 10
-            if not _NO_SENSOR_DC < dc < _MOST_DC:
-                continue
-            if not i:
-                self._hottest[m] = dc
-                self._warm[m] = _WARM_ROUNDS
-            if i < temps:
-                self.temp(m, i, dc, now)
+            if _NO_SENSOR_DC < dc < _MOST_DC:
+                warmest = self.sensor(m, i, dc, warmest, now)
+        self.warms(m, warmest, now)
 
     def _status(self, m, data, now):
         self.heard(m, _STATUS_PART)

@@ -128,8 +128,9 @@ class Outlander(Heard):
             mv = data[2 * i] << 8 | data[2 * i + 1]
             if mv <= MOST_MV:  # else no reading: let the old one age
                 self.cell(m, 4 * k + i, mv, now, bits >> i & 1)
-        if 2 * part > self._want[m]:  # its last cells, of the same moment as the others
-            self.sums(m, self.pack.die_dc[self.members[m]], now)
+        # its last cells, of the same moment as the others
+        if 2 * part > self._want[m] and self.is_warm(m, now):
+            self.sums(m, now)
 
     def _sensor(self, m, i, data):
         """Sensor i in 0.1 degC; what an open one reads is not above NO_SENSOR_DC."""
@@ -145,17 +146,12 @@ class Outlander(Heard):
         self.bits[m] = data[0]
         if not self.fit(m, 1, True, 0):
             return
-        temps = self.pack.slave_temps[self.members[m]]
-        hottest = NO_SENSOR_DC
+        warmest = NO_SENSOR_DC
         for i in range(self.TEMPS if self._offset[m] else _WORDS):
             dc = self._sensor(m, i, data)
-            if dc <= NO_SENSOR_DC:
-                continue
-            if i < temps:
-                self.temp(m, i, dc, now)
-            if dc > hottest:
-                hottest = dc
-        self.pack.die_dc[self.members[m]] = hottest
+            if dc > NO_SENSOR_DC:
+                warmest = self.sensor(m, i, dc, warmest, now)
+        self.warms(m, warmest, now)
 
     # --- what they are told ---
 
