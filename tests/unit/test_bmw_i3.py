@@ -111,7 +111,9 @@ def known(*args, **more):
 
 def test_polls_with_the_documented_bytes():
     b = bench((1, 2))
-    b.driver._loops[0] = b.driver._loops[1] = 6
+    for m in (0, 1):  # as modules that measure
+        b.driver._loops[m] = 5
+        b.driver._quiet[m] = 0
     b.driver._counter = 15
     b.scan()
     assert b.asked == [
@@ -194,7 +196,7 @@ def test_a_silent_module_costs_its_own_time_only():
         assert got[12 * lost : 12 * lost + 12] == [None] * 12
         assert got[:12] == TWELVE
         modules[lost].alive = True
-        for _ in range(2):
+        for _ in range(3):  # it is greeted
             b.scan()
     assert b.driver.missed > 0
     b.old()
@@ -225,6 +227,148 @@ def test_one_that_started_anew_is_greeted_again():
         b.old()
         b.scan()
         assert b.mv() == TWELVE, after
+
+
+def test_one_that_started_anew_is_read_within_scans_of_its_first_answer():
+    for count in (1, 3):
+        for after in range(9):
+            modules = [Module(n) for n in range(count)]
+            b = known(range(1, count + 1), modules=modules, limits='cell_age = "60 s"')
+            modules[0].greeted = 0
+            modules[0].alive = False
+            for _ in range(after):
+                b.scan()
+            modules[0].alive = True
+            b.scan()  # its first answer
+            b.old()
+            scans = 0
+            while b.mv()[:12] != TWELVE:
+                b.scan()
+                scans += 1
+            assert scans == (3 if after > 2 else 4), (count, after, scans)
+            assert b.mv() == TWELVE * count
+
+
+def test_one_that_starts_anew_as_soon_as_it_was_read():
+    module = Module(0)
+    b = bench(modules=[module])
+    for _ in range(4):
+        b.scan()
+    module.greeted = 0
+    module.polls.clear()
+    for _ in range(5):
+        b.scan()
+    assert [data[3] for data in module.polls] == [0x50, 0, 0, 0, 0x50]
+
+
+def test_one_that_is_switched_on_after_the_master():
+    for after in range(1, 9):
+        module = Module(0)
+        b = bench(modules=[module])
+        module.alive = False
+        for _ in range(after):
+            b.scan()
+        module.alive = True
+        scans = 0
+        while b.reply.modules[0].greeted < 3 or module.polls[-1][3] == 0:
+            b.scan()
+            scans += 1
+        assert scans <= 3 + 4, after
+        b.scan()
+        assert b.driver._quiet[0] <= 1, after  # and is read at once
+
+
+def test_a_greeting_counts_when_it_was_answered():
+    module = Module(0)
+    b = known(modules=[module])
+    module.greeted = 0
+    for alive in [False] * 5 + [True, False, True, False, False, True, True]:
+        module.alive = alive
+        b.scan()
+    assert [data[3] for data in module.polls[-8:]] == [0] * 7 + [0x50]
+    assert b.mv() == TWELVE
+
+
+def test_modules_that_do_not_answer_greetings_are_asked_all_the_same():
+    module = Module(0)
+    b = bench(modules=[module])
+    module.greeted = 3
+    answer = module.answer
+    module.answer = lambda data: answer(data) if data[3] else []
+    for _ in range(7):
+        b.scan()
+    assert b.pack.all_known()
+    module.alive = False
+    for _ in range(5):
+        b.scan()
+    module.alive = True
+    b.old()
+    for _ in range(6):
+        b.scan()
+    assert b.mv() == TWELVE
+
+
+def test_one_that_measures_late_after_the_greeting_is_given_time():
+    module = Module(0)
+    b = bench(modules=[module])
+    answer = module.answer
+    asks = []
+
+    def later(data):
+        asks.append(data[3])
+        out = answer(data)
+        return out if asks[-3:] == [0x50] * 3 else out[:1]
+
+    module.answer = later
+    for _ in range(9):
+        b.scan()
+    assert b.pack.all_known() and b.mv() == TWELVE
+    assert asks == [0, 0, 0] + [0x50] * 6
+
+
+def test_a_lost_frame_of_a_module_with_one_does_not_greet_it():
+    module = Module(0, TWELVE[:3] + [0xFFFF] * 9)
+    b = known(modules=[module], count=3, temps=0)
+    module.polls.clear()
+    for _ in range(5):
+        module.skip = (0x120, 0x130, 0x140, 0x150, 0x170)
+        b.scan()
+        module.skip = ()
+        b.scan()
+    assert {data[3] for data in module.polls} == {0x50}
+    module.greeted = 0
+    for _ in range(6):
+        b.scan()
+    b.old()
+    b.scan()
+    assert b.mv() == TWELVE[:3]
+
+
+def test_one_that_is_greeted_anew_is_not_told_to_bleed():
+    module = Module(0)
+    b = known(modules=[module])
+    b.pack.bleed[0] = 1
+    b.pack.string_cell[0].low = 3698
+    b.scan()
+    assert module.polls[-1][4] == 8
+    module.greeted = 0
+    b.scan()
+    module.polls.clear()
+    for _ in range(3):
+        b.scan()
+        b.pack.string_cell[0].low = 3698
+    assert [data[3:5] for data in module.polls] == [b"\0\0"] * 3
+    assert [data[:2] for data in module.polls] == [b"\x68\x10"] * 3
+
+
+def test_modules_of_the_other_poll_are_never_told_to_bleed():
+    module = Module(0)
+    b = bench(modules=[module], temps=1, slave='poll = "bus"')
+    for _ in range(7):
+        b.scan()
+    b.pack.bleed[0] = 1
+    b.scan()
+    assert module.polls[-1][:6] == bytes([0xC7, 0x10, 0, 0x50, 0x20, 0])
 
 
 def test_lost_answers_do_not_greet_it():

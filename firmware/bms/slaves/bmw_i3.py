@@ -13,8 +13,9 @@ Uncertain: there are modules that want another poll, `poll = "bus"`: C7 10 in b0
 the fourth loop 10 in b3; their temperature, one only, stands in b4 of 0x170, and no word is known
 that makes them bleed. Which poll a module wants is found on a bench. What the errors mean is not
 known: they are said as "other" and trip nothing. Whether a module stops to bleed when it is not
-polled any more is not known either. One that has said no cells for three loops may have started
-anew, and is greeted with the first loops again.
+polled any more is not known either. One that says its status and no cells, or has said nothing for
+three loops, has started anew: it is greeted with the first loops again. A loop in which it did not
+answer is not counted, unless it has never answered a greeting.
 
 Its answers carry no checksum that is known: see `Boards.WEAK`. It measures neither its stack nor
 itself: the sum of its cells and its warmest sensor stand for them.
@@ -48,8 +49,8 @@ _BUS = const(0x20)
 _ALL = const(0x50)  # measure voltages and temperatures
 _VOLTAGES = const(0x10)
 _GREETED = const(3)  # loops before it is asked to measure
-_LOOPS = const(6)  # before it may be greeted again
-_QUIET = const(3)
+_LOOPS = const(5)  # until its first cells are to be there, else it is greeted again
+_QUIET = const(2)
 _SAME_MV = const(20)  # between two answers to one poll
 
 
@@ -85,8 +86,10 @@ class BmwI3(Heard):
         self.out = bytearray(8)  # the poll that was sent last
         self._n = bytearray(n)
         self._bus = bytearray(n)
-        self._loops = bytearray(n)
-        self._quiet = bytearray(n)  # loops without a cell
+        # 0 to 2: loop in which it is greeted; until _LOOPS: asked, and has said no cells yet
+        self._loops = bytearray([_LOOPS] * n)
+        self._quiet = bytearray([0xFF] * n)  # loops without a cell
+        self._polite = bytearray(n)  # it has answered a greeting
         self._since = array("H", [0] * n)  # parts said since it was polled
         self._cell = array("H", [0] * (n * self.CELLS))
         self._turn = n  # member to be polled next
@@ -152,19 +155,34 @@ class BmwI3(Heard):
         self._turn = m + 1
         self._polled = True
         self._polled_at = now
-        self._since[m] = 0
         self.link.send(self.word(m), self.out, 8)
+
+    def _loop(self, m):
+        """The loop that comes next for member m, by how it answered the last poll."""
+        loop = self._loops[m]
+        quiet = self._quiet[m]
+        answered = self._since[m] & 1
+        if loop < _GREETED:
+            if not answered:
+                return loop if self._polite[m] else loop + 1
+            if self._polite[m]:
+                return loop + 1
+            self._polite[m] = 1
+            return 1
+        if loop < _LOOPS:
+            return loop + 1
+        if quiet > _QUIET:
+            return 0
+        # a single frame that would have brought its cells may just be lost
+        more = self._want[m] & 4
+        return 0 if answered and quiet and (more or quiet > 1) else loop
 
     def word(self, m):
         """Write the next poll of member m into `out`; its identifier."""
+        loop = self._loops[m] = self._loop(m)
+        self._since[m] = 0
         if self._quiet[m] < 0xFF:
             self._quiet[m] += 1
-        loop = self._loops[m]
-        if loop < _LOOPS:
-            self._loops[m] = loop + 1
-        elif self._quiet[m] > _QUIET:
-            loop = 0
-            self._loops[m] = 1
         self._counter = (self._counter + 1) & 15
         bus = self._bus[m]
         target = _BUS_IDLE_MV if bus else _IDLE_MV
@@ -209,6 +227,7 @@ class BmwI3(Heard):
             self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         self.heard(m, 1)
+        self._since[m] |= 1
         self.errors_low[m] = data[0] | data[1] << 8
         self.errors_high[m] = data[2] | data[3] << 8
         self.bits[m] = data[4] | (data[5] & 0x0F) << 8
@@ -232,6 +251,8 @@ class BmwI3(Heard):
                 more += cell
         if good or more:
             self._quiet[m] = 0
+            if self._loops[m] >= _GREETED:
+                self._loops[m] = _LOOPS
         if want > 3:
             want = 3
         if not self.brings(m, part, 3 * k, want, good, more, 0):
