@@ -337,6 +337,47 @@ def test_a_load_that_changes_is_no_second_module():
     assert b.names() == [] and b.driver.repeated == 0
 
 
+def test_a_pulsed_load_is_no_second_module():
+    # of all modules of a port for any time, where one does not step far enough to swing itself
+    for boards in (((1, 8, 3), (2, 8, 3)), ((1, 8, 3, 1), (2, 8, 3, 2))):
+        b = known(boards)
+        for i in range(200):
+            b.begin()
+            b.give(said(1, [3700 - 60 * (i & 1)] * 8) + said(2, [3700 - 40 * (i & 1)] * 8))
+            b.pass_ms(100)
+        assert b.names() == [] and b.driver.repeated == 0, boards
+    # of the only one for 10 s
+    b = known()
+    for i in range(98):
+        hear(b, mv=[3700 - 60 * (i & 1)] * 8)
+    assert b.names() == [] and b.driver.repeated == 0
+    for i in range(10):
+        hear(b, mv=[3700 - 60 * (i & 1)] * 8)
+    assert b.names() == ["slave_conflict"]
+
+
+def test_two_modules_with_one_number_are_found_soon():
+    for boards in (((1, 8, 3),), ((1, 8, 3), (2, 8, 3))):
+        b = known(boards)
+        for _ in range(9):
+            b.begin()
+            for k in range(len(boards)):
+                b.give(said(k + 1, EIGHT))
+            b.pass_ms(50)
+            b.give(said(1, [3500] * 8))
+            b.pass_ms(50)
+        assert b.names() == ["slave_conflict"], boards
+
+
+def test_two_slow_modules_with_one_number_beside_another():
+    b = known(((1, 8, 3), (2, 8, 3)))
+    for i in range(14):
+        b.begin()
+        b.give(said(1, EIGHT if i & 1 else [3500] * 8) + said(2, EIGHT))
+        b.pass_ms(100)
+    assert b.names() == ["slave_conflict"]
+
+
 def test_all_are_told_to_stop_at_first_and_now_and_then():
     b = bench()
     b.run(10000)

@@ -22,6 +22,9 @@ _SILENT = const(2)  # scans in a row without all that is wanted: it is not waite
 _CONFLICTS = const(3)
 _SWING_MV = const(50)
 _SWINGS = const(8)  # so many in a row are no load that changes
+_MANY = const(100)  # nor are so many where no other module could show a load in step with a scan
+_UP = const(1)
+_DOWN = const(2)
 _NOW = const(0x80)  # of a conflict: the running scan has a contradiction
 
 
@@ -58,6 +61,8 @@ class Heard(Boards):
         self._value = array("H", [0] * (n * self.SLOTS))
         self._before = array("H", [0] * (n * self.SLOTS))
         self._swings = bytearray(n * self.SLOTS)
+        self._steps = bytearray(n)  # _UP, _DOWN: steps in the running scan
+        self._stepped = bytearray(n)  # in the one before
 
     # --- what a subclass may do ---
 
@@ -184,21 +189,34 @@ class Heard(Boards):
     def swings(self, m, slot, mv):
         """Look for two boards with one number, by a voltage that is said again and again.
 
-        Where it jumps to and fro between two values from frame to frame, two boards say it.
+        Where it jumps to and fro between two values from frame to frame, two boards say it, or the
+        load pulses: then others of the port step as well, and all one way in a scan.
         """
         at = m * self.SLOTS + slot
         step = mv - self._value[at]
         back = mv - self._before[at]
         self._before[at] = self._value[at]
         self._value[at] = mv
-        if -_SWING_MV < step < _SWING_MV or 4 * (back if back > 0 else -back) > (
-            step if step > 0 else -step
-        ):
+        far = step if step > 0 else -step
+        if 2 * far >= _SWING_MV:
+            self._steps[m] |= _UP if step > 0 else _DOWN
+        if far < _SWING_MV or 4 * (back if back > 0 else -back) > far:
             self._swings[at] = 0
-        elif self._swings[at] < _SWINGS:
+        elif self._swings[at] < (_SWINGS if self._tells(m) else _MANY):
             self._swings[at] += 1
-        else:
+        elif not self._pulses(m):
             self.contradicts(m)
+
+    def _tells(self, m):
+        """Whether swings of member m can be told from a load that pulses."""
+        return len(self._stepped) > 1 or self._stepped[m] == _UP | _DOWN
+
+    def _pulses(self, m):
+        """Whether another member steps as under a load that pulses."""
+        for i in range(len(self._stepped)):
+            if i != m and (self._stepped[i] == _UP or self._stepped[i] == _DOWN):
+                return True
+        return False
 
     def contradicts(self, m):
         """Two boards answer for member m: none of its readings is taken, all are judged."""
@@ -209,6 +227,8 @@ class Heard(Boards):
 
     def _end_scan(self):
         for m in range(len(self._due)):
+            self._stepped[m] = self._steps[m]
+            self._steps[m] = 0
             want = self._want[m]
             self._whole[m] = self._good[m] == want and not self._misfit[m]
             if self._got[m] & want == want:
