@@ -2,6 +2,7 @@
 
 from slave_bench import SlaveBench
 
+from bms.links.can import EXTENDED
 from fakes import raises
 
 XOR = (0xCF, 0xF5, 0xBB, 0x81, 0x27, 0x1D, 0x53, 0x69, 0x02, 0x38, 0x76, 0x4C)
@@ -550,6 +551,29 @@ def test_two_modules_with_one_number():
     assert b.mv() == TWELVE
 
 
+def test_one_contradiction_costs_the_running_scan_only():
+    b = known()
+    b.give([cells(0, 0, [3600, 3600, 3600])])  # late, of before a load's step
+    assert b.mv() == [None] * 12 and b.dc() == [None] * 4 and not b.pack.stack_ok[0]
+    b.scan()
+    assert b.mv() == TWELVE and b.dc() == [230, 240, 250, 260] and b.pack.stack_ok[0]
+    assert b.names() == []
+
+
+def test_contradictions_scan_after_scan_are_a_conflict():
+    b = known()
+    for scan in (1, 2, 3):
+        b.give([cells(0, 0, [3600, 3600, 3600])])
+        assert b.names() == []
+        b.scan()
+        # from the second one on, the next scan is refused as well
+        assert b.mv() == (TWELVE if scan == 1 else [None] * 12), scan
+        assert b.dc() == ([230, 240, 250, 260] if scan == 1 else [None] * 4), scan
+    assert b.names() == ["slave_conflict"]  # three in a row
+    b.give([warm(0, (23, 24, 80, 26))])
+    assert b.dc() == [None] * 4 and "temp_hard_high" in b.names()  # none is taken, all are judged
+
+
 def test_the_same_answer_twice_is_no_conflict():
     b = known()
     for i in range(20):
@@ -573,6 +597,19 @@ def test_frames_of_others_and_short_ones():
     assert b.driver.damaged == 16
     assert b.mv() == [None] * 12 and b.dc() == [None] * 4
     assert b.driver.expects(0x120) and not b.driver.expects(0x121) and not b.driver.expects(0x180)
+
+
+def test_frames_of_29_bits_are_no_modules():
+    b = known()
+    b.old()
+    strange = b.driver.strange
+    said = [cells(0, k, TWELVE[:3]) for k in range(4)] + [warm(0), status(0, bits=1)]
+    for high in (0, 1 << 11, 1 << 18, 0x1FFFF800):
+        for ident, data in said:
+            assert not b.driver.expects(EXTENDED | high | ident)
+            b.give([(EXTENDED | high | ident, data), (EXTENDED | ident << 18, data)])
+    assert b.mv() == [None] * 12 and b.dc() == [None] * 4 and b.driver.bits[0] == 0
+    assert b.driver.strange == strange + 8 * len(said)
 
 
 def test_a_frame_comes_in_any_pieces_and_a_cut_one_is_none():

@@ -3,6 +3,7 @@
 from slave_bench import SlaveBench
 
 from bms import faults as F
+from bms.links.can import EXTENDED
 from fakes import raises
 
 COMMAND = 0x3C3
@@ -92,6 +93,11 @@ def test_temperatures_as_bytes():
     b.give([(0x691, bytes.fromhex("00307449490B00FF"))])
     assert b.dc() == [660, 230, 230, -390, None]  # nothing, or all ones, is an open sensor
     assert b.pack.die_dc[0] == 660
+    b = bench(slave="temp_offset = 30")
+    for _ in range(3):
+        b.begin()
+        b.give([(0x611, bytes.fromhex("0000003535000000"))] + said(1, EIGHT)[1:])
+    assert b.dc() == [None, 230, 230]  # nothing is not 30 degC below 0
 
 
 def test_more_sensors_than_words_want_the_offset():
@@ -148,6 +154,32 @@ def test_a_module_with_twelve_cells_is_none_of_eight():
     hear(b, times=3)
     b.faults.acknowledge()
     assert b.names() == [] and b.pack.known[0]
+
+
+def test_a_scan_with_a_frame_too_many_does_not_make_it_known():
+    b = bench()
+    for scan in range(4):
+        assert not b.pack.known[0]
+        b.begin()
+        b.give(said(1, EIGHT)[:3])
+        if scan == 0:
+            b.give([cells(1, 2, [3700] * 4)])
+    assert b.pack.known[0] and b.names() == []
+
+
+def test_frames_of_29_bits_are_no_modules():
+    b = known()
+    b.old()
+    strange = b.driver.strange
+    count = 0
+    for high in (0, 1 << 11, 1 << 18, 0x1FFFF800):
+        for ident, data in said(1, EIGHT):
+            assert not b.driver.expects(EXTENDED | high | ident)
+            assert not b.driver.expects(EXTENDED | (ident << 18 & 0x1FFFFFFF) | high)
+            b.give([(EXTENDED | high | ident, data), (EXTENDED | ident << 18, data)])
+            count += 2
+    assert b.mv() == [None] * 8 and b.dc() == [None] * 3
+    assert b.driver.strange == strange + count
 
 
 def test_one_damaged_frame_is_no_other_module():
@@ -211,6 +243,17 @@ def test_what_creeps_out_of_its_hard_bounds_is_judged_at_once():
     hear(b, mv=[4290] * 8)
     b.give([cells(1, 1, [4290, 4310, 4290, 4290])])
     assert b.names() == ["cell_hard_high"]
+
+
+def test_what_is_beyond_hard_bounds_after_a_silence_is_judged_at_once():
+    b = known()
+    b.old()
+    b.give([cells(1, 1, [3700, 4700, 3700, 3700])])
+    assert b.names() == ["cell_hard_high"]
+    b = known()
+    b.old()
+    b.give([status(1, (HOT, 19100, 19200))])
+    assert b.names() == ["temp_hard_high"]
 
 
 def test_a_temperature_that_jumps_must_be_said_twice():
@@ -396,6 +439,29 @@ def test_they_are_told_again_after_days_without_a_bus():
     b.asked = []
     b.run(6000)
     assert set(b.asked) == {OFF}
+
+
+def test_what_could_not_be_sent_was_not_told():
+    b = known()
+    b.run(2000)
+    b.pack.bleed[0] = 1
+    b.run(500)
+    assert b.asked[-1][1][2] == 1
+    send = b.driver.link.send
+    b.driver.link.send = lambda ident, data, n: False
+    b.pack.bleed[0] = 0
+    b.run(2000)
+    b.driver.link.send = send
+    b.asked = []
+    b.run(2000)
+    assert b.asked == [OFF] * 3  # all the times that it is told to end
+    b = bench()
+    send = b.driver.link.send
+    b.driver.link.send = lambda ident, data, n: False
+    b.run(5)
+    b.driver.link.send = send
+    b.step()
+    assert b.asked == [OFF]  # at once, and not at its next turn
 
 
 def test_one_target_for_the_bus_again_and_again_while_somebody_wants_to_bleed():

@@ -61,6 +61,7 @@ class Heard(Boards):
         self._value = array("H", [0] * (n * self.SLOTS))
         self._before = array("H", [0] * (n * self.SLOTS))
         self._swings = bytearray(n * self.SLOTS)
+        self._contradicted = bytearray(n)  # scans in a row that had a contradiction
         self._steps = bytearray(n)  # _UP, _DOWN: steps in the running scan
         self._stepped = bytearray(n)  # in the one before
 
@@ -219,7 +220,10 @@ class Heard(Boards):
         return False
 
     def contradicts(self, m):
-        """Two boards answer for member m: none of its readings is taken, all are judged."""
+        """Two boards seem to answer for member m: none of its readings is taken, all are judged.
+
+        For the running scan; for the next one as well where the one before had a contradiction.
+        """
         self.repeated = (self.repeated + 1) & 0x1FFFFFFF
         if not self._conflict[m] & _NOW:
             self._conflict[m] |= _NOW
@@ -241,15 +245,17 @@ class Heard(Boards):
                 self._lack[m] = _SILENT
                 if self.pack.known[self.members[m]]:
                     self.missed = (self.missed + 1) & 0x1FFFFFFF
-            state = self._conflict[m]
-            if state & _NOW:
-                state = (state & ~_NOW) + 1
-                if state >= _CONFLICTS:
-                    state = _CONFLICTS
+            count = self._contradicted[m]
+            if self._conflict[m] & _NOW:
+                if count < _CONFLICTS:
+                    count += 1
+                self._contradicted[m] = count
+                if count == _CONFLICTS:
                     self.faults.raised(F.SLAVE_CONFLICT, self.members[m], self.repeated)
-            elif state == 1:
-                self._conflict[m] = state = 0
-                self.eased(F.SLAVE_CONFLICT, m, self._conflict)
-            elif state:
-                state -= 1
-            self._conflict[m] = state
+            elif count:
+                count -= 1
+                self._contradicted[m] = count
+                if not count:
+                    self.eased(F.SLAVE_CONFLICT, m, self._contradicted)
+            # a single one may be a late answer: the next scan is taken
+            self._conflict[m] = count > 1
