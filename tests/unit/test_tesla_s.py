@@ -3,6 +3,7 @@
 from slave_bench import SlaveBench
 
 from bms.slaves.tesla_s import celsius
+from fakes import Random
 
 
 def crc(data):
@@ -148,6 +149,18 @@ def test_fewer_modules_are_not_read_and_one_more_is_a_mismatch():
     assert b.mv() == [None] * 18 and list(b.pack.known) == [0, 0, 0] and b.driver.starts > 3
     b = bench(2, Chain(3))
     b.run(500)
+    assert b.names() == ["slave_mismatch"]
+
+
+def test_one_module_more_stays_a_mismatch_on_a_noisy_line():
+    chain = Chain(3)
+    random = Random(7)
+    b = bench(2, chain)
+    b.reply = lambda word: b"" if not random.below(100) else chain(word)
+    while b.driver.starts < 1000:
+        b.run(1000)
+        b.begin()
+        assert list(b.pack.known) == [0, 0] and b.mv() == [None] * 12, b.driver.starts
     assert b.names() == ["slave_mismatch"]
 
 

@@ -275,7 +275,7 @@ class TeslaS(Asked):
                 self._stage = _GIVEN
                 return
             self._tries_left -= 1
-            if heard or not self._tries_left or self._count == self._top:
+            if heard or not self._tries_left:
                 self._addressed(heard, now)
                 return
         elif stage == _GIVEN:
