@@ -86,13 +86,33 @@ class Chain:
         return (bytes([0x80]) + body[1:] if not address else body) + seal
 
 
-def bench(count=2, chain=None, cells=6, **more):
+def bench(count=2, chain=None, cells=6, temps=2, **more):
     chain = chain or Chain(count)
-    shapes = tuple([(i + 1, cells, 2) for i in range(count)])
+    shapes = tuple([(i + 1, cells, temps) for i in range(count)])
     b = SlaveBench("tesla_s", shapes, reply=chain, **more)
     b.chain = chain
     b.run(120)
     return b
+
+
+def damaged_once(b, changes):
+    """The next sample arrives with changes (at, xor), and a CRC that fits; b.chain.samples: asked
+    for so often since.
+    """
+    chain = b.chain
+    chain.samples = 0
+
+    def reply(word):
+        answer = chain(word)
+        if word[1] == 1 and not word[0] & 1:
+            chain.samples += 1
+            if chain.samples == 1:
+                for at, by in changes:
+                    answer = answer[:at] + bytes([answer[at] ^ by]) + answer[at + 1 :]
+                answer = answer[:-1] + bytes([crc(answer[:-1])])
+        return answer
+
+    b.reply = reply
 
 
 def test_the_chain_is_addressed_with_the_documented_words():
@@ -236,6 +256,18 @@ def test_who_is_lost_is_addressed_anew_where_scans_run_late_too():
     assert None not in b.mv()
 
 
+def test_no_scan_begins_by_itself_behind_a_start():
+    b = bench(2).greet()
+    b.chain.modules[1].address = 0
+    damaged_once(b, [])
+    b.begin()
+    b.step()
+    b.begin()  # waits for the end of the one before, which ends with somebody lost
+    b.run(300)
+    assert b.driver.late == 1 and b.driver.starts == 2 and b.driver.done
+    assert b.chain.samples == 1
+
+
 def test_who_does_not_answer_that_it_stopped_keeps_nobody_from_being_told():
     b = bench(3).greet()
     for i in range(3):
@@ -322,6 +354,50 @@ def test_a_module_whose_voltage_is_not_that_of_its_cells_is_not_read():
     b.reply = apart
     b.scan()
     assert b.mv() == [None] * 6 and b.driver.damaged > 0
+
+
+def test_a_reading_that_jumps_inside_its_bounds_must_be_said_twice():
+    b = bench(1).greet()
+    mv, dc, die, stack = b.mv(), b.dc(), b.pack.die_dc[0], b.pack.stack_mv[0]
+    # cell 1 by 98 mV and by 391 mV, the sensors, and all that stands in the pack meanwhile
+    for changes in ([(5, 1), (17, 16)], [(5, 4)], [(17, 8)], [(19, 8)]):
+        damaged_once(b, changes)
+        b.scan()
+        assert b.chain.samples == 2, changes
+        assert (b.mv(), b.dc()) == (mv, dc)
+        assert b.pack.die_dc[0] == die and b.pack.stack_mv[0] == stack
+
+
+def test_a_jump_that_nobody_says_again_is_not_taken():
+    b = bench(1, temps=0).greet()
+    mv, die, at = b.mv(), b.pack.die_dc[0], b.pack.stack_at[0]
+    damaged_once(b, [(5, 4), (17, 8)])
+    whole = b.reply
+    b.reply = lambda word: whole(word) if word[1] != 1 or not b.chain.samples else None
+    b.scan()
+    assert b.mv() == mv and b.pack.die_dc[0] == die and b.pack.stack_at[0] == at
+
+
+def test_a_step_of_the_load_costs_one_more_question_and_is_read_in_the_same_scan():
+    b = bench(2).greet()
+    for by in (-300, 300, -90):
+        for module in b.chain.modules:
+            module.mv = [mv + by for mv in module.mv]
+        damaged_once(b, [])
+        b.scan()
+        assert b.chain.samples == (2 if by == -90 else 4)
+        assert b.mv() == b.chain.modules[0].mv + b.chain.modules[1].mv
+
+
+def test_more_than_an_adc_of_14_bits_can_say_is_no_reading():
+    b = bench(1).greet()
+    # the module's voltage, then a cell's: what they say fits together
+    for mv in ([5900] * 6, [3700] * 5 + [6300]):
+        b.chain.modules[0].mv = mv
+        b.old()
+        b.scan()
+        assert b.mv() == [None] * 6 and b.dc() == [None] * 2, mv
+    assert b.driver.damaged == 2 and b.names() == []
 
 
 def test_split_and_damaged_anywhere():

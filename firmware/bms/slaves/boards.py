@@ -20,6 +20,7 @@ class Boards(Driver):
     SLOW = True
     PARTS = 1  # bits of `fit` that must all be good before a board is known
     WEAK = False  # damage can pass its checksum: a jump beyond hard bounds must be said twice
+    CHEAP = False  # asking again costs little: any jump must be said twice
     ALARM_MS = 0  # 0: two scans
 
     def __init__(self, link, members, pack, limits, faults, config):
@@ -83,10 +84,8 @@ class Boards(Driver):
             if out:
                 self.limits.hard_cell(at, mv)
             return
-        if (
-            out
-            and self.WEAK
-            and self._jumps(m, pack.cell_flags[at], mv - pack.cell_mv[at], _JUMP_MV)
+        if (out and self.WEAK or self.CHEAP) and self._jumps(
+            m, pack.cell_flags[at], mv - pack.cell_mv[at], _JUMP_MV
         ):
             return
         pack.cell_mv[at] = mv
@@ -107,10 +106,8 @@ class Boards(Driver):
             if out:
                 self.limits.hard_temp(at, dc)
             return False
-        if (
-            out
-            and self.WEAK
-            and self._jumps(m, pack.temp_flags[at], dc - pack.temp_dc[at], JUMP_DC)
+        if (out and self.WEAK or self.CHEAP) and self._jumps(
+            m, pack.temp_flags[at], dc - pack.temp_dc[at], JUMP_DC
         ):
             return False
         pack.temp_dc[at] = dc
@@ -121,7 +118,7 @@ class Boards(Driver):
         return True
 
     def _jumps(self, m, flags, by, most):
-        """Whether a reading beyond hard bounds is so far from the last that it must be said twice.
+        """Whether a reading is so far from the last that it must be said twice.
 
         Damage can leave a sum as it was: one such answer may not open contactors.
         """

@@ -47,6 +47,7 @@ _MINUTE = const(0x81)
 _START_MS = const(4)  # to wait for an answer at start
 _START_TRIES = const(3)
 _START_AGAIN_MS = const(50)  # between two starts that did not find all
+_ADC_MOST = const(0x3FFF)
 _APART_MV = const(1000)  # a module's voltage and its cells: more is a wrong answer
 _STEP_SHIFT = const(6)  # of the table of temperatures: every 64 of the raw value
 _TABLE = const(258)
@@ -150,7 +151,7 @@ class TeslaS(Asked):
     ABILITIES = base.BALANCE_MASK
     CELLS = 6
     TEMPS = 2
-    WEAK = True
+    WEAK = CHEAP = True  # a CRC of 8 bits; asked again, the same conversion is read
     ANSWER_MS = 4
     TYPICAL_MS = 1  # a cycle of the master's
     LONGEST = 32
@@ -384,23 +385,30 @@ class TeslaS(Asked):
     def _word(self, at):
         return self.link.data[at] << 8 | self.link.data[at + 1]
 
+    def _mv(self, at):
+        """Of a cell."""
+        return (self._word(at) * 6250 + 8191) // _ADC_MOST
+
     def take_sample(self, m, at, now):
         """Module, six cells, two temperatures, from `at` in `link.data`."""
         slave = self.members[m]
         self.fit(m, 1, True, self.found)  # all are there, and each has said his address
-        # a CRC of 8 bits passes one damaged answer in 256: the module's voltage must fit as well
+        # a CRC of 8 bits passes one damaged answer in 256: all must be what 14 bits can say, and
+        # the module's voltage must fit
+        for i in range(7):
+            if self._word(at + 2 * i) > _ADC_MOST:
+                self.damaged += 1
+                return
         total = 0
         for i in range(6):
-            total += (self._word(at + 2 + 2 * i) * 6250 + 8191) // 16383
-        module = (self._word(at) * 33333 + 8191) // 16383
+            total += self._mv(at + 2 + 2 * i)
+        module = (self._word(at) * 33333 + 8191) // _ADC_MOST
         if not -_APART_MV < module - total < _APART_MV:
             self.damaged += 1
             return
         bleeding = self._paused[m] != 0
         for i in range(self.pack.slave_cells[slave]):
-            raw = self._word(at + 2 + 2 * i)
-            if raw <= 0x3FFF:
-                self.cell(m, i, (raw * 6250 + 8191) // 16383, now, bleeding)
+            self.cell(m, i, self._mv(at + 2 + 2 * i), now, bleeding)
         hottest = -400
         for i in range(2):
             raw = self._word(at + 14 + 2 * i)
@@ -419,7 +427,8 @@ class TeslaS(Asked):
         self._untold[m] = 2 if self._mask[m] else 0
         if self._mask[m]:
             self._mask[m] = 0  # it was stopped, and is told again
-        self.board(m, module, hottest, now)
+        if self._doubt[m] != 1:
+            self.board(m, module, hottest, now)
 
     def take_status(self, m, at, now):
         """Alerts, faults, cells above and below the module's own bounds."""
