@@ -2,6 +2,7 @@
 
 from slave_bench import SlaveBench
 
+from bms import faults as F
 from bms.slaves.tesla_s import celsius
 from fakes import Random
 
@@ -16,12 +17,34 @@ def crc(data):
 
 
 class Module:
+    """status: its latches; lasting: what comes back into them `back_ms` after they were cleared."""
+
     def __init__(self):
         self.address = 0
         self.mv = [3700 + i for i in range(6)]
         self.raw = [4337, 4337]
         self.status = bytes(4)
+        self.lasting = bytes(4)
         self.written = []
+        self.cleared_ms = []
+        self.ms = lambda: 0
+
+    def write(self, register, value):
+        self.written = self.written[-20:] + [(register, value)]
+        if (register, value) == (0x20, 0xFF):
+            self.status = b"\x10" + self.status[1:]  # as if its bit FORCE were set
+        elif (register, value) == (0x21, 0xFF):
+            self.status = self.status[:1] + b"\x10\0\0"
+            self.cleared_ms.append(self.ms())
+        elif register == 0x20:
+            self.status = b"\0" + self.status[1:]
+        elif register == 0x21:
+            self.status = self.status[:1] + b"\0" + self.status[2:]
+
+    def says(self):
+        if not self.cleared_ms or self.ms() - self.cleared_ms[-1] >= 3100:
+            self.status = bytes([a | b for a, b in zip(self.status, self.lasting)])
+        return self.status
 
 
 class Chain:
@@ -61,7 +84,7 @@ class Chain:
                     if register == 0x3C:
                         module.address = 0
                     else:
-                        module.written = module.written[-20:] + [(register, value)]
+                        module.write(register, value)
                 return word if self.modules else b""
             module = self.find(address)
             if module is None:
@@ -69,7 +92,7 @@ class Chain:
             if register == 0x3B:
                 module.address = value & 0x3F
             else:
-                module.written = module.written[-20:] + [(register, value)]
+                module.write(register, value)
             return word
         module = self.find(address)
         if module is None:
@@ -80,7 +103,7 @@ class Chain:
             words += [(v * 16383 + 3125) // 6250 for v in module.mv] + module.raw
             data = b"".join([bytes([w >> 8, w & 255]) for w in words])
         elif register == 0x20:
-            data = module.status
+            data = module.says()
         body = bytes([word[0], register, value]) + data
         seal = bytes([crc(body)])
         return (bytes([0x80]) + body[1:] if not address else body) + seal
@@ -91,6 +114,8 @@ def bench(count=2, chain=None, cells=6, temps=2, **more):
     shapes = tuple([(i + 1, cells, temps) for i in range(count)])
     b = SlaveBench("tesla_s", shapes, reply=chain, **more)
     b.chain = chain
+    for module in chain.modules:
+        module.ms = lambda: b.board.clock.total_ms
     b.run(120)
     return b
 
@@ -312,17 +337,107 @@ def test_alerts_that_trip_must_be_said_twice():
     assert alarmed and b.names() == [] and b.pack.slave_flags[0] == 0
 
 
-def test_alerts():
-    b = bench(1).greet()
-    for status, flags in (((1, 0, 0, 0), 4), ((0, 0, 2, 0), 1), ((0, 0, 0, 4), 2)):
-        b.chain.modules[0].status = bytes(status)
+def alarmed(b):
+    return bool(b.faults.active[b.faults.slot(F.SLAVE_ALARM, 0)])
+
+
+def scans(b, ms, each=200):
+    """Scans for so long."""
+    for _ in range(ms // each):
+        b.run(each - b.scan())
+
+
+def test_alerts_end_once_their_latches_are_cleared():
+    b = bench(2).greet()
+    module = b.chain.modules[1]
+    scans(b, 6000)
+    module.written = []
+    for status, flags in (((1, 0, 0, 0), 4), ((0, 1, 2, 0), 1), ((0, 2, 0, 4), 2)):
+        module.status = bytes(status)
         b.scan()
-        assert b.names() == ["slave_alarm"] and b.pack.slave_flags[0] == flags
-        b.chain.modules[0].status = bytes(4)
-        b.scan()
-        b.run(1000, 20)
-        b.scan()
+        assert alarmed(b) and b.pack.slave_flags[1] == flags
+        scans(b, 10000)
+        assert not alarmed(b) and b.pack.slave_flags[1] == 0
+        assert module.written[-20:].count((0x20, 0xFF)) <= 2
         b.faults.acknowledge()
+        assert b.names() == []
+    assert b.chain.modules[0].cleared_ms[1:] == []  # the others have nothing to clear
+
+
+def test_an_alert_that_lasts_stays_while_its_latches_are_cleared():
+    b = bench(1, ms=100000).greet()
+    module = b.chain.modules[0]
+    for lasting in ((2, 0, 0, 0), (0, 1, 1, 0), (0x40, 0x20, 0, 0)):
+        module.lasting = bytes(lasting)
+        scans(b, 4000)
+        count = len(module.cleared_ms)
+        for _ in range(300):
+            b.run(100 - b.scan())
+            b.faults.acknowledge()
+            assert alarmed(b) or lasting[0] == 0x40, b.board.clock.total_ms
+        gaps = [t - module.cleared_ms[i] for i, t in enumerate(module.cleared_ms[1:])]
+        assert len(module.cleared_ms) - count >= 5 and min(gaps) >= 4900, gaps
+        module.lasting = bytes(4)
+        scans(b, 10000)
+        assert not alarmed(b)
+
+
+def test_latches_are_not_cleared_before_their_alarm_is_believed():
+    b = bench(1).greet()
+    module = b.chain.modules[0]
+    scans(b, 6000)
+    module.written = []
+    said = []
+
+    def once(word):
+        if word[1] != 0x20 or word[0] & 1 or said:
+            return b.chain(word)
+        said.append(1)
+        body = bytes(word) + bytes([1, 0, 0, 0])
+        return body + bytes([crc(body)])
+
+    b.reply = once
+    b.scan()
+    b.run(300)
+    assert said and b.names() == [] and (0x20, 0xFF) not in module.written
+
+
+def test_the_words_that_clear_are_said_until_they_are_answered():
+    b = bench(1).greet()
+    module = b.chain.modules[0]
+    scans(b, 6000)
+    for register in (0x20, 0x21):
+        module.status = bytes([1, 1, 1, 0])
+        module.written = []
+        b.chain.mute = (register, 5)
+        b.scan()
+        b.run(1000)
+        words = [word for word in module.written if word[0] in (0x20, 0x21)]
+        assert len(words) == 8 and words[0] == (0x20, 0xFF)
+        assert words[-1] == (0x21, 0) and (0x20, 0) in words
+        assert module.status == bytes(4)
+        scans(b, 6000)
+
+
+def test_clearing_that_is_not_answered_hides_no_alert_and_keeps_nobody_from_bleeding():
+    b = bench(3).greet()
+    for module in b.chain.modules:
+        module.lasting = bytes([1, 1, 1, 0])
+
+    def deaf(word):
+        answer = b.chain(word)
+        return b"" if word[0] & 1 and word[1] in (0x20, 0x21) else answer
+
+    b.reply = deaf
+    for i in range(3):
+        b.pack.bleed[2 * i] = 1
+    scans(b, 6000)
+    for _ in range(150):
+        b.run(150 - b.scan())
+        b.faults.acknowledge()
+        assert alarmed(b)
+        for module in b.chain.modules:
+            assert [word for word in module.written if word[0] == 0x32][-1] == (0x32, 1)
 
 
 def test_an_echoing_adapter_gives_no_wrong_reading():

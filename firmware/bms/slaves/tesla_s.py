@@ -10,8 +10,10 @@ ones they are can't be told, and none is read. One module more is a mismatch as 
 Units: cells in steps of 6.25 V / 16383, the module 33.333 V / 16383; temperatures of two
 thermistors by the formula of Steinhart and Hart, from a table made at start. Bleeding by a mask of
 six; it is stopped while a module measures, and ends by itself after a minute. It has no temperature
-of its own: its warmer sensor stands for it. Uncertain: what its alerts but over-voltage,
-under-voltage and over-temperature mean; the others are cleared at start and only warn.
+of its own: its warmer sensor stands for it. A reading that jumps is asked for once more. Its alerts
+are latches: they are cleared at start, and not more often than each 5 s once they were judged; what
+still holds comes back, and an alarm ends 4 s after it was said last. Uncertain: what its alerts but
+over-voltage, under-voltage and over-temperature mean; the others only warn.
 """
 
 from array import array
@@ -49,12 +51,15 @@ _START_TRIES = const(3)
 _START_AGAIN_MS = const(50)  # between two starts that did not find all
 _ADC_MOST = const(0x3FFF)
 _APART_MV = const(1000)  # a module's voltage and its cells: more is a wrong answer
+_CLEAR_MS = const(5000)  # between two times that a module's latches are cleared
 _STEP_SHIFT = const(6)  # of the table of temperatures: every 64 of the raw value
 _TABLE = const(258)
 _LEAST_RAW = const(200)  # an open thermistor is below, a shorted one above
 _MOST_RAW = const(16300)
 
-# what is written to all once they have their addresses: register, value
+# what is written to all once they have their addresses: register, value; the first words clear
+# latches, and are said to a module again whose status shows some
+_CLEARS = const(4)
 _SETTLE = bytes((_ALERTS, 0xFF, _ALERTS, 0x00, _FAULTS, 0xFF, _FAULTS, 0x00, _BLEED, 0x00))
 # the questions of a scan: register, value; the last two are reads: register, length
 _ASKS = bytes((_BLEED, 0, _ADC, 0x3D, _IO, 3, _CONVERT, 1, SAMPLE, 18, STATUS, 4))
@@ -152,6 +157,7 @@ class TeslaS(Asked):
     CELLS = 6
     TEMPS = 2
     WEAK = CHEAP = True  # a CRC of 8 bits; asked again, the same conversion is read
+    ALARM_MS = 4000  # what lasts comes back within the module's own delay, 3.1 s at most
     ANSWER_MS = 4
     TYPICAL_MS = 1  # a cycle of the master's
     LONGEST = 32
@@ -174,7 +180,8 @@ class TeslaS(Asked):
         self._paused = bytearray([1] * n)  # it may have been bleeding as this scan began
         self._mask = bytearray(n)  # what it may be bleeding
         self._untold = bytearray(n)  # it has to be told: 2 the timer, 1 the mask
-        self._stack = array("i", [0] * n)
+        self._uncleared = bytearray(n)  # of the words that clear latches, those to be said
+        self._cleared_at = array("i", [0] * n)
         self._table = array("h", [0] * _TABLE)
         for k in range(_TABLE):
             raw = k << _STEP_SHIFT
@@ -300,6 +307,7 @@ class TeslaS(Asked):
                 self._state = 0
                 for m in range(len(self._silent)):
                     self._silent[m] = self._mask[m] = self._untold[m] = 0
+                    self._cleared_at[m] = now
                 return
             link.forget()
             link.write(ALL, _SETTLE[2 * i], _SETTLE[2 * i + 1])
@@ -339,10 +347,12 @@ class TeslaS(Asked):
         self._restart(now)
         self._due_at = ticks.add(now, _START_AGAIN_MS)
 
-    # --- bleeding ---
+    # --- commands ---
 
     def command(self, m, now):
-        """A timer, then the mask: after each scan, since it was stopped for measuring."""
+        """A timer, then the mask: after each scan, since it was stopped for measuring; then what
+        clears latches.
+        """
         mask = self.pack.bleed[2 * self.members[m]] & 0x3F
         if self._untold[m] == 1:
             self._untold[m] = 0
@@ -356,6 +366,11 @@ class TeslaS(Asked):
         if mask and mask != self._mask[m]:
             self._untold[m] = 1
             return self.link.write(self._node[m], _TIMER, _MINUTE)
+        if self._uncleared[m]:
+            i = 2 * (_CLEARS - self._uncleared[m])
+            if _SETTLE[i + 1]:
+                self._uncleared[m] -= 1  # not said again: it would hide what comes back
+            return self.link.write(self._node[m], _SETTLE[i], _SETTLE[i + 1])
         return False
 
     # --- answers ---
@@ -375,6 +390,8 @@ class TeslaS(Asked):
         if self._command:
             if register == _BLEED:
                 self._mask[m] = self.link.out[2]
+            elif (register == _ALERTS or register == _FAULTS) and not self.link.out[2]:
+                self._uncleared[m] -= 1
         else:
             if register == SAMPLE and n == SAMPLE_BYTES:
                 self.take_sample(m, at, now)
@@ -443,6 +460,12 @@ class TeslaS(Asked):
         if data[at + 3]:
             trip |= base.A_CELL_LOW
         self.alarms(m, trip, warn, now)
+        said = data[at] or data[at + 1] or data[at + 2] or data[at + 3]
+        if said and self._doubt[m] != 1:
+            # judged: latches are cleared, what still holds comes back
+            if ticks.since(now, self._cleared_at[m]) >= _CLEAR_MS:
+                self._uncleared[m] = _CLEARS
+                self._cleared_at[m] = now
 
 
 # the start, in its order; from _SETTLING on one word of _SETTLE each

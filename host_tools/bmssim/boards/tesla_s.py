@@ -38,7 +38,8 @@ def raw_of(celsius: float, sensor: int) -> int:
 
 class TeslaModule(SerialBoard):
     """See `SerialBoard`: six cells. given: its address, 0 = none; the first of a chain without an
-    address answers for 0; one that is down hides those behind it.
+    address answers for 0; one that is down hides those behind it. latched: alarms that stay until
+    FF is written to their register.
     """
 
     ANSWER_US = 60
@@ -46,6 +47,7 @@ class TeslaModule(SerialBoard):
     TOLERANCE_DC = 4
 
     given = 0
+    latched: frozenset[str] = frozenset()
     _until_us = 0
     _seconds = 0
     por = True
@@ -125,16 +127,19 @@ class TeslaModule(SerialBoard):
         elif register == 0x32:
             self.bleed = value & 0x3F
             self._until_us = self.events.now_us + self._seconds * 1_000_000
+        elif register == 0x20 and value == 0xFF:
+            self.latched -= {"temp_high"}
         elif register == 0x21 and value == 0xFF:
             self.por = False
+            self.latched &= {"temp_high"}
 
     def _data(self, register: int, n: int) -> bytes | None:
         if register == 0x00:
             return b"\x61"[:n].ljust(n, b"\0")
         if register == 0x20:
-            trip = 1 if "temp_high" in self.alarms else 0
-            high = 1 if "cell_high" in self.alarms else 0
-            return bytes([trip, 8 * self.por, high, 1 if "cell_low" in self.alarms else 0])[:n]
+            self.latched |= self.alarms
+            hot, high, low = (x in self.latched for x in ("temp_high", "cell_high", "cell_low"))
+            return bytes([hot, 8 * self.por | 2 * low | high, high, low])[:n]
         if register != 0x01 or not self.mv:
             return None
         words = [round(self.stack_mv * 16383 / 33333)]
@@ -154,6 +159,7 @@ class TeslaModule(SerialBoard):
         super().rebooted()
         self.given = 0
         self.por = True
+        self.latched = frozenset()
         self.mv = []
 
     def step_mv(self, mv: int) -> int:
