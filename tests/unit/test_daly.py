@@ -97,6 +97,63 @@ def test_frames_numbered_from_0_as_the_document_says():
     assert b.mv() == [3300, 3301, 3302, 3303, 3304] and b.dc() == [250, 260]
 
 
+def numbered(line, command, was, number):
+    """The line, whose next frame numbered `was` has another number, and a sum that is right."""
+    left = [1]
+
+    def reply(request):
+        answer = bytearray(line(request) or b"")
+        for at in range(0, len(answer), 13):
+            if request[2] == command and answer[at + 4] == was and left:
+                left.pop()
+                answer[at + 4] = number
+                answer[at + 11] = (answer[at + 11] + was - number) & 255
+        return bytes(answer)
+
+    return reply
+
+
+def test_a_damaged_number_shifts_no_cells():
+    for first, was, number in ((1, 1, 0), (1, 2, 0), (1, 3, 0), (0, 0, 3), (0, 2, 3)):
+        line = Line(mv=[3300 + 10 * i for i in range(9)])
+        line.first = first
+        b = bench(cells=9, line=line).greet()
+        b.reply = numbered(line, 0x95, was, number)
+        for scans in (2, 6):
+            for _ in range(scans):
+                b.old()
+                b.scan()
+                for mv, true in zip(b.mv(), line.mv[1]):
+                    assert mv is None or mv == true, (first, was, number)
+            assert b.mv() == line.mv[1], (first, was, number)
+        assert b.names() == []
+
+
+def test_a_damaged_number_shifts_no_temperatures():
+    for first, was, number in ((1, 1, 0), (0, 0, 1)):
+        line = Line()
+        line.first = first
+        b = bench(line=line).greet()
+        b.reply = numbered(line, 0x96, was, number)
+        for _ in range(2):
+            b.scan()
+        b.old()
+        b.scan()
+        assert b.dc() == [250, 260] and b.names() == []
+
+
+def test_frames_that_begin_elsewhere_after_all_are_believed():
+    line = Line(mv=[3300 + 10 * i for i in range(9)])
+    b = bench(cells=9, line=line).greet()
+    for first in (0, 1):
+        line.first = first  # another board in its place
+        for _ in range(3):
+            b.scan()
+        b.old()
+        b.scan()
+        assert b.mv() == line.mv[1] and b.dc() == [250, 260], first
+
+
 def test_where_frames_begin_is_not_guessed():
     line = Line(mv=[3300 + i for i in range(9)])
     line.cut = (2,)  # the last one, which would tell

@@ -9,7 +9,7 @@ question; the document allows 0.5 s to answer, boards take 20 ms (`answer` in [[
 more). For CAN no times are documented: they are the same, and can be set in the same way.
 Units: cells mV; temperatures degC + 40; stack voltage 0.1 V; current 0.1 A around 30000. Cells come
 three in a frame; captures number frames from 1, the document from 0: believed once the first or the
-last number was seen. On UART a sum of 8 bits passes one damaged frame in 256 or so: see
+last number was seen, and until one was seen that can't be. On UART a sum of 8 bits passes one damaged frame in 256 or so: see
 `Asked.WEAK`. It measures no temperature of its own: its warmest sensor stands for it. It balances
 by itself, and no word for it is documented. Uncertain, and so in the pack file: the current's sign
 (`reversed`), and whether 01 switches FETs on, as most say (`fets_inverted`).
@@ -319,10 +319,11 @@ class Daly(Asked):
         count = self._frames(m, step)
         bases = self._temp_base if step else self._cell_base
         number = self.link.data[at]
+        # a number that can't be where frames begin as believed: that is to be shown once more
         if number == 0:
-            bases[m] = 0
-        elif number == count and bases[m] == _UNKNOWN and self._brings(step, at):
-            bases[m] = 1
+            bases[m] = _UNKNOWN if bases[m] == 1 else 0
+        elif number == count and bases[m] != 1 and not self._got & 1 and self._brings(step, at):
+            bases[m] = 1 if bases[m] == _UNKNOWN else _UNKNOWN
         first = bases[m]
         if first == _UNKNOWN:
             # which one it is isn't known before the first or the last has come
@@ -340,7 +341,10 @@ class Daly(Asked):
             self._take_temps(m, i, at, now)
         else:
             self._take_cells(m, i, at, now)
-        return self._got >> first == (1 << count) - 1
+        if self._got >> first != (1 << count) - 1:
+            return False
+        self._got = 0
+        return True
 
     def _brings(self, step, at):
         """Whether a frame brings a reading: an answer may go on after the last one, with none."""
