@@ -11,7 +11,7 @@ from micropython import const
 
 from bms import ticks
 from bms.slaves.base import BALANCE_ON_OFF
-from bms.slaves.boards import Boards
+from bms.slaves.boards import AGAIN, OFF, ON, Boards
 
 _IDLE, _WAITING, _RESTING = range(3)
 _TRIES = const(2)
@@ -280,16 +280,18 @@ class Asked(Boards):
 
     def command(self, m, now):
         """Tell member m something where that is due; True where its answer is to be awaited."""
-        if self._also[m]:
-            value = self._also[m] - 1
-            self._also[m] = 0
-            return self.tell_other_fet(m, value)
-        if self._rated[m]:
-            open_ = self._ours(m)
-            if self._fets[m] != (0 if open_ else 3):
-                if ticks.since(now, self._fets_at[m]) >= _TELL_MS or not self._fets_at[m]:
-                    self._fets_at[m] = now
-                    return self.tell_fets(m, not open_)
+        ours = self._ours(m)
+        also = self._also[m]
+        self._also[m] = 0
+        if also and (self._off[m] == OFF) == ours:
+            return self.tell_other_fet(m, also - 1)
+        if self._rated[m] and self._wants_fets(m, ours, now):
+            self._fets_at[m] = now
+            if ours:
+                self._off[m] = OFF
+            elif self._off[m]:
+                self._off[m] = ON if self._off[m] == OFF else AGAIN
+            return self.tell_fets(m, not ours)
         if self.ABILITIES & BALANCE_ON_OFF:
             on = 1 if self.wants(self.members[m]) else 0
             if on != self._told[m] or on and ticks.since(now, self._told_at[m]) >= _TELL_MS:
@@ -297,3 +299,18 @@ class Asked(Boards):
                 self._told_at[m] = now
                 return self.tell_balance(m, on)
         return False
+
+    def _wants_fets(self, m, ours, now):
+        """Whether member m is to be told its FETs: open, or closed again after such a word.
+
+        Those that it opened by itself are told to close only while its contactors are open.
+        """
+        fets = self._fets[m]
+        off = self._off[m]
+        if off and ours != (off == OFF):
+            return True  # it was told the opposite
+        if ours:
+            due = fets != 0
+        else:
+            due = fets != 3 and (off or not self.energised(m))
+        return due and (not self._fets_at[m] or ticks.since(now, self._fets_at[m]) >= _TELL_MS)

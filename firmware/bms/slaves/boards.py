@@ -13,6 +13,11 @@ from bms.slaves.base import Driver
 _JUMP_MV = const(100)
 JUMP_DC = const(50)
 
+# what the FETs of a board were told, until it says that both conduct
+OFF = const(1)
+ON = const(2)
+AGAIN = const(3)  # on, more than once
+
 
 class Boards(Driver):
     """Base of `Asked` and `Heard`; see `Driver` for its fields."""
@@ -38,6 +43,7 @@ class Boards(Driver):
         self._rated = bytearray([config.slaves[i].fets for i in members])
         self._fets = bytearray([3] * n)  # bit 0 charge, bit 1 discharge is on, as the board says
         self._opened = bytearray(n)  # it opened one by itself
+        self._off = bytearray(n)  # 0, or what its FETs were told: OFF, ON, AGAIN
 
     def listen(self):
         """Take every answer from now on, whoever asked for it: for captures."""
@@ -149,15 +155,27 @@ class Boards(Driver):
 
     def switches(self, m, charge, discharge):
         """Whether member m's own charge and discharge FETs conduct."""
-        self._fets[m] = (1 if charge else 0) | (2 if discharge else 0)
-        slave = self.members[m]
-        self._opened[m] = self._fets[m] != 3 and not self._ours(m)
-        if self._opened[m]:
-            self.faults.raised(F.SLAVE_SWITCH, slave, self._fets[m])
+        fets = (1 if charge else 0) | (2 if discharge else 0)
+        off = self._off[m]
+        # one that was told to close them has a while to do so
+        opened = fets != 3 and off != OFF and off != ON and not self._ours(m)
+        if opened and not self._opened[m] and self.WEAK and not self._listening:
+            if self.doubted(m):
+                return  # as a trip that is new
+        self._fets[m] = fets
+        self._opened[m] = opened
+        if fets == 3 and off != OFF:
+            self._off[m] = 0
+        if opened:
+            self.faults.raised(F.SLAVE_SWITCH, self.members[m], fets)
         else:
             self.eased(F.SLAVE_SWITCH, m, self._opened)
+
+    def energised(self, m):
+        """Whether the contactors of member m's string are not all open."""
+        return self.pack.energised[self.pack.string_of_slave[self.members[m]]]
 
     def _ours(self, m):
         """Whether its FETs are to be open: its string has tripped, and its contactors are open."""
         string = self.pack.string_of_slave[self.members[m]]
-        return self._rated[m] and self.faults.held(string) and not self.pack.energised[string]
+        return bool(self._rated[m] and self.faults.held(string) and not self.energised(m))

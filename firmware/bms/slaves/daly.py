@@ -9,10 +9,11 @@ question; the document allows 0.5 s to answer, boards take 20 ms (`answer` in [[
 more). For CAN no times are documented: they are the same, and can be set in the same way.
 Units: cells mV; temperatures degC + 40; stack voltage 0.1 V; current 0.1 A around 30000. Cells come
 three in a frame; captures number frames from 1, the document from 0: believed once the first or the
-last number was seen, and until one was seen that can't be. On UART a sum of 8 bits passes one damaged frame in 256 or so: see
-`Asked.WEAK`. It measures no temperature of its own: its warmest sensor stands for it. It balances
-by itself, and no word for it is documented. Uncertain, and so in the pack file: the current's sign
-(`reversed`), and whether 01 switches FETs on, as most say (`fets_inverted`).
+last number was seen, until one comes that can't be. On UART a sum of 8 bits passes one damaged
+frame in 256 or so: see `Asked.WEAK`. It measures no temperature of its own: its warmest sensor
+stands for it. It balances by itself, and no word for it is documented. Uncertain, and so in the
+pack file: the current's sign (`reversed`), and whether 01 switches FETs on, as most say
+(`fets_inverted`).
 """
 
 from micropython import const
@@ -226,7 +227,7 @@ class Daly(Asked):
         self._cell_base = bytearray([_UNKNOWN] * n)  # number of the first frame of cells
         self._temp_base = bytearray([_UNKNOWN] * n)
         self._bleeds = bytearray(n)
-        self._seldom = bytearray(n)
+        self._seldom = bytearray([len(_SELDOM) - 1] * n)  # of _SELDOM, what it was asked last
         self._got = 0  # frames of this answer, a bit each
 
     def _frames(self, m, step):
@@ -245,6 +246,9 @@ class Daly(Asked):
     def ask(self, m, step):
         """Cells, temperatures, total, alarms, and one of the rest in turn."""
         self._got = 0
+        if step == 0 and self._tries == 1 and not self._doubt[m]:
+            # at the begin of a scan: one that isn't answered does not keep the next from its turn
+            self._seldom[m] = self._seldom[m] + 1 if self._seldom[m] + 1 < len(_SELDOM) else 0
         command = _ASKS[step] or _SELDOM[self._seldom[m]]
         return self.link.ask(self._node[m], command, 0)
 
@@ -307,7 +311,6 @@ class Daly(Asked):
             self._take_alarms(m, at, now)
         elif step == 4:
             self._take_seldom(m, command, at)
-            self._seldom[m] = self._seldom[m] + 1 if self._seldom[m] + 1 < len(_SELDOM) else 0
         self.answered(now)
 
     def _word(self, at):
