@@ -234,6 +234,38 @@ def test_alarms_of_two_boards_end_each_for_itself():
         assert [b.faults.held(0), b.faults.held(1)] == left, board
 
 
+def test_an_alarm_lasts_until_an_answer_lacks_it():
+    line = Line((1, 2))
+    b = greeted((1, 2), line=line)
+    line.alarm[5] = 1
+    b.scan()
+    assert b.names() == ["slave_alarm"]
+    line.silent = {1, 2}
+    for _ in range(12):
+        b.scan()
+        b.run(5000, 50)
+        b.faults.acknowledge()
+        assert b.faults.active[F.SLAVE_ALARM]
+    line.silent = {2}
+    for _ in range(3):
+        b.scan()
+        assert b.faults.active[F.SLAVE_ALARM]
+    line.alarm[5] = 0
+    b.scan()
+    b.faults.acknowledge()
+    assert b.faults.active[F.SLAVE_ALARM]  # the silent one's
+    line.silent = set()
+    b.scan()
+    b.scan()
+    assert not b.faults.active[F.SLAVE_ALARM]
+    b.pass_ms(7 * 86400000)
+    line.alarm[5] = 1
+    b.scan()
+    b.pass_ms(4 * 86400000)  # more than clocks can tell
+    b.driver.step(b.now)
+    assert b.faults.active[F.SLAVE_ALARM]
+
+
 def test_what_is_wrong_with_one_string_does_not_hold_the_other():
     line = Line((1, 2, 3, 4))
     wrong = {}
@@ -380,6 +412,23 @@ def test_an_open_switch_that_damage_says_is_nothing():
     assert not left and b.names() == [] and b.driver._fets[0] == 3
 
 
+def test_who_does_not_know_a_rare_question_is_asked_the_others():
+    line = Line()
+    for unknown, fets, seen in ((0x97, [1, 0], ["slave_switch"]), (0x93, [1, 1], [])):
+        line.fets = [1, 1]
+        b = greeted(line=line)
+        b.reply = lambda request, no=unknown: None if request[2] == no else line(request)
+        line.fets = fets
+        line.balance = 0 if unknown == 0x97 else 1
+        b.driver._bleeds[0] = 0
+        b.asked = []
+        for _ in range(6):
+            b.scan()
+            assert not b.driver._silent[0]
+        assert b.names() == seen and b.driver._bleeds[0] == line.balance
+        assert [r[2] for r in b.asked].count(unknown) == b.driver.missed == 2
+
+
 def test_an_open_switch_is_told_and_bleeding_is_marked():
     line = Line()
     b = greeted(line=line)
@@ -408,6 +457,27 @@ def test_a_jump_beyond_hard_bounds_is_asked_for_again():
     b.reply = once
     b.scan()
     assert len(seen) == 2 and b.names() == [] and b.mv()[2] == 3302
+
+
+def test_a_doubt_that_nobody_answered_is_none_later():
+    line = Line()
+    b = greeted(line=line)
+    jump = Line(mv=[3300, 3301, 5200, 3303, 3304])
+    cells = []
+
+    def reply(request):
+        if request[2] == 0x95:
+            cells.append(request)
+            if len(cells) in (1, 4):
+                return jump(request)
+            if len(cells) < 4:
+                return None
+        return line(request)
+
+    b.reply = reply
+    b.scan()
+    b.scan()
+    assert len(cells) == 5 and b.names() == [] and b.mv() == line.mv[1]
 
 
 def test_frames_that_are_missing_cost_little_time():

@@ -34,6 +34,8 @@ class Asked(Boards):
     ANSWER_MS = 100  # from the end of a question to the begin of its answer, at most
     TYPICAL_MS = 5  # the same as it usually is
     LONGEST = 64  # bytes of the longest question and its answer
+    ALARM_MS = ticks.HALF  # never: an alarm ends as an answer lacks it
+    SELDOM = -1  # the step, the last one, that some boards may not know: asked once in a scan
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
@@ -183,6 +185,13 @@ class Asked(Boards):
             self._due[m] = 0
             self._m = -1
 
+    def alarms(self, m, trip, warn, now):
+        """As `Boards.alarms`; what was said stands until an answer lacks it, however late."""
+        super().alarms(m, trip, warn, now)
+        slave = self.members[m]
+        if self._alarm_flags[slave] and not self.pack.slave_flags[slave] & 0xFF:
+            self.alarm_over(slave)
+
     def doubted(self, m):
         """True where what member m says now was not in doubt before: it is asked once more."""
         if self._doubt[m] == 2:
@@ -260,17 +269,21 @@ class Asked(Boards):
         if self._state != _WAITING:
             return  # what was left was the answer
         self._rest_from(now)
-        if self._tries < _TRIES:
+        seldom = not self._command and self._step == self.SELDOM
+        if self._tries < _TRIES and not seldom:
             return
         m = self._m
         self._m = -1
         self._tries = 0
+        self._doubt[m] = 0
         self.missed = (self.missed + 1) & 0x1FFFFFFF
         if self._command:
             self._command = False
             self._next_teller()  # who doesn't answer must not keep the others from being told
             return
         self._due[m] = 0
+        if seldom:
+            return
         self._told[m] = _UNTOLD  # it may start anew, and has forgotten
         if self._silent[m]:
             self._dead_end = True

@@ -140,6 +140,12 @@ class Driver:
         self._alarm_at[slave] = now
         self.faults.raised(SLAVE_ALARM, slave, flags)
 
+    def alarm_over(self, slave):
+        """A board's alarm has ended; `alarm_step` holds those of others in its string."""
+        self._alarm_flags[slave] = 0
+        self._alarms -= 1
+        self.faults.gone(SLAVE_ALARM, slave)
+
     def alarm_step(self, now):
         """End alarms that are not said any more; hold those that are, whoever else ended his."""
         if not self._alarms:
@@ -147,9 +153,7 @@ class Driver:
         flags = self._alarm_flags
         for slave in self.members:
             if flags[slave] and ticks.diff(now, self._alarm_at[slave]) > self.ALARM_MS:
-                flags[slave] = 0
-                self._alarms -= 1
-                self.faults.gone(SLAVE_ALARM, slave)
+                self.alarm_over(slave)
         for slave in self.members:
             if flags[slave]:
                 self.faults.raised(SLAVE_ALARM, slave, flags[slave])

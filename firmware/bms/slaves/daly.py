@@ -204,6 +204,7 @@ class Daly(Asked):
     MOST = 16
     SEVERAL = True
     STEPS = 5
+    SELDOM = 4
     PARTS = 1
     WEAK = True
     GAP_MS = 20

@@ -129,7 +129,6 @@ class Jbd(Asked):
     ANSWER_MS = 200
     TYPICAL_MS = 20
     LONGEST = 90
-    ALARM_MS = 3000
     UART_BPS = 9600
     frame = JbdLink
 
