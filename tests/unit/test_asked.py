@@ -288,6 +288,27 @@ def test_who_does_not_answer_a_word_keeps_nobody_from_being_told():
     assert b.mv() == [3200] * 3
 
 
+def test_a_word_that_was_lost_is_told_again():
+    boards = Boards()
+    boards.deaf = {1}
+    b = bench(2, boards=boards).greet()  # off, as it starts
+    b.run(4000, 5)
+    assert boards.told == [(1, 0), (2, 0)]  # who refuses isn't flooded
+    b.run(8000, 5)
+    assert boards.told[2:] == [(1, 0)] * 2
+    boards.deaf = set()
+    b.run(20000, 5)
+    assert boards.told[4:] == [(1, 0)]
+    b.pack.bleed[0] = 1
+    b.run(200)
+    b.pack.bleed[0] = 0
+    boards.deaf = {1}
+    b.run(200)
+    boards.deaf = set()
+    b.run(6000, 5)
+    assert boards.told[5:] == [(1, 1), (1, 0), (1, 0)]
+
+
 def test_one_board_s_mismatch_stays_while_another_fits():
     boards = Boards()
     b = bench(2, boards=boards)

@@ -19,6 +19,7 @@ _TELL_MS = const(5000)  # what a board was told is told again after it
 _SHORT_MS = const(100)
 _LOOK_MS = const(50)  # between two looks at who has to be told something
 _UNTOLD = const(2)
+_UNHEARD = const(3)  # it did not answer: told again, but not at once
 COMMAND = const(-1)
 
 
@@ -279,6 +280,7 @@ class Asked(Boards):
         self.missed = (self.missed + 1) & 0x1FFFFFFF
         if self._command:
             self._command = False
+            self._told[m] = _UNHEARD
             self._next_teller()  # who doesn't answer must not keep the others from being told
             return
         self._due[m] = 0
@@ -307,7 +309,9 @@ class Asked(Boards):
             return self.tell_fets(m, not ours)
         if self.ABILITIES & BALANCE_ON_OFF:
             on = 1 if self.wants(self.members[m]) else 0
-            if on != self._told[m] or on and ticks.since(now, self._told_at[m]) >= _TELL_MS:
+            told = self._told[m]
+            due = ticks.since(now, self._told_at[m]) >= _TELL_MS
+            if told != on and told != _UNHEARD or due and (on or told == _UNHEARD):
                 self._told[m] = on
                 self._told_at[m] = now
                 return self.tell_balance(m, on)
