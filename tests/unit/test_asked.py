@@ -222,6 +222,102 @@ def test_an_answer_that_comes_late_is_taken_where_it_still_fits():
     assert b.mv() == [3210] and b.driver.strange == 1
 
 
+class Late(Boards):
+    """Boards whose answers take `ms`, and who hear nothing meanwhile."""
+
+    def __init__(self, ms):
+        super().__init__()
+        self.ms = ms
+        self.coming = []
+
+    def on(self, b):
+        """Give the answers of a bench when it is time."""
+        step = b.step
+
+        def stepped(ms=1):
+            if self.coming and self.coming[0][0] <= b.board.clock.total_ms:
+                b.wire.stream.give(self.coming.pop(0)[1])
+            step(ms)
+
+        def reply(request):
+            now = b.board.clock.total_ms
+            if not self.coming:
+                self.coming.append((now + self.ms, self(request)))
+
+        b.step = stepped
+        b.reply = reply
+        return b
+
+
+def test_answers_around_the_time_that_they_are_given_are_read():
+    for ms in range(20, 70):
+        b = Late(ms).on(bench(1))
+        for _ in range(4):
+            b.scan()
+        assert b.mv() == [3200] and b.dc() == [200], ms
+
+
+def test_an_answer_in_two_parts_around_that_time_is_read():
+    b = bench(1).greet()
+    patience = 43
+    for part in range(1, 5):
+        for at in range(patience - 15, patience + 15):
+            b.reply = lambda request: None
+            b.begin()
+            b.step(20)
+            b.old()
+            b.run(at)
+            whole = bytes([0xA5, 1, 0, 210, 0x5A])
+            b.give(whole[:part])
+            b.run(15)
+            b.give(whole[part:])
+            b.run(500)
+            assert b.mv() == [3210], (part, at)
+
+
+def test_what_came_before_a_question_is_no_part_of_its_answer():
+    b = bench(1).greet()
+    b.run(300)
+    b.reply = lambda request: None
+    whole = bytes([0xA5, 1, 0, 210, 0x5A])
+    b.give(whole[:3])
+    b.begin()
+    b.step(20)
+    b.old()
+    b.give(whole[3:])
+    assert b.mv() == [None]
+    b.run(500)
+    word = bytes([0xA5, 1, 0x11, 0, 0x5A])
+    b.give(word[:3])
+    b.asked = []
+    b.driver._silent[0] = 0
+    b.pack.bleed[0] = 1
+    while not b.asked:
+        b.step()
+    b.give(word[3:])
+    assert b.driver.rest(b.now) > 30  # still awaited
+
+
+def test_the_next_question_waits_for_the_end_of_a_longer_answer():
+    b = bench(2).greet()
+    b.reply = lambda request: None
+    for each, most in ((5, 90), (12, 15)):  # ms: bytes that come for longer than patience; pauses
+        b.begin()
+        b.step(20)
+        b.asked = []
+        b.give(bytes([0xA5, 1, 0, 210, 0x5A]))
+        ms = 0
+        while not b.asked:
+            b.run(each)
+            b.give(b"\0")
+            ms += each
+            assert b.asked or b.driver.rest(b.now) <= 11
+        assert ms <= most
+        if each < 10:
+            assert ms > 40
+        b.run(500)
+
+
 def test_a_scan_that_still_runs_is_not_begun_again():
     b = bench()
     b.reply = lambda request: None

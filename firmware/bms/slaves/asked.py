@@ -17,6 +17,7 @@ _IDLE, _WAITING, _RESTING = range(3)
 _TRIES = const(2)
 _TELL_MS = const(5000)  # what a board was told is told again after it
 _SHORT_MS = const(100)
+_QUIET_MS = const(20)  # within an answer adapters and boards pause for less
 _LOOK_MS = const(50)  # between two looks at who has to be told something
 _UNTOLD = const(2)
 _UNHEARD = const(3)  # it did not answer: told again, but not at once
@@ -36,7 +37,7 @@ class Asked(Boards):
     TYPICAL_MS = 5  # the same as it usually is
     LONGEST = 64  # bytes of the longest question and its answer
     ALARM_MS = ticks.HALF  # never: an alarm ends as an answer lacks it
-    SELDOM = -1  # the step, the last one, that some boards may not know: asked once in a scan
+    SELDOM = -1  # the step, the last one, that some boards may not know
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
@@ -129,7 +130,7 @@ class Asked(Boards):
         if self._state == _WAITING:
             self._look_late(now)
         # a tick may be nearly over as it is read: one more is sure to be enough
-        if self._state == _RESTING and ticks.diff(now, self._at) > self._gap:
+        if self._state == _RESTING and self._rests(now) > self._gap:
             self._state = _IDLE
         if self._state == _IDLE:
             self._next(now)
@@ -140,7 +141,7 @@ class Asked(Boards):
         if self.link.unsent():
             return 0
         if self._state == _RESTING:
-            return self._gap + 1 - since
+            return self._gap + 1 - self._rests(now)
         if self._state == _WAITING:
             return self._patience - since
         return 1000 if self.done else 0
@@ -163,7 +164,9 @@ class Asked(Boards):
         if self._listening:
             return True
         awaited = COMMAND if self._command else self._step
-        return self._state == _WAITING and self._m == m and awaited == step
+        # between two tries a late answer is one as well
+        waits = self._state == _WAITING or self._state == _RESTING and self._tries
+        return bool(waits and self._m == m and awaited == step)
 
     def answered(self, now):
         """The awaited answer has come whole."""
@@ -209,6 +212,8 @@ class Asked(Boards):
                 self._step = 0
             if self._m >= 0:
                 self._tries += 1
+                if self._tries == 1:
+                    self.link.forget()
                 self._wait_from(now)
                 self.ask(self._m, self._step)
                 return
@@ -247,7 +252,6 @@ class Asked(Boards):
         return -1
 
     def _wait_from(self, now):
-        self.link.forget()
         self._state = _WAITING
         self._at = now
         self._rx = self.link.rx
@@ -255,6 +259,12 @@ class Asked(Boards):
     def _rest_from(self, now):
         self._at = now
         self._state = _RESTING if self._gap else _IDLE
+
+    def _rests(self, now):
+        """ms that the line rests: an answer may be longer than what is known of it."""
+        since = ticks.diff(now, self._at)
+        quiet = ticks.since(now, self.link.heard_at)
+        return quiet if quiet < since < self._patience else since
 
     def _look_late(self, now):
         """Ask again, or give up, where no answer came in time; one that is coming is awaited."""
@@ -264,14 +274,13 @@ class Asked(Boards):
         short = self.SEVERAL and self.link.rx != self._rx and quiet >= _SHORT_MS
         if since < self._patience and not short:
             return
-        if quiet < 5 and since < 2 * self._patience:
+        if quiet < _QUIET_MS and since < 2 * self._patience:
             return
         self.link.end(self, now)
         if self._state != _WAITING:
             return  # what was left was the answer
         self._rest_from(now)
-        seldom = not self._command and self._step == self.SELDOM
-        if self._tries < _TRIES and not seldom:
+        if self._tries < _TRIES:
             return
         m = self._m
         self._m = -1
@@ -284,7 +293,7 @@ class Asked(Boards):
             self._next_teller()  # who doesn't answer must not keep the others from being told
             return
         self._due[m] = 0
-        if seldom:
+        if self._step == self.SELDOM:
             return
         self._told[m] = _UNTOLD  # it may start anew, and has forgotten
         if self._silent[m]:

@@ -246,7 +246,9 @@ class Daly(Asked):
 
     def ask(self, m, step):
         """Cells, temperatures, total, alarms, and one of the rest in turn."""
-        self._got = 0
+        bases = self._temp_base if step else self._cell_base
+        if self._tries < 2 or bases[m] == _UNKNOWN:
+            self._got = 0  # frames that come late, in two parts, are one answer
         if step == 0 and self._tries == 1 and not self._doubt[m]:
             # at the begin of a scan: one that isn't answered does not keep the next from its turn
             self._seldom[m] = self._seldom[m] + 1 if self._seldom[m] + 1 < len(_SELDOM) else 0
