@@ -193,6 +193,11 @@ def test_silent_boards_are_tried_in_turn_one_a_scan():
     b = bench(4, boards=boards).greet()
     boards.silent = {1, 3, 4}
     b.scan()
+    # of late: two a scan, until each was tried in vain two times more
+    for expected in ({1, 3}, {4, 1}, {3, 4}):
+        boards.asked.clear()
+        b.scan()
+        assert set([node for node, _ in boards.asked[2:]]) == expected and len(boards.asked) == 6
     tried = []
     for _ in range(6):
         boards.asked.clear()
@@ -203,6 +208,22 @@ def test_silent_boards_are_tried_in_turn_one_a_scan():
     b.old()
     b.scan()  # one that answers lets the next be tried
     assert b.mv() == [3200] * 4
+
+
+def test_a_board_that_is_back_does_not_wait_for_dead_ones():
+    boards = Boards()
+    b = bench(4, boards=boards).greet()
+    boards.silent = {1, 2, 3}
+    for _ in range(8):
+        b.scan()
+    for first in range(3):
+        boards.silent = {1, 2, 3, 4}
+        b.scan()
+        boards.silent = {1, 2, 3}
+        b.driver._turn = first
+        b.old()
+        b.scan()
+        assert b.mv()[3] == 3200, first
 
 
 def test_an_answer_that_comes_late_is_taken_where_it_still_fits():

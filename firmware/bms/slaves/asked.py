@@ -19,6 +19,8 @@ _TELL_MS = const(5000)  # what a board was told is told again after it
 _SHORT_MS = const(100)
 _QUIET_MS = const(20)  # within an answer adapters and boards pause for less
 _LOOK_MS = const(50)  # between two looks at who has to be told something
+_OF_LATE = const(3)
+_DEAD_ENDS = const(2)
 _UNTOLD = const(2)
 _UNHEARD = const(3)  # it did not answer: told again, but not at once
 COMMAND = const(-1)
@@ -56,9 +58,9 @@ class Asked(Boards):
         self._rx = 0  # answers that had come as it was asked
         self._node = bytearray([config.slaves[i].node for i in members])
         self._due = bytearray(n)
-        self._silent = bytearray(n)
+        self._silent = bytearray(n)  # times that it was asked in vain, up to _OF_LATE + 1
         self._turn = 0  # of the silent ones
-        self._dead_end = False
+        self._dead_ends = 0  # boards that stayed silent in this scan
         self._again = False  # a scan was to begin as one still ran
         self._look_at = 0
         self._teller = 0  # member who may be told something next
@@ -116,7 +118,7 @@ class Asked(Boards):
     def _open(self, now):
         self._again = False
         self.done = False
-        self._dead_end = False
+        self._dead_ends = 0
         for m in range(len(self._due)):
             self._due[m] = 1
         if not self._command:
@@ -238,12 +240,21 @@ class Asked(Boards):
         self._teller = self._teller + 1 if self._teller + 1 < len(self._due) else 0
 
     def _choose(self):
-        """The next member to ask; silent ones come last, and until one stays silent."""
+        """The next member to ask: those that answer; then those that are silent of late, least
+        first, until two stay so; then the others in turn, until one stays silent.
+        """
         n = len(self._due)
+        late = -1
         for m in range(n):
-            if self._due[m] and not self._silent[m]:
-                return m
-        if not self._dead_end:
+            if self._due[m]:
+                silent = self._silent[m]
+                if not silent:
+                    return m
+                if silent <= _OF_LATE and (late < 0 or silent < self._silent[late]):
+                    late = m
+        if late >= 0 and self._dead_ends < _DEAD_ENDS:
+            return late
+        if not self._dead_ends:
             for _ in range(n):
                 m = self._turn
                 self._turn = m + 1 if m + 1 < n else 0
@@ -297,8 +308,9 @@ class Asked(Boards):
             return
         self._told[m] = _UNTOLD  # it may start anew, and has forgotten
         if self._silent[m]:
-            self._dead_end = True
-        self._silent[m] = 1
+            self._dead_ends += 1
+        if self._silent[m] <= _OF_LATE:
+            self._silent[m] += 1
 
     # --- what boards are told ---
 
