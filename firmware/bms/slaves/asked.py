@@ -24,6 +24,7 @@ _DEAD_ENDS = const(2)
 _UNTOLD = const(2)
 _UNHEARD = const(3)  # it did not answer: told again, but not at once
 COMMAND = const(-1)
+_NEVER = const(0x10000000)  # longer than `ticks.diff` can tell
 
 
 class Asked(Boards):
@@ -38,7 +39,7 @@ class Asked(Boards):
     ANSWER_MS = 100  # from the end of a question to the begin of its answer, at most
     TYPICAL_MS = 5  # the same as it usually is
     LONGEST = 64  # bytes of the longest question and its answer
-    ALARM_MS = ticks.HALF  # never: an alarm ends as an answer lacks it
+    ALARM_MS = _NEVER  # by time: an alarm ends as an answer lacks it
     SELDOM = -1  # the step, the last one, that some boards may not know
 
     def __init__(self, link, members, pack, limits, faults, config):
@@ -195,7 +196,8 @@ class Asked(Boards):
         """As `Boards.alarms`; what was said stands until an answer lacks it, however late."""
         super().alarms(m, trip, warn, now)
         slave = self.members[m]
-        if self._alarm_flags[slave] and not self.pack.slave_flags[slave] & 0xFF:
+        over = self._alarm_flags[slave] and not self.pack.slave_flags[slave] & 0xFF
+        if over and self.ALARM_MS == _NEVER:
             self.alarm_over(slave)
 
     def doubted(self, m):
