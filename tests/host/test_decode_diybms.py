@@ -26,6 +26,13 @@ def test_voltages_and_temperatures() -> None:
     assert got.values["modules"] == 3 and got.values["boards"] == [1]
     assert got.values["cells_mv"] == [3301, 3302, 3303]
     assert got.values["temps_dc"] == [250, 260]
+    assert got.values["pack_mv"] == 3301 + 3302 + 3303
+
+
+def test_a_threshold_of_zero_is_one() -> None:
+    settings = [packet(0x85, [0] * 7 + [mv], start=i, end=i) for i, mv in ((0, 4100), (1, 0))]
+    got = decode(Capture(packet(0x81, [3301, 3302, 3303]) + b"".join(settings)))
+    assert got.values["thresholds_mv"][:3] == [4100, 0, None]
 
 
 def test_what_is_broken_is_refused() -> None:

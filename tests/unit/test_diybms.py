@@ -190,6 +190,75 @@ def test_an_open_thermistor_trips():
     assert b.pack.slave_flags[0] == 0
 
 
+def test_a_board_temperature_that_nobody_says_any_more_ages():
+    ring = Ring(4)
+    b = bench(4, ring, temps=0).greet()
+    assert b.pack.stack_ok[0] and b.pack.die_dc[0] == 300
+    b.reply = lambda request: None if plain(request)[2] == 3 else ring(request)
+    ring.inside = [150] * 4  # 110 degC, and nobody gets to know
+    left = b.now
+    while b.now - left < 62000:
+        b.scan()
+        b.run(1000, 50)
+    assert not b.pack.stack_ok[0] and b.pack.die_dc[0] == 300
+    assert b.mv() == ring.mv and b.names() == []  # nor is it an open thermistor
+    b.reply = ring
+    for _ in range(10):
+        b.scan()
+        b.run(500, 20)
+    assert b.pack.stack_ok[0] and b.pack.die_dc[0] == 1100 and "board_temp" in b.names()
+
+
+def test_a_stack_without_a_cell_that_is_read_has_no_voltage():
+    ring = Ring(4)
+    b = bench(4, ring).greet()
+    b.pack.stack_ok[0] = 0
+    ring.mv[2] = 0
+    b.scan()
+    assert not b.pack.stack_ok[0]
+    ring.mv[2] = 3302
+    b.scan()
+    assert b.pack.stack_ok[0] and b.pack.stack_mv[0] == sum(ring.mv)
+
+
+def test_a_threshold_of_zero_is_written_as_any_other():
+    ring = Ring(4)
+    ring.threshold[1] = 0
+    b = bench(4, ring)
+    for _ in range(8):
+        b.scan()
+        b.run(200, 20)
+    assert ring.threshold == [4250] * 4 and len(ring.writes) == 1
+
+
+def test_a_module_put_in_at_the_front_gives_nobody_its_neighbours_values():
+    ring = Ring(4)
+    b = bench(4, ring, temps=4).greet()
+    b.old()
+    b.reply = longer = Ring(5)
+    b.scan()
+    assert b.mv() == b.dc() == [None] * 4 and b.names() == ["slave_mismatch"]
+    # one answer only says so
+    for command in (1, 3, 5):
+        b = bench(4, ring, temps=4).greet()
+        b.old()
+        longer.asked = []
+        longer.inside = [0, 136, 70, 70, 70]
+        longer.outside = [100] * 5
+        longer.threshold = [3000] * 5
+        at = b.pack.stack_at[0]
+        b.driver._turn_of[0] = 0  # settings are looked at
+        b.reply = lambda request, command=command: (
+            longer if plain(request)[2] == command else ring
+        )(request)
+        b.scan()
+        assert [one[0] for one in longer.asked] == [command]
+        assert b.mv() == ([None] * 4 if command == 1 else ring.mv) and b.names() == []
+        assert b.dc() == ([None] * 4 if command == 3 else [250] * 4)
+        assert (b.pack.stack_at[0] == at) == (command != 5)
+        assert b.pack.slave_flags[0] == 0 and 3000 not in list(b.driver.threshold_mv)
+
+
 def test_thresholds_are_read_then_moved_rarely_and_read_back():
     ring = Ring(4, 3900)
     b = bench(4, ring)

@@ -14,6 +14,8 @@ how hot they are is judged as `board_temp`.
 Sensor n of a block is the external one of its module n. A question takes (modules + 1) x 41 bytes:
 16 modules need 3 s at 2400 bit/s, and one module that is silent silences all. No trip within a
 second can be had of such a chain.
+A packet past another number of modules than the pack file has is not read: one put in at the front
+gives each the values of its neighbour.
 Balancing is the modules' own: they bleed above a threshold that stands in their EEPROM. It is
 moved to the plan's target (not more often than each 10 minutes, nor by less than 20 mV) or up to
 `cell_max`, and read back. Uncertain: nothing that is used here.
@@ -117,7 +119,8 @@ class Diybms(Asked):
     """All modules of one ring; see `Asked`.
 
     modules: that the ring had in the last packet, -1 = none came; unanswered: packets that came
-    back without anybody's answer; writes: of thresholds; threshold_mv [cells]: as read back.
+    back without anybody's answer; writes: of thresholds; threshold_mv [cells]: as read back,
+    where threshold_read is 1.
     """
 
     ABILITIES = base.BALANCE_TARGET
@@ -144,6 +147,7 @@ class Diybms(Asked):
         self.modules = -1
         self.unanswered = self.writes = 0
         self.threshold_mv = array("H", [0] * (n * BLOCK))
+        self.threshold_read = bytearray(n * BLOCK)
         self._stop_at_mv = config.cell_max_mv
         self._number = 0  # of the packet that was sent
         self._look = bytearray(n)  # module whose settings are read next
@@ -151,7 +155,8 @@ class Diybms(Asked):
         self._third = bytearray([1] * n)
         self._written_at = array("i", [0] * n)
         self._written = bytearray(n)
-        self._hottest = array("h", [_NOT_FITTED_DC] * n)
+        self._sum_mv = array("i", [0] * n)  # of a block in this scan, 0 = not all were read
+        self._sensor_open = bytearray(n)
 
     def size(self, m, step):
         """Bytes on the wire of the whole ring, one behind the other."""
@@ -170,7 +175,7 @@ class Diybms(Asked):
     def _wants_look(self, m):
         """1 where settings are to be read in this scan: all at first, then one now and then."""
         for i in range(self._count[m]):
-            if not self.threshold_mv[m * BLOCK + i]:
+            if not self.threshold_read[m * BLOCK + i]:
                 self._look[m] = i
                 return 1
         if self._turn_of[m]:
@@ -214,10 +219,9 @@ class Diybms(Asked):
             return False
         away = False
         for i in range(self._count[m]):
-            is_at = self.threshold_mv[m * BLOCK + i]
-            if not is_at:
-                return False  # not read yet: it may be there already
-            by = is_at - aim
+            if not self.threshold_read[m * BLOCK + i]:
+                return False  # it may be there already
+            by = self.threshold_mv[m * BLOCK + i] - aim
             away = away or not -_WORTH_MV < by < _WORTH_MV
         if not away:
             return False
@@ -232,7 +236,7 @@ class Diybms(Asked):
         packet[_WORDS + 2 * _THRESHOLD] = aim & 0xFF
         packet[_WORDS + 2 * _THRESHOLD + 1] = aim >> 8
         for i in range(self._count[m]):
-            self.threshold_mv[m * BLOCK + i] = 0  # until it is read back
+            self.threshold_read[m * BLOCK + i] = 0
         return self._send(WRITE, self._first[m], self._first[m] + self._count[m] - 1)
 
     # --- answers ---
@@ -264,14 +268,17 @@ class Diybms(Asked):
             self.unanswered += 1
             self.fit(m, 1, packet[3] >= self._all, packet[3])
             return  # asked again, then given up
-        if step == 0:
-            self._take_voltages(m, now)
-        elif step == 1:
-            self._take_temperatures(m, now)
-        elif step == 2:
-            word = _WORDS + 2 * _THRESHOLD
-            i = packet[0] - self._first[m]
-            self.threshold_mv[m * BLOCK + i] = packet[word] | packet[word + 1] << 8
+        # with one more in the ring, whose values these are isn't sure
+        if self.fit(m, 1, self._listening or packet[3] == self._all, packet[3]):
+            if step == 0:
+                self._take_voltages(m, now)
+            elif step == 1:
+                self._take_temperatures(m, now)
+            elif step == 2:
+                word = _WORDS + 2 * _THRESHOLD
+                i = m * BLOCK + packet[0] - self._first[m]
+                self.threshold_mv[i] = packet[word] | packet[word + 1] << 8
+                self.threshold_read[i] = 1
         self.answered(now)
 
     def _member_at(self, start):
@@ -282,9 +289,7 @@ class Diybms(Asked):
 
     def _take_voltages(self, m, now):
         packet = self.link.packet
-        if not self.fit(m, 1, self._listening or packet[3] == self._all, packet[3]):
-            return
-        trip = warn = 0
+        warn = 0
         stack = 0
         whole = True
         for i in range(self._count[m]):
@@ -297,12 +302,9 @@ class Diybms(Asked):
                 self.cell(m, i, mv, now, high & _BYPASS != 0)
             else:
                 whole = False
-        slave = self.members[m]
-        if self._hottest[m] <= _NOT_FITTED_DC:
-            trip = self.pack.slave_flags[slave] & base.A_HARDWARE
-        self.alarms(m, trip, warn, now)
-        if whole and self._hottest[m] > _NOT_FITTED_DC:
-            self.board(m, stack, self._hottest[m], now)
+        self._sum_mv[m] = stack if whole else 0
+        # voltages alone don't end it
+        self.alarms(m, base.A_HARDWARE if self._sensor_open[m] else 0, warn, now)
 
     def _take_temperatures(self, m, now):
         packet = self.link.packet
@@ -313,12 +315,15 @@ class Diybms(Asked):
             outside = packet[_WORDS + 2 * i]
             if not inside:
                 # open: this module bleeds at full power, and nothing tells how hot it is
-                self._hottest[m] = _NOT_FITTED_DC
+                self._sensor_open[m] = 1
                 self.alarms(m, base.A_HARDWARE, 0, now)
                 return
             dc = inside * 10 - 400
             if dc > hottest:
                 hottest = dc
-            if self.pack.known[slave] and outside and i < self.pack.slave_temps[slave]:
+            if outside and i < self.pack.slave_temps[slave]:
                 self.temp(m, i, outside * 10 - 400, now)
-        self._hottest[m] = hottest
+        self._sensor_open[m] = 0
+        if self._sum_mv[m]:
+            self.board(m, self._sum_mv[m], hottest, now)
+            self._sum_mv[m] = 0

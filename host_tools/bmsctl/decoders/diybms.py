@@ -47,7 +47,8 @@ def decode(capture: Capture) -> Decoded:
     if boards:
         driver, pack = listen("diybms", capture, boards)
         fill(out, boards, pack)
-        values["thresholds_mv"] = [mv or None for mv in driver.threshold_mv]
+        read = zip(driver.threshold_mv, driver.threshold_read, strict=True)
+        values["thresholds_mv"] = [mv if known else None for mv, known in read]
     values["modules"] = seen.modules or None
     out.frames = {
         "good": link.rx,
