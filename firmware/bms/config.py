@@ -748,6 +748,7 @@ def _own_keys(slave):
 def _strings(slaves):
     """Slaves of a string stand together, and parallel strings are of one length."""
     cells = [0]
+    lines = [slaves[0].line]
     for slave in slaves:
         if slave.string != len(cells):
             if slave.string != len(cells) + 1 or not cells[-1]:
@@ -758,9 +759,12 @@ def _strings(slaves):
                     % (slave.string, len(cells)),
                 )
             cells.append(0)
+            lines.append(slave.at.get("string", slave.line))
         cells[-1] += slave.cells
     for i in range(len(cells)):
         if cells[i] != cells[0]:
             raise ConfigError(
-                0, "string", "string %d has %d cells, string 1 %d" % (i + 1, cells[i], cells[0])
+                lines[i],
+                "string",
+                "string %d has %d cells, string 1 %d" % (i + 1, cells[i], cells[0]),
             )

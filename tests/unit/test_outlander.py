@@ -1,8 +1,10 @@
 """The Outlander driver and scripted modules: hears, counts, survives, tells the bus a target."""
 
-from slave_bench import SlaveBench
+from slave_bench import SlaveBench, lines
 
+from bms import config as config_
 from bms import faults as F
+from bms.errors import ConfigError
 from bms.links.can import EXTENDED
 from fakes import raises
 
@@ -580,6 +582,38 @@ def test_cells_that_bleed_are_marked():
 def test_modules_out_of_range_are_refused():
     for boards in (((0, 8, 3),), ((16, 8, 3),), ((1, 9, 3),), ((1, 8, 6),)):
         raises(Exception, lambda boards=boards: bench(boards))
+
+
+def refused(kind, boards, link, **more):
+    """The key and the text of the line that a pack file is refused with."""
+    text = lines(kind, boards, "can0", link=link, **more)
+    error = raises(ConfigError, lambda: SlaveBench(kind, boards, "can0", link=link, **more))
+    return error.key, text[error.line - 1]
+
+
+def test_keys_of_a_link_that_have_no_effect_are_refused():
+    assert refused("outlander", ((1, 8, 3),), 'gap = "30 ms"') == ("gap", 'gap = "30 ms"')
+    assert refused("jk_can", ((1, 8, 1),), 'gap = "30 ms"') == ("gap", 'gap = "30 ms"')
+    key = 'answer = "30 ms"'
+    assert refused("bmw_i3", ((1, 8, 3),), 'gap = "50 ms"; ' + key) == ("answer", key)
+
+
+def test_an_age_that_is_too_short_is_refused_where_it_stands():
+    for key in ("cell_age", "temp_age"):
+        row = key + ' = "250 ms"'
+        assert refused("outlander", ((1, 8, 3),), row) == (key, row)
+    limits = 'cell_age = "250 ms"'
+    at = refused("outlander", ((1, 8, 3),), "", limits=limits)
+    assert at == ("cell_age", 'link = "can0"')
+
+
+def test_strings_of_different_length_are_refused_where_one_begins():
+    text = lines("outlander", ((1, 8, 3), (2, 8, 3, 2), (3, 4, 3, 3), (4, 8, 3, 3)), "can0")
+    error = raises(ConfigError, config_.parse, text)
+    assert (
+        error.key == "string"
+        and error.line == [i + 1 for i in range(len(text)) if text[i] == "string = 3"][0]
+    )
 
 
 def test_the_cycle_does_not_allocate():

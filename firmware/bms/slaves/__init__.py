@@ -148,13 +148,14 @@ def _fits(driver, slave, config):
         driver.ALARM_MS = 2 * driver.every * period
     least = least_age_ms(need, period)
     first = driver.members[0]  # all boards of a port have the same
+    link = config.link_of(slave.link)
     for key, age in (
         ("cell_age", driver.pack.cell_age[first]),
         ("temp_age", driver.pack.temp_age[first]),
     ):
         if age < least:
             raise ConfigError(
-                slave.at["link"],
+                link.at.get(key, slave.at["link"]) if link else slave.at["link"],
                 key,
                 '%d ms is too short: a scan of %s takes %d ms; write %s = "%d ms" or more in'
                 " its [[link]], a lost board is noticed after that time"

@@ -74,6 +74,7 @@ class BmwI3(Heard):
     FILTERS = ((0x100, 0x780),)
     WEAK = True
     GAP_MS = 50
+    IGNORED = ("answer",)
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
