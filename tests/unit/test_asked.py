@@ -131,9 +131,62 @@ def test_what_a_kind_cannot_be_is_refused_by_line():
 
 
 def test_how_old_readings_must_be_allowed_to_get():
-    assert least_age_ms(139, 100) == 2 * 200 + 139
-    assert least_age_ms(100, 100) == 300
-    assert least_age_ms(2700, 100) == 8100
+    assert least_age_ms(139, 100, 50) == 2 * 200 + 50
+    assert least_age_ms(100, 100, 7) == 207
+    assert least_age_ms(2700, 100, 300) == 5700
+    # 8 bytes at 10000 bit/s, 30 ms to answer, 10 ms gap: once for an answer, once for a word
+    assert bench().driver.lost_ms(139) == 2 * (8 + 30 + 5 + 10)
+    assert refusal(limits='cell_age = "505 ms"').key == "cell_age"
+
+
+def test_at_the_least_age_neither_a_lost_answer_nor_words_trip():
+    for lost in range(0, 24):
+        boards = Boards()
+        boards.deaf = {1, 2, 3}
+        b = bench(boards=boards, limits='cell_age = "506 ms"').greet()
+        left = [lost]
+        worst = 0
+        words = 0
+
+        def reply(request, left=left):
+            if len(request) == 3 and not request[2] & 0x10:
+                left[0] -= 1
+                if left[0] == -1:
+                    return None
+            return boards(request)
+
+        b.reply = reply
+        for ms in range(2000):
+            if ms % 100 == 0:
+                b.driver.turn(0, b.now)
+            for m in range(3):
+                b.driver._told[m] = 2  # something to say all the time
+            b.step()
+            if ms > 400:
+                for at in b.pack.cell_at:
+                    worst = max(worst, b.now - at)
+        words = len(boards.told)
+        assert worst < 506 and left[0] < -20 and words > 5, (lost, worst, words)
+        b.limits.aged(b.now)
+        assert "cell_lost" not in b.names() and "slave_age" not in b.names()
+
+
+def test_words_do_not_keep_a_scan_that_is_due_from_its_turn():
+    boards = Boards()
+    b = bench(boards=boards, link='answer = "60 ms"').greet()
+    boards.silent = {3}  # so that a scan takes longer than from one to the next
+    boards.deaf = {1, 2}
+    for _ in range(3):
+        b.scan()
+    worst = 0
+    for ms in range(3000):
+        if ms % 100 == 0:
+            b.driver.turn(0, b.now)
+        b.driver._told[0] = b.driver._told[1] = 2
+        b.step()
+        if ms > 400:
+            worst = max(worst, b.now - b.pack.cell_at[0], b.now - b.pack.cell_at[1])
+    assert worst < 566 and b.driver.late > 3 and len(boards.told) > 6, worst
 
 
 def test_the_slowest_port_sets_the_time_of_a_judgement():

@@ -1,9 +1,7 @@
 """Drivers of slave boards, one file per kind; `build` makes those that a pack file asks for."""
 
 from bms.errors import ConfigError
-from bms.slaves.base import BALANCE_MASK, BALANCE_ON_OFF, BALANCE_TARGET, OWN_FETS
-
-CAN_BALANCE = BALANCE_MASK | BALANCE_TARGET | BALANCE_ON_OFF
+from bms.slaves.base import CAN_BALANCE, OWN_FETS
 
 # kind in the pack file -> module, class, ports that it speaks over
 KINDS = {
@@ -120,12 +118,12 @@ def _check_boards(cls, slave, members, config, pack):
         pack.can_bleed[i] = 1 if cls.ABILITIES & CAN_BALANCE else 0
 
 
-def least_age_ms(need_ms, period_ms):
+def least_age_ms(need_ms, period_ms, lost_ms):
     """How old readings must be allowed to get, so that one lost answer does not trip.
 
-    need_ms: what a scan takes; period_ms: of the master's scans.
+    need_ms: what a scan takes; period_ms: of the master's scans; lost_ms: the driver's `lost_ms`.
     """
-    return 2 * ((need_ms + period_ms - 1) // period_ms) * period_ms + need_ms
+    return 2 * ((need_ms + period_ms - 1) // period_ms) * period_ms + lost_ms
 
 
 def _fits(driver, slave, config):
@@ -146,7 +144,7 @@ def _fits(driver, slave, config):
         return
     if driver.ALARM_MS < 2 * driver.every * period:
         driver.ALARM_MS = 2 * driver.every * period
-    least = least_age_ms(need, period)
+    least = least_age_ms(need, period, driver.lost_ms(need))
     first = driver.members[0]  # all boards of a port have the same
     link = config.link_of(slave.link)
     for key, age in (

@@ -10,7 +10,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.slaves.base import BALANCE_ON_OFF
+from bms.slaves.base import BALANCE_ON_OFF, CAN_BALANCE
 from bms.slaves.boards import AGAIN, OFF, ON, Boards
 
 _IDLE, _WAITING, _RESTING = range(3)
@@ -63,6 +63,7 @@ class Asked(Boards):
         self._turn = 0  # of the silent ones
         self._dead_ends = 0  # boards that stayed silent in this scan
         self._again = False  # a scan was to begin as one still ran
+        self._spoke = False  # a command was sent since the last scan
         self._look_at = 0
         self._teller = 0  # member who may be told something next
         self._told = bytearray([_UNTOLD] * n)  # balancing: off, on
@@ -108,6 +109,11 @@ class Asked(Boards):
                 questions += 1
         return number * 10000 // self.link.rate + questions * (self._gap + self.TYPICAL_MS) + 1
 
+    def lost_ms(self, need_ms):
+        """ms that an answer that is awaited in vain costs, and a word that nobody answers."""
+        words = self.ABILITIES & CAN_BALANCE or max(self._rated)
+        return (self._patience + self._gap) * (2 if words else 1)
+
     def begin(self, seq, now):
         """Start a scan; where the one before still runs, as soon as that ends."""
         if not self.done:
@@ -117,7 +123,7 @@ class Asked(Boards):
         self._open(now)
 
     def _open(self, now):
-        self._again = False
+        self._again = self._spoke = False
         self.done = False
         self._dead_ends = 0
         for m in range(len(self._due)):
@@ -222,6 +228,9 @@ class Asked(Boards):
                 self.ask(self._m, self._step)
                 return
             self.done = True
+        if self._again and self._spoke:
+            self._open(now)  # a word between two scans, no more: readings must not get old
+            return
         if ticks.since(now, self._look_at) >= _LOOK_MS:
             for _ in range(len(self._due)):
                 m = self._teller
@@ -229,7 +238,7 @@ class Asked(Boards):
                     self.link.forget()
                     if self.command(m, now):
                         self._m = m
-                        self._command = True
+                        self._command = self._spoke = True
                         self._tries = _TRIES
                         self._wait_from(now)
                         return

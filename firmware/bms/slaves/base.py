@@ -21,6 +21,7 @@ BALANCE_MASK = const(1)  # bleeds the cells that it is told
 BALANCE_TARGET = const(2)  # bleeds what is above a voltage that it is told
 BALANCE_ON_OFF = const(4)  # bleeds as it likes, and can be told not to
 OWN_FETS = const(8)  # has switches of its own that can be told
+CAN_BALANCE = BALANCE_MASK | BALANCE_TARGET | BALANCE_ON_OFF
 
 # what a board says of itself, the same bits for all kinds but the cell link
 A_CELL_HIGH = const(1)

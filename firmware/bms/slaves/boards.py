@@ -77,6 +77,10 @@ class Boards(Driver):
         self._misfit[m] |= part
         return 0
 
+    def lost_ms(self, need_ms):
+        """ms that one lost answer may cost beyond two scans, of which each takes `need_ms`."""
+        return need_ms
+
     def ripe(self, m):
         """Whether what member m showed is enough to know it."""
         return True
