@@ -1,5 +1,6 @@
 """Real ports for the master on this computer: bytes between an adapter and the firmware."""
 
+import re
 import socket
 import struct
 import time
@@ -7,10 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bms.links.can import EXTENDED
+from bms.links.slcan import SPEEDS
 from bmssim.protocol import Frame
 from bmssim.slcan import from_line, to_line
 
 from .errors import ToolError
+from .options import wrong_use
 from .serial_port import PortLost, open_port, read_some, write_all
 
 RETRY_S = 0.5
@@ -36,17 +39,36 @@ class LinkSpec:
 def parse_link(text: str) -> LinkSpec:
     """`uart:/dev/ttyUSB0@115200`, `slcan:/dev/ttyACM0@500000`, `socketcan:can0`.
 
-    Raises ToolError that says what is wrong.
+    Anything else is wrong usage, and says what is wrong.
     """
     kind, colon, rest = text.partition(":")
     if kind not in ("uart", "slcan", "socketcan") or not colon or not rest:
-        raise ToolError(
-            f"--link {text}: write uart:PORT@BAUD, slcan:PORT@BITRATE or socketcan:INTERFACE"
-        )
+        wrong_use(f"--link {text}: write uart:PORT@BAUD, slcan:PORT@BITRATE or socketcan:INTERFACE")
     path, _at, rate = rest.rpartition("@") if "@" in rest else (rest, "", "0")
-    if not rate.isdigit() or (kind == "socketcan" and int(rate)):
-        raise ToolError(f"--link {text}: {rate} is no rate in bits per second here")
+    if kind == "socketcan" and "@" in rest:
+        wrong_use(f"--link {text}: the rate of {path} is set by `ip link set {path}`, not here")
+    if not (rate.isascii() and rate.isdigit()) or "@" in rest and int(rate) < 50:
+        wrong_use(f"--link {text}: {rate} is no rate in bits per second")
+    if kind == "slcan" and int(rate) and int(rate) not in SPEEDS:
+        known = " ".join(map(str, SPEEDS))
+        wrong_use(f"--link {text}: slcan has no {rate} bit/s; it has {known}")
+    if not path:
+        wrong_use(f"--link {text}: no port in it")
     return LinkSpec(kind, path, int(rate))
+
+
+def named_link(text: str) -> tuple[str, LinkSpec]:
+    """`NAME=` in front, "" where there is none, and the link."""
+    name, equals, spec = text.partition("=")
+    if equals and ":" not in name:
+        return name, parse_link(spec)
+    return "", parse_link(text)
+
+
+def port_medium(name: str) -> str | None:
+    """What a master's port of this name is, "can" or "uart"; None where boards have no such."""
+    match = re.fullmatch("(can|uart)[0-9]", name)
+    return match[1] if match else None
 
 
 class Bridge(Protocol):

@@ -4,45 +4,33 @@ import math
 import select
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from bms import slaves
 from bms.config import CHEMISTRIES
 from bms.links.slcan import Slcan
-from bmssim.protocol import Frame
-from bmssim.slcan import to_line
 
 from .bridge import Bridge
 from .decoders import decoder
-from .decoders.base import Capture, Shape, Stream, driver_class, driver_of, link_of
+from .decoders.base import (
+    Capture,
+    Found,
+    Shape,
+    Stream,
+    can_capture,
+    driver_class,
+    driver_of,
+    found_in,
+    link_of,
+)
 
 QUIET_S = 0.04  # an answer is over when nothing has come for so long
 PERIOD_MS = 100  # usual scan_period
+_TRIES = 2  # of each question, before a board counts as absent
 LFP_MOST_MV = 3700  # a cell above it is no LFP cell
 
 Progress = Callable[[str], None]
-
-
-@dataclass
-class Found:
-    """One board that answered; nominal_mah: where it says so; highest_mv: of its cells."""
-
-    shape: Shape
-    nominal_mah: int | None = None
-    highest_mv: int | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """An object of `bmsctl scan --json`."""
-        s = self.shape
-        return {
-            "node": s.node,
-            "cells": s.cells,
-            "temps": s.temps,
-            "nominal_mah": self.nominal_mah,
-            "highest_mv": self.highest_mv,
-        }
 
 
 class UartPort:
@@ -123,25 +111,70 @@ class CanPort:
         return self._got
 
 
-def find(
-    kind: str, port: UartPort | CanPort, nodes: range | None, progress: Progress
-) -> list[Found]:
-    """The boards of a kind that answer on a port; `nodes` = those that are asked, None = all."""
-    module = decoder(kind)
-    own = getattr(module, "find", None)
-    if own is not None:
-        shapes = own(port)
-        wanted = [s for s in shapes if nodes is None or s.node in nodes]
-        return [Found(shape) for shape in wanted]
-    low, high = driver_class(kind).NODES
-    out = []
-    for node in nodes if nodes is not None else range(low, high + 1):
-        found = _ask(kind, port, node)
-        heard = "silent" if found is None else f"{found.shape.cells} cells"
-        progress(f"{kind} node {node} of {low}..{high}: {heard}")
-        if found is not None:
-            out.append(found)
-    return out
+class Search:
+    """Looks for the boards of a kind on a port.
+
+    found: who answered so far, by node; doubts: why that may not be all, or not right. nodes: those
+    that are asked, None = all.
+    """
+
+    def __init__(
+        self, kind: str, port: UartPort | CanPort, nodes: range | None, progress: Progress
+    ) -> None:
+        self.found: dict[int, Found] = {}
+        self.doubts: list[str] = []
+        self._kind = kind
+        self._port = port
+        self._nodes = nodes
+        self._progress = progress
+
+    def run(self) -> None:
+        """Ask for all of them."""
+        own = getattr(decoder(self._kind), "find", None)
+        if own is not None:
+            self._twice(own)
+        else:
+            self._one_by_one()
+        for node, found in list(self.found.items()):
+            if not found.shape.cells:
+                self.doubts.append(f"node {node} answers, but not with its cells")
+                del self.found[node]
+
+    def _twice(self, own: Callable[[Any], Iterable[Found]]) -> None:
+        """Two rounds must agree: an answer that is lost now and then hides a board in one."""
+        rounds: list[dict[int, Found]] = [{}, {}]
+        for heard in rounds:
+            self._progress(f"{self._kind}: {len(self.found)} boards")
+            for found in own(self._port):
+                node = found.shape.node
+                if self._nodes is None or node in self._nodes:
+                    heard[node] = found
+                    known = self.found.get(node)
+                    if known is None or known.shape.cells < found.shape.cells:
+                        self.found[node] = found
+        for node in sorted(self.found):
+            one, other = (heard.get(node) for heard in rounds)
+            if one is None or other is None:
+                self.doubts.append(f"node {node} answered in one of two rounds only")
+            elif one.shape != other.shape:
+                shown = " then ".join(
+                    f"{x.shape.cells} cells and {x.shape.temps} temperatures" for x in (one, other)
+                )
+                self.doubts.append(f"node {node} showed {shown}")
+
+    def _one_by_one(self) -> None:
+        low, high = driver_class(self._kind).NODES
+        for node in self._nodes if self._nodes is not None else range(low, high + 1):
+            found = None
+            for _ in range(_TRIES):
+                found = _ask(self._kind, self._port, node)
+                if found is None or found.shape.cells:
+                    break
+            heard = "silent"
+            if found is not None:
+                heard = f"{found.shape.cells} cells"
+                self.found[node] = found
+            self._progress(f"{self._kind} node {node} of {low}..{high}: {heard}")
 
 
 class _Questions:
@@ -157,7 +190,7 @@ class _Questions:
         return True
 
 
-def _ask(kind: str, port: UartPort | CanPort, node: int) -> Found | None:
+def _ask(kind: str, port: Any, node: int) -> Found | None:
     """What a node answers to the questions of a scan; the first one may only wake it."""
     cls = driver_class(kind)
     stream, frames = Stream(), _Questions(cls.CAN_BPS)
@@ -166,15 +199,14 @@ def _ask(kind: str, port: UartPort | CanPort, node: int) -> Found | None:
 
     def said() -> bytes:
         wait_ms = driver.ANSWER_MS + 50
-        if isinstance(port, UartPort):
+        if port.medium == "uart":
             answer = port.ask(stream.sent, wait_ms)
             return b"" if answer == stream.sent else answer
-        got = [x for x in port.ask(frames.sent, wait_ms) if driver.expects(x[0])]
-        return b"".join(to_line(Frame(*x)) + b"\r" for x in got)
+        return can_capture([x for x in port.ask(frames.sent, wait_ms) if driver.expects(x[0])]).data
 
     heard = answer = b""
     for step in range(driver.STEPS):
-        for _ in range(2 if not step else 1):
+        for _ in range(_TRIES):
             stream.sent, frames.sent = b"", []
             driver.ask(0, step)
             answer = said()
@@ -186,66 +218,98 @@ def _ask(kind: str, port: UartPort | CanPort, node: int) -> Found | None:
         heard += answer
         time.sleep(driver.GAP_MS / 1000)
     decoded = decoder(kind).decode(Capture(heard, port.medium == "can", node=node))
-    values = decoded.values
-    cells = values["cells_mv"] or []
-    if node not in (values["boards"] or []) or not cells:
-        return None
-    temps = values["temps_dc"] or []
-    reading = next((i for i, dc in enumerate(temps) if dc is None), len(temps))
-    known = [mv for mv in cells if mv is not None]
-    return Found(
-        Shape(node, len(cells), reading),
-        values.get("nominal_mah"),
-        max(known, default=None),
-        [] if reading == len(temps) else [f"node {node}: sensor {reading + 1} reads nothing"],
-    )
+    found = [x for x in found_in(decoded) if x.shape.node == node]
+    return found[0] if found else Found(Shape(node, 0, 0))
 
 
-def pack_text(kind: str, medium: str, rate: int, found: list[Found]) -> str:
-    """A pack file for these boards on the first port of a medium.
+@dataclass
+class Line:
+    """A port of the master, "can0", with what was found on it; rate: where it isn't the usual."""
 
-    What no board says is a guess that its comment names.
+    port: str
+    rate: int
+    search: Search
+
+    @property
+    def medium(self) -> str:
+        return "uart" if self.port.startswith("uart") else "can"
+
+    @property
+    def found(self) -> list[Found]:
+        return [self.search.found[node] for node in sorted(self.search.found)]
+
+
+def pack_text(kind: str, lines: list[Line]) -> str:
+    """A pack file for the boards of these lines.
+
+    What no board says is a guess that its comment names; without any cell's voltage the chemistry
+    is left out, and the file is refused until somebody fills it in.
     """
-    shapes = [x.shape for x in found]
-    highest = max((x.highest_mv for x in found if x.highest_mv is not None), default=0)
-    chemistry = CHEMISTRIES[0] if highest <= LFP_MOST_MV else CHEMISTRIES[1]
+    found = [x for line in lines for x in line.found]
     capacity = max((x.nominal_mah or 0 for x in found), default=0)
     said = " as the boards say" if capacity else " a guess"
     ah = capacity / 1000 if capacity else 100
-    lines = [
+    none = "CHECK: a computer has none; where the master has, remove this line"
+    out = [
         f"# found by `bmsctl scan --kind {kind}`; check what is marked before anything is closed",
+        *(f"# CHECK: {line.port}: {doubt}" for line in lines for doubt in line.search.doubts),
         "[pack]",
         'name = "found"',
-        f'chemistry = "{chemistry}"  # CHECK: a guess by the highest cell, {highest} mV',
-        f"cells = {sum(s.cells for s in shapes)}",
+        _chemistry(found),
+        f"cells = {sum(x.shape.cells for x in found)}  # CHECK: count your cells",
         f'capacity = "{ah:g} Ah"  # CHECK:{said}',
         "",
         "[limits]",
         f'charge_max = "{ah / 2:g} A"  # CHECK: half the capacity in an hour',
         f'discharge_max = "{ah:g} A"  # CHECK: the capacity in an hour',
         f'current_hard_max = "{2 * ah:g} A"  # CHECK: twice that',
+        f"current_sensor = false  # {none}: no current is judged without",
+        "",
+        "[contactors]",
+        f"contactor_feedback = false  # {none}: a welded contactor isn't seen without",
+        f"link_sensor = false  # {none}: precharge goes by time alone without",
     ]
-    for first, count in _runs(shapes):
+    for line in lines:
+        out += _slaves(kind, line)
+    for line in lines:
+        out += _link(kind, line)
+    out += [f"# {line.port}: {note}" for line in lines for x in line.found for note in x.notes]
+    return "\n".join(out) + "\n"
+
+
+def _chemistry(found: list[Found]) -> str:
+    highest = max((x.highest_mv for x in found if x.highest_mv is not None), default=None)
+    if highest is None:
+        known = " or ".join(CHEMISTRIES)
+        return f'# chemistry = ""  # CHECK: fill in {known}, no cell was read'
+    guess = CHEMISTRIES[0] if highest <= LFP_MOST_MV else CHEMISTRIES[1]
+    return f'chemistry = "{guess}"  # CHECK: a guess by the highest cell, {highest} mV'
+
+
+def _slaves(kind: str, line: Line) -> list[str]:
+    out = []
+    for first, count in _runs([x.shape for x in line.found]):
         nodes = f"{first.node}-{first.node + count - 1}" if count > 1 else f"{first.node}"
-        lines += [
+        out += [
             "",
             "[[slave]]",
             f'kind = "{kind}"',
-            f'link = "{medium}0"',
+            f'link = "{line.port}"',
             f'node = "{nodes}"',
             f"cells = {first.cells}",
             f"temps = {first.temps}",
         ]
-    own = [f'rate = "{rate} bit/s"'] if rate else []
-    least = _least_age_ms(kind, medium, shapes)
+    return out
+
+
+def _link(kind: str, line: Line) -> list[str]:
+    own = [f'rate = "{line.rate} bit/s"'] if line.rate else []
+    least = _least_age_ms(kind, line.medium, [x.shape for x in line.found]) if line.found else 0
     for key, usual in (("cell_age", 500), ("temp_age", 5000)):
         if least > usual:
             ms = math.ceil(least * 1.2 / 100) * 100
             own.append(f'{key} = "{ms} ms"  # one scan of these boards may be lost')
-    if own:
-        lines += ["", "[[link]]", f'port = "{medium}0"', *own]
-    lines += [f"# {note}" for x in found for note in x.notes]
-    return "\n".join(lines) + "\n"
+    return ["", "[[link]]", f'port = "{line.port}"', *own] if own and line.found else []
 
 
 def _least_age_ms(kind: str, medium: str, shapes: list[Shape]) -> int:

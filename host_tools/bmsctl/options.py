@@ -1,6 +1,14 @@
 """Options that several commands share."""
 
 import argparse
+import sys
+from typing import NoReturn
+
+
+def wrong_use(reason: str) -> NoReturn:
+    """End the program for wrong usage: one line that says what is wrong, exit code 2."""
+    print(f"bmsctl: {reason}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def positive(text: str) -> float:

@@ -92,4 +92,4 @@ def test_modules_are_found_by_listening() -> None:
             twice = [(0x691, b"\0\0" + b"\x49" * 6), (0x692, frame), (0x694, b"\xff" * 8)] * 2
             return [*twice, (0x611, bytes(8)), (0x612, bytes(8)), (0x3C3, bytes(8)), (0x613, b"")]
 
-    assert outlander.find(Port()) == [Shape(9, 4, 3)]
+    assert [x.shape for x in outlander.find(Port())] == [Shape(9, 4, 3)]

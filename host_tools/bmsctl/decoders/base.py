@@ -12,6 +12,8 @@ from bms.links.slcan import Slcan
 from bms.pack import Pack
 from bms.slaves import KINDS, base
 from bms.strings import Strings
+from bmssim.protocol import Frame
+from bmssim.slcan import to_line
 
 # every kind has these, unknown ones stay None; a kind may add its own behind them
 KEYS = (
@@ -45,12 +47,16 @@ class Capture:
 
 @dataclass
 class Decoded:
-    """What a capture says: `error` None where all of it is good; unknown values stay None."""
+    """What a capture says: `error` None where all of it is good; unknown values stay None.
+
+    each: the values of each board by itself, with its "node".
+    """
 
     driver: str
     error: str | None = None
     values: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(KEYS))
     frames: dict[str, int] = field(default_factory=dict)
+    each: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The object that `bmsctl decode --json` prints."""
@@ -58,7 +64,7 @@ class Decoded:
         values = dict(self.values)
         for key in ("boards", "cells_mv", "temps_dc", "alarms"):
             values[key] = values[key] or []
-        return {**head, **values, "frames": self.frames}
+        return {**head, **values, "each": self.each, "frames": self.frames}
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,27 @@ class Shape:
     node: int
     cells: int
     temps: int
+
+
+@dataclass
+class Found:
+    """One board that answered; nominal_mah: where it says so; highest_mv: of its cells."""
+
+    shape: Shape
+    nominal_mah: int | None = None
+    highest_mv: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """An object of `bmsctl scan --json`."""
+        s = self.shape
+        return {
+            "node": s.node,
+            "cells": s.cells,
+            "temps": s.temps,
+            "nominal_mah": self.nominal_mah,
+            "highest_mv": self.highest_mv,
+        }
 
 
 class Stream:
@@ -213,7 +240,56 @@ def fill(out: Decoded, boards: list[Shape], pack: Pack) -> None:
     said = 0
     for flags in pack.slave_flags:
         said |= flags | flags >> 8
-    values["alarms"] = [name for bit, name in enumerate(base.ALARMS) if said >> bit & 1]
+    values["alarms"] = _alarms(said)
+    out.each = rows(boards, pack)
+
+
+def _alarms(flags: int) -> list[str]:
+    return [name for bit, name in enumerate(base.ALARMS) if flags >> bit & 1]
+
+
+def rows(boards: list[Shape], pack: Pack) -> list[dict[str, Any]]:
+    """For `Decoded.each`: what the pack holds of each board."""
+    cells, temps = readings(pack)
+    out = []
+    for i, board in enumerate(boards):
+        c, t, flags = pack.first_cell[i], pack.first_temp[i], pack.slave_flags[i]
+        out.append(
+            {
+                "node": board.node,
+                "cells_mv": cells[c : c + board.cells],
+                "temps_dc": temps[t : t + board.temps],
+                "pack_mv": pack.stack_mv[i] if pack.stack_ok[i] else None,
+                "alarms": _alarms(flags | flags >> 8),
+            }
+        )
+    return out
+
+
+def found_in(decoded: Decoded) -> list[Found]:
+    """The boards that a capture has cells of, as `bmsctl scan` finds them."""
+    out = []
+    for row in decoded.each:
+        known = [mv for mv in row["cells_mv"] if mv is not None]
+        if not known or row["node"] not in (decoded.values["boards"] or []):
+            continue
+        temps = row["temps_dc"]
+        reading = next((i for i, dc in enumerate(temps) if dc is None), len(temps))
+        note = f"node {row['node']}: sensor {reading + 1} reads nothing"
+        out.append(
+            Found(
+                Shape(row["node"], len(row["cells_mv"]), reading),
+                decoded.values.get("nominal_mah"),
+                max(known),
+                [] if reading == len(temps) else [note],
+            )
+        )
+    return out
+
+
+def can_capture(frames: list[tuple[int, bytes]], node: int | None = None) -> Capture:
+    """Frames of a CAN bus as a capture."""
+    return Capture(b"".join(to_line(Frame(*x)) + b"\r" for x in frames), can=True, node=node)
 
 
 def first(*reasons: tuple[int, str]) -> str | None:

@@ -5,10 +5,23 @@ from typing import Any
 from bms.links.slcan import Slcan
 from bms.slaves import bmw_i3
 
-from .base import Capture, Decoded, Shape, Stream, can_frames, driver_of, fill, first, heard
+from .base import (
+    Capture,
+    Decoded,
+    Found,
+    Shape,
+    Stream,
+    can_capture,
+    can_frames,
+    driver_of,
+    fill,
+    first,
+    found_in,
+    heard,
+)
 
 _ANSWER_MS = 50
-_LOOPS = 5  # until a module that has just been greeted measures
+_LOOPS = 6  # until a module that has just been greeted has measured; then it is greeted anew
 
 
 def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
@@ -77,13 +90,20 @@ def decode(capture: Capture) -> Decoded:
     return out
 
 
-def find(port: Any) -> list[Shape]:
-    """Modules that answer polls, the first of which greet them."""
+def find(port: Any) -> list[Found]:
+    """Modules that answer polls, the first of which greet them; until all that answer measure."""
     nodes = range(1, 13)
     driver, _pack = driver_of("bmw_i3", Slcan(Stream()), [Shape(n, 1, 0) for n in nodes])
     frames: list[tuple[int, bytes]] = []
-    for _loop in range(_LOOPS):
+    there: set[int] = set()
+    for loop in range(1, 2 * _LOOPS + 1):
         for m in range(len(nodes)):
             ident = driver.word(m)
             frames += port.ask([(ident, bytes(driver.out))], _ANSWER_MS)
-    return _shapes(frames)
+        there = {(ident & 15) + 1 for ident, _data in frames if ident & ~15 == bmw_i3.STATUS}
+        if loop >= _LOOPS and there <= {s.node for s in _shapes(frames)}:
+            break
+    frames += port.ask([], _ANSWER_MS)
+    found = found_in(decode(can_capture(frames)))
+    silent = there - {x.shape.node for x in found}
+    return found + [Found(Shape(node, 0, 0)) for node in silent]

@@ -6,7 +6,7 @@ from typing import Any
 from bms.kernels_plain import crc16_modbus
 from bms.slaves import bq796xx
 
-from .base import Capture, Decoded, Shape, Stream, driver_of, fill, first, link_of
+from .base import Capture, Decoded, Found, Shape, Stream, driver_of, fill, first, found_in, link_of
 
 WORDS = {
     0x80: "read of one",
@@ -105,7 +105,7 @@ def decode(capture: Capture) -> Decoded:
     return out
 
 
-def find(port: Any) -> list[Shape]:
+def find(port: Any) -> list[Found]:
     """Wake and address a stack as the driver does, for as many as there may be; who answers."""
     most = 62
     driver, _pack = driver_of("bq796xx", bq796xx.BqLink(_Line(port)), [Shape(most, 16, 0)])
@@ -126,14 +126,8 @@ def find(port: Any) -> list[Shape]:
     link._stream.sent = b""
     link.write(0xB0, -1, 0x030D, 1)
     port.ask(link._stream.sent, 5)
-    heard = read(bq796xx.VCELL16, 32) + read(bq796xx.TSREF, 18)
-    _words, rest = words(heard)
-    seen, _link = _pass(rest, None)
-    return [
-        Shape(n, max(seen.cells[n], 1), seen.temps.get(n, 0))
-        for n in sorted(seen.cells)
-        if 1 <= n <= most
-    ]
+    heard = b"".join(read(*x) for x in 2 * ((bq796xx.VCELL16, 32), (bq796xx.TSREF, 18)))
+    return found_in(decode(Capture(heard)))
 
 
 class _Line:

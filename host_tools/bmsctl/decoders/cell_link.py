@@ -1,12 +1,27 @@
 """Cell link frames from UART bytes or slcan text; `Capture.node`: the only board that was asked."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from bms.links.can import EXTENDED
 from bms.links.cobs import CobsLink
 from bms.slaves import cell_link
 
-from .base import Capture, Decoded, Frames, Shape, Stream, driver_of, first, readings, replies
+from .base import (
+    Capture,
+    Decoded,
+    Found,
+    Frames,
+    Shape,
+    Stream,
+    can_capture,
+    driver_of,
+    first,
+    found_in,
+    readings,
+    replies,
+    rows,
+)
 
 _HELLO_MS = 500  # all boards of a CAN bus have answered by then
 _NODE_MS = 40
@@ -58,6 +73,7 @@ def decode(capture: Capture) -> Decoded:
     values = out.values
     if table:
         values["boards"] = [board.node for board in table]
+        out.each = rows(table, pack)
         cells, temps = readings(pack)
         values["cells_mv"], values["temps_dc"] = _trimmed(cells), _trimmed(temps)
         if all(pack.stack_ok):
@@ -89,22 +105,43 @@ def _trimmed(values: list[int | None]) -> list[int | None]:
     return values
 
 
-def find(port: Any) -> list[Shape]:
-    """Boards that say hello: over CAN all at once, over UART each by its number."""
-    frames = Frames()
-    ask = cell_link.HELLO << 6
+def find(port: Any) -> Iterator[Found]:
+    """Who says hello, over CAN all at once, over UART each by its number; then their cells."""
+    ask, scan = cell_link.HELLO << 6, cell_link.SCAN << 6
+    once = bytes([1, cell_link.PAUSE_BALANCING])
     if port.medium == "can":
-        frames.seen = port.ask([(ask, b"")], _HELLO_MS)
-    else:
-        for node in range(1, 63):
-            stream = Stream()
-            CobsLink(stream).send(ask | node, bytearray(8), 0)
-            answer = Stream(port.ask(stream.sent, _NODE_MS))
-            link = CobsLink(answer)
-            while answer.data:
-                link.poll(frames, 0)
-    out = {}
-    for ident, payload in frames.seen:
-        if ident >> 6 == cell_link.HELLO and len(payload) == 8 and 1 <= ident & 63 <= 62:
-            out[ident & 63] = Shape(ident & 63, payload[1], payload[2])
-    return [out[node] for node in sorted(out)]
+        heard = [x for _ in range(2) for x in port.ask([(ask, b"")], _HELLO_MS)]
+        heard += port.ask([(scan, once)], _HELLO_MS)
+        yield from _found(heard, can_capture(heard))
+        return
+
+    def say(ident: int, payload: bytes) -> bytes:
+        stream = Stream()
+        CobsLink(stream).send(ident, bytearray(payload), len(payload))
+        return port.ask(stream.sent, _NODE_MS)
+
+    for node in range(1, 63):
+        for _ in range(2):
+            hello = _frames(say(ask | node, b""))
+            if any(x[0] == ask | node and len(x[1]) == 8 for x in hello):
+                say(scan, once)
+                answer = say(scan | node, once)
+                yield from _found(hello, Capture(answer, node=node))
+                break
+
+
+def _frames(data: bytes) -> list[tuple[int, bytes]]:
+    frames = Frames()
+    replies("cell_link", Capture(data), frames)
+    return frames.seen
+
+
+def _found(heard: list[tuple[int, bytes]], capture: Capture) -> list[Found]:
+    """Who said hello, with what a capture shows of their cells."""
+    shapes = {
+        ident & 63: Shape(ident & 63, payload[1], payload[2])
+        for ident, payload in heard
+        if ident >> 6 == cell_link.HELLO and len(payload) == 8 and 1 <= ident & 63 <= 62
+    }
+    highest = {x.shape.node: x.highest_mv for x in found_in(decode(capture))}
+    return [Found(shapes[n], highest_mv=highest.get(n)) for n in sorted(shapes)]

@@ -4,7 +4,7 @@ from typing import Any
 
 from bms.slaves import diybms
 
-from .base import Capture, Decoded, Shape, fill, first, listen, replies
+from .base import Capture, Decoded, Found, Shape, fill, first, found_in, listen, replies
 
 _WAIT_S = 41 * 10 / 2400  # a packet in one module, at the slowest rate
 
@@ -65,7 +65,7 @@ def decode(capture: Capture) -> Decoded:
     return out
 
 
-def find(port: Any) -> list[Shape]:
+def find(port: Any) -> list[Found]:
     """The modules of a ring: how many there are, then what each block reads."""
     from .base import Stream
 
@@ -79,18 +79,21 @@ def find(port: Any) -> list[Shape]:
         return port.ask(link._stream.sent, wait_ms)
 
     modules = 0
-    shapes: list[Shape] = []
-    for _ in range(2):  # the first packet may only wake them
+    out: list[Found] = []
+    for _ in range(3):  # the first packet may only wake them
         decoded = decode(Capture(ask(8, 0, 200)))
         modules = decoded.values["modules"] or 0
         if modules:
             break
     for first_module in range(0, modules, diybms.BLOCK):
         end = min(first_module + diybms.BLOCK, modules) - 1
-        heard = ask(diybms.VOLTAGE, first_module, end) + ask(diybms.TEMPERATURE, first_module, end)
-        node = first_module // diybms.BLOCK + 1
-        seen = _Seen()
-        replies("diybms", Capture(heard), seen)
-        if node in seen.cells:
-            shapes.append(Shape(node, seen.cells[node], seen.temps.get(node, 0)))
-    return shapes
+        heard = answer = b""
+        for command in (diybms.VOLTAGE, diybms.TEMPERATURE):
+            for _ in range(2):
+                answer = ask(command, first_module, end)
+                if decode(Capture(answer)).error is None:
+                    break
+            heard += answer
+        found = found_in(decode(Capture(heard)))
+        out += found or [Found(Shape(first_module // diybms.BLOCK + 1, 0, 0))]
+    return out

@@ -5,7 +5,18 @@ from typing import Any
 from bms.links.can import EXTENDED
 from bms.slaves import jk_can
 
-from .base import Capture, Decoded, Shape, can_frames, fill, first, heard
+from .base import (
+    Capture,
+    Decoded,
+    Found,
+    Shape,
+    can_capture,
+    can_frames,
+    fill,
+    first,
+    found_in,
+    heard,
+)
 
 _LISTEN_MS = 2500  # cells come once a second
 
@@ -65,6 +76,6 @@ def decode(capture: Capture) -> Decoded:
     return out
 
 
-def find(port: Any) -> list[Shape]:
+def find(port: Any) -> list[Found]:
     """Boards that are heard."""
-    return _shapes(port.ask([], _LISTEN_MS))
+    return found_in(decode(can_capture(port.ask([], _LISTEN_MS))))

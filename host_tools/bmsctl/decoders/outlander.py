@@ -2,7 +2,18 @@
 
 from typing import Any
 
-from .base import Capture, Decoded, Shape, can_frames, fill, first, heard
+from .base import (
+    Capture,
+    Decoded,
+    Found,
+    Shape,
+    can_capture,
+    can_frames,
+    fill,
+    first,
+    found_in,
+    heard,
+)
 
 _LISTEN_MS = 1500  # they speak by themselves, how often isn't known for sure
 
@@ -66,6 +77,6 @@ def decode(capture: Capture) -> Decoded:
     return out
 
 
-def find(port: Any) -> list[Shape]:
+def find(port: Any) -> list[Found]:
     """Modules that are heard."""
-    return [board for board in _shapes(port.ask([], _LISTEN_MS)) if board.cells]
+    return found_in(decode(can_capture(port.ask([], _LISTEN_MS))))

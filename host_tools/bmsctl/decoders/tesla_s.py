@@ -1,11 +1,14 @@
 """Words to a chain of Tesla Model S modules, and what they answered."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from bms.kernels_plain import crc8
 from bms.slaves import tesla_s
 
-from .base import Capture, Decoded, Shape, Stream, driver_of, fill, first
+from .base import Capture, Decoded, Found, Shape, Stream, driver_of, fill, first, found_in
+
+_TRIES = 3  # of a question, before a module counts as absent
 
 # registers with a name
 NAMES = {
@@ -92,27 +95,37 @@ def decode(capture: Capture) -> Decoded:
     return out
 
 
-def find(port: Any) -> list[Shape]:
+def find(port: Any) -> Iterator[Found]:
     """Reset and address a chain as the driver does, then sample each module."""
 
-    def word(address: int, register: int, value: int) -> bytes:
+    def word(address: int, register: int, value: int) -> None:
         head = bytes([address << 1 | 1, register, value])
-        return head + bytes([crc8(head, 0, 3)])
+        port.ask(head + bytes([crc8(head, 0, 3)]), 20)
 
-    for _ in range(2):
-        port.ask(word(tesla_s.ALL, 0x3C, 0xA5), 20)
-    out = []
-    for node in range(1, 63):
-        if not _parts(port.ask(bytes(2) + b"\1", 20))[1].get(0):
+    def read(address: int, register: int, n: int) -> bytes:
+        for _ in range(_TRIES):
+            heard = port.ask(bytes([address << 1, register, n]), 30)
+            if register in _parts(heard)[1].get(address, {}):
+                return heard
+        return b""
+
+    count = 0
+    for _ in range(_TRIES):
+        for _ in range(_TRIES):
+            word(tesla_s.ALL, 0x3C, 0xA5)
+        count, sure = 0, True
+        while sure and count < 62 and read(0, 0, 1):
+            count += 1
+            word(0, 0x3B, 0x80 | count)
+            sure = bool(read(count, 0, 1))  # where not, who stands where isn't: all anew
+        if sure:
             break
-        port.ask(word(0, 0x3B, 0x80 | node), 20)
-        for register, value in ((0x30, 0x3D), (0x31, 0x03), (0x34, 0x01)):
-            port.ask(word(node, register, value), 20)
-        heard = port.ask(bytes([node << 1, tesla_s.SAMPLE, tesla_s.SAMPLE_BYTES]), 30)
-        decoded = decode(Capture(heard))
-        if not decoded.values["boards"]:
-            break
-        temps = decoded.values["temps_dc"]
-        reading = next((i for i, dc in enumerate(temps) if dc is None), len(temps))
-        out.append(Shape(node, len(decoded.values["cells_mv"]), reading))
-    return out
+    for node in range(1, count + 1):
+        found: list[Found] = []
+        for _ in range(_TRIES):
+            for register, value in ((0x30, 0x3D), (0x31, 0x03), (0x34, 0x01)):
+                word(node, register, value)
+            found = found_in(decode(Capture(read(node, tesla_s.SAMPLE, tesla_s.SAMPLE_BYTES))))
+            if found:
+                break
+        yield from found or [Found(Shape(node, 0, 0))]
