@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,6 @@ def test_an_adapter_that_vanishes_and_comes_back(pack, bmsctl: Tool, tmp_path: P
         ("slcan:/dev/nowhere@500000", "/dev/nowhere: does not exist"),
         ("slcan:/etc/hostname@500000", "not a serial port"),
         ("socketcan:nocan7", "nocan7"),
-        ("carrier_pigeon:x", "carrier_pigeon"),
-        ("slcan:/dev/null@fast", "fast"),
-        ("can9=slcan:/dev/null", "can9"),
     ],
 )
 def test_a_port_that_is_none_is_one_line_and_exit_1(
@@ -108,6 +106,73 @@ def test_a_port_that_is_none_is_one_line_and_exit_1(
     code, _out, err = bmsctl.run("run", "--config", pack("can"), "--link", link)
     assert (code, err.count("\n")) == (1, 1)
     assert said in err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--link", "carrier_pigeon:x"), "carrier_pigeon"),
+        (("--link", "slcan:/dev/null@fast"), "fast"),
+        (("--link", "slcan:/dev/null@333333"), "slcan has no 333333 bit/s"),
+        (("--link", "slcan:/dev/null@0"), "0 is no rate"),
+        (("--link", "socketcan:can0@500000"), "ip link set can0"),
+        (("--link", "can9=slcan:/dev/null"), "the pack file uses can0, not can9"),
+        (
+            ("--link", "uart:/dev/null"),
+            "--link uart:/dev/null: cell_link is on can0, a CAN port, which takes slcan or",
+        ),
+        (("--link", "slcan:/dev/null", "--link", "slcan:/dev/zero"), "can0 is given twice"),
+        (("--link", "slcan:/dev/null", "--for", "-1"), "-1 is not above 0"),
+    ],
+)
+def test_wrong_usage_is_exit_2(args: tuple, said: str, pack, bmsctl: Tool) -> None:
+    code, out, err = bmsctl.run("run", "--config", pack("can"), *args)
+    assert (code, out) == (2, "") and said in err
+    assert err.count("\n") == 1 or "--for" in args
+
+
+@pytest.mark.parametrize(
+    ("kind", "port", "said"),
+    [
+        ("jk_pb", "can0", "line 17: link: jk_pb speaks over uart: can0 is a CAN port"),
+        ("bmw_i3", "uart0", "line 17: link: bmw_i3 speaks over can: uart0 is a UART port"),
+        ("cell_link", "banana", "line 17: link: no board has a port banana: write can0"),
+        ("cell_link", "can", "line 17: link: no board has a port can: write can0"),
+    ],
+)
+def test_a_port_that_no_board_of_the_kind_is_on(
+    kind: str, port: str, said: str, bmsctl: Tool, tmp_path: Path
+) -> None:
+    path = tmp_path / "pack.toml"
+    path.write_text(PACK.format(port=port).replace("cell_link", kind))
+    for link in ("uart:/dev/null", "slcan:/dev/null"):
+        code, out, err = bmsctl.run("run", "--config", path, "--link", link)
+        assert (code, out) == (1, "") and f"{path}: {said}" in err
+
+
+def test_a_pack_file_that_the_firmware_refuses_is_no_console(bmsctl: Tool, tmp_path: Path) -> None:
+    boards = Boards(tmp_path / "ttyUSB0", "uart", 0, "jk_pb")
+    path = tmp_path / "pack.toml"
+    path.write_text(PACK.format(port="uart0").replace("cell_link", "jk_pb"))
+    try:
+        link = f"uart:{boards.terminal.link}"
+        code, out, err = bmsctl.run("run", "--config", path, "--link", link)
+    finally:
+        boards.close()
+    assert (code, out) == (1, "") and "cell_age" in err
+
+
+def test_ctrl_c_is_130_and_the_time_s_end_0(pack, bmsctl: Tool, tmp_path: Path) -> None:
+    boards = Boards(tmp_path / "ttyACM0", "can", 2)
+    args = ("run", "--config", pack("can"), "--link", f"slcan:{boards.terminal.link}")
+    try:
+        assert bmsctl.run(*args, "--for", "0.5")[0] == 0
+        process = bmsctl.start(*args)
+        Output(process).until("console for other programs: ")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 130
+    finally:
+        boards.close()
 
 
 @pytest.mark.parametrize(

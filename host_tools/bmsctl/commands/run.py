@@ -17,9 +17,10 @@ from bmssim.lines import LineReader
 from bmssim.mirror import Mirror
 from bmssim.process import Firmware, FirmwareDied, Inputs
 
-from ..bridge import Reconnecting, parse_link
+from ..bridge import LinkSpec, Reconnecting, named_link, port_medium
 from ..decoders.base import driver_class
 from ..errors import ToolError
+from ..options import positive, wrong_use
 from ..record import Record
 from ..show import Story
 
@@ -30,7 +31,7 @@ EXAMPLE = """examples:
   bmsctl run --config pack.toml --link can0=socketcan:can0
 
 Type commands (help, status, close, ..) and Enter. The contactors are shown, not driven: this
-computer has no outputs. Ctrl-C ends it.
+computer has no outputs. Ctrl-C ends it, with exit code 130; --for with 0.
 """
 INPUTS_S = 0.1
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="uart:PORT@BAUD, slcan:PORT@BITRATE or socketcan:IFACE; NAME = in a pack of several",
     )
     parser.add_argument(
-        "--for", dest="seconds", type=float, metavar="S", help="end after S seconds"
+        "--for", dest="seconds", type=positive, metavar="S", help="end after S seconds"
     )
     parser.add_argument("--log", type=Path, metavar="DIR", help="record the telemetry there")
     parser.add_argument("--runtime", choices=("micropython", "cpython"), default="micropython")
@@ -61,27 +62,61 @@ def load_pack(path: Path) -> Any:
         raise ToolError(f"{path}: {error}") from None
 
 
-def run(args: argparse.Namespace) -> int:
-    pack = load_pack(args.config)
-    used = {slave.link: slave for slave in pack.slaves}
-    links = {}
-    for text in args.link:
-        name, equals, spec = text.partition("=")
-        if not equals:
+def _ports(path: Path, pack: Any) -> dict[str, Any]:
+    """The first slave of each port. Raises ToolError for a port that its kind can't be on."""
+    used: dict[str, Any] = {}
+    for slave in pack.slaves:
+        used.setdefault(slave.link, slave)
+        medium = port_medium(slave.link)
+        where = f"{path}: line {slave.at['link']}: link: "
+        if medium is None:
+            raise ToolError(
+                f"{where}no board has a port {slave.link}: write can0, can1, .. or uart0, uart1, .."
+            )
+        if slave.kind in KINDS and medium not in KINDS[slave.kind][2]:
+            media = " or ".join(KINDS[slave.kind][2])
+            raise ToolError(
+                f"{where}{slave.kind} speaks over {media}: {slave.link} is a {medium.upper()} port"
+            )
+    return used
+
+
+def _links(texts: list[str], used: dict[str, Any]) -> dict[str, LinkSpec]:
+    """What `--link` says of each port that the pack file uses."""
+    links: dict[str, LinkSpec] = {}
+    for text in texts:
+        name, spec = named_link(text)
+        if not name:
             if len(used) != 1:
-                raise ToolError(f"--link {text}: the pack uses {' '.join(used)}; write NAME={text}")
-            name, spec = next(iter(used)), text
+                wrong_use(f"--link {text}: the pack uses {' '.join(used)}; write NAME={text}")
+            name = next(iter(used))
         if name not in used:
-            raise ToolError(f"--link {text}: the pack file uses {' '.join(used)}, not {name}")
-        links[name] = parse_link(spec)
+            wrong_use(f"--link {text}: the pack file uses {' '.join(used)}, not {name}")
+        if spec.medium != port_medium(name):
+            is_, takes = (
+                ("CAN", "slcan or socketcan") if spec.medium == "uart" else ("UART", "uart")
+            )
+            wrong_use(
+                f"--link {text}: {used[name].kind} is on {name}, a {is_} port, which takes {takes}"
+            )
+        if name in links:
+            wrong_use(f"--link {text}: {name} is given twice")
+        links[name] = spec
     for name in used:
         if name not in links:
-            raise ToolError(f"the pack file uses {name}: give --link {name}=...")
+            wrong_use(f"the pack file uses {name}: give --link {name}=...")
+    return links
+
+
+def run(args: argparse.Namespace) -> int:
+    pack = load_pack(args.config)
+    used = _ports(args.config, pack)
+    links = _links(args.link, used)
     bridges = {}
     for name, spec in links.items():
         rate = next((x.rate_bps for x in pack.links if x.port == name), 0)
         if rate and spec.rate and rate != spec.rate:
-            raise ToolError(f"{name}: --link says {spec.rate} bit/s, the pack file {rate}")
+            wrong_use(f"{name}: --link says {spec.rate} bit/s, the pack file {rate}")
         bridges[name] = Reconnecting(spec, spec.rate or rate or _usual_bps(used[name].kind))
     rates = {name: spec.rate for name, spec in links.items() if spec.medium == "can"}
     media = {name: spec.medium for name, spec in links.items()}
@@ -89,11 +124,8 @@ def run(args: argparse.Namespace) -> int:
     mirror = Mirror()
     recorder = Record(args.log, "run") if args.log else None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    print(f"console for other programs: {mirror.path}", flush=True)
     try:
         return _loop(args, firmware, bridges, mirror, recorder)
-    except KeyboardInterrupt:
-        return 0
     except FirmwareDied as death:
         if death.code:
             raise ToolError(str(death)) from None
@@ -126,6 +158,7 @@ def _loop(
     typed = b""
     stdin: list[int] = [sys.stdin.fileno()]
     said = -INPUTS_S
+    accepted = False
     while args.seconds is None or time.monotonic() - start < args.seconds:
         now = time.monotonic() - start
         while firmware.readable():
@@ -145,6 +178,9 @@ def _loop(
                 if line.obj is not None:
                     if line.obj["k"] == "refused":
                         raise ToolError(f"{args.config}: {line.obj['reason']}")
+                    if not accepted:
+                        accepted = True
+                        print(f"console for other programs: {mirror.path}", flush=True)
                     story.line(line.obj, now)
         typed += mirror.read()
         for name, bridge in bridges.items():
