@@ -205,7 +205,141 @@ def test_command(bmsctl: Tool, tmp_path: Path) -> None:
         code, out, _err = bmsctl.run("decode", "jbd", path)
         assert code == 0
         assert "3875 3868 3858 3869 mV" in out
-    assert bmsctl.run("decode", "jbd", "--hex", "zz")[0] == 1
+    assert bmsctl.run("decode", "jbd", "--hex", "zz")[0] == 2
     assert bmsctl.run("decode", "jbd", tmp_path / "none")[0] == 1
     assert bmsctl.run("decode", "abc", "--hex", "00")[0] == 2
     assert bmsctl.run("decode", "jbd")[0] == 2
+
+
+def i3_text(frames: list[str]) -> str:
+    return "".join(f"(1700000000.1) can0 {frame}\n" for frame in frames)
+
+
+I3_CELLS = ["122#740E750E760E0000", "123#840E850E860E0000"]
+
+
+def run(bmsctl: Tool, *args: object) -> tuple[int, dict]:
+    code, out, err = bmsctl.run("decode", *args, "--json")
+    assert out, err
+    return code, json.loads(out.splitlines()[-1])
+
+
+def test_a_capture_of_somebody_else_s_bus_has_no_reading(bmsctl: Tool, tmp_path: Path) -> None:
+    path = tmp_path / "i3.log"
+    path.write_text(i3_text([*I3_CELLS, "102#0000000000000000", "172#404142FF00000000"]))
+    code, got = run(bmsctl, "cell_link", path)
+    assert (code, got["error"], got["boards"]) == (1, "no reading of a board in it", [])
+
+
+def test_a_hello_alone_is_a_reading() -> None:
+    got = decode_cell_link(p.uart_encode(p.hello_frame(3, 8, 2, 7)), can=False)
+    assert got.error is None and got.values["boards"] == [3]
+
+
+ASKED = {
+    "bq796xx": "8000020F0B C029",
+    "cell_link": p.uart_encode(p.Frame(p.SCAN << 6, b"\1\0")).hex(),
+    "daly": FRAMES["daly_uart_req_90_host40"]["hex"] if "daly_uart_req_90_host40" in FRAMES else "",
+    "jbd": "dda50300fffd77",
+    "jk_pb": "0110162000010200 00D6F1",
+    "jk_ttl": "4E5700130000000006030000000000006800000129",
+    "pylontech": b"~20024642E00202FD33\r".hex(),
+    "tesla_s": "02 01 12",
+}
+
+
+@pytest.mark.parametrize("kind", ASKED)
+def test_questions_alone_are_exit_1(kind: str, bmsctl: Tool) -> None:
+    code, got = run(bmsctl, kind, "--hex", ASKED[kind] or "A540900800000000000000007D")
+    assert (code, got["error"]) == (1, "only requests in it: nothing answered")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("bmw_i3", "--hex", "740E750E760E0000"), 2, "candump or slcan"),
+        (("bmw_i3", "--hex", "122#740E750E760E00001"), 2, "--hex: not a CAN 2.0 frame"),
+        (("jbd", "--hex", "122#740E750E760E0000"), 2, "jbd speaks over a UART"),
+        (("jbd", "--hex", "dd", "--asked", "zz"), 2, "--asked: not hex digits: zz"),
+        (("jbd", "--hex", "dd", "--asked", "0304"), 2, "--asked 0304: one byte"),
+        (("daly", "--hex", "a5", "--asked", "90"), 2, "only jbd is asked by register"),
+        (("jk_pb", "--hex", "55", "--node", "0"), 2, "jk_pb has nodes 1 to 15"),
+        (("jk_pb", "--hex", "55", "--node", "16"), 2, "jk_pb has nodes 1 to 15"),
+        (("jbd", "--hex", "dd", "--node", "2"), 2, "jbd has node 1 only"),
+        (("bmw_i3", "FILE"), 1, "candump or slcan"),
+    ],
+)
+def test_what_can_t_be_is_said_in_one_line(
+    args: tuple, code: int, words: str, bmsctl: Tool, tmp_path: Path
+) -> None:
+    path = tmp_path / "capture"
+    path.write_text("740E750E760E0000")
+    got, out, err = bmsctl.run("decode", *(path if x == "FILE" else x for x in args))
+    assert (got, out, err.count("\n")) == (code, "", 1) and words in err
+
+
+def test_frames_on_the_command_line(bmsctl: Tool) -> None:
+    code, got = run(bmsctl, "bmw_i3", "--hex", " ".join(I3_CELLS))
+    assert (code, got["boards"]) == (0, [3, 4])
+    assert [(x["node"], x["cells_mv"]) for x in got["each"]] == [
+        (3, [3700, 3701, 3702]),
+        (4, [3716, 3717, 3718]),
+    ]
+
+
+def daly(node: int, command: int, payload: str) -> bytes:
+    head = bytes([0xA5, node, command, 8]) + bytes.fromhex(payload)
+    return head + bytes([sum(head) & 0xFF])
+
+
+def test_values_of_several_boards_are_told_apart(bmsctl: Tool) -> None:
+    parts = []
+    for node in (1, 2):
+        parts += [
+            daly(node, 0x94, f"03 01 00 00 00 00 0{node} 00"),
+            daly(node, 0x95, f"01 0CE{node} 0CE{node} 0CE{node} 00"),
+            daly(node, 0x90, f"0063 0063 75{30 + 10 * node} 02{10 * node}"),
+        ]
+    text = b"".join(parts).hex()
+    code, got = run(bmsctl, "daly", "--hex", text)
+    assert code == 0, got["error"]
+    assert got["boards"] == [1, 2] and got["soc_pm"] is None and got["current_ma"] is None
+    one, two = got["each"]
+    assert (one["node"], two["node"]) == (1, 2)
+    assert (one["soc_pm"], two["soc_pm"]) == (0x210, 0x220)
+    assert one["current_ma"] != two["current_ma"]
+    assert one["cells_mv"] == [0xCE1] * 3 and two["cells_mv"] == [0xCE2] * 3
+    shown = bmsctl.run("decode", "daly", "--hex", text)[1]
+    first, second = shown.split("board 2\n")
+    assert "soc_pm         528\n" in first and "soc_pm         544\n" in second
+    # those of one board stand where they did
+    code, got = run(bmsctl, "daly", "--hex", b"".join(parts[:3]).hex())
+    assert (code, got["soc_pm"], got["each"][0]["soc_pm"]) == (0, 0x210, 0x210)
+
+
+def test_a_jk_pb_status_without_its_acknowledgement_has_no_address(bmsctl: Tool) -> None:
+    code, got = run(
+        bmsctl, "jk_pb", "--node", "3", "--hex", FRAMES["jkpb_status_300"]["hex"]
+    )  # fmt: skip
+    assert code == 1 and "whose it is can't be told" in got["error"]
+
+
+def test_stdin_and_the_forms_of_captures(bmsctl: Tool, tmp_path: Path) -> None:
+    slcan = ["t1228740E750E760E0000", "t1238840E850E860E0000"]
+    for text in (
+        "\n".join(slcan) + "\n",
+        "\r".join(x + "1A2B" for x in slcan) + "\r",  # the adapter's own time
+        "".join(f"(1700000000.1) {x}\n" for x in slcan),
+        "".join(f"12.345 rx {x}\n" for x in slcan),
+        "# from the workshop\n\r" + "\n".join(slcan) + "\n",
+        i3_text(I3_CELLS),
+        "# noon\n" + i3_text(I3_CELLS),
+    ):
+        process = bmsctl.start("decode", "bmw_i3", "-", "--json")
+        out, err = process.communicate(text, timeout=60)
+        got = json.loads(out or "{}")
+        assert got.get("ok") is True and got["boards"] == [3, 4], (text, out, err)
+    for text in (CELLS.hex(":"), "# cells\n" + CELLS.hex(" ") + "\n  # end\n", CELLS.hex(",")):
+        path = tmp_path / "capture.hex"
+        path.write_text(text)
+        assert run(bmsctl, "jbd", path)[1]["cells_mv"] == [3875, 3868, 3858, 3869]

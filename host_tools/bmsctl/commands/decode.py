@@ -3,7 +3,9 @@
 import argparse
 import json
 import re
+import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 from bms.links.can import BITS, EXTENDED
 from bms.slaves import KINDS
@@ -11,30 +13,40 @@ from bmssim.protocol import Frame
 from bmssim.slcan import to_line
 
 from ..decoders import NAMES, decoder
-from ..decoders.base import Capture, Decoded
+from ..decoders.base import Capture, Decoded, apart, driver_class
 from ..errors import ToolError
+from ..options import wrong_use
 
 HELP = "read captured bytes of a slave board with the firmware's own driver"
 EXAMPLE = """examples:
   bmsctl decode jbd --hex dd0400080f230f1c0f120f1dff4e77
   bmsctl decode jbd capture.bin --json
   bmsctl decode cell_link candump.log --node 3
+  bmsctl decode bmw_i3 --hex "122#740E750E760E0000 172#404142FF00000000"
+  candump -L can0 | head -n 100 | bmsctl decode outlander -
 
-A file holds raw bytes, hex digits, slcan text or lines of candump. Exit 1 where anything in it was
-damaged, truncated or said by somebody who wasn't asked.
+A file holds raw bytes, hex digits (blanks, commas, colons and lines that begin with # are skipped),
+slcan text or lines of candump. In --json, "each" lists the boards with what each said of itself;
+what they say differently is null outside of it. Exit 1 where anything was damaged, truncated, said
+by somebody who wasn't asked, or nothing was answered.
 """
 
 _CANDUMP = re.compile(
     r"\b([0-9A-Fa-f]{8}|[0-9A-Fa-f]{3})(?:#([0-9A-Fa-f]*)|\s+\[(\d)\]((?: +[0-9A-Fa-f]{2})*))\s*$"
 )
-_SLCAN = re.compile(rb"\A[\r\n]*(?:t[0-9A-Fa-f]{3}|T[0-9A-Fa-f]{8})[0-8][0-9A-Fa-f]*[\r\n]")
+# a frame, maybe with the adapter's time behind it, and what a program wrote before it
+_SLCAN = re.compile(r"^(?:\S+\s+)*?((?:t[0-9A-Fa-f]{3}|T[0-9A-Fa-f]{8})[0-8][0-9A-Fa-f]*)\s*$")
+_TIME = 4  # digits of the time that an slcan adapter may write behind a frame
+_ONLY_REQUESTS = "only requests in it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("driver", choices=NAMES, metavar="DRIVER", help=", ".join(NAMES))
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--hex", metavar="HEX", help="the bytes as hex digits")
-    source.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a file that holds them")
+    source.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="a file that holds them; - is stdin"
+    )
     parser.add_argument(
         "--asked", metavar="REG", help="the register or command that was asked, as 04"
     )
@@ -45,52 +57,107 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _bytes(args: argparse.Namespace) -> tuple[bytes, bool]:
     """The captured bytes, and whether they are slcan text."""
     if args.hex is not None:
+        frames = args.hex.split()
+        if frames and all("#" in frame for frame in frames):
+            return _from_candump(frames, "--hex"), True
         return _from_hex(args.hex, "--hex"), False
+    where = str(args.file)
     try:
-        data = args.file.read_bytes()
+        data = sys.stdin.buffer.read() if where == "-" else args.file.read_bytes()
     except OSError as error:
-        raise ToolError(f"{args.file}: {error.strerror}") from None
-    if _SLCAN.match(data):
-        return data.replace(b"\n", b"\r"), True
+        raise ToolError(f"{where}: {error.strerror}") from None
     try:
         text = data.decode("ascii")
     except UnicodeDecodeError:
         return data, False
-    lines = [line for line in text.splitlines() if line.strip()]
-    found = [_CANDUMP.search(line) for line in lines]
-    if any(found):
-        out = b""
-        for line, match in zip(lines, found, strict=True):
-            if match is None:
-                raise ToolError(f"{args.file}: not a line of candump: {line.strip()[:60]}")
-            payload = match[2] if match[2] is not None else match[4].replace(" ", "")
-            ident = int(match[1], 16)
-            if len(payload) > 16 or len(payload) % 2 or ident > BITS:
-                raise ToolError(f"{args.file}: not a CAN 2.0 frame: {line.strip()[:60]}")
-            if len(match[1]) == 8:
-                ident |= EXTENDED
-            out += to_line(Frame(ident, bytes.fromhex(payload))) + b"\r"
-        return out, True
-    return _from_hex(text, str(args.file)), False
+    # an end of line that is missing says that the last frame may be cut
+    lines = [x for x in text.splitlines(keepends=True) if x.strip() and x.strip()[0] != "#"]
+    if any(_SLCAN.match(line) for line in lines):
+        return b"".join(_slcan(line) for line in lines), True
+    if any(_CANDUMP.search(line) for line in lines):
+        return _from_candump(lines, where), True
+    return _from_hex("".join(lines), where), False
+
+
+def _slcan(line: str) -> bytes:
+    match = _SLCAN.match(line)
+    frame = match[1] if match else line.strip()
+    if match:
+        head = 5 if frame[0] == "t" else 10
+        whole = head + 2 * int(frame[head - 1])
+        if len(frame) == whole + _TIME:
+            frame = frame[:whole]
+    return (frame + ("\r" if line[-1] in "\r\n" else "")).encode()
+
+
+def _refuse(where: str, reason: str) -> NoReturn:
+    """What stands on the command line is wrong usage, what stands in a file isn't."""
+    if where.startswith("--"):
+        wrong_use(f"{where}: {reason}")
+    raise ToolError(f"{where}: {reason}")
+
+
+def _from_candump(lines: list[str], where: str) -> bytes:
+    """Lines of candump as slcan text."""
+    out = b""
+    for line in lines:
+        match = _CANDUMP.search(line)
+        if match is None:
+            _refuse(where, f"not a line of candump: {line.strip()[:60]}")
+        payload = match[2] if match[2] is not None else match[4].replace(" ", "")
+        ident = int(match[1], 16)
+        if len(payload) > 16 or len(payload) % 2 or ident > BITS:
+            _refuse(where, f"not a CAN 2.0 frame: {line.strip()[:60]}")
+        if len(match[1]) == 8:
+            ident |= EXTENDED
+        out += to_line(Frame(ident, bytes.fromhex(payload))) + b"\r"
+    return out
 
 
 def _from_hex(text: str, where: str) -> bytes:
     try:
-        return bytes.fromhex("".join(text.split()).replace("0x", "").replace(",", ""))
+        return bytes.fromhex(re.sub(r"0[xX]|[\s,:]", "", text))
     except ValueError:
-        raise ToolError(f"{where}: not hex digits: {text.strip()[:40]}") from None
+        _refuse(where, f"not hex digits: {text.strip()[:40]}")
+
+
+def _check(args: argparse.Namespace) -> int | None:
+    """Refuse what no board of the kind can be asked; the register as a number."""
+    low, high = driver_class(args.driver).NODES
+    if args.node is not None and not low <= args.node <= high:
+        has = f"nodes {low} to {high}" if low < high else f"node {low} only"
+        wrong_use(f"--node {args.node}: {args.driver} has {has}")
+    if args.asked is None:
+        return None
+    if args.driver != "jbd":
+        wrong_use(f"--asked {args.asked}: only jbd is asked by register")
+    asked = _from_hex(args.asked, "--asked")
+    if len(asked) != 1:
+        wrong_use(f"--asked {args.asked}: one byte in hex, as 04")
+    return asked[0]
 
 
 def run(args: argparse.Namespace) -> int:
+    asked = _check(args)
     data, can = _bytes(args)
+    where = "--hex" if args.hex is not None else str(args.file)
     media = KINDS[args.driver][2]
     if can and "can" not in media:
-        raise ToolError(f"{args.driver} speaks over a UART: these are CAN frames")
-    asked = None if args.asked is None else _from_hex(args.asked, "--asked")
-    if asked is not None and len(asked) != 1:
-        raise ToolError(f"--asked {args.asked}: one byte in hex, as 04")
-    capture = Capture(data, can, asked[0] if asked else None, args.node)
-    decoded = decoder(args.driver).decode(capture)
+        _refuse(where, f"{args.driver} speaks over a UART: these are CAN frames")
+    if not can and "uart" not in media:
+        _refuse(
+            where,
+            f"{args.driver} speaks over CAN: bytes without identifiers say nothing;"
+            " a file of candump or slcan is needed, or --hex 122#740E750E760E0000",
+        )
+    decode = decoder(args.driver).decode
+    capture = Capture(data, can, asked, args.node)
+    decoded = decode(capture)
+    apart(decode, capture, decoded)
+    if decoded.error is None and not decoded.frames["good"]:
+        decoded.error = _ONLY_REQUESTS
+    if decoded.error == _ONLY_REQUESTS:
+        decoded.error += ": nothing answered"
     if args.json:
         print(json.dumps(decoded.as_json()))
     else:
@@ -99,7 +166,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(decoded: Decoded) -> None:
-    for key, value in decoded.values.items():
+    several = len(decoded.each) > 1
+    shared = {"boards", *decoded.values} - {key for row in decoded.each for key in row}
+    _values({k: v for k, v in decoded.values.items() if not several or k in shared})
+    for row in decoded.each if several else ():
+        print(f"board {row['node']}")
+        _values({key: value for key, value in row.items() if key != "node"})
+    print("frames         " + ", ".join(f"{v} {k}" for k, v in decoded.frames.items()))
+    if decoded.error:
+        print(f"refused: {decoded.error}")
+
+
+def _values(values: dict[str, Any]) -> None:
+    for key, value in values.items():
         if value is None or value == []:
             continue
         if key == "temps_dc":
@@ -111,6 +190,3 @@ def _show(decoded: Decoded) -> None:
         else:
             shown = str(value)
         print(f"{key:14} {shown}")
-    print("frames         " + ", ".join(f"{v} {k}" for k, v in decoded.frames.items()))
-    if decoded.error:
-        print(f"refused: {decoded.error}")

@@ -1,6 +1,7 @@
 """What the decoders share: a driver on a stream that holds a capture, and what came of it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bms import config as pack_config
@@ -35,14 +36,22 @@ KEYS = (
 )
 
 
+# those that are of all boards of a capture
+ALL_BOARDS = ("boards", "cells_mv", "temps_dc", "pack_mv", "alarms", "protection", "balance")
+
+
 @dataclass
 class Capture:
-    """Bytes of a line, or slcan text of a CAN bus; asked: what the caller says was asked."""
+    """Bytes of a line, or slcan text of a CAN bus; asked: what the caller says was asked.
+
+    only: what others than `node` said is left out, as if it weren't in it.
+    """
 
     data: bytes
     can: bool = False
     asked: int | None = None
     node: int | None = None
+    only: bool = False
 
 
 @dataclass
@@ -172,10 +181,11 @@ def listen(kind: str, capture: Capture, boards: list[Shape], passes: int = 1) ->
     stream.sent = b""
     driver, pack = driver_of(kind, link, boards)
     driver.listen()
+    sink = only(driver, capture)
     for _ in range(passes):
         stream.data = capture.data
         while stream.data:
-            link.poll(driver, 0)
+            link.poll(sink, 0)
     if hasattr(link, "end"):
         link.end(driver, 0)
     return driver, pack
@@ -214,11 +224,54 @@ def replies(kind: str, capture: Capture, sink: Any) -> Any:
     """Every good reply or frame of a capture to `sink`, whose `link` is set; the link."""
     link, stream = link_of(kind, capture)
     sink.link = link
+    sink = only(sink, capture)
     while stream.data:
         link.poll(sink, 0)
     if hasattr(link, "end"):
         link.end(sink, 0)
     return link
+
+
+class _Only:
+    """Passes on to `sink` what one board said."""
+
+    def __init__(self, sink: Any, node: int) -> None:
+        self._sink = sink
+        self._node = node
+
+    def __getattr__(self, name: str) -> Any:
+        take = getattr(self._sink, name)
+
+        def taken(whose: int, *rest: Any) -> None:
+            # behind an identifier stands the node of the one kind that goes over both media
+            if whose == self._node or name == "on_frame" and whose & 0xFF == self._node:
+                take(whose, *rest)
+
+        return taken
+
+
+def only(sink: Any, capture: Capture) -> Any:
+    """The sink, or one that hears `Capture.node` only."""
+    return _Only(sink, capture.node) if capture.only and capture.node is not None else sink
+
+
+def apart(decode: Callable[[Capture], Decoded], capture: Capture, out: Decoded) -> None:
+    """Complete `each` with what a kind says beyond cells.
+
+    A value that only a board has, and that they differ in, isn't the pack's: it becomes None there.
+    """
+    out.each = [row for row in out.each if row["node"] in (out.values["boards"] or [])]
+    for row in out.each:
+        values = out.values
+        if len(out.each) > 1:
+            values = decode(replace(capture, node=row["node"], only=True)).values
+            if values["boards"] != [row["node"]]:
+                continue  # these kinds say no more
+        row.update((key, value) for key, value in values.items() if key != "boards")
+    for key in out.values:
+        said = [row[key] for row in out.each if key in row]
+        if key not in ALL_BOARDS and any(value != said[0] for value in said):
+            out.values[key] = None
 
 
 def readings(pack: Pack) -> tuple[list[int | None], list[int | None]]:

@@ -25,6 +25,8 @@ from .base import (
 
 _HELLO_MS = 500  # all boards of a CAN bus have answered by then
 _NODE_MS = 40
+# bytes of what a master says
+_ASKS = {cell_link.SCAN: 2, cell_link.BALANCE: 8, cell_link.HELLO: 0, cell_link.ASSIGN: 5}
 
 
 def decode(capture: Capture) -> Decoded:
@@ -36,12 +38,16 @@ def decode(capture: Capture) -> Decoded:
     link.polled = False  # whoever was asked, a capture holds only the answers
     unended = link.unended()
     boards: dict[int, list[int]] = {}
-    wrong = 0
+    wrong = asked = 0
+    read = False
     for ident, payload in frames.seen:
         function, number = ident >> 6, ident & 63
-        if ident & EXTENDED or not 1 <= number <= 62:
+        if ident & EXTENDED or len(payload) == _ASKS.get(function):
+            asked += not ident & EXTENDED
+            continue
+        if not 1 <= number <= 62 or cell_link.HELLO < function < cell_link.CELLS:
             continue  # somebody else's
-        if cell_link.SCAN <= function <= cell_link.BALANCE:
+        if cell_link.SCAN <= function <= cell_link.BALANCE or function > cell_link.STATUS:
             continue
         if node is not None and number != node:
             wrong += 1
@@ -49,6 +55,7 @@ def decode(capture: Capture) -> Decoded:
         counts = boards.setdefault(number, [0, 0])
         if function == cell_link.HELLO and len(payload) == 8:
             counts[:] = [payload[1], payload[2]]
+            read = read or payload[0] == cell_link.VERSION
         elif cell_link.CELLS <= function < cell_link.TEMPS:
             counts[0] = max(counts[0], 4 * (function - cell_link.CELLS + 1))
         elif cell_link.TEMPS <= function < cell_link.STATUS:
@@ -71,6 +78,7 @@ def decode(capture: Capture) -> Decoded:
                 driver.begin(seq, 0)
         driver.on_frame(ident, len(payload), buf, 0)
     values = out.values
+    read = read or any(pack.cell_flags) or any(pack.temp_flags) or any(pack.stack_ok)
     if table:
         values["boards"] = [board.node for board in table]
         out.each = rows(table, pack)
@@ -94,6 +102,8 @@ def decode(capture: Capture) -> Decoded:
         (wrong, f"wrong responder: a frame of another node than {node}"),
         (bool(unended), "truncated"),
         (not link.rx, "no frame in it"),
+        (asked == link.rx, "only requests in it"),
+        (not read, "no reading of a board in it"),
     )
     return out
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from bms.slaves import jk_pb
 
-from .base import Capture, Decoded, Shape, driver_of, fill, first, link_of
+from .base import Capture, Decoded, Shape, driver_of, fill, first, link_of, only
 
 # 32-bit fields of a settings frame: offset, name, unit inside
 SETTINGS = (
@@ -81,7 +81,7 @@ def _pass(capture: Capture, bare: bool, boards: list[Shape] | None = None) -> tu
         driver.listen()
     sink = _Sink(link, driver)
     while stream.data:
-        link.poll(sink, 0)
+        link.poll(only(sink, capture), 0)
     link.end(sink, 0)
     return (sink if boards is None else driver), link
 
@@ -90,7 +90,7 @@ def _filled(capture: Capture, seen: _Sink, link: Any, bare: bool) -> Decoded:
     out = Decoded("jk_pb")
     values = out.values
     shapes = [seen.shapes[node] for node in sorted(seen.shapes)]
-    wrong = sum(capture.node not in (None, s.node) for s in shapes)
+    wrong = 0 if bare else sum(capture.node not in (None, s.node) for s in shapes)
     if shapes:
         # without an acknowledgement nobody knows whose it is: the driver calls it 0
         asked = [replace(s, node=s.node or 1) for s in shapes]
