@@ -165,15 +165,16 @@ class Search:
     def _one_by_one(self) -> None:
         low, high = driver_class(self._kind).NODES
         for node in self._nodes if self._nodes is not None else range(low, high + 1):
-            found = None
+            heard, trouble = "silent", ""
             for _ in range(_TRIES):
-                found = _ask(self._kind, self._port, node)
-                if found is None or found.shape.cells:
+                found, trouble = _ask(self._kind, self._port, node)
+                if found is not None:
+                    heard = f"{found.shape.cells} cells"
+                    self.found[node] = found
+                if not trouble:
                     break
-            heard = "silent"
-            if found is not None:
-                heard = f"{found.shape.cells} cells"
-                self.found[node] = found
+            else:
+                self.doubts.append(f"node {node}: {trouble}")
             self._progress(f"{self._kind} node {node} of {low}..{high}: {heard}")
 
 
@@ -190,8 +191,11 @@ class _Questions:
         return True
 
 
-def _ask(kind: str, port: Any, node: int) -> Found | None:
-    """What a node answers to the questions of a scan; the first one may only wake it."""
+def _ask(kind: str, port: Any, node: int) -> tuple[Found | None, str]:
+    """Who answers the questions of a scan, and what was wrong with that, "" where it is all good.
+
+    The first question may only wake a board.
+    """
     cls = driver_class(kind)
     stream, frames = Stream(), _Questions(cls.CAN_BPS)
     link = cls.frame(stream) if port.medium == "uart" else frames
@@ -205,6 +209,7 @@ def _ask(kind: str, port: Any, node: int) -> Found | None:
         return can_capture([x for x in port.ask(frames.sent, wait_ms) if driver.expects(x[0])]).data
 
     heard = answer = b""
+    unanswered = 0
     for step in range(driver.STEPS):
         for _ in range(_TRIES):
             stream.sent, frames.sent = b"", []
@@ -214,12 +219,16 @@ def _ask(kind: str, port: Any, node: int) -> Found | None:
                 break
         else:
             if not step:
-                return None
+                return None, ""
+            unanswered += 1
         heard += answer
         time.sleep(driver.GAP_MS / 1000)
     decoded = decoder(kind).decode(Capture(heard, port.medium == "can", node=node))
     found = [x for x in found_in(decoded) if x.shape.node == node]
-    return found[0] if found else Found(Shape(node, 0, 0))
+    trouble = decoded.error or ""
+    if unanswered:
+        trouble = f"{unanswered} of {driver.STEPS} questions unanswered"
+    return found[0] if found else Found(Shape(node, 0, 0)), trouble
 
 
 @dataclass

@@ -230,6 +230,12 @@ def test_who_answers_without_its_cells_is_named(tmp_path: Path) -> None:
     assert search.doubts == ["node 2 answers, but not with its cells"]
 
 
+def test_who_leaves_a_question_unanswered_is_named(tmp_path: Path) -> None:
+    search = searched("jbd", 1, lambda question, n: question[2] == 3, tmp_path)
+    assert sorted(search.found) == [1]  # with its cells, but maybe not with all its temperatures
+    assert search.doubts == ["node 1: 1 of 2 questions unanswered"]
+
+
 def test_a_doubt_is_exit_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
