@@ -258,7 +258,6 @@ def pack_text(kind: str, lines: list[Line]) -> str:
     capacity = max((x.nominal_mah or 0 for x in found), default=0)
     said = " as the boards say" if capacity else " a guess"
     ah = capacity / 1000 if capacity else 100
-    none = "CHECK: a computer has none; where the master has, remove this line"
     out = [
         f"# found by `bmsctl scan --kind {kind}`; check what is marked before anything is closed",
         *(f"# CHECK: {line.port}: {doubt}" for line in lines for doubt in line.search.doubts),
@@ -272,11 +271,11 @@ def pack_text(kind: str, lines: list[Line]) -> str:
         f'charge_max = "{ah / 2:g} A"  # CHECK: half the capacity in an hour',
         f'discharge_max = "{ah:g} A"  # CHECK: the capacity in an hour',
         f'current_hard_max = "{2 * ah:g} A"  # CHECK: twice that',
-        f"current_sensor = false  # {none}: no current is judged without",
+        "current_sensor = false  # CHECK: remove where one is fitted; without, no current trips",
         "",
         "[contactors]",
-        f"contactor_feedback = false  # {none}: a welded contactor isn't seen without",
-        f"link_sensor = false  # {none}: precharge goes by time alone without",
+        "contactor_feedback = false  # CHECK: remove where it is wired; without, no weld is seen",
+        "link_sensor = false  # CHECK: remove where it is measured; without, precharge is by time",
     ]
     for line in lines:
         out += _slaves(kind, line)

@@ -19,9 +19,10 @@ EXAMPLE = """examples:
   bmsctl scan --link slcan:/dev/ttyACM0@500000 --kind cell_link --json
   bmsctl scan --link uart0=uart:/dev/ttyUSB0 --link uart1=uart:/dev/ttyUSB1 --kind jbd
 
-Nothing is commanded: boards are only asked what a scan asks. What no board can say is marked CHECK
-in the file; where no cell could be read, the file is refused until the chemistry is filled in.
-Exit 1 where no board answered on a link, or one not every time: its name stands on stderr then.
+Boards are only asked what the master asks at its start; chains get their addresses anew by it. What
+no board can say is marked CHECK in the file; where no cell could be read, the file is refused until
+the chemistry is filled in. Exit 1 where no board answered on a link, or one not every time: its
+name stands on stderr then.
 """
 # what a node outside of a kind's would do
 _WHY_NOT = {"jk_pb": ": 0 makes a board the master of its line"}
