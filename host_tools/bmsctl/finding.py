@@ -326,7 +326,8 @@ def _least_age_ms(kind: str, medium: str, shapes: list[Shape]) -> int:
         return 0
     link, _stream = link_of(kind, Capture(b"", can=medium == "can"))
     driver, _pack = driver_of(kind, link, shapes)
-    return slaves.least_age_ms(driver.scan_ms(None), PERIOD_MS)
+    need = driver.scan_ms(None)
+    return slaves.least_age_ms(need, PERIOD_MS, driver.lost_ms(need))
 
 
 def _runs(shapes: list[Shape]) -> list[tuple[Shape, int]]:

@@ -13,8 +13,9 @@ from bms.store import Store
 from fakes import FakeClock, pack_lines, raises
 from hal.storage import FileStorage
 
-# both runtimes run this file, at once
-FOLDER = f"slots_of_test_storage_{sys.implementation.name}"
+# both runtimes run this file, and several workers its tests, at once
+WORKER = os.getpid() if hasattr(os, "getpid") else 0
+FOLDER = f"slots_of_test_storage_{sys.implementation.name}_{WORKER}"
 LOCKS = hasattr(micropython, "heap_lock")
 
 
