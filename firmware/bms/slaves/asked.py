@@ -200,7 +200,7 @@ class Asked(Boards):
 
     def alarms(self, m, trip, warn, now):
         """As `Boards.alarms`; what was said stands until an answer lacks it, however late."""
-        super().alarms(m, trip, warn, now)
+        Boards.alarms(self, m, trip, warn, now)  # `super` with so many arguments allocates
         slave = self.members[m]
         over = self._alarm_flags[slave] and not self.pack.slave_flags[slave] & 0xFF
         if over and self.ALARM_MS == _NEVER:

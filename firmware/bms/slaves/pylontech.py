@@ -3,8 +3,8 @@
 Source: the vendor's "RS485-protocol-pylon-low-voltage" V3.3 as read in public. 115200 8N1, on older
 packs 9600 (`rate` in [[link]]). `~ VER ADR 46 CID2 LENGTH INFO CHKSUM CR`, two ASCII digits a byte:
 LENGTH carries a sum of its own nibbles, CHKSUM is the two's complement of the sum of all characters
-before it. An answer has the same head, with a return code for CID2 (00 = good). A scan asks 42 (all
-readings) and 44 (alarms). Units: cells mV; temperatures 0.1 K; current 0.1 A, + = charge; stack
+before it. An answer has the same head, with a return code for CID2 (00 = good). A scan asks 44
+(alarms), and 42 (all readings) where that was answered: who says no alarms is not read. Units: cells mV; temperatures 0.1 K; current 0.1 A, + = charge; stack
 voltage mV. The first temperature is the board's, the others are the cells'. The checksum is a sum:
 see `Asked.WEAK`; the document's own sample answer carries a wrong one, and is refused.
 A pack has FETs and a balancer of its own, and no word for either is used here. Uncertain: which
@@ -181,12 +181,12 @@ class Pylontech(Asked):
         cells = self.pack.slave_cells[slave]
         temps = self.pack.slave_temps[slave] + 1
         if step:
-            return 20 + 18 + 2 * (10 + cells + temps)
-        return 20 + 18 + 2 * (20 + 2 * cells + 2 * temps)
+            return 20 + 18 + 2 * (20 + 2 * cells + 2 * temps)
+        return 20 + 18 + 2 * (10 + cells + temps)
 
     def ask(self, m, step):
-        """Readings, then alarms."""
-        return self.link.ask(self._node[m], ALARM if step else ANALOG)
+        """Alarms, then readings."""
+        return self.link.ask(self._node[m], ANALOG if step else ALARM)
 
     # FETs and balancing: the pack's own
 
@@ -202,11 +202,11 @@ class Pylontech(Asked):
             self.refused += 1
             return
         if self._listening:
-            step = 0 if self.is_analog(n) else 1
-        elif step and self.is_analog(n):
+            step = 1 if self.is_analog(n) else 0
+        elif not step and self.is_analog(n):
             self.strange += 1  # late: counted as alarms, some voltages would be false ones
             return
-        done = self._take_alarms(m, n, now) if step else self._take_readings(m, n, now)
+        done = self._take_readings(m, n, now) if step else self._take_alarms(m, n, now)
         if done:
             self.answered(now)
         else:
