@@ -75,6 +75,7 @@ def bench(nodes=(1,), cells=5, temps=2, line=None, **more):
 
 
 def greeted(nodes=(1,), **more):
+    """Known in the first scan, and read in those that follow."""
     b = bench(nodes, **more)
     for _ in range(4):
         b.scan()
@@ -168,6 +169,37 @@ def test_where_frames_begin_is_not_guessed():
     b.scan()
     b.scan()
     assert b.mv() == line.mv[1]
+
+
+def test_no_temperature_is_asked_for_where_there_is_none():
+    line = Line()
+    line.temps = [0]
+    b = greeted(temps=0, line=line)
+    assert 0x96 not in [r[2] for r in b.asked] and b.mv() == line.mv[1]
+    assert b.driver.missed == b.driver.strange == 0
+    assert b.driver.scan_ms(b.config) == (13 * 9) * 10000 // 9600 + 4 * 40 + 1
+    line.alarm[5] = 1
+    b.scan()
+    assert b.names() == ["slave_alarm"]
+    b.reply = lambda request: frame(1, 0x96, [1, 65]) + (line(request) or b"")
+    b.scan()
+    assert b.driver.strange == 4 and b.driver.missed == 0
+
+
+def test_open_sensors_keep_nothing_else_from_being_asked():
+    for first, temps, raw, read in (
+        (1, 1, [0], [None]),
+        (0, 1, [0], [None]),
+        (1, 2, [0, 66], [None, 260]),
+        (1, 2, [255, 255], [None, None]),
+    ):
+        line = Line()
+        line.first, line.temps = first, raw
+        b = greeted(temps=temps, line=line)
+        assert b.dc() == read and b.mv() == line.mv[1] and b.driver.missed == 0
+        line.alarm[5] = 1
+        b.scan()
+        assert b.names() == ["slave_alarm"]
 
 
 def test_the_sign_of_the_current_is_the_pack_file_s():

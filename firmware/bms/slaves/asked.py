@@ -40,7 +40,7 @@ class Asked(Boards):
     TYPICAL_MS = 5  # the same as it usually is
     LONGEST = 64  # bytes of the longest question and its answer
     ALARM_MS = _NEVER  # by time: an alarm ends as an answer lacks it
-    SELDOM = -1  # the step, the last one, that some boards may not know
+    SELDOM = False  # the last of a scan's questions is one that some boards may not know
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
@@ -315,7 +315,7 @@ class Asked(Boards):
             self._next_teller()  # who doesn't answer must not keep the others from being told
             return
         self._due[m] = 0
-        if self._step == self.SELDOM:
+        if self.SELDOM and self._step + 1 == self.steps(m):
             return
         self._told[m] = _UNTOLD  # it may start anew, and has forgotten
         if self._silent[m]:

@@ -204,7 +204,7 @@ class Daly(Asked):
     MOST = 16
     SEVERAL = True
     STEPS = 5
-    SELDOM = 4
+    SELDOM = True
     PARTS = 1
     WEAK = True
     GAP_MS = 20
@@ -231,28 +231,37 @@ class Daly(Asked):
         self._seldom = bytearray([len(_SELDOM) - 1] * n)  # of _SELDOM, what it was asked last
         self._got = 0  # frames of this answer, a bit each
 
-    def _frames(self, m, step):
+    def steps(self, m):
+        """Four questions, and one for temperatures where the pack file has some."""
+        return self.STEPS if self.pack.slave_temps[self.members[m]] else self.STEPS - 1
+
+    def _which(self, m, step):
+        """The place in _ASKS of question `step` to member m."""
+        return step + self.STEPS - self.steps(m) if step else 0
+
+    def _frames(self, m, which):
         """Frames that answer a question."""
         slave = self.members[m]
-        if step == 0:
+        if which == 0:
             return (self.pack.slave_cells[slave] + 2) // 3
-        if step == 1:
-            return (self.pack.slave_temps[slave] + 6) // 7 or 1
+        if which == 1:
+            return (self.pack.slave_temps[slave] + 6) // 7
         return 1
 
     def size(self, m, step):
         """Bytes of a question and its answer; a CAN frame has as many bits as one on UART."""
-        return FRAME + FRAME * self._frames(m, step)
+        return FRAME + FRAME * self._frames(m, self._which(m, step))
 
     def ask(self, m, step):
         """Cells, temperatures, total, alarms, and one of the rest in turn."""
-        bases = self._temp_base if step else self._cell_base
+        which = self._which(m, step)
+        bases = self._temp_base if which else self._cell_base
         if self._tries < 2 or bases[m] == _UNKNOWN:
             self._got = 0  # frames that come late, in two parts, are one answer
         if step == 0 and self._tries == 1 and not self._doubt[m]:
             # at the begin of a scan: one that isn't answered does not keep the next from its turn
             self._seldom[m] = self._seldom[m] + 1 if self._seldom[m] + 1 < len(_SELDOM) else 0
-        command = _ASKS[step] or _SELDOM[self._seldom[m]]
+        command = _ASKS[which] or _SELDOM[self._seldom[m]]
         return self.link.ask(self._node[m], command, 0)
 
     # --- words ---
@@ -288,33 +297,39 @@ class Daly(Asked):
     def on_reply(self, node, command, at, now):
         """One good frame of a board, d0 at `at` in `link.data`; cells are judged at once."""
         m = self.member(node)
-        step = COMMAND
+        which = COMMAND
         if command == CELLS:
-            step = 0
+            which = 0
         elif command == TEMPS:
-            step = 1
+            which = 1
         elif command == TOTAL:
-            step = 2
+            which = 2
         elif command == ALARM:
-            step = 3
+            which = 3
         elif command == COUNTS or command == FETS or command == BALANCE:
-            step = 4
-        if m < 0 or not self.waits_for(m, step):
-            self.strange += 1
+            which = 4
+        awaited = m >= 0 and self._awaits(m, which)
+        if awaited and which == 4 and not self._listening:
+            awaited = command == _SELDOM[self._seldom[m]]
+        if not awaited:
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
-        if step == 4 and not self._listening and command != _SELDOM[self._seldom[m]]:
-            self.strange += 1
-            return
-        if step <= 1 and step >= 0:
-            if not self._part(m, step, at, now):
+        if which == 0 or which == 1:
+            if not self._part(m, which, at, now):
                 return
-        elif step == 2:
+        elif which == 2:
             self._take_total(m, at, now)
-        elif step == 3:
+        elif which == 3:
             self._take_alarms(m, at, now)
-        elif step == 4:
+        elif which == 4:
             self._take_seldom(m, command, at)
         self.answered(now)
+
+    def _awaits(self, m, which):
+        if which <= 0 or self._listening:
+            return self.waits_for(m, which)
+        absent = self.STEPS - self.steps(m)
+        return which > absent and self.waits_for(m, which - absent)
 
     def _word(self, at):
         data = self.link.data
@@ -331,6 +346,8 @@ class Daly(Asked):
         elif number == count and bases[m] != 1 and not self._got & 1 and self._brings(step, at):
             bases[m] = 1 if bases[m] == _UNKNOWN else _UNKNOWN
         first = bases[m]
+        if first == _UNKNOWN and step and number == count:
+            return True  # no sensor of these can be read: that is the answer
         if first == _UNKNOWN:
             # which one it is isn't known before the first or the last has come
             if number >= count:
@@ -355,7 +372,10 @@ class Daly(Asked):
     def _brings(self, step, at):
         """Whether a frame brings a reading: an answer may go on after the last one, with none."""
         if step:
-            return 0 < self.link.data[at + 1] < 255
+            for i in range(at + 1, at + 8):
+                if 0 < self.link.data[i] < 255:
+                    return True
+            return False
         return _LEAST_MV <= self._word(at + 1) <= _MOST_MV
 
     def _take_cells(self, m, i, at, now):
