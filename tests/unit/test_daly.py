@@ -3,8 +3,9 @@
 from slave_bench import SlaveBench
 
 from bms import faults as F
+from bms.errors import ConfigError
 from bms.links.can import EXTENDED
-from fakes import slcan_bytes
+from fakes import raises, slcan_bytes
 
 REQUEST_90_2 = bytes.fromhex("A541900800000000000000007E")
 DISCHARGE_ON = bytes.fromhex("A540D9080100000000000000C7")
@@ -202,6 +203,65 @@ def test_open_sensors_keep_nothing_else_from_being_asked():
         assert b.names() == ["slave_alarm"]
 
 
+def test_temperatures_in_two_frames():
+    line = Line()
+    line.temps = [60 + i for i in range(9)]
+    reply = line.__call__
+
+    def both(request):
+        if request[2] != 0x96:
+            return reply(request)
+        out = b""
+        for i in (0, 7):
+            if i not in cut:
+                out += frame(1, 0x96, [line.first + i // 7] + line.temps[i : i + 7])
+        return out
+
+    for line.first in (0, 1):
+        cut = ()
+        b = bench(temps=9, line=both)
+        for _ in range(4):
+            b.scan()
+        assert b.dc() == [200 + 10 * i for i in range(9)] and b.driver.missed == 0
+        for cut in ((0,), (7,)):
+            b.old()
+            b.scan()
+            read = [200 + 10 * i for i in range(9)]
+            for i in range(9):
+                if (i < 7) == (0 in cut):
+                    read[i] = None
+            assert b.dc() == read, (line.first, cut)
+
+
+def test_the_least_and_the_most_that_a_sensor_reads():
+    line = Line()
+    b = greeted(line=line)
+    line.temps = [1, 139]
+    b.scan()
+    assert b.dc() == [-390, 990]
+    line.temps = [0, 255]
+    b.old()
+    b.scan()
+    assert b.dc() == [None, None]
+
+
+def test_sixteen_boards_and_no_more():
+    b = bench(tuple(range(1, 17)))
+    assert len(b.driver.members) == 16
+    for nodes, key in ((range(1, 18), "link"), ((0,), "node"), ((17,), "node")):
+        assert raises(ConfigError, lambda nodes=nodes: bench(tuple(nodes))).key == key
+
+
+def test_charge_and_discharge_switches_are_told_apart():
+    line = Line()
+    b = greeted(line=line)
+    for fets, bits in (([1, 0], 1), ([0, 1], 2), ([0, 0], 0), ([1, 1], 3)):
+        line.fets = fets
+        for _ in range(3):
+            b.scan()
+        assert b.driver._fets[0] == bits
+
+
 def test_the_sign_of_the_current_is_the_pack_file_s():
     b = greeted(slave="reversed = true")
     assert b.driver.current_ma == -25600
@@ -219,25 +279,27 @@ def test_other_cells_are_a_mismatch():
 def test_alarms_of_two_levels():
     line = Line()
     b = greeted(line=line)
-    for byte, bit, trip, warn in (
-        (0, 0, 0, 1),
-        (0, 1, 1, 0),
-        (0, 3, 2, 0),
-        (1, 5, 4, 0),
-        (1, 7, 8, 0),
-        (2, 3, 16, 0),
-        (6, 2, 32, 0),
-        (5, 0, 64, 0),
-        (3, 0, 0, 128),
-    ):
-        line.alarm[byte] = 1 << bit
+    hot, cold, current, hardware = 4, 8, 16, 64
+    trips = {1: 1, 3: 2, 5: 1, 7: 2, 13: hot, 15: cold, 17: current, 19: current, 32: hot, 33: hot}
+    trips.update({36: hardware, 37: hardware, 40: hardware, 41: hardware, 48: hardware})
+    trips.update({49: hardware, 50: 32})
+    warns = {0: 1, 2: 2, 4: 1, 6: 2, 8: hot, 9: hot, 10: cold, 11: cold, 12: hot, 14: cold}
+    warns.update({16: current, 18: current, 34: hardware, 35: hardware, 38: hardware})
+    warns.update({39: hardware, 42: hardware, 43: hardware, 47: hardware, 51: 2})
+    for bit in range(52):
+        line.alarm[bit >> 3] = 1 << (bit & 7)
         b.scan()
-        assert b.pack.slave_flags[0] == warn << 8 | trip, (byte, bit)
-        line.alarm[byte] = 0
-        b.scan()
-        b.run(4000, 20)
+        trip = trips.get(bit, 0)
+        warn = warns.get(bit, 0 if trip else 128)
+        assert b.pack.slave_flags[0] == warn << 8 | trip, bit
+        assert b.names() == ["slave_alarm" if trip else "slave_warning"], bit
+        line.alarm[bit >> 3] = 0
         b.scan()
         b.faults.acknowledge()
+    line.alarm[6] = 0xF0  # no bits
+    line.alarm[7] = 0xFF  # a code
+    b.scan()
+    assert b.pack.slave_flags[0] == 0 and b.names() == []
 
 
 def test_alarms_of_two_boards_end_each_for_itself():

@@ -132,17 +132,26 @@ def test_an_open_sensor_leaves_no_reading():
 def test_protection_bits_raise_the_slave_s_alarm_and_say_which():
     board = Board()
     b = bench(board=board).greet()
-    for bit, flag in ((0, 1), (1, 2), (4, 4), (7, 8), (9, 16), (10, 32), (11, 64)):
+    trips = ((0, 1), (1, 2), (2, 1), (3, 2), (6, 4), (7, 8), (8, 16), (9, 16), (10, 32), (11, 64))
+    for bit, flag in trips:
         board.data[16] = 1 << bit >> 8
         board.data[17] = 1 << bit & 255
         b.scan()
         assert b.names() == ["slave_alarm"], bit
         assert b.pack.slave_flags[0] == flag, bit
         board.data[16] = board.data[17] = 0
-        b.run(4000, 20)
         b.scan()
         assert b.faults.active[b.faults.first] == 0
         b.faults.acknowledge()
+    for bit, flag in ((4, 4), (5, 8)):
+        board.data[17] = 1 << bit  # it only forbids charging
+        board.data[20] = 2
+        b.scan()
+        assert b.pack.slave_flags[0] == flag << 8 and not b.faults.held(0)
+        assert b.names() == ["slave_warning", "slave_switch"]
+    board.data[17] = 0
+    board.data[20] = 3
+    b.scan()
     board.data[16] = 0x10  # the FET lock is no alarm
     b.scan()
     assert b.names() == []
@@ -195,6 +204,10 @@ def test_an_open_fet_of_its_own_is_told():
     board.data[20] = 3
     b.scan()
     assert b.names() == []
+    for fets in (1, 2):
+        board.data[20] = fets
+        b.scan()
+        assert b.driver._fets[0] == fets  # bit 0 charge
     assert board.told == []  # the pack file does not say that they are rated
 
 
@@ -256,11 +269,57 @@ def test_wrong_register_error_status_echo_and_garbage():
     b.give(reply(4, b"", 0x80))
     assert b.driver.refused == 1
     b.old()
+    b.old()
     b.give(b"\xdd\x04\x00\xff" + b"\x00" * 20 + CELLS[:7])  # a false front, half a reply
     b.give(CELLS[7:])
     assert b.mv()[0] == 3875
     b.give(CELLS)  # nobody asked for it now
     assert b.driver.strange == 2
+
+
+def test_only_the_register_that_was_asked_for_is_an_answer():
+    board = Board()
+    b = bench(board=board).greet()
+    b.old()
+    for register in (0x00, 0x02, 0x05, 0x13):
+        b.reply = lambda request, r=register: (
+            reply(r, bytes(board.data)) if request == ASK_BASIC else board(request)
+        )
+        strange = b.driver.strange
+        b.scan()
+        assert b.driver.strange == strange + 2 and b.dc() == [None] * 3, register
+    b.reply = board
+    b.scan()
+    assert b.dc() == [245, 242, 237]
+
+
+def test_the_current_has_a_sign():
+    board = Board()
+    b = bench(board=board).greet()
+    for raw, ma in ((b"\x00\x64", 1000), (b"\xff\x9c", -1000), (b"\x80\x00", -327680)):
+        board.data[2:4] = raw
+        b.scan()
+        assert b.driver.current_ma == ma
+
+
+def test_counts_and_length_of_the_basic_answer():
+    board = Board()
+    for at, value in ((21, 5), (22, 2)):  # cells, sensors: other ones than configured
+        board.data = bytearray(GOOD)
+        board.data[at] = value
+        b = bench(board=board)
+        b.scan()
+        b.scan()
+        assert b.names() == ["slave_mismatch"], at
+    board.data = bytearray(GOOD)
+    b = bench(temps=2, board=board).greet()  # more sensors than are used
+    assert b.dc() == [245, 242]
+    for cut in (1, 6, 8):  # shorter than its count of sensors says
+        board.data = bytearray(GOOD)[:-cut]
+        damaged = b.driver.damaged
+        b.old()
+        b.scan()
+        assert b.dc() == [None] * 2 and b.driver.damaged == damaged + 2, cut
 
 
 def test_a_reply_comes_in_any_pieces():

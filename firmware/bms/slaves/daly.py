@@ -13,7 +13,8 @@ last number was seen, until one comes that can't be. On UART a sum of 8 bits pas
 frame in 256 or so: see `Asked.WEAK`. It measures no temperature of its own: its warmest sensor
 stands for it. It balances by itself, and no word for it is documented. Uncertain, and so in the
 pack file: the current's sign (`reversed`), and whether 01 switches FETs on, as most say
-(`fets_inverted`).
+(`fets_inverted`). Temperatures at which it only forbids charging warn: its open charge FET limits
+the power.
 """
 
 from micropython import const
@@ -46,9 +47,9 @@ ALARMS = (
     ("pack_low_1", base.A_CELL_LOW, _W),
     ("pack_low_2", base.A_CELL_LOW, _T),
     ("charge_hot_1", base.A_TEMP_HIGH, _W),
-    ("charge_hot_2", base.A_TEMP_HIGH, _T),
+    ("charge_hot_2", base.A_TEMP_HIGH, _W),
     ("charge_cold_1", base.A_TEMP_LOW, _W),
-    ("charge_cold_2", base.A_TEMP_LOW, _T),
+    ("charge_cold_2", base.A_TEMP_LOW, _W),
     ("discharge_hot_1", base.A_TEMP_HIGH, _W),
     ("discharge_hot_2", base.A_TEMP_HIGH, _T),
     ("discharge_cold_1", base.A_TEMP_LOW, _W),
@@ -140,9 +141,9 @@ class DalyLink(ReplyLink):
     def _hand_over(self, at, size, sink, now):
         node = self._in[at + 1]
         if node >= _HOST:
-            self.echoes += 1  # the adapter lets us hear ourselves
+            self.echoes = (self.echoes + 1) & 0x1FFFFFFF  # the adapter lets us hear ourselves
             return
-        self.rx += 1
+        self.rx = (self.rx + 1) & 0x1FFFFFFF
         sink.on_reply(node, self._in[at + 2], at + 4, now)
 
 
@@ -283,14 +284,14 @@ class Daly(Asked):
     def on_frame(self, ident, n, data, now):
         """A frame of a CAN port."""
         if ident & ANSWER_MASK != ANSWER_ID:
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
         elif n < 8:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
         else:
             link = self.link
             for i in range(8):
                 link.data[i] = data[i]
-            link.rx += 1
+            link.rx = (link.rx + 1) & 0x1FFFFFFF
             link.heard_at = now
             self.on_reply(ident & 0xFF, ident >> 16 & 0xFF, 0, now)
 
@@ -351,13 +352,13 @@ class Daly(Asked):
         if first == _UNKNOWN:
             # which one it is isn't known before the first or the last has come
             if number >= count:
-                self.strange += 1
+                self.strange = (self.strange + 1) & 0x1FFFFFFF
                 return False
             self._got |= 1 << number
             return False
         i = number - first
         if not 0 <= i < count:
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return False
         self._got |= 1 << number
         if step:

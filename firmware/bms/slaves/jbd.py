@@ -9,6 +9,7 @@ Uncertain: the order of the balance bits (bit 0 = cell 1 by most accounts); newe
 the FET command in another register, and say so by a status that is counted as refused.
 The board balances by itself, and no word for it is documented. The first request after a sleep may
 go unanswered: each is repeated once in a scan. Its checksum is a sum: see `Asked.WEAK`.
+Temperatures at which it only forbids charging warn: its open charge FET limits the power.
 """
 
 from micropython import const
@@ -38,6 +39,7 @@ PROTECTION = (
     ("afe_error", base.A_HARDWARE),
     ("fet_lock", 0),  # a person set it; `switches` tells the rest
 )
+_WARNINGS = const(0x30)  # those that only forbid charging
 STATUS_TEXT = {0x80: "no such command", 0x81: "operation error", 0x82: "checksum", 0x83: "password"}
 
 NO_END = const(3)  # behind the reasons of ReplyLink
@@ -102,12 +104,12 @@ class JbdLink(ReplyLink):
     def _hand_over(self, at, size, sink, now):
         register = self._in[at + 1]
         if register == _READ or register == _WRITE:
-            self.echoes += 1  # the adapter lets us hear ourselves
+            self.echoes = (self.echoes + 1) & 0x1FFFFFFF  # the adapter lets us hear ourselves
             return
         n = size - 7
         for i in range(n):
             self.reply[i] = self._in[at + 4 + i]
-        self.rx += 1
+        self.rx = (self.rx + 1) & 0x1FFFFFFF
         sink.on_reply(register, self._in[at + 2], n, now)
 
 
@@ -157,12 +159,13 @@ class Jbd(Asked):
     def on_reply(self, register, status, n, now):
         """One good reply, its data in `link.reply`; cells are judged before this ends."""
         self.status = status
-        step = COMMAND if register == FETS else register != CELLS
-        if not self.waits_for(0, step):
-            self.strange += 1
+        known = register == CELLS or register == BASIC or register == FETS
+        step = COMMAND if register == FETS else register == BASIC
+        if not known or not self.waits_for(0, step):
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         if status:
-            self.refused += 1
+            self.refused = (self.refused + 1) & 0x1FFFFFFF
             if step == COMMAND:
                 self.answered(now)
             return
@@ -170,7 +173,7 @@ class Jbd(Asked):
             self._take_cells(n, now)
         elif register == BASIC:
             if not self._take_basic(n, now):
-                self.damaged += 1
+                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
                 return
         self.answered(now)
 
@@ -203,11 +206,14 @@ class Jbd(Asked):
         self.soc_pm = reply[19] * 10
         self.fets = reply[20]
         known = self.fit(0, 2, reply[22] >= self._temps and reply[21] == self._cells, reply[21])
-        trip = 0
+        trip = warn = 0
         for bit in range(len(PROTECTION)):
             if self.protection >> bit & 1:
-                trip |= PROTECTION[bit][1]
-        self.alarms(0, trip, 0, now)
+                if _WARNINGS >> bit & 1:
+                    warn |= PROTECTION[bit][1]
+                else:
+                    trip |= PROTECTION[bit][1]
+        self.alarms(0, trip, warn, now)
         if not known:
             return True
         self.switches(0, self.fets & 1, self.fets & 2)

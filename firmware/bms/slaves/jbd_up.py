@@ -9,6 +9,7 @@ balances by itself. Its FETs can be told by function 79 only after an unlocking 
 whole: that is not built, so `fets` is refused. Uncertain: the rate (9600 by most, one says 19200:
 `rate` in [[link]]); gap and answer time (`gap`, `answer`); which of the two words behind the
 temperatures names the cells that are bled: any bit of either counts; the highest address.
+Temperatures at which it only forbids charging warn: its open charge FET limits the power.
 """
 
 from micropython import const
@@ -28,8 +29,8 @@ PROTECTION = (
     ("charge_overcurrent_2", base.A_CURRENT, True),
     ("discharge_overcurrent_1", base.A_CURRENT, True),
     ("discharge_overcurrent_2", base.A_CURRENT, True),
-    ("charge_overtemperature", base.A_TEMP_HIGH, True),
-    ("charge_undertemperature", base.A_TEMP_LOW, True),
+    ("charge_overtemperature", base.A_TEMP_HIGH, False),
+    ("charge_undertemperature", base.A_TEMP_LOW, False),
     ("discharge_overtemperature", base.A_TEMP_HIGH, True),
     ("discharge_undertemperature", base.A_TEMP_LOW, True),
     ("mos_overtemperature", base.A_TEMP_HIGH, True),
@@ -103,9 +104,9 @@ class JbdUpLink(ReplyLink):
 
     def _hand_over(self, at, size, sink, now):
         if size == HEAD + 2:
-            self.echoes += 1  # no data: our own question heard again
+            self.echoes = (self.echoes + 1) & 0x1FFFFFFF  # no data: our own question heard again
             return
-        self.rx += 1
+        self.rx = (self.rx + 1) & 0x1FFFFFFF
         sink.on_reply(self._in[at], at + HEAD, size - HEAD - 2, now)
 
 
@@ -146,10 +147,10 @@ class JbdUp(Asked):
         """One good answer, its n bytes of data from `at` in `link.data`; judged at once."""
         m = self.member(address)
         if m < 0 or not self.waits_for(m, 0):
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         if not self._take(m, at, n, now):
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         self.answered(now)
 
