@@ -95,8 +95,21 @@ def test_on_can_requests_damage_and_somebody_else() -> None:
     assert "wrong responder" in str(decode(Capture(one, can=True, node=2)).error)
 
 
-def test_an_answer_may_go_on_behind_the_last_cell() -> None:
-    blank = [frame("daly_r95_5")[:4] + bytes([n]) + bytes(7) for n in range(6, 17)]
-    more = b"".join(body + bytes([sum(body) & 255]) for body in blank)
-    whole = b"".join(frame("daly_" + name) for name in SET[1:6])
-    assert len(decode(Capture(whole + more)).as_json()["cells_mv"]) == 15  # 3 in each frame
+def said(numbers: list[bytes], can: bool) -> bytes:
+    """Frames of cells of board 1, d0..d7 each, as a line or a bus carries them."""
+    if can:
+        return b"".join(to_line(Frame(EXTENDED | 0x18954001, d)) + b"\r" for d in numbers)
+    bodies = [bytes([0xA5, 1, 0x95, 8]) + d for d in numbers]
+    return b"".join(body + bytes([sum(body) & 255]) for body in bodies)
+
+
+def test_where_only_cells_are_said_they_end_with_the_last_that_reads() -> None:
+    cells = decode(Capture(WHOLE)).as_json()["cells_mv"]
+    for first in (0, 1):
+        parts = [frame(f"daly_r95_{n}")[5:12] for n in range(1, 6)]
+        parts[4] = parts[4][:4] + bytes(3)  # this board says a 15th voltage, though it has 14
+        for more in (0, 11):  # an answer may go on behind the last cell
+            numbers = [bytes([first + i]) + d for i, d in enumerate(parts + [bytes(7)] * more)]
+            for can in (False, True):
+                got = decode(Capture(said(numbers, can), can=can)).as_json()
+                assert got["cells_mv"] == cells, (first, more, can)

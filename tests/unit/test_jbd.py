@@ -282,12 +282,14 @@ def test_only_the_register_that_was_asked_for_is_an_answer():
     b = bench(board=board).greet()
     b.old()
     for register in (0x00, 0x02, 0x05, 0x13):
-        b.reply = lambda request, r=register: (
-            reply(r, bytes(board.data)) if request == ASK_BASIC else board(request)
-        )
-        strange = b.driver.strange
-        b.scan()
-        assert b.driver.strange == strange + 2 and b.dc() == [None] * 3, register
+        for question in (ASK_BASIC, ASK_CELLS):
+            b.reply = lambda request, r=register, q=question: (
+                reply(r, bytes(board.data)) if request == q else board(request)
+            )
+            strange = b.driver.strange
+            b.old()
+            b.scan()
+            assert b.driver.strange == strange + 2 and b.dc() == [None] * 3, register
     b.reply = board
     b.scan()
     assert b.dc() == [245, 242, 237]

@@ -17,7 +17,7 @@ class _Seen:
         self.link: Any = None  # set by `replies`
         self.cells: dict[int, int] = {}
         self.temps: dict[int, int] = {}
-        self.numbered: dict[int, int] = {}  # cells, where only their frames say how many
+        self.numbered: dict[int, dict[int, int]] = {}  # cells that read, by their frame's number
         self.frames: dict[int, set[int]] = {}
         self.more: dict[str, int] = {}
         self.good = self.short = self.requests = 0
@@ -43,9 +43,10 @@ class _Seen:
         if command == daly.COUNTS:
             self.cells[node], self.temps[node] = data[0], data[1]
         elif command == daly.CELLS:
-            last = 3 * max(data[0], 1)
-            if any(data[1:7]):  # an answer may go on behind the last cell, with nothing in it
-                self.numbered[node] = max(self.numbered.get(node, 0), last)
+            # an answer may go on behind the last cell, with nothing in it
+            read = max((k + 1 for k in range(3) if any(data[1 + 2 * k : 3 + 2 * k])), default=0)
+            numbered = self.numbered.setdefault(node, {})
+            numbered[data[0]] = max(numbered.get(data[0], 0), read)
         elif command == daly.TEMPS:
             self.temps.setdefault(node, next((i for i, raw in enumerate(data[1:]) if not raw), 7))
         elif command == 0x91:
@@ -56,6 +57,13 @@ class _Seen:
             self.more = {**self.more, "highest_dc": data[0] * 10 - 400}
             self.more = {**self.more, "lowest_dc": data[2] * 10 - 400}
 
+    def count(self, node: int) -> int:
+        """Cells of a board, 0 where nothing shows how many."""
+        numbered = self.numbered.get(node, {})
+        first = 0 if 0 in numbered else 1
+        shown = max((3 * (n - first) + read for n, read in numbered.items() if read), default=0)
+        return self.cells.get(node) or shown
+
 
 def decode(capture: Capture) -> Decoded:
     """What the boards of a port said."""
@@ -65,7 +73,7 @@ def decode(capture: Capture) -> Decoded:
     boards = [
         Shape(
             n,
-            min(max(seen.cells.get(n) or seen.numbered.get(n, 1), 1), 32),
+            min(max(seen.count(n), 1), 32),
             min(seen.temps.get(n, 0), 16),
         )
         for n in sorted(seen.frames)
