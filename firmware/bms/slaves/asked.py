@@ -82,7 +82,7 @@ class Asked(Boards):
         """Bytes of that question and its answer."""
         raise NotImplementedError
 
-    def steps(self, m):
+    def steps(self, m) -> int:
         """Questions to member m in a scan."""
         return self.STEPS
 
