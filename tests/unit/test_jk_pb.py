@@ -2,6 +2,8 @@
 
 from slave_bench import SlaveBench
 
+from bms.pack import BLEEDING
+
 REQUEST_1 = bytes.fromhex("011016200001020000D6F1")
 REQUEST_3 = bytes.fromhex("031016200001020000CF91")
 BALANCE_ON = bytes.fromhex("0110107800020400000001f92d")
@@ -17,7 +19,7 @@ def crc(data):
     return bytes([value & 255, value >> 8])
 
 
-def status(mv, dc=(250, 260), alarms=0, fets=3, mos_dc=300, kind=2):
+def status(mv, dc=(250, 260), alarms=0, fets=3, mos_dc=300, kind=2, ma=0, balancing=0):
     out = bytearray(300)
 
     def put(at, value, n=2):
@@ -29,11 +31,13 @@ def status(mv, dc=(250, 260), alarms=0, fets=3, mos_dc=300, kind=2):
     for i in range(len(mv)):
         put(6 + 2 * i, mv[i])
     put(70, (1 << len(mv)) - 1, 4)
-    put(144, mos_dc)
+    put(144, mos_dc & 0xFFFF)
     put(150, sum(mv), 4)
     for i, at in ((0, 162), (1, 164), (2, 256), (3, 258)):
         put(at, (dc[i] if i < len(dc) else -2000) & 0xFFFF)
+    put(158, ma, 4)
     put(166, alarms, 4)
+    out[172] = balancing
     out[173] = 55
     out[198] = fets & 1
     out[199] = fets >> 1
@@ -129,8 +133,8 @@ def test_an_open_sensor_and_a_settings_frame_are_no_reading():
 def test_alarms_and_switches():
     line = Line()
     b = bench(line=line).greet()
-    trips = ((4, 1), (11, 2), (1, 4), (9, 8), (13, 16), (14, 32), (3, 64))
-    warns = ((0, 64), (20, 128))
+    trips = ((4, 1), (11, 2), (1, 4), (15, 4), (13, 16), (14, 32), (3, 64))
+    warns = ((0, 64), (8, 4), (9, 8), (20, 128))
     for bit, trip, warn in [(k, t, 0) for k, t in trips] + [(k, 0, w) for k, w in warns]:
         line.more[1] = {"alarms": 1 << bit}
         b.scan()
@@ -144,6 +148,53 @@ def test_alarms_and_switches():
     line.more[1] = {"fets": 1}
     b.scan()
     assert b.names() == ["slave_switch"]
+
+
+def test_every_field_is_where_it_belongs():
+    line = Line(mv=[3300 + i for i in range(20)])
+    line.more[1] = {"dc": (250, -60, 270, 280), "mos_dc": -55, "ma": -123456}
+    b = bench(cells=20, temps=4, line=line).greet()
+    assert b.mv() == [3300 + i for i in range(20)] and b.dc() == [250, -60, 270, 280]
+    assert b.pack.die_dc[0] == -55 and b.driver.current_ma == -123456
+    line.mv[1][3] = 65535
+    b.old()
+    b.scan()
+    assert b.mv()[2:5] == [3302, None, 3304]
+
+
+def test_what_no_mosfet_is_like_is_no_temperature():
+    line = Line()
+    b = bench(line=line).greet()
+    for dc in (0x7FFF, -0x8000, 1500, -400):
+        line.more[1] = {"mos_dc": dc & 0xFFFF}
+        for _ in range(6):
+            b.scan()
+        assert b.pack.die_dc[0] == 300 and b.names() == [], dc
+
+
+def test_cells_are_marked_while_the_board_bleeds_some():
+    line = Line()
+    b = bench(line=line).greet()
+    for balancing, flag in ((0, 0), (1, BLEEDING), (2, BLEEDING)):
+        line.more[1] = {"balancing": balancing}
+        b.scan()
+        assert [f & BLEEDING for f in b.pack.cell_flags] == [flag] * 4, balancing
+
+
+def test_an_acknowledgement_of_another_word_is_strange():
+    line = Line()
+    b = bench(line=line).greet()
+    b.run(1000)
+    strange = b.driver.strange
+    b.pack.bleed[0] = 2
+    b.asked = []
+    b.reply = lambda request: None
+    while not b.asked:
+        b.step()
+    for register in (0x70, 0x74, 0x78):
+        ack = bytes([1, 0x10, 0x10, register, 0, 2])
+        b.give(ack + crc(ack))
+    assert b.driver.strange == strange + 2
 
 
 def test_balancing_is_told():
@@ -167,6 +218,30 @@ def test_both_switches_are_told_where_they_are_rated():
     assert b.names() == ["cell_hard_high"]
     assert line.told[:2] == [(1, 0x70, 0), (1, 0x74, 0)]
     assert DISCHARGE_OFF in b.asked
+    line.mv[1][0] = 3300
+    line.more[1] = {"fets": 0}
+    b.scan()
+    b.scan()
+    line.told.clear()
+    b.faults.acknowledge()
+    b.run(1500)
+    assert line.told[:2] == [(1, 0x70, 1), (1, 0x74, 1)]
+
+
+def test_no_switch_is_told_while_the_contactors_are_closed():
+    line = Line()
+    b = bench(line=line, slave="fets = true").greet()
+    b.run(1000)
+    line.told.clear()
+    b.pack.energised[0] = 1
+    line.mv[1][0] = 4400
+    b.scan()
+    b.scan()
+    b.run(2500)
+    assert b.names() == ["cell_hard_high"] and [t for t in line.told if t[1] != 0x78] == []
+    b.pack.energised[0] = 0
+    b.run(2500)
+    assert line.told[-2:] == [(1, 0x70, 0), (1, 0x74, 0)]
 
 
 def test_echo_and_a_longer_answer():

@@ -54,6 +54,7 @@ class Board:
             self.open = request[11:-9] == b"\xb2123456\0\0\0\0"
             return frame(5, b"")
         assert command == 2 and self.open
+        self.open = False  # each word wants the password
         self.told.append((request[11], request[12]))
         return frame(2, request[11:12])
 
@@ -138,24 +139,53 @@ def test_balancing_is_told_behind_the_password():
     assert b.asked[times[-1] + 1][8] == 2
 
 
-def test_a_word_that_waits_is_sent_however_long_the_board_was_away():
+def test_a_word_waits_until_the_password_is_taken():
     board = Board()
     b = bench(board=board).greet()
     b.run(1000)
     b.pack.bleed[0] = 1
-    board.told = []
-    while not board.open or board.told:
-        board.open = False
+    b.asked = []
+    at = []
+    for _ in range(600):
+        count = len(b.asked)
+        b.step()
+        if len(b.asked) > count:
+            at.append((b.asked[-1][8], b.board.clock.total_ms))
+    assert [command for command, _ in at] == [5, 2] and at[1][1] - at[0][1] >= 150
+
+
+def test_words_of_long_ago_are_not_sent():
+    board = Board()
+    b = bench(board=board).greet()
+    b.run(1000)
+    b.pack.bleed[0] = 1
+    board.open = False
+    while not board.open:
         b.step()  # until the password is out, which was the last that it heard
     board.silent = 100
     b.run(120)
     b.scan()
-    for days in (3.2,):
-        b.pass_ms(int(days * 86400000))
+    b.pass_ms(30000)
+    b.pack.bleed[0] = 0
     board.silent = 0
+    board.open = False
+    board.told = []
     b.scan()
     b.run(1000)
-    assert (0x9D, 1) in board.told
+    assert board.told == [(0x9D, 0)]
+
+
+def test_a_lost_password_is_said_again():
+    board = Board()
+    b = bench(board=board).greet()
+    b.run(1000)
+    board.told = []
+    b.pack.bleed[0] = 1
+    board.silent = 1
+    b.run(2000)
+    assert board.told == []
+    b.run(6000, 10)
+    assert board.told[0] == (0x9D, 1)
 
 
 def test_both_fets_are_told_where_they_are_rated_and_the_contactors_open():

@@ -34,8 +34,9 @@ ALARMS = (
     ("battery_overvoltage", base.A_CELL_HIGH, True),
     ("charge_overcurrent", base.A_CURRENT, True),
     ("charge_short_circuit", base.A_SHORT, True),
-    ("charge_overtemperature", base.A_TEMP_HIGH, True),
-    ("charge_undertemperature", base.A_TEMP_LOW, True),
+    # forbid charging only: the open charge FET limits the power
+    ("charge_overtemperature", base.A_TEMP_HIGH, False),
+    ("charge_undertemperature", base.A_TEMP_LOW, False),
     ("bit_10", base.A_OTHER, False),
     ("cell_undervoltage", base.A_CELL_LOW, True),
     ("battery_undervoltage", base.A_CELL_LOW, True),
@@ -214,7 +215,8 @@ class JkPb(Asked):
     def on_ack(self, address, page, register, now):
         """A board has taken a word; one that belongs to a damaged frame is nothing."""
         m = self._member(address)
-        if page == 0x10 and m >= 0 and self.waits_for(m, COMMAND):
+        said = page == 0x10 and (register == self.link.out[3] or self._listening)
+        if said and m >= 0 and self.waits_for(m, COMMAND):
             self.answered(now)
         else:
             self.strange += 1
@@ -278,4 +280,6 @@ class JkPb(Asked):
             dc = self._signed(at + where)
             if _NO_SENSOR_DC < dc < _MOST_DC:
                 self.temp(m, i, dc, now)
-        self.board(m, self._three(at + 150), self._signed(at + 144), now)
+        die_dc = self._signed(at + 144)
+        if _NO_SENSOR_DC < die_dc < _MOST_DC:
+            self.board(m, self._three(at + 150), die_dc, now)

@@ -149,7 +149,9 @@ class JkTtl(Asked):
         self._temps = pack.slave_temps[members[0]]
         self._words = bytearray(4)  # codes and values that wait to be sent
         self._waiting = 0
+        self._unlocked = False  # the password was taken, for one word
         self._word_at = 0
+        self._missed = 0  # `missed` as the words were given
         self._known = 0
 
     def size(self, m, step):
@@ -164,11 +166,16 @@ class JkTtl(Asked):
     # --- words ---
 
     def command(self, m, now):
-        """As `Asked.command`; a word that waits for the password to be taken comes first."""
+        """As `Asked.command`; words that wait come first, each behind the password."""
+        if self._missed != self.missed:
+            self._waiting = 0  # a word or its password was not heard, or is of long ago
         if not self._waiting:
             return super().command(m, now)
         if ticks.since(now, self._word_at) < _PASSWORD_MS:
             return False
+        if not self._unlocked:
+            return self._unlock()
+        self._unlocked = False
         out = self.link.out
         words = self._words
         out[_HEAD] = words[0]
@@ -180,11 +187,11 @@ class JkTtl(Asked):
         return self.link.request(WRITE, 2)
 
     def tell_balance(self, m, on):
-        """The password, then field 9D."""
+        """Field 9D."""
         return self._tell(_BALANCE, on, 0)
 
     def tell_fets(self, m, on):
-        """The password, then both switches."""
+        """Both switches."""
         return self._tell(_CHARGE, 1 if on else 0, _DISCHARGE)
 
     def _tell(self, code, value, also):
@@ -193,6 +200,12 @@ class JkTtl(Asked):
         words[2] = also
         words[1] = words[3] = value
         self._waiting = 2 if also else 1
+        self._missed = self.missed
+        return self._unlock()
+
+    def _unlock(self):
+        """The password: some boards want it before each word."""
+        self._unlocked = False
         out = self.link.out
         out[_HEAD] = 0xB2
         for i in range(10):
@@ -204,9 +217,10 @@ class JkTtl(Asked):
     def on_reply(self, command, at, end, now):
         """One good frame of the board, its fields at..end-1 of `link.data`."""
         if command == WRITE or command == PASSWORD:
-            if not self.waits_for(0, COMMAND):
+            if not self.waits_for(0, COMMAND) or self.link.out[8] != command:
                 self.strange += 1
                 return
+            self._unlocked = command == PASSWORD
             self._word_at = now
             self.answered(now)
         elif command != READ_ALL or not self.waits_for(0, 0):

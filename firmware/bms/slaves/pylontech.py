@@ -29,6 +29,7 @@ _DISCHARGE_FET = const(4)
 _BELOW = const(1)
 _ABOVE = const(2)
 _OTHER = const(0xF0)
+_CHARGE_WARM = const(6)  # the open charge FET limits the power
 # bits of the first status byte: what each protection that has come on is to us
 _PROTECTION = (
     base.A_CELL_HIGH,  # stack voltage high
@@ -37,7 +38,7 @@ _PROTECTION = (
     0,  # not used
     base.A_CURRENT,  # of discharge
     base.A_TEMP_HIGH,  # in discharge
-    base.A_TEMP_HIGH,  # in charge
+    0,  # too warm to charge: it only warns
     base.A_CELL_LOW,  # stack voltage low
 )
 
@@ -286,6 +287,7 @@ class Pylontech(Asked):
         if n < at + 8 or n > at + 8 and not self._are_alarms(at):
             return False
         trip = 0
+        warn = base.A_TEMP_HIGH if data[at + 3] >> _CHARGE_WARM & 1 else 0
         for i in range(cells):
             trip |= _alarm(data[3 + i], base.A_CELL_LOW, base.A_CELL_HIGH)
         for i in range(data[temps_at]):
@@ -298,7 +300,7 @@ class Pylontech(Asked):
                 trip |= _PROTECTION[bit]
         if data[at + 6] or data[at + 7]:
             trip |= base.A_HARDWARE
-        self.alarms(m, trip, 0, now)
+        self.alarms(m, trip, warn, now)
         if self.fit(m, 2, cells == self.pack.slave_cells[self.members[m]], cells):
             status = data[at + 4]
             self.switches(m, status & _CHARGE_FET, status & _DISCHARGE_FET)
