@@ -180,6 +180,17 @@ def bench(count=2, cells=16, temps=2, stack=None, reply=None, **more):
     return b
 
 
+def scans(b, count):
+    """So many at 100 ms; how often faults were cleared."""
+    cleared = 0
+    for _ in range(count):
+        del b.stack.words[:]
+        b.scan()
+        b.run(100 - b.now % 100)
+        cleared += [word[2] for word in b.stack.words].count(0x331)
+    return cleared
+
+
 def test_the_stack_is_woken_and_addressed_with_the_documented_words():
     b = bench(3)
     stack = b.stack
@@ -398,17 +409,6 @@ def test_what_a_device_says_of_itself_warns():
     assert b.driver.starts == 1
 
 
-def scans(b, count):
-    """So many at 100 ms; how often faults were cleared."""
-    cleared = 0
-    for _ in range(count):
-        del b.stack.words[:]
-        b.scan()
-        b.run(100 - b.now % 100, 4)
-        cleared += [word[2] for word in b.stack.words].count(0x331)
-    return cleared
-
-
 def test_a_fault_that_a_device_keeps_is_cleared_each_10_s():
     b = bench(2).greet()
     device = b.stack.devices[1]
@@ -500,6 +500,22 @@ def test_who_stays_away_costs_the_others_ever_fewer_scans():
         b.scan()
         b.run(150)
     assert b.pack.all_known() and b.driver.missed > 30
+
+
+def test_who_was_away_for_long_is_back_within_five_scans():
+    for away in (20, 21, 33, 34):
+        b = bench(2).greet()
+        device = b.stack.devices[1]
+        device.alive = False
+        scans(b, away)
+        device.alive = True
+        device.reset()
+        b.old()
+        took = 0
+        while b.mv()[16] is None:
+            scans(b, 1)
+            took += 1
+        assert took <= 5, (away, took)
 
 
 def test_nobody_there_is_tried_again_and_again():
@@ -669,6 +685,14 @@ def test_only_who_says_nothing_in_two_scans_in_a_row_is_lost():
         b.run(1)
         assert b.driver.starts == starts, turn
     assert b.driver.missed == 5
+
+
+def test_who_is_lost_is_missed_though_another_one_reads_nothing():
+    b = bench(2).greet()
+    b.stack.devices[0].mv[3] = None  # its settings are written again after each scan
+    b.stack.devices[1].reset()
+    scans(b, 3)
+    assert b.driver.starts == 2
 
 
 def test_nobody_is_asked_while_the_others_speak_once_more():

@@ -326,6 +326,8 @@ class Bq796xx(Boards):
             self._count = self._highest = 0
             for i in range(len(self._there)):
                 self._there[i] = 0
+            for m in range(len(self._gone)):
+                self._gone[m] = 0
             link.low()
             wait = _WAKE_MS
         elif phase == _TONE:
@@ -422,10 +424,9 @@ class Bq796xx(Boards):
         if wait:
             self._due_at = ticks.add(now, wait + 1)
         if self._phase == RUN:
-            self._lost = 0
             self._reset_seen = False
             for m in range(len(self._told)):
-                self._told[m] = self._gone[m] = 0
+                self._told[m] = 0
 
     def _fits(self, now):
         """Whether those who said their addresses can be read; else all is begun anew."""
