@@ -36,6 +36,8 @@ REAL_INPUTS_US = 10_000
 CAN_BPS = KINDS["cell_link"].bps["can"]
 UART_BPS = KINDS["cell_link"].bps["uart"]
 BLEED_OHM = 7.0  # of one balancing resistor: about 0.5 A
+BACK_LOOK_US = 10_000
+BACK_ASK_US = 100_000
 HISTORY = 160  # samples in which a reported value may be found: cell_age / period and some
 
 
@@ -112,7 +114,9 @@ class Seen:
     """What came out of the run, as the world saw it.
 
     coils: (us, bits of the coils that are on) at every change. closed_after_restart: a coil went on
-    after a restart; died_closed: it ended by itself with a coil on.
+    after a restart; died_closed: it ended by itself with a coil on; back: (board, us) from the
+    first answer of a restarted board to the first sample of all its cells that the master showed,
+    None while it showed none.
     """
 
     lines: list[dict] = field(default_factory=list)
@@ -126,6 +130,7 @@ class Seen:
     closed_after_restart: bool = False
     died_closed: bool = False
     power_cuts: int = 0
+    back: list[tuple[int, int | None]] = field(default_factory=list)
 
 
 @dataclass
@@ -184,6 +189,10 @@ class World:
         self.firmware: Firmware | None = None
         self._start_us = 0
         self._samples: list[deque] = [deque(maxlen=HISTORY) for _ in self.boards]
+        self._answers = [0] * len(self.boards)  # first ones after restarts that `seen.back` has
+        # boards that have answered, not shown yet: place in `seen.back`, when they booted, answered
+        self._waits: dict[int, tuple[int, int, int]] = {}
+        self._asked_us = 0
         self._real_start: float | None = None
         self.events.every(PHYSICS_US, self._physics)
 
@@ -307,7 +316,42 @@ class World:
         return self.cells.voltage_v()[first : first + cells], self.cells.temp_c[where]
 
     def _sampled(self, board: Any, mv: list, dc: list, seq: int) -> None:
-        self._samples[self.boards.index(board)].append((mv, dc))
+        self._samples[self.boards.index(board)].append((mv, dc, self.events.now_us))
+
+    def watch_back(self) -> None:
+        """Find out when the master shows what a restarted board measured: fills `seen.back`."""
+        self.events.every(BACK_LOOK_US, self._look_back)
+
+    def _look_back(self) -> None:
+        now = self.events.now_us
+        for n, board in enumerate(self.boards):
+            if len(board.back_us) > self._answers[n]:
+                self._answers[n] = len(board.back_us)
+                self._waits[n] = (len(self.seen.back), now - board.back_us[-1] - BACK_LOOK_US, now)
+                self.seen.back.append((n, None))
+        if self._waits and now - self._asked_us >= BACK_ASK_US:
+            self._asked_us = now
+            self.type("cells")
+
+    def _shown(self, n: int, cell_mv: list) -> None:
+        """Note where these cells are what a board sampled since it restarted.
+
+        A board's few cells may read as before by chance: then it seems to be back too early.
+        """
+        at, booted_us, answered_us = self._waits[n]
+        far = self._tolerance(n, 0)
+        times = [
+            us
+            for mv, _dc, us in self._samples[n]
+            if us >= booted_us
+            and all(
+                a is not None and b is not None and abs(a - b) <= far
+                for a, b in zip(mv, cell_mv, strict=True)
+            )
+        ]
+        if times:
+            self.seen.back[at] = (n, max(times[0] - answered_us, 0))
+            del self._waits[n]
 
     @property
     def violation_us(self) -> int | None:
@@ -496,6 +540,8 @@ class World:
         if obj["k"] != "cells":
             return
         n = obj["slave"] - 1
+        if n in self._waits:
+            self._shown(n, obj["cell_mv"])
         for key, which in (("cell_mv", 0), ("temp_dc", 1)):
             for i, value in enumerate(obj[key]):
                 if value is None:
