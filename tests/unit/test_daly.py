@@ -757,6 +757,73 @@ def test_a_lost_first_frame_does_not_shift_the_cells_of_a_longer_answer():
     assert b.mv() == line.mv[1]
 
 
+def test_two_boards_with_one_number():
+    mixes = (
+        lambda one, two: [f for pair in zip(one, two) for f in pair],
+        lambda one, two: one + two,
+    )
+    for mix in mixes:
+        line = Bus()
+        other = Bus(mv=[3300, 3301, 3302, 3303, 3404])
+        b = can_greeted(line=line)
+        b.reply = lambda request, mix=mix: mix(line(request), line(request))
+        for _ in range(5):
+            b.scan()
+        assert b.names() == [] and b.driver.repeated == 0  # one that says all twice
+        b.reply = lambda request, mix=mix: mix(line(request), other(request))
+        b.scan()
+        assert b.mv() == [None] * 5 and b.names() == []
+        for _ in range(3):
+            b.scan()
+        assert b.names() == ["slave_conflict"] and b.mv() == [None] * 5
+        other.mv[1][4] = 5000  # judged all the same
+        b.scan()
+        b.scan()
+        assert "cell_hard_high" in b.names()
+        b.reply = line
+        for _ in range(5):
+            b.scan()
+        assert b.mv() == line.mv[1]
+        assert not b.faults.active[F.SLAVE_CONFLICT] and b.faults.latched[F.SLAVE_CONFLICT]
+
+
+def test_one_answer_that_damage_makes_two_is_no_conflict():
+    for number in (1, 2):
+        line = Bus()
+        b = can_greeted(line=line)
+        left = [1]
+
+        def reply(request, line=line, left=left, number=number):
+            out = line(request)
+            if request[0] >> 16 & 0xFF == 0x95 and left:
+                left.pop()
+                return [(i, bytes([number]) + d[1:]) for i, d in out]
+            return out
+
+        b.reply = reply
+        for _ in range(3):
+            b.scan()
+        assert b.names() == [] and b.mv() == line.mv[1]
+
+
+def test_a_late_answer_and_its_repeat_are_no_conflict():
+    line = Line()
+    b = greeted(line=line)
+    for _ in range(6):
+        b.reply = lambda request: None
+        b.begin()
+        b.step(0)
+        b.run(100)
+        late = line(b.asked[-1])
+        b.run(340)  # asked again by now
+        line.mv[1][0] ^= 1
+        b.give(late)
+        b.give(line(b.asked[-1]))
+        b.reply = line
+        b.run(2000)
+        assert b.driver.done and b.driver.repeated == 0 and b.names() == []
+
+
 def test_the_cycle_on_can_does_not_allocate():
     b = can_greeted()
     b.run(500)

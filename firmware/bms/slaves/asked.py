@@ -54,6 +54,8 @@ class Asked(Boards):
         self._m = -1  # member whose answer is awaited, or who is asked on
         self._step = 0
         self._tries = 0
+        self._answerer = -1  # who answered last, to its first try
+        self._answer_to = 0
         self._command = False  # what is awaited answers a command
         self._at = 0
         self._rx = 0  # answers that had come as it was asked
@@ -128,6 +130,7 @@ class Asked(Boards):
         self._dead_ends = 0
         for m in range(len(self._due)):
             self._due[m] = 1
+            self.settle(m)
         if not self._command:
             self._m = -1
 
@@ -177,11 +180,17 @@ class Asked(Boards):
         waits = self._state == _WAITING or self._state == _RESTING and self._tries
         return bool(waits and self._m == m and awaited == step)
 
+    def twin(self, m, step):
+        """True where member m answered this question a moment ago, and was asked it only once."""
+        return self._state == _RESTING and self._answerer == m and self._answer_to == step
+
     def answered(self, now):
         """The awaited answer has come whole."""
         m = self._m
         if m < 0:
             return
+        self._answerer = m if self._tries == 1 else -1
+        self._answer_to = COMMAND if self._command else self._step
         self._silent[m] = 0
         self._tries = 0
         self._rest_from(now)

@@ -12,6 +12,8 @@ from bms.slaves.base import Driver
 
 _JUMP_MV = const(100)
 JUMP_DC = const(50)
+_CONFLICTS = const(3)  # scans in a row
+_NOW = const(0x80)  # of a conflict: the running scan has a contradiction
 
 # what the FETs of a board were told, until it says that both conduct
 OFF = const(1)
@@ -39,6 +41,7 @@ class Boards(Driver):
         self._misfit = array("H", [0] * n)  # parts that did not, once
         self._wrong = bytearray(n)
         self._conflict = bytearray(n)  # not 0: its readings are judged, and not taken
+        self._contradicted = bytearray(n)  # scans in a row with contradictions, less clean ones
         self._listening = False
         self._rated = bytearray([config.slaves[i].fets for i in members])
         self._fets = bytearray([3] * n)  # bit 0 charge, bit 1 discharge is on, as the board says
@@ -137,6 +140,33 @@ class Boards(Driver):
     def doubted(self, m):
         """True where what member m says now was not in doubt before: it must say it again."""
         raise NotImplementedError
+
+    def contradicts(self, m):
+        """Two boards seem to answer for member m: none of its readings is taken, all are judged.
+
+        For the running scan; for the next one as well where the one before had a contradiction.
+        """
+        self.repeated = (self.repeated + 1) & 0x1FFFFFFF
+        if not self._conflict[m] & _NOW:
+            self._conflict[m] |= _NOW
+            self.pack.invalidate(self.members[m])
+
+    def settle(self, m):
+        """A scan has ended: whether two boards answered for member m in it, and so often before."""
+        count = self._contradicted[m]
+        if self._conflict[m] & _NOW:
+            if count < _CONFLICTS:
+                count += 1
+            self._contradicted[m] = count
+            if count == _CONFLICTS:
+                self.faults.raised(F.SLAVE_CONFLICT, self.members[m], self.repeated)
+        elif count:
+            count -= 1
+            self._contradicted[m] = count
+            if not count:
+                self.eased(F.SLAVE_CONFLICT, m, self._contradicted)
+        # a single one may be a late answer: the next scan is taken
+        self._conflict[m] = count > 1
 
     def board(self, m, mv, die_dc, now):
         """Member m's own measurement of its stack, and the temperature of its warmest part."""

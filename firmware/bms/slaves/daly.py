@@ -17,6 +17,8 @@ pack file: the current's sign (`reversed`), and whether 01 switches FETs on, as 
 the power.
 """
 
+from array import array
+
 from micropython import const
 
 from bms.kernels import total
@@ -231,6 +233,7 @@ class Daly(Asked):
         self._bleeds = bytearray(n)
         self._seldom = bytearray([len(_SELDOM) - 1] * n)  # of _SELDOM, what it was asked last
         self._got = 0  # frames of this answer, a bit each
+        self._said = array("H", [0] * 33)  # words of its cells
 
     def steps(self, m):
         """Four questions, and one for temperatures where the pack file has some."""
@@ -312,6 +315,11 @@ class Daly(Asked):
         awaited = m >= 0 and self._awaits(m, which)
         if awaited and which == 4 and not self._listening:
             awaited = command == _SELDOM[self._seldom[m]]
+        if not awaited and which == 0 and m >= 0 and self.twin(m, 0):
+            i = self.link.data[at] - self._cell_base[m]
+            if 0 <= i < self._frames(m, 0) and self._differs(i, at):
+                self._contradicted(m, i, at, now)
+                return
         if not awaited:
             self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
@@ -360,9 +368,12 @@ class Daly(Asked):
         if not 0 <= i < count:
             self.strange = (self.strange + 1) & 0x1FFFFFFF
             return False
+        again = self._got >> number & 1
         self._got |= 1 << number
         if step:
             self._take_temps(m, i, at, now)
+        elif again and self._tries == 1 and self._differs(i, at):
+            self._contradicted(m, i, at, now)
         else:
             self._take_cells(m, i, at, now)
         if self._got >> first != (1 << count) - 1:
@@ -379,8 +390,24 @@ class Daly(Asked):
             return False
         return _LEAST_MV <= self._word(at + 1) <= _MOST_MV
 
+    def _differs(self, i, at):
+        """Whether frame i (from 0) of this answer was another one as it came before."""
+        for k in range(3):
+            if self._said[3 * i + k] != self._word(at + 1 + 2 * k):
+                return True
+        return False
+
+    def _contradicted(self, m, i, at, now):
+        """Two boards answered, or damage made a number: only what comes again is judged."""
+        before = self._conflict[m]
+        self.contradicts(m)
+        if before:
+            self._take_cells(m, i, at, now)
+
     def _take_cells(self, m, i, at, now):
         slave = self.members[m]
+        for k in range(3):
+            self._said[3 * i + k] = self._word(at + 1 + 2 * k)
         if not self.pack.known[slave]:
             return
         for k in range(3):

@@ -20,13 +20,11 @@ MOST_MV = const(8000)
 NO_SENSOR_DC = const(-400)  # what an open sensor is taken for
 
 _SILENT = const(2)  # scans in a row without all that is wanted: it is not waited for any more
-_CONFLICTS = const(3)
 _SWING_MV = const(50)
 _SWINGS = const(8)  # so many in a row are no load that changes
 _MANY = const(100)  # nor are so many where no other module could show a load in step with a scan
 _UP = const(1)
 _DOWN = const(2)
-_NOW = const(0x80)  # of a conflict: the running scan has a contradiction
 
 
 class Heard(Boards):
@@ -67,7 +65,6 @@ class Heard(Boards):
         self._value = array("H", [0] * (n * self.SLOTS))
         self._before = array("H", [0] * (n * self.SLOTS))
         self._swings = bytearray(n * self.SLOTS)
-        self._contradicted = bytearray(n)  # scans in a row that had a contradiction
         self._steps = bytearray(n)  # _UP, _DOWN: steps in the running scan
         self._stepped = bytearray(n)  # in the one before
 
@@ -225,16 +222,6 @@ class Heard(Boards):
                 return True
         return False
 
-    def contradicts(self, m):
-        """Two boards seem to answer for member m: none of its readings is taken, all are judged.
-
-        For the running scan; for the next one as well where the one before had a contradiction.
-        """
-        self.repeated = (self.repeated + 1) & 0x1FFFFFFF
-        if not self._conflict[m] & _NOW:
-            self._conflict[m] |= _NOW
-            self.pack.invalidate(self.members[m])
-
     def _end_scan(self):
         for m in range(len(self._due)):
             self._stepped[m] = self._steps[m]
@@ -251,17 +238,4 @@ class Heard(Boards):
                 self._lack[m] = _SILENT
                 if self.pack.known[self.members[m]]:
                     self.missed = (self.missed + 1) & 0x1FFFFFFF
-            count = self._contradicted[m]
-            if self._conflict[m] & _NOW:
-                if count < _CONFLICTS:
-                    count += 1
-                self._contradicted[m] = count
-                if count == _CONFLICTS:
-                    self.faults.raised(F.SLAVE_CONFLICT, self.members[m], self.repeated)
-            elif count:
-                count -= 1
-                self._contradicted[m] = count
-                if not count:
-                    self.eased(F.SLAVE_CONFLICT, m, self._contradicted)
-            # a single one may be a late answer: the next scan is taken
-            self._conflict[m] = count > 1
+            self.settle(m)
