@@ -187,6 +187,15 @@ def test_no_temperature_is_asked_for_where_there_is_none():
     assert b.driver.strange == 4 and b.driver.missed == 0
 
 
+def test_all_questions_without_a_scan():
+    b = bench(temps=0)  # as who looks for boards asks them, to learn what they have
+    asked = []
+    for step in range(b.driver.STEPS):
+        b.driver.ask(0, step)
+        asked.append(b.wire.stream.took()[2])
+    assert sorted(asked) == [0x90, 0x94, 0x95, 0x96, 0x98]
+
+
 def test_open_sensors_keep_nothing_else_from_being_asked():
     for first, temps, raw, read in (
         (1, 1, [0], [None]),

@@ -231,7 +231,7 @@ class Daly(Asked):
         self._cell_base = bytearray([_UNKNOWN] * n)  # number of the first frame of cells
         self._temp_base = bytearray([_UNKNOWN] * n)
         self._bleeds = bytearray(n)
-        self._seldom = bytearray([len(_SELDOM) - 1] * n)  # of _SELDOM, what it was asked last
+        self._seldom = bytearray([_UNKNOWN] * n)  # place in _SELDOM of what is asked in this scan
         self._got = 0  # frames of this answer, a bit each
         self._said = array("H", [0] * 33)  # words of its cells
 
@@ -240,8 +240,9 @@ class Daly(Asked):
         return self.STEPS if self.pack.slave_temps[self.members[m]] else self.STEPS - 1
 
     def _which(self, m, step):
-        """The place in _ASKS of question `step` to member m."""
-        return step + self.STEPS - self.steps(m) if step else 0
+        """The place in _ASKS of question `step` to member m; one that is left out comes last."""
+        which = step + self.STEPS - self.steps(m) if step else 0
+        return which if which < self.STEPS else 1
 
     def _frames(self, m, which):
         """Frames that answer a question."""
@@ -265,7 +266,8 @@ class Daly(Asked):
         if step == 0 and self._tries == 1 and not self._doubt[m]:
             # at the begin of a scan: one that isn't answered does not keep the next from its turn
             self._seldom[m] = self._seldom[m] + 1 if self._seldom[m] + 1 < len(_SELDOM) else 0
-        command = _ASKS[which] or _SELDOM[self._seldom[m]]
+        seldom = self._seldom[m]
+        command = _ASKS[which] or _SELDOM[seldom if seldom < _UNKNOWN else 0]
         return self.link.ask(self._node[m], command, 0)
 
     # --- words ---
