@@ -796,6 +796,22 @@ def test_two_boards_with_one_number():
         assert not b.faults.active[F.SLAVE_CONFLICT] and b.faults.latched[F.SLAVE_CONFLICT]
 
 
+def test_a_conflict_and_alarms_do_not_allocate():
+    b = can_greeted()
+    line, other = Bus(), Bus(mv=[3300, 3301, 3302, 3303, 3404])
+    line.alarm[5] = other.alarm[5] = 1
+    turn = []
+    for seldom in (0x93, 0x97, 0x94):
+        for command in (0x95, 0x96, 0x90, 0x98, seldom):
+            question = (EXTENDED | 0x18000140 | command << 16, bytes(8))
+            both = line(question) + (other(question) if command == 0x95 else [])
+            turn.append(b"".join([slcan_bytes(ident, data) for ident, data in both]))
+    b.driver._seldom[0] = 0
+    turn.insert(3, turn[3])  # what is new must be said twice
+    b.scans_without_heap(turn, 9, 5)
+    assert set(b.names()) == {"slave_conflict", "slave_alarm"}
+
+
 def test_one_answer_that_damage_makes_two_is_no_conflict():
     for number in (1, 2):
         line = Bus()
@@ -818,12 +834,12 @@ def test_one_answer_that_damage_makes_two_is_no_conflict():
 def test_a_late_answer_and_its_repeat_are_no_conflict():
     line = Line()
     b = greeted(line=line)
-    for _ in range(6):
+    for part in (26, 13) * 3:  # of the late one, the whole or its first frame
         b.reply = lambda request: None
         b.begin()
         b.step(0)
         b.run(100)
-        late = line(b.asked[-1])
+        late = line(b.asked[-1])[:part]
         b.run(340)  # asked again by now
         line.mv[1][0] ^= 1
         b.give(late)
