@@ -15,6 +15,7 @@ HEAP = "768k"  # the tests themselves take half of it
 # these hold several masters, or the bytes of many scans, beside the one that they test
 LARGER = {
     "test_boards": "2M",
+    "test_bq796xx": "2M",
     "test_cell_link": "2M",
     "test_console": "2M",
     "test_contactors": "2M",

@@ -9,7 +9,6 @@ from array import array
 
 from micropython import const
 
-from bms import faults as F
 from bms import ticks
 from bms.errors import ConfigError
 from bms.pack import FRESH
