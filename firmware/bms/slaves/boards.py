@@ -41,7 +41,7 @@ class Boards(Driver):
         self._misfit = array("H", [0] * n)  # parts that did not, once
         self._wrong = bytearray(n)
         self._conflict = bytearray(n)  # not 0: its readings are judged, and not taken
-        self._contradicted = bytearray(n)  # scans in a row with contradictions, less clean ones
+        self._contradictions = bytearray(n)  # scans in a row with contradictions, less clean ones
         self._listening = False
         self._rated = bytearray([config.slaves[i].fets for i in members])
         self._fets = bytearray([3] * n)  # bit 0 charge, bit 1 discharge is on, as the board says
@@ -153,18 +153,18 @@ class Boards(Driver):
 
     def settle(self, m):
         """A scan has ended: whether two boards answered for member m in it, and so often before."""
-        count = self._contradicted[m]
+        count = self._contradictions[m]
         if self._conflict[m] & _NOW:
             if count < _CONFLICTS:
                 count += 1
-            self._contradicted[m] = count
+            self._contradictions[m] = count
             if count == _CONFLICTS:
                 self.faults.raised(F.SLAVE_CONFLICT, self.members[m], self.repeated)
         elif count:
             count -= 1
-            self._contradicted[m] = count
+            self._contradictions[m] = count
             if not count:
-                self.eased(F.SLAVE_CONFLICT, m, self._contradicted)
+                self.eased(F.SLAVE_CONFLICT, m, self._contradictions)
         # a single one may be a late answer: the next scan is taken
         self._conflict[m] = count > 1
 
