@@ -1,6 +1,7 @@
 """What the tools know of a board: `boards/NAME/board.toml`, its manifest, its compiled files."""
 
 import ast
+import contextlib
 import subprocess
 import tempfile
 import tomllib
@@ -52,6 +53,40 @@ def load(name: str) -> Board:
         raw["image"],
         raw["machine"],
         raw.get("frozen_only", ""),
+    )
+
+
+@dataclass(frozen=True)
+class Fittings:
+    """What a pack file can name: ports with their medium, I2C buses, ADC inputs.
+
+    shared: ports whose pins a second string has.
+    """
+
+    ports: dict[str, str]
+    i2cs: tuple[str, ...]
+    adcs: tuple[str, ...]
+    shared: tuple[str, ...]
+
+
+def fittings(name: str) -> Fittings:
+    """What a board has, as its own code names it: that runs on the board only, and is read here."""
+    load(name)
+    found: dict[str, Any] = {}
+    for path in ("pico.py", "board.py"):
+        source = sources(name).get(path)
+        for node in ast.walk(ast.parse(source.read_text())) if source else ():
+            if isinstance(node, ast.Assign):
+                target = node.targets[0]
+                key = getattr(target, "attr", getattr(target, "id", ""))
+                if key in ("ports", "I2CS", "ADCS", "SHARED"):
+                    with contextlib.suppress(ValueError):
+                        found[key] = ast.literal_eval(node.value)
+    return Fittings(
+        found["ports"],
+        tuple(found.get("I2CS", ())),
+        tuple(found.get("ADCS", ())),
+        tuple(found.get("SHARED", ())),
     )
 
 

@@ -24,6 +24,7 @@ COMMANDS = (
     "log",
     "events",
     "config",
+    "check",
     "flash",
     "ports",
     "scan",

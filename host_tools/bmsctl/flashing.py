@@ -11,13 +11,12 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from bms import config as pack_config
-from bms.errors import ConfigError
 from bmssim.lines import LineReader
 
 from . import board_files, packs, slots
 from .errors import ToolError
 from .mpremote import Mpremote
+from .plan import plan
 from .serial_port import PortLost, open_port, read_some, wait_readable, write_all
 
 ANSWER_S = 5  # for the answer to `service`: it may wait for a contactor's feedback
@@ -88,7 +87,6 @@ class Service:
     def enter(self) -> None:
         """Have the REPL, with the contactors proven open where a master runs."""
         self.progress.phase("asking the master for service")
-        self.state = ASKED
         answer = self._ask("service yes")
         if answer is None or answer["ok"] is not True:
             self.state = UNTOUCHED
@@ -99,7 +97,6 @@ class Service:
                     " Find out why; --force flashes all the same"
                 )
             self.progress.phase(f"the master refuses: {answer['text']}; going on, as told")
-            self.state = ASKED
             answer = self._ask("service anyway")
         if answer is None:
             if not self.force:
@@ -128,6 +125,7 @@ class Service:
             tail = b""
             answer: dict[str, Any] | None = None
             end = time.monotonic() + ANSWER_S
+            self.state = ASKED
             try:
                 write_all(port, b"\r\n" + command.encode() + b"\r\n")
                 while time.monotonic() < end:
@@ -267,13 +265,8 @@ class Flashing(Service):
         """The pack file's bytes, read as the board will read it; None: the board's own stays."""
         if self.pack is None:
             return None
-        try:
-            pack_config.load(str(self.pack))
-            return self.pack.read_bytes()
-        except ConfigError as error:
-            raise ToolError(f"{self.pack}: {error}") from None
-        except OSError as error:
-            raise ToolError(f"{self.pack}: {error.strerror}") from None
+        plan(self.pack, self.board.name)
+        return self.pack.read_bytes()
 
     def own_pack(self, there: slots.Inventory) -> bytes:
         """The pack file of the slot that runs, without its checksum. Raises ToolError."""

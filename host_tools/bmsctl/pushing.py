@@ -9,29 +9,23 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bms import config as pack_config
-from bms.errors import ConfigError
 from bms.kernels import crc16
 
 from . import packs, slots
 from .errors import ToolError
 from .flashing import LEFT, Progress, Service
+from .plan import plan
 
 NEW = "/pack.new"  # beside the slots: whatever is in a slot belongs to its firmware
 EITHER = "a reset starts the firmware with the old pack file or the new one, whole; push again"
 WRITTEN = "the board has the new pack file"
 
 
-def checked(path: Path, unlock: bool) -> tuple[bytes, int]:
+def checked(path: Path, unlock: bool, board: str = "") -> tuple[bytes, int]:
     """A pack file's bytes without its checksum, and its CRC. Raises ToolError: it is refused."""
-    try:
-        config = pack_config.load(str(path))
-        # as the board will have it: it ends with a line end
-        pack = packs.plain(packs.checked(Path(config.path).read_bytes()))
-    except ConfigError as error:
-        raise ToolError(f"{path}: {error}") from None
-    except OSError as error:
-        raise ToolError(f"{path}: {error.strerror}") from None
+    config = plan(path, board).config
+    # as the board will have it: it ends with a line end
+    pack = packs.plain(packs.checked(Path(config.path).read_bytes()))
     if config.beyond and not unlock:
         raise ToolError(
             f"{path}: {config.beyond} of its bounds are beyond what its chemistry is used at;"

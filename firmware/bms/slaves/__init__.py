@@ -31,19 +31,19 @@ def build(config, board, pack, limits, faults, sensors=()):
             raise ConfigError(
                 link.at["port"], "port", "no [[slave]] is on %s, and no [[sensor]]" % link.port
             )
-    drivers = []
-    kind_on = {}
+    first_on = {}
     for slave in config.slaves:
-        if kind_on.get(slave.link) == slave.kind:
-            continue
-        if slave.link in kind_on:
+        first = first_on.get(slave.link)
+        if first is None:
+            first_on[slave.link] = slave
+        elif first.kind != slave.kind:
             raise ConfigError(
-                slave.at["kind"],
-                "kind",
-                "%s carries %s already" % (slave.link, kind_on[slave.link]),
+                slave.at["kind"], "kind", "%s carries %s already" % (slave.link, first.kind)
             )
-        kind_on[slave.link] = slave.kind
-        drivers.append(_driver(slave, config, board, pack, limits, faults, sensors))
+    drivers = []
+    for slave in config.slaves:
+        if first_on[slave.link] is slave:
+            drivers.append(_driver(slave, config, board, pack, limits, faults, sensors))
     return drivers
 
 

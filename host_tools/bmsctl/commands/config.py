@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from ..board_files import names
 from ..errors import ToolError
 from ..flashing import Progress
 from ..options import add_port, positive
@@ -18,10 +19,11 @@ EXAMPLE = """examples:
   bmsctl config push --port /dev/ttyACM0 pack.toml
   bmsctl config push --port /dev/ttyACM0 --unlock pack.toml
 
-push reads the file first as the board will read it. Then the master is asked for `service`: it
-opens the contactors and proves that they are open; without that nothing is touched. The file is
-written twice, each with a checksum; interrupted at any moment, the board starts with the old file
-or the new one. After the reset the CRC that the board runs with is compared and shown.
+push checks the file first as `bmsctl check` does; with --board by the ports of that board. Then the
+master is asked for `service`: it opens the contactors and proves that they are open; without that
+nothing is touched. The file is written twice, each with a checksum; interrupted at any moment, the
+board starts with the old file or the new one. After the reset the CRC that the board runs with is
+compared and shown.
 """
 
 
@@ -59,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on where the master can't prove its contactors open, or where something unknown"
         " runs: nothing watches the cells until it runs again",
     )
+    push.add_argument("--board", default="", choices=["", *names()], help="what board it is for")
     push.add_argument("--json", action="store_true", help="the result as one object, last")
     push.add_argument("file", type=Path, metavar="FILE", help="the pack file")
 
@@ -80,7 +83,7 @@ def _pull(args: argparse.Namespace) -> int:
 
 
 def _push(args: argparse.Namespace) -> int:
-    data, crc = checked(args.file, args.unlock)
+    data, crc = checked(args.file, args.unlock, args.board)
     progress = Progress(sys.stderr)
     pushing = Pushing(args.port, args.baud, progress, args.force)
     try:

@@ -1,0 +1,151 @@
+"""`bmsctl check`: pack files are judged as a master will at its start; so do push and flash."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bmsctl import board_files, cli
+from bmsctl.plan import plan
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+HEAD = """[pack]
+name = "x"
+chemistry = "LFP"
+cells = %d
+capacity = "100 Ah"
+[limits]
+charge_max = "50 A"
+discharge_max = "100 A"
+current_hard_max = "200 A"
+"""
+# line 11 and so on
+SLAVE = """
+[[slave]]
+kind = "%s"
+link = "%s"
+node = %d
+cells = %d
+temps = %d
+string = %d
+"""
+
+
+def pack_file(folder: Path, *slaves: tuple[str, str, int, int, int, int], more: str = "") -> Path:
+    cells = sum(slave[3] for slave in slaves)
+    path = folder / "pack.toml"
+    path.write_text(HEAD % cells + "".join(SLAVE % slave for slave in slaves) + more)
+    return path
+
+
+def test_what_is_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", str(EXAMPLES / "mixed.toml")]) == 0
+    out = capsys.readouterr().out
+    assert "56 cells" in out and "LFP" in out and "1 string" in out
+    assert "uart1: jbd, 1 board, 16 cells, 9600 bit/s" in out
+    assert "can0: cell_link, 2 boards, 24 cells, 500000 bit/s" in out
+    assert "a lost board trips after 800 ms" in out
+    assert cli.main(["check", str(EXAMPLES / "jk-pb.toml"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] and (found["cells"], found["strings"]) == (48, 1)
+    (port,) = found["ports"]
+    assert (port["name"], port["kind"], port["boards"], port["rate_bps"]) == (
+        "uart0",
+        "jk_pb",
+        3,
+        115200,
+    )
+    assert port["every_ms"] >= port["scan_ms"] > 300 and port["cell_age_ms"] == 2000
+
+
+@pytest.mark.parametrize(
+    ("slaves", "why"),
+    [
+        ([("jk", "uart0", 1, 16, 2, 1)], "line 12: kind: unknown: jk; known: bmw_i3"),
+        ([("jk_pb", "can0", 1, 16, 2, 1)], "line 13: link: jk_pb speaks over uart"),
+        ([("jk_pb", "banana", 1, 16, 2, 1)], "line 13: link: this board has no port banana"),
+        ([("jk_pb", "uart0", 1, 16, 5, 1)], "line 16: temps: jk_pb: 5 is out of range: 0 to 4"),
+        ([("daly", "uart0", 1, 16, 2, 1)], "cell_age: 500 ms is too short"),
+        (
+            [("jbd", "uart0", 1, 16, 2, 1), ("cell_link", "uart0", 2, 16, 2, 1)],
+            "line 20: kind: uart0 carries jbd already",
+        ),
+    ],
+    ids=["kind", "medium", "port", "temps", "age", "two kinds"],
+)
+def test_what_a_master_refuses_is_refused_with_line_and_key(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    slaves: list[tuple[str, str, int, int, int, int]],
+    why: str,
+) -> None:
+    path = pack_file(tmp_path, *slaves)
+    assert cli.main(["check", str(path)]) == 1
+    assert why in capsys.readouterr().err
+    # before a board is touched: the port isn't even there
+    for words in (
+        ["config", "push", "--port", str(tmp_path / "none"), str(path)],
+        ["flash", "--board", "RPI_PICO", "--port", str(tmp_path / "none"), "--pack", str(path)],
+    ):
+        assert cli.main(words) == 1
+        err = capsys.readouterr().err
+        assert why.split(";")[0] in err or "RPI_PICO" in words, err
+        assert "asking" not in err and "asked" not in err
+
+
+def test_a_port_that_is_not_there_was_asked_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = str(tmp_path / "none")
+    assert cli.main(["config", "push", "--port", port, str(EXAMPLES / "pico.toml")]) == 1
+    err = capsys.readouterr().err
+    assert "does not exist" in err and "nothing was" in err and "was asked to leave" not in err
+
+
+def test_the_ports_are_those_of_the_board(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = pack_file(tmp_path, ("cell_link", "uart0", 1, 16, 2, 1))
+    assert cli.main(["check", str(path), "--board", "RPI_PICO"]) == 0
+    assert cli.main(["check", str(path), "--board", "NUCLEO_H563ZI"]) == 1
+    assert "line 13: link: this board has no port uart0; it has: can0 uart1" in (
+        capsys.readouterr().err
+    )
+    path = pack_file(
+        tmp_path, ("cell_link", "uart1", 1, 16, 2, 1), ("cell_link", "uart1", 2, 16, 2, 2)
+    )
+    assert cli.main(["check", str(path), "--board", "RPI_PICO"]) == 1
+    assert "line 13: link: a second string has the pins of uart1 on RPI_PICO" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["check", str(path), "--board", "X"])
+
+
+def test_sensors_are_checked_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slave = ("cell_link", "can0", 1, 16, 2, 1)
+    hall = '[[sensor]]\nkind = "hall"\nchannel = %d\nrange = "100 A"\nzero = "1650 mV"\n'
+    hall += 'span = "1200 mV"\n'
+    assert cli.main(["check", str(pack_file(tmp_path, slave, more=hall % 2))]) == 0
+    assert cli.main(["check", str(pack_file(tmp_path, slave, more=hall % 7))]) == 1
+    assert "channel: this board has 3 ADC inputs" in capsys.readouterr().err
+    shunt = '[[sensor]]\nkind = "ina228"\nlink = "i2c7"\nshunt = "100 uohm"\nrange = "200 A"\n'
+    assert cli.main(["check", str(pack_file(tmp_path, slave, more=shunt))]) == 1
+    assert "ina228 speaks over i2c; this board has: i2c0" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", str(tmp_path / "none.toml")]) == 1
+    assert "none.toml: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", board_files.names())
+def test_every_board_s_fittings_are_found(name: str) -> None:
+    found = board_files.fittings(name)
+    assert "can0" in found.ports and set(found.ports.values()) == {"can", "uart"}
+    assert found.i2cs and found.adcs
+    assert set(found.shared) <= set(found.ports)
+
+
+def test_a_plan_has_what_the_firmware_parsed() -> None:
+    assert plan(EXAMPLES / "pico.toml", "RPI_PICO").config.name == "pico"
