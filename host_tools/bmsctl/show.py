@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from bmssim.boards.kinds import KINDS
+from bmssim.layout import places
 from bmssim.scenario import Scenario
-from bmssim.world import CAN_BPS, UART_BPS, Setup
+from bmssim.world import Setup
 
 
 def clock(seconds: float) -> str:
@@ -18,15 +20,15 @@ def _or_dash(value: int | None, scale: float, form: str) -> str:
 
 def figures(status: dict[str, Any]) -> str:
     """The pack in one line of a terminal, from a status line."""
-    low = f"{_or_dash(status['min_mv'], 1000, '.3f')} #{status['min_cell'] or '-'}"
-    high = f"{_or_dash(status['max_mv'], 1000, '.3f')} #{status['max_cell'] or '-'}"
-    bleeding = f"  bleeding {status['bleeding']}" if status["bleeding"] else ""
+    low = f"{_or_dash(status['min_mv'], 1000, '.3f')}#{status['min_cell'] or '-'}"
+    high = f"{_or_dash(status['max_mv'], 1000, '.3f')}#{status['max_cell'] or '-'}"
+    bleeding = f" {status['bleeding']} bleed" if status["bleeding"] else ""
     return (
-        f"{status['state'].replace('_', ' '):13}"
-        f" {_or_dash(status['pack_mv'], 1000, '7.2f')} V"
-        f" {_or_dash(status['i_ma'], 1000, '+6.1f')} A"
-        f"  cells {low:9} .. {high:9} V"
-        f"  {_or_dash(status['max_dc'], 10, '.0f')} degC{bleeding}"
+        f"{status['state'].replace('_', ' '):9}"
+        f"{_or_dash(status['pack_mv'], 1000, '7.2f')} V"
+        f"{_or_dash(status['i_ma'], 1000, '+7.1f')} A"
+        f"  {low} .. {high} V"
+        f" {_or_dash(status['max_dc'], 10, '.0f')} degC{bleeding}"
     )
 
 
@@ -84,6 +86,24 @@ def campaign_table(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def wiring(setup: Setup) -> list[str]:
+    """What stands on which port, a line for ports that carry the same."""
+    ports: dict[str, list[Any]] = {}
+    for place in places(setup):
+        ports.setdefault(place.port, []).append(place)
+    alike: dict[str, list[str]] = {}
+    for port, boards in ports.items():
+        first = boards[0]
+        many = f"{len(boards)} boards" if len(boards) > 1 else "1 board"
+        rate = KINDS[first.kind].bps[first.medium]
+        text = f"{first.kind}, {many} of {first.cells} cells, {rate} bit/s"
+        alike.setdefault(text, []).append(port)
+    return [
+        f"{' '.join(names)}: {'each ' if len(names) > 1 else ''}{text}"
+        for text, names in alike.items()
+    ]
+
+
 class Story:
     """Prints a run as it goes; quiet says nothing, live adds the pack's figures each second."""
 
@@ -99,14 +119,15 @@ class Story:
 
     def begin(self, chosen: Scenario, setup: Setup, console: str | None) -> None:
         """What is simulated, and where its console is."""
-        rate = CAN_BPS if setup.link == "can" else UART_BPS
         runtime = "MicroPython" if setup.runtime == "micropython" else "CPython"
         self._say(f"{chosen.name}: {chosen.summary}")
+        strings = f"{setup.strings} strings, " if setup.strings > 1 else ""
         self._say(
-            f"  {setup.slaves} slave boards x {setup.cells} {setup.chemistry} cells on"
-            f" {setup.link.upper()} at {rate // 1000} kbit/s; the firmware runs in {runtime};"
+            f"  {strings}{setup.all_cells} {setup.chemistry} cells; the firmware runs in {runtime};"
             f" {chosen.duration_s:g} s{'' if self._live else ', virtual time'}, seed {setup.seed}"
         )
+        for text in wiring(setup):
+            self._say(f"  {text}")
         if console is not None:
             self._say(f"  console for other programs: {console}")
         self._say()
@@ -166,7 +187,7 @@ class Story:
             took = f", {scan['p50']:.1f} ms each (longest {scan['max']:.1f})"
         self._say(
             f"{result['scans']} scans{took};"
-            f" {frames['rx']} frames received, {frames['damaged']} damaged, {frames['stale']} stale"
+            f" {frames['rx']} frames, {frames['damaged']} damaged, {frames['stale']} stale"
         )
         allocated = result["alloc_bytes_per_cycle"]
         if allocated is not None:
@@ -179,7 +200,10 @@ class Story:
             self._say(f"log: {result['log']}")
         for problem in result["problems"]:
             self._say(f"NOT AS STATED: {problem}")
-        self._say(f"{chosen.name}: {'ok, all came out as stated' if result['ok'] else 'FAILED'}")
+        outcome = "ok, all came out as stated" if result["ok"] else "FAILED"
+        if result["ok"] and not result["judged"]:
+            outcome = "cut short, so what came out isn't judged; what always holds, held"
+        self._say(f"{chosen.name}: {outcome}")
 
 
 def readable(obj: dict[str, Any]) -> str:

@@ -47,7 +47,10 @@ class ScenarioError(Exception):
 
 @dataclass
 class Scenario:
-    """A scenario as read; `actions` are (time in us, name, arguments)."""
+    """A scenario as read; `actions` are (time in us, name, arguments).
+
+    judged: what comes out is held against `expect`; False where the run was cut short.
+    """
 
     name: str
     summary: str
@@ -56,6 +59,7 @@ class Scenario:
     settings: dict[str, Any]
     actions: list[tuple[int, str, dict[str, Any]]]
     expect: dict[str, Any]
+    judged: bool = True
 
 
 def names() -> list[str]:
@@ -74,6 +78,8 @@ def load(name: str) -> Scenario:
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{path}: {error}") from None
     allowed = {"summary", "duration_s", "setup", "settings", "do", "expect"}
+    if "slave" in raw or "pack" in raw:
+        raise ScenarioError(f"{path} is a pack file, no scenario: see bmsctl check, bmsctl run")
     for key in raw:
         if key not in allowed:
             raise ScenarioError(f"{path}: unknown key {key}; known: {' '.join(sorted(allowed))}")
@@ -627,6 +633,7 @@ class Run:
         return {
             "scenario": self.scenario.name,
             "ok": not problems,
+            "judged": self.scenario.judged,
             "problems": problems,
             "runtime": self.setup.runtime,
             "link": self.setup.link,

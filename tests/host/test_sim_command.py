@@ -12,6 +12,7 @@ from bms import tables as T
 from bms.kernels_plain import crc8_frame, take13
 from bmsctl.commands.dbc import dbc
 from bmsctl.commands.reference import page
+from bmsctl.show import clock, figures
 from bmssim import protocol as p
 from bmssim import scenario
 from bmssim.lines import LineReader
@@ -51,6 +52,44 @@ def test_a_person_reads_the_trip_its_cause_and_its_time(bmsctl: Tool) -> None:
     assert "ok, all came out as stated" in out
 
 
+def test_a_run_that_is_cut_short_is_not_judged(bmsctl: Tool) -> None:
+    words = ("sim", "us06", "--fast", "--for", "2", "--slave-kind", "jk_pb")
+    code, out, _err = bmsctl.run(*words)
+    assert code == 0 and "isn't judged" in out and "as stated" not in out
+    assert "uart0: jk_pb, 4 boards of 16 cells, 115200 bit/s" in out
+    _code, out, _err = bmsctl.run(*words, "--json")
+    assert json.loads(out.splitlines()[-1])["judged"] is False
+
+
+def test_lines_fit_a_terminal(bmsctl: Tool) -> None:
+    code, out, _err = bmsctl.run("sim", "strings_join", "--fast")
+    assert code == 0 and max(map(len, out.splitlines())) < 80
+    status = {
+        "state": "closing_minus",
+        "pack_mv": 399999,
+        "i_ma": -123456,
+        "min_mv": 3300,
+        "min_cell": 100,
+        "max_mv": 3400,
+        "max_cell": 101,
+        "max_dc": -123,
+        "bleeding": 12,
+    }
+    assert len(f"{clock(1234.5)}  {figures(status)}") < 80
+
+
+def test_wrong_words_are_exit_2(bmsctl: Tool) -> None:
+    for words in (
+        ("sim", "nosuch"),
+        ("sim", "demo", "--link", "uart", "--slave-kind", "bmw_i3"),
+        ("sim", "demo", "--for", "0"),
+        ("sim", "--campaign", "--case", "foo"),
+        ("sim", ROOT / "examples/pico.toml"),
+        ("dbc", "--nodes", "99"),
+    ):
+        assert bmsctl.run(*words)[0] == 2, words
+
+
 def test_what_does_not_come_out_is_exit_1(bmsctl: Tool, tmp_path: Path) -> None:
     text = (ROOT / "host_tools/bmssim/scenarios/overvoltage.toml").read_text()
     path = tmp_path / "wrong.toml"
@@ -63,7 +102,7 @@ def test_what_does_not_come_out_is_exit_1(bmsctl: Tool, tmp_path: Path) -> None:
 
 def test_wrong_usage(bmsctl: Tool) -> None:
     code, _out, err = bmsctl.run("sim", "no_such_thing")
-    assert (code, err.count("\n")) == (1, 1)
+    assert (code, err.count("\n")) == (2, 1)
     assert "no_such_thing" in err
     for words in (["--slaves", "63"], ["--cells", "0"], ["--link", "tin"], ["--speed"]):
         assert bmsctl.run("sim", *words)[0] == 2
@@ -155,7 +194,7 @@ def test_dbc_command(bmsctl: Tool, tmp_path: Path) -> None:
     assert code == 0
     db: Any = cantools.database.load_string(out, "dbc")
     assert len(db.messages) > 20
-    assert bmsctl.run("dbc", "--nodes", "63")[0] == 1
+    assert bmsctl.run("dbc", "--nodes", "63")[0] == 2
     assert bmsctl.run("dbc", "--out", tmp_path / "no" / "x.dbc")[0] == 1
 
 

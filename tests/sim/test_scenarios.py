@@ -11,6 +11,7 @@ from bmssim.world import Setup
 KEYS = [
     "scenario",
     "ok",
+    "judged",
     "runtime",
     "link",
     "slaves",

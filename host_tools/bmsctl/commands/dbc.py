@@ -6,6 +6,7 @@ from pathlib import Path
 from bmssim import protocol as p
 
 from ..errors import ToolError
+from ..options import wrong_use
 
 HELP = "write the cell link protocol as a DBC file for CAN tools"
 EXAMPLE = """examples:
@@ -28,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         ("--temps", args.temps, 0, 16),
     ):
         if not low <= value <= high:
-            raise ToolError(f"{name} {value} is out of range: {low} to {high}")
+            wrong_use(f"{name} {value} is out of range: {low} to {high}")
     text = dbc(args.nodes, args.cells, args.temps)
     if args.out is None:
         print(text, end="")

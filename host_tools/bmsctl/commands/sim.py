@@ -20,6 +20,7 @@ from bmssim.trial import Case
 from bmssim.world import Setup
 
 from ..errors import ToolError
+from ..options import positive, wrong_use
 from ..record import Record
 from ..show import Story, campaign_table
 
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="seconds",
-        type=float,
+        type=positive,
         metavar="S",
         help="simulated seconds; fewer than the scenario has: its outcome isn't judged",
     )
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         chosen = scenario.load(args.scenario)
     except scenario.ScenarioError as error:
-        raise ToolError(str(error)) from None
+        wrong_use(str(error))
     setup = Setup(**chosen.setup)
     setup.fast = args.fast
     for name in ("link", "strings", "slaves", "cells", "runtime", "seed"):
@@ -121,13 +122,14 @@ def run(args: argparse.Namespace) -> int:
         try:
             fit(setup, args.slave_kind, args.link)
         except ValueError as error:
-            raise ToolError(f"--link {args.link}: {error}") from None
+            wrong_use(f"--link {args.link}: {error}")
         scenario.give_time(chosen, setup)
     if setup.boards > MOST_BOARDS:
-        raise ToolError(f"{setup.boards} slave boards: a link carries {MOST_BOARDS} at most")
+        wrong_use(f"{setup.boards} slave boards: a link carries {MOST_BOARDS} at most")
     if args.seconds is not None:
         if args.seconds < chosen.duration_s:
             chosen.expect = {}  # cut short, it can't come out as stated; what always holds, holds
+            chosen.judged = False
         chosen.duration_s = args.seconds
     with tempfile.TemporaryDirectory(prefix="bmssim-") as folder:
         return _simulate(chosen, setup, Path(folder), args)
@@ -213,6 +215,9 @@ def _campaign(args: argparse.Namespace) -> int:
 def _one_case(args: argparse.Namespace) -> int:
     try:
         case = Case.parse(args.case)
+    except (ValueError, KeyError) as error:
+        wrong_use(f"--case: {error}")
+    try:
         verdicts = [campaign.play(case, faultless) for faultless in (False, True)]
     except (ValueError, KeyError) as error:
         raise ToolError(f"--case: {error}") from None
