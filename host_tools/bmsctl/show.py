@@ -27,7 +27,7 @@ def figures(status: dict[str, Any]) -> str:
         f"{status['state'].replace('_', ' '):9}"
         f"{_or_dash(status['pack_mv'], 1000, '7.2f')} V"
         f"{_or_dash(status['i_ma'], 1000, '+7.1f')} A"
-        f"  {low} .. {high} V"
+        f"  {low}..{high} V"
         f" {_or_dash(status['max_dc'], 10, '.0f')} degC{bleeding}"
     )
 
@@ -123,7 +123,7 @@ class Story:
         self._say(f"{chosen.name}: {chosen.summary}")
         strings = f"{setup.strings} strings, " if setup.strings > 1 else ""
         self._say(
-            f"  {strings}{setup.all_cells} {setup.chemistry} cells; the firmware runs in {runtime};"
+            f"  {strings}{setup.all_cells} {setup.chemistry} cells; in {runtime};"
             f" {chosen.duration_s:g} s{'' if self._live else ', virtual time'}, seed {setup.seed}"
         )
         for text in wiring(setup):
