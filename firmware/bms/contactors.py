@@ -30,6 +30,22 @@ _FULL = const(1000)
 _ROSE_PM = const(200)  # of the string's voltage: so much the link must not rise with minus alone
 
 
+# the number of a slave is written into them: nothing allocates when `close` is refused
+_SILENT = bytearray(b"slave 0 has not answered as the pack file says")
+_SILENT_2 = bytearray(b"slave 00 has not answered as the pack file says")
+
+
+def _not_answered(slave):
+    """The refusal that names a slave, 1..99."""
+    text = _SILENT
+    if slave > 9:
+        text = _SILENT_2
+        text[7] = 48 + slave % 10
+        slave //= 10
+    text[6] = 48 + slave
+    return text
+
+
 class Contactors:
     """state: one of STATES; closings, worn: openings under load, since boot; changes: of state.
 
@@ -175,18 +191,9 @@ class Contactors:
             return b"the program is about to end"
         if self._faults.held(s):
             return b"a fault is latched: see faults, then clear"
-        silent = first = 0
         for i in range(pack.slave_from[s], pack.slave_from[s + 1]):
             if not pack.known[i]:
-                silent += 1
-                first = first or i + 1
-        if silent > 1:
-            return b"slave %d and %d more have not answered as the pack file says" % (
-                first,
-                silent - 1,
-            )
-        if silent:
-            return b"slave %d has not answered as the pack file says" % first
+                return _not_answered(i + 1)
         if not pack.string_cell[s].complete:
             return b"not every cell has a fresh reading"
         if not pack.string_temp[s].complete:

@@ -210,8 +210,13 @@ def test_refusals():
     p.pack.known[0] = 1
     q = Parts(slaves=4).ready()
     q.pack.known[1] = q.pack.known[3] = 0
-    text = b"slave 2 and 1 more have not answered as the pack file says"
-    assert q.strings.close(q.now) == text
+    assert q.strings.close(q.now) == b"slave 2 has not answered as the pack file says"
+    q = Parts(slaves=32).ready()
+    for slave in (9, 10, 32):
+        q.pack.known[slave - 1] = 0
+        text = b"slave %d has not answered as the pack file says" % slave
+        assert q.strings.close(q.now) == text
+        q.pack.known[slave - 1] = 1
     flags = p.pack.cell_flags[1]
     p.pack.cell_flags[1] = 0
     p.pack.update()
