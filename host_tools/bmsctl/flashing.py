@@ -25,6 +25,7 @@ ROOM_BYTES = 16384  # of the file system, besides the files
 BATCH = 6  # files a run of mpremote, which takes 0.3 s to start
 SWITCH = board_files.ROOT / "firmware" / "switch.py"
 
+NOT_ASKED = "nothing was asked of the board, and nothing was written"
 UNTOUCHED = "the board is as it was"
 ASKED = (
     "nothing was written, but the master was asked to leave: where it has, nothing watches the"
@@ -81,8 +82,13 @@ class Service:
         self.baud = baud
         self.progress = progress
         self.force = force
-        self.state = UNTOUCHED
+        self.state = NOT_ASKED
         self.remote = Mpremote(port)
+
+    def reach(self) -> None:
+        """See that the port can be opened, before anything is asked. Raises ToolError."""
+        with open_port(self.port, self.baud):
+            pass
 
     def enter(self) -> None:
         """Have the REPL, with the contactors proven open where a master runs."""
@@ -226,6 +232,7 @@ class Flashing(Service):
                 " build an image: make image, see boards/" + self.board.name + "/README.md"
             )
         pack = self._pack()
+        self.reach()
         self.progress.phase(f"compiling for {self.board.name} ({self.board.arch})")
         files = board_files.compiled(self.board)
         self.enter()

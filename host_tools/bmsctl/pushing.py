@@ -42,6 +42,7 @@ class Pushing(Service):
 
     def run(self, pack: bytes, crc: int) -> dict[str, Any]:
         """Write, start and wait for the boot line; what `--json` prints. Raises ToolError."""
+        self.reach()
         self.enter()
         try:
             self._write(pack)

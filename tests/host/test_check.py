@@ -90,16 +90,22 @@ def test_what_a_master_refuses_is_refused_with_line_and_key(
         assert cli.main(words) == 1
         err = capsys.readouterr().err
         assert why.split(";")[0] in err or "RPI_PICO" in words, err
-        assert "asking" not in err and "asked" not in err
+        assert "asking" not in err and "compiling" not in err
 
 
 def test_a_port_that_is_not_there_was_asked_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = str(tmp_path / "none")
-    assert cli.main(["config", "push", "--port", port, str(EXAMPLES / "pico.toml")]) == 1
-    err = capsys.readouterr().err
-    assert "does not exist" in err and "the board is as it was" in err
+    pack = str(EXAMPLES / "pico.toml")
+    for words in (
+        ["config", "push", "--port", port, pack],
+        ["flash", "--board", "RPI_PICO", "--port", port, "--pack", pack],
+    ):
+        assert cli.main(words) == 1
+        err = capsys.readouterr().err
+        assert "does not exist" in err and "nothing was asked" in err
+        assert "asking" not in err and "compiling" not in err and "to leave" not in err
 
 
 def test_the_ports_are_those_of_the_board(
