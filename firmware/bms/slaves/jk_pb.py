@@ -7,7 +7,7 @@ acknowledgement with its CRC. Only that names the board: a frame without it is n
 makes a board the master of its line: never put one there, and none is asked. Plain Modbus reads
 exist and are reported to fail half the time: they are not used.
 Units: cells mV; temperatures 0.1 degC; stack voltage mV; current mA, + = charge. The board needs
-100 ms between questions and answers after 35 to 50 ms: 15 boards take 2.6 s. The sum of 8 bits
+100 ms between questions and answers after 35 to 50 ms: 15 boards take 2.5 s. The sum of 8 bits
 lets one damaged frame in 256 pass: see `Asked.WEAK`. Balancing is allowed or not by register 1078,
 FETs by 1070 and 1074. Uncertain: which cells there are is taken from the mask at byte 70, which
 captures show and documents leave out; an open sensor reads below -40 degC.
