@@ -320,14 +320,10 @@ class Limits:
             return
         pack = self._pack
         all_ = pack.string_cell[s]
-        longest = 2 * self._turn_ms[s]
-        turn = self._turn(s, pack.first_cell, new.high_at)
-        self._judge(s, CELL_MAX, new.high, all_.high, new.high_at, longest, 3, now, turn)
-        turn = self._turn(s, pack.first_cell, new.low_at)
-        self._judge(s, CELL_MIN, new.low, all_.low, new.low_at, longest, 3, now, turn)
+        self._extremes(s, CELL_MAX, new, all_, pack.first_cell, now)
         self._spread(s, SPREAD, all_, pack.cell_at, 4 * s, now)
         if not self._fitted and all_.complete:
-            self._voltage(s, all_.total, now, longest)
+            self._voltage(s, all_.total, now, 2 * self._turn_ms[s])
 
     def _temps(self, s, now):
         new = self._pack.string_new_temp[s]
@@ -335,12 +331,18 @@ class Limits:
             return
         pack = self._pack
         all_ = pack.string_temp[s]
-        longest = 2 * self._turn_ms[s]
-        turn = self._turn(s, pack.first_temp, new.high_at)
-        self._judge(s, TEMP_MAX, new.high, all_.high, new.high_at, longest, 3, now, turn)
-        turn = self._turn(s, pack.first_temp, new.low_at)
-        self._judge(s, TEMP_MIN, new.low, all_.low, new.low_at, longest, 3, now, turn)
+        self._extremes(s, TEMP_MAX, new, all_, pack.first_temp, now)
         self._spread(s, TEMP_SPREAD, all_, pack.temp_at, 4 * s + 2, now)
+
+    def _extremes(self, s, quantity, new, all_, starts, now):
+        """The highest of what is new, and its lowest, which is the next quantity."""
+        longest = 2 * self._turn_ms[s]
+        at = new.high_at
+        turn = self._turn(s, starts, at)
+        self._judge(s, quantity, new.high, all_.high, at, longest, 3, now, turn)
+        at = new.low_at
+        turn = self._turn(s, starts, at)
+        self._judge(s, quantity + 1, new.low, all_.low, at, longest, 3, now, turn)
 
     def _spread(self, s, quantity, all_, stamps, at, now):
         """Lowest against highest: a reading counts once, however often others come meanwhile."""
