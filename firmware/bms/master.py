@@ -11,7 +11,6 @@ from bms.balancing import Balancing
 from bms.clock import Clock
 from bms.console import Console
 from bms.current import Current
-from bms.errors import ConfigError
 from bms.faults import CONFIG_COPY_USED, SELF_TEST, UNLOCKED, Faults
 from bms.freeze import Freeze
 from bms.inputs import Inputs
@@ -45,13 +44,6 @@ class Master:
         self.native = NATIVE
         self.clock = Clock(board.clock)
         self.pack = Pack(config)
-        if self.pack.strings > board.STRINGS:
-            raise ConfigError(
-                0,
-                "string",
-                "this board has contactor outputs for %d of the %d strings"
-                % (board.STRINGS, self.pack.strings),
-            )
         self.faults = Faults(self.clock, self.pack)
         self.currents = [Current(config, s) for s in range(self.pack.strings)]
         self.strings = Strings(config, board, self.faults, self.pack, self.currents, self.clock)

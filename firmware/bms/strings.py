@@ -7,6 +7,7 @@ after start-up.
 
 from bms import contactors as C
 from bms import faults, ticks
+from bms.errors import ConfigError
 
 
 class Strings:
@@ -18,6 +19,15 @@ class Strings:
     """
 
     def __init__(self, config, board, faults_, pack, currents, clock):
+        """Raises ConfigError: the board has outputs for fewer strings."""
+        for slave in config.slaves:
+            if slave.string > board.STRINGS:
+                raise ConfigError(
+                    slave.at["string"],
+                    "string",
+                    "this board has contactor outputs for %d of the %d strings"
+                    % (board.STRINGS, pack.strings),
+                )
         self._board = board
         self._faults = faults_
         self._pack = pack

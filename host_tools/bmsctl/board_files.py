@@ -60,13 +60,14 @@ def load(name: str) -> Board:
 class Fittings:
     """What a pack file can name: ports with their medium, I2C buses, ADC inputs.
 
-    shared: ports whose pins a second string has.
+    shared: ports whose pins a second string has; strings: that it has contactor outputs for.
     """
 
     ports: dict[str, str]
     i2cs: tuple[str, ...]
     adcs: tuple[str, ...]
     shared: tuple[str, ...]
+    strings: int
 
 
 def fittings(name: str) -> Fittings:
@@ -79,7 +80,7 @@ def fittings(name: str) -> Fittings:
             if isinstance(node, ast.Assign):
                 target = node.targets[0]
                 key = getattr(target, "attr", getattr(target, "id", ""))
-                if key in ("ports", "I2CS", "ADCS", "SHARED"):
+                if key in ("ports", "I2CS", "ADCS", "SHARED", "COILS"):
                     with contextlib.suppress(ValueError):
                         found[key] = ast.literal_eval(node.value)
     return Fittings(
@@ -87,6 +88,7 @@ def fittings(name: str) -> Fittings:
         tuple(found.get("I2CS", ())),
         tuple(found.get("ADCS", ())),
         tuple(found.get("SHARED", ())),
+        len(found["COILS"]) // 3,
     )
 
 

@@ -2,6 +2,7 @@
 nowhere. Whatever it refuses is refused here, with line and key.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,23 @@ from bms.faults import Faults
 from bms.limits import Limits
 from bms.links.slcan import Slcan
 from bms.pack import Pack
-from bms.sensors import build as sensors_
+from bms.sensors import build as sensors
 from bms.strings import Strings
 
 from . import board_files
 from .bridge import port_medium
 from .errors import ToolError
+from .still import StillHal
+
+
+class PackRefused(ToolError):
+    """A pack file that a master would refuse: `line` (0: the file as a whole), `key`, `reason`."""
+
+    def __init__(self, path: Path, error: ConfigError) -> None:
+        super().__init__(f"{path}: {error}")
+        self.line: int = error.line
+        self.key: str = error.key
+        self.reason: str = error.reason
 
 
 @dataclass(frozen=True)
@@ -53,23 +65,15 @@ class Plan:
     strings: int
 
 
-class _Nowhere:
-    """A board's HAL whose ports lead nowhere and whose clock stands still."""
+class _Nowhere(StillHal):
+    """A board whose ports lead nowhere."""
 
     def __init__(self, facts: board_files.Fittings) -> None:
         self.ports = facts.ports
         self.I2CS = facts.i2cs
         self.ADCS = facts.adcs
+        self.STRINGS = facts.strings
         self.rates: dict[str, int] = {}
-
-    def ms(self) -> int:
-        return 0
-
-    us = ms
-
-    def coil(self, which: int, pm: int) -> None: ...
-
-    def feedback(self, which: int) -> None: ...
 
     def read(self, buf: bytearray) -> int:
         return 0
@@ -104,13 +108,14 @@ def _any_board(config: Any) -> board_files.Fittings:
             ports[name] = medium
     for name in board_files.names():
         ports.update(board_files.fittings(name).ports)
-    return board_files.Fittings(ports, ("i2c0", "i2c1"), ("0", "1", "2"), ())
+    strings = max(slave.string for slave in config.slaves)
+    return board_files.Fittings(ports, ("i2c0", "i2c1"), ("0", "1", "2"), (), strings)
 
 
 def plan(path: Path, board: str = "") -> Plan:
     """What a master on a board of this name, or on some board, makes of a pack file.
 
-    Raises ToolError with file, line, key and reason: it is refused.
+    Raises PackRefused with line, key and reason, ToolError for a file that can't be read.
     """
     try:
         config = pack_config.load(str(path))
@@ -120,7 +125,7 @@ def plan(path: Path, board: str = "") -> Plan:
             facts = _without_shared(config, facts, board)
         return _planned(config, facts)
     except ConfigError as error:
-        raise ToolError(f"{path}: {error}") from None
+        raise PackRefused(path, error) from None
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}") from None
 
@@ -132,7 +137,7 @@ def _without_shared(config: Any, facts: board_files.Fittings, board: str) -> boa
                 slave.at["link"], "link", f"a second string has the pins of {slave.link} on {board}"
             )
     ports = {name: facts.ports[name] for name in facts.ports if name not in facts.shared}
-    return board_files.Fittings(ports, facts.i2cs, facts.adcs, ())
+    return dataclasses.replace(facts, ports=ports)
 
 
 def _planned(config: Any, facts: board_files.Fittings) -> Plan:
@@ -143,8 +148,9 @@ def _planned(config: Any, facts: board_files.Fittings) -> Plan:
     currents = [Current(config, s) for s in range(pack.strings)]
     strings = Strings(config, hal, faults, pack, currents, clock)
     limits = Limits(config, pack, currents, faults, strings, clock.now)
-    found = sensors_.build(config, hal)
+    found = sensors.build(config, hal)
     drivers = slaves.build(config, hal, pack, limits, faults, found)
+    sensors.open_rest(config, hal, found)
     ports = []
     for driver in drivers:
         first = driver.members[0]

@@ -12,10 +12,12 @@ from typing import Any
 from bms.kernels import crc16
 
 from . import packs, slots
+from .ask import ask
 from .errors import ToolError
-from .flashing import LEFT, Progress, Service
+from .flashing import LEFT, UNTOUCHED, Service
 from .plan import plan
 
+NAME_S = 2  # for the name of the board
 NEW = "/pack.new"  # beside the slots: whatever is in a slot belongs to its firmware
 EITHER = "a reset starts the firmware with the old pack file or the new one, whole; push again"
 WRITTEN = "the board has the new pack file"
@@ -37,8 +39,15 @@ def checked(path: Path, unlock: bool, board: str = "") -> tuple[bytes, int]:
 class Pushing(Service):
     """One run."""
 
-    def __init__(self, port: str, baud: int, progress: Progress, force: bool) -> None:
-        super().__init__(port, baud, progress, force)
+    def board_name(self) -> str:
+        """What board the master that runs says it is; "" where none answers."""
+        self.reach()
+        self.state = UNTOUCHED
+        with contextlib.suppress(ToolError):
+            for line in ask(self.port, self.baud, "version", NAME_S):
+                if line["k"] == "boot":
+                    return line["board"]
+        return ""
 
     def run(self, pack: bytes, crc: int) -> dict[str, Any]:
         """Write, start and wait for the boot line; what `--json` prints. Raises ToolError."""

@@ -86,6 +86,11 @@ def campaign_table(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def many(n: int, thing: str) -> str:
+    """A count of things: "1 board", "3 boards"."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
 def wiring(setup: Setup) -> list[str]:
     """What stands on which port, a line for ports that carry the same."""
     ports: dict[str, list[Any]] = {}
@@ -94,9 +99,8 @@ def wiring(setup: Setup) -> list[str]:
     alike: dict[str, list[str]] = {}
     for port, boards in ports.items():
         first = boards[0]
-        many = f"{len(boards)} boards" if len(boards) > 1 else "1 board"
         rate = KINDS[first.kind].bps[first.medium]
-        text = f"{first.kind}, {many} of {first.cells} cells, {rate} bit/s"
+        text = f"{first.kind}, {many(len(boards), 'board')} of {first.cells} cells, {rate} bit/s"
         alike.setdefault(text, []).append(port)
     return [
         f"{' '.join(names)}: {'each ' if len(names) > 1 else ''}{text}"

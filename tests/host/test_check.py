@@ -45,6 +45,7 @@ def test_what_is_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "uart1: jbd, 1 board, 16 cells, 9600 bit/s" in out
     assert "can0: cell_link, 2 boards, 24 cells, 500000 bit/s" in out
     assert "a lost board trips after 800 ms" in out
+    assert max(map(len, out.splitlines())) <= 80
     assert cli.main(["check", str(EXAMPLES / "jk-pb.toml"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] and (found["cells"], found["strings"]) == (48, 1)
@@ -82,6 +83,10 @@ def test_what_a_master_refuses_is_refused_with_line_and_key(
     path = pack_file(tmp_path, *slaves)
     assert cli.main(["check", str(path)]) == 1
     assert why in capsys.readouterr().err
+    assert cli.main(["check", str(path), "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    where = f"line {said['line']}: " if said["line"] else ""
+    assert not said["ok"] and why in f"{where}{said['key']}: {said['reason']}"
     # before a board is touched: the port isn't even there
     for words in (
         ["config", "push", "--port", str(tmp_path / "none"), str(path)],
@@ -124,6 +129,12 @@ def test_the_ports_are_those_of_the_board(
     assert "line 13: link: a second string has the pins of uart1 on RPI_PICO" in (
         capsys.readouterr().err
     )
+    path = pack_file(tmp_path, *[("cell_link", "can0", n, 16, 2, n) for n in (1, 2, 3)])
+    assert cli.main(["check", str(path), "--board", "NUCLEO_H563ZI"]) == 0
+    assert cli.main(["check", str(path), "--board", "RPI_PICO"]) == 1
+    assert "line 33: string: this board has contactor outputs for 2 of the 3 strings" in (
+        capsys.readouterr().err
+    )
     with pytest.raises(SystemExit, match="2"):
         cli.main(["check", str(path), "--board", "X"])
 
@@ -149,7 +160,7 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_every_board_s_fittings_are_found(name: str) -> None:
     found = board_files.fittings(name)
     assert "can0" in found.ports and set(found.ports.values()) == {"can", "uart"}
-    assert found.i2cs and found.adcs
+    assert found.i2cs and found.adcs and found.strings in (2, 3)
     assert set(found.shared) <= set(found.ports)
 
 

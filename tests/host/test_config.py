@@ -96,6 +96,13 @@ def test_what_is_refused_touches_nothing(
     board: RawBoard, other: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = running(board)["config_crc"]
+    capsys.readouterr()
+    other.write_text(PACK.replace('"can0"', '"can1"'))  # some boards have it; the master's has not
+    assert cli.main(["check", str(other)]) == 0
+    assert push(board, other) == 1
+    said = capsys.readouterr().err
+    assert "this board has no port can1; it has: can0" in said
+    assert "not done: the board is as it was" in said and "service" not in said
     other.write_text(PACK.replace("LFP", "XYZ"))
     assert push(board, other) == 1
     assert "line 3: chemistry" in capsys.readouterr().err

@@ -25,6 +25,7 @@ class Hal:
     """A board whose clock stands still until a test moves it, and whose port is `inbox`."""
 
     ports = {"can0": "can"}
+    STRINGS = 1
 
     def __init__(self) -> None:
         self.now = 1000

@@ -36,6 +36,7 @@ CONFIG = config.parse(PACK.splitlines())
 
 class Hal:
     ports = {"can0": "can", "uart0": "uart"}
+    STRINGS = 1
 
     def __init__(self) -> None:
         self.coils = [0, 0, 0]

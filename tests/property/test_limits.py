@@ -37,6 +37,8 @@ OUT, HELD, BACK = 3651, 3640, 3500  # beyond the bound, inside the hysteresis, i
 
 
 class Hal:
+    STRINGS = 1
+
     def __init__(self, start: int) -> None:
         self.now = start
 

@@ -9,6 +9,7 @@ from ..board_files import names
 from ..errors import ToolError
 from ..flashing import Progress
 from ..options import add_port, positive
+from ..plan import plan
 from ..pushing import Pushing, checked
 from ..recall import pack, recall
 
@@ -19,11 +20,11 @@ EXAMPLE = """examples:
   bmsctl config push --port /dev/ttyACM0 pack.toml
   bmsctl config push --port /dev/ttyACM0 --unlock pack.toml
 
-push checks the file first as `bmsctl check` does; with --board by the ports of that board. Then the
-master is asked for `service`: it opens the contactors and proves that they are open; without that
-nothing is touched. The file is written twice, each with a checksum; interrupted at any moment, the
-board starts with the old file or the new one. After the reset the CRC that the board runs with is
-compared and shown.
+push checks the file first as `bmsctl check` does, by the ports of --board or of the board that the
+master says it is. Then the master is asked for `service`: it opens the contactors and proves that
+they are open; without that nothing is touched. The file is written twice, each with a checksum;
+interrupted at any moment, the board starts with the old file or the new one. After the reset the
+CRC that the board runs with is compared and shown.
 """
 
 
@@ -87,6 +88,9 @@ def _push(args: argparse.Namespace) -> int:
     progress = Progress(sys.stderr)
     pushing = Pushing(args.port, args.baud, progress, args.force)
     try:
+        name = "" if args.board else pushing.board_name()
+        if name in names():
+            plan(args.file, name)
         result = pushing.run(data, crc)
     except BaseException as error:
         progress.end()

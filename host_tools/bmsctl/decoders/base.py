@@ -16,6 +16,8 @@ from bms.strings import Strings
 from bmssim.protocol import Frame
 from bmssim.slcan import to_line
 
+from ..still import StillHal
+
 # every kind has these, unknown ones stay None; a kind may add its own behind them
 KEYS = (
     "boards",
@@ -123,19 +125,6 @@ class Stream:
         return n
 
 
-class _Hal:
-    """A board that has a clock standing still and coils that go nowhere."""
-
-    def ms(self) -> int:
-        return 0
-
-    us = ms
-
-    def coil(self, which: int, pm: int) -> None: ...
-
-    def feedback(self, which: int) -> None: ...
-
-
 def driver_class(kind: str) -> Any:
     """The firmware's driver of a kind."""
     module, name, _media = KINDS[kind]
@@ -152,7 +141,7 @@ def driver_of(kind: str, link: Any, boards: list[Shape]) -> tuple[Any, Pack]:
         text += f"node = {board.node}\ncells = {board.cells}\ntemps = {board.temps}\n"
     settings = pack_config.parse(text.splitlines())
     pack = Pack(settings)
-    hal = _Hal()
+    hal = StillHal()
     clock = Clock(hal)
     faults = Faults(clock, pack)
     currents = [Current(settings, 0)]

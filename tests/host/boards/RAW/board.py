@@ -11,6 +11,8 @@ from hal.clock import Clock
 from hal.console import UsbConsole
 from hal.storage import FileStorage
 
+COILS = (0, 1, 2)
+
 
 class _Silence:
     """A CAN bus without slaves."""
@@ -28,7 +30,7 @@ class _Silence:
 
 class Board:
     NAME = "RAW"
-    STRINGS = 1
+    STRINGS = len(COILS) // 3
     HEAP_IS_CHEAP = False
 
     def __init__(self):
