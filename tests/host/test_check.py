@@ -149,6 +149,16 @@ def test_sensors_are_checked_as_well(tmp_path: Path, capsys: pytest.CaptureFixtu
     shunt = '[[sensor]]\nkind = "ina228"\nlink = "i2c7"\nshunt = "100 uohm"\nrange = "200 A"\n'
     assert cli.main(["check", str(pack_file(tmp_path, slave, more=shunt))]) == 1
     assert "ina228 speaks over i2c; this board has: i2c0" in capsys.readouterr().err
+    # on a port of their own
+    ivt = '[[sensor]]\nkind = "ivt_s"\nlink = "can1"\n'
+    alone = str(pack_file(tmp_path, slave, more=ivt))
+    assert cli.main(["check", alone, "--board", "NUCLEO_G474RE"]) == 0
+    assert cli.main(["check", alone, "--board", "RPI_PICO"]) == 1
+    capsys.readouterr()
+    slaves = slave, ("cell_link", "can0", 2, 16, 2, 2)
+    path = pack_file(tmp_path, *slaves, more=ivt + ivt + "string = 2\n")
+    assert cli.main(["check", str(path)]) == 1
+    assert "id: identifier 1313 is another sensor's" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
