@@ -12,7 +12,8 @@ KINDS = (
         "status",
         "state closed pack_mv link_mv i_ma min_mv min_cell max_mv max_cell min_dc max_dc scans"
         " known trips first bleeding inputs rx tx damaged stale strange missed dropped",
-        "every status_period; pack_mv, min, max are null where a reading is not fresh",
+        "every status_period; pack_mv, min, max are null where a reading is not fresh; counters"
+        " wrap at 2^29",
     ),
     (
         "cells",

@@ -37,7 +37,7 @@ class Outbox:
         """Start a line of a kind; False (and counted) where there is no room for it."""
         if _HALF - self._ready < _LINE:
             if self._old_sent < self._old_end:
-                self.dropped += 1
+                self.dropped = (self.dropped + 1) & 0x1FFFFFFF
                 return False
             full = self._buf
             self._buf = self._old
@@ -110,7 +110,7 @@ class Outbox:
         self.raw(b'"}\n')
         self._ready = self._at
         self.building = False
-        self.lines += 1
+        self.lines = (self.lines + 1) & 0x1FFFFFFF
 
     def flush(self):
         """Give the port what it takes now."""

@@ -243,20 +243,21 @@ class Telemetry:
         else:
             rx = tx = damaged = stale = strange = missed = dropped = 0
             for d in m.drivers:
-                rx += d.link.rx
-                tx += d.link.tx
-                damaged += d.link.damaged + d.damaged
-                stale += d.stale
-                strange += d.strange
-                missed += d.missed
-                dropped += d.link.dropped
+                rx = (rx + d.link.rx) & ticks.MASK
+                tx = (tx + d.link.tx) & ticks.MASK
+                damaged = (damaged + d.link.damaged) & ticks.MASK
+                damaged = (damaged + d.damaged) & ticks.MASK
+                stale = (stale + d.stale) & ticks.MASK
+                strange = (strange + d.strange) & ticks.MASK
+                missed = (missed + d.missed) & ticks.MASK
+                dropped = (dropped + d.link.dropped) & ticks.MASK
             out.number(b"rx", rx)
             out.number(b"tx", tx)
             out.number(b"damaged", damaged)
             out.number(b"stale", stale)
             out.number(b"strange", strange)
             out.number(b"missed", missed)
-            out.number(b"dropped", dropped + out.dropped)
+            out.number(b"dropped", (dropped + out.dropped) & ticks.MASK)
             out.end()
             return True
         return False

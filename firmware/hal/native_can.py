@@ -65,7 +65,7 @@ class _Ring:
         try:
             self._drain()
         except Exception:
-            self.failed += 1
+            self.failed = (self.failed + 1) & 0x1FFFFFFF
 
     def _drain(self):
         while True:
@@ -76,7 +76,7 @@ class _Ring:
             if not self._take(self._slots[i]):
                 return
             if full:
-                self.lost += 1
+                self.lost = (self.lost + 1) & 0x1FFFFFFF
             else:
                 self._n[i] = self._length(self._slots[i])
                 self._head = after
@@ -95,21 +95,21 @@ class _Ring:
         if self._look_at < 0 or ticks.diff(now, self._look_at) >= 0:
             self._look_at = ticks.add(now, _LOOK_MS)
             if self._off():
-                self.bus_off += 1
+                self.bus_off = (self.bus_off + 1) & 0x1FFFFFFF
         if self.lost:
-            self.damaged += self.lost
+            self.damaged = (self.damaged + self.lost) & 0x1FFFFFFF
             self.lost = 0
         while self._tail != self._head:
             i = self._tail
             ident = self._frame(self._slots[i])
             if ident < 0:
-                self.damaged += 1
+                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             else:
                 data = self.data
                 taken = self._bytes[i]
                 for k in range(8):
                     data[k] = taken[k]
-                self.rx += 1
+                self.rx = (self.rx + 1) & 0x1FFFFFFF
                 sink.on_frame(ident, self._n[i], data, now)
             self._tail = (i + 1) & _RING
 
@@ -119,9 +119,9 @@ class _Ring:
         for i in range(n):
             out[i] = data[i]
         if self._queue(ident, n):
-            self.tx += 1
+            self.tx = (self.tx + 1) & 0x1FFFFFFF
             return True
-        self.dropped += 1
+        self.dropped = (self.dropped + 1) & 0x1FFFFFFF
         return False
 
 
@@ -157,7 +157,7 @@ class MachineCan(_Ring):
         if self._can.recv(slot) is None:
             return False
         if slot[3] & self._overrun:
-            self.lost += 1
+            self.lost = (self.lost + 1) & 0x1FFFFFFF
         return True
 
     def _length(self, slot):

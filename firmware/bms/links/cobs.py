@@ -25,7 +25,7 @@ class CobsLink(SerialLink):
     def send(self, ident, data, n):
         """Queue one frame; False (and counted) where there is no room."""
         if self.room() < _WIRE:
-            self.dropped += 1
+            self.dropped = (self.dropped + 1) & 0x1FFFFFFF
             return False
         plain = self._plain
         plain[0] = ident & 0xFF
@@ -35,7 +35,7 @@ class CobsLink(SerialLink):
         plain[n + 2] = crc & 0xFF
         plain[n + 3] = crc >> 8
         self._queued = cobs_encode(plain, n + 4, self._out, self._queued)
-        self.tx += 1
+        self.tx = (self.tx + 1) & 0x1FFFFFFF
         self.flush()
         return True
 
@@ -43,7 +43,7 @@ class CobsLink(SerialLink):
         """Drop a piece whose end never came: its bytes would spoil the next board's first frame."""
         if self._filled:
             self._filled = 0
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
 
     def _piece(self, start, end, sink, now):
         plain = self._plain
@@ -53,10 +53,10 @@ class CobsLink(SerialLink):
             or crc16(plain, 0, n + 2, 0xFFFF) != plain[n + 2] | plain[n + 3] << 8
             or plain[1] > 7
         ):
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         data = self.data
         for i in range(n):
             data[i] = plain[i + 2]
-        self.rx += 1
+        self.rx = (self.rx + 1) & 0x1FFFFFFF
         sink.on_frame(plain[0] | plain[1] << 8, n, data, now)

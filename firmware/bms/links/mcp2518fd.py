@@ -275,7 +275,8 @@ class Mcp2518fd:
         if self._on and mode != _CLASSIC:
             self._read(_CON, 4)
             if got[4] >> 5 != mode:
-                self.damaged += 1  # one wrong answer must not set our indices back
+                # one wrong answer must not set our indices back
+                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
                 return
         if flags & _MODE_FLAG or error:
             # before a mode is asked for, so that the next change is seen
@@ -292,7 +293,7 @@ class Mcp2518fd:
                 self._check_buffers()
         elif mode == _RESTRICTED or mode == _LISTENING:
             # after a system error; then it sends again what it was sending
-            self.upsets += 1
+            self.upsets = (self.upsets + 1) & 0x1FFFFFFF
             self._set(_CON_MODE, _CLASSIC)
         elif mode != _CONFIGURATION:
             self._leave()  # one must not go from mode to mode but by this one
@@ -305,11 +306,11 @@ class Mcp2518fd:
             return
         self._doubts += 1
         if self._doubts == 1:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         self._on = False
         if self._in[4] >> 5 == _CONFIGURATION:
-            self.restarts += 1
+            self.restarts = (self.restarts + 1) & 0x1FFFFFFF
             self._configure()
         else:
             self._set(_CON_MODE, _ABORT | _CONFIGURATION)
@@ -327,14 +328,14 @@ class Mcp2518fd:
             self._read(_TREC, 4)
             off = got[4] & _BUS_OFF  # one wrong answer must not take it off the bus
         if off or was_off:
-            self.bus_off += 1
+            self.bus_off = (self.bus_off + 1) & 0x1FFFFFFF
             self._set(_BDIAG1_BUS_OFF, 0)
         if head != self._head:
             self._read(_TX_STATUS, 8)
             if self._head_of(6) == head and head < _TX_DEPTH:  # said twice: a step was lost on SPI
                 self._head = head
                 self._room = 0
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
         if empty or index != self._sending:
             self._stuck = 0
             self._sending = -1 if empty else index
@@ -342,7 +343,8 @@ class Mcp2518fd:
             self._stuck += 1
         if off or self._stuck >= _STUCK:
             if not empty:
-                self.dropped += (self._head - index) & (_TX_DEPTH - 1) or _TX_DEPTH
+                gone = (self._head - index) & (_TX_DEPTH - 1) or _TX_DEPTH
+                self.dropped = (self.dropped + gone) & 0x1FFFFFFF
             self._leave()
 
     def _head_of(self, at):
@@ -350,8 +352,8 @@ class Mcp2518fd:
         return (self._in[at] | self._in[at + 1] << 8) >> 4
 
     def _lose(self):
-        self.lost += 1
-        self.damaged += 1
+        self.lost = (self.lost + 1) & 0x1FFFFFFF
+        self.damaged = (self.damaged + 1) & 0x1FFFFFFF
 
     def ready(self):
         """True where the chip asks for attention."""
@@ -365,7 +367,7 @@ class Mcp2518fd:
         self._read(_RX_STATUS, 8)
         offset = (got[6] | got[7] << 8) - _RX_AT
         if got[3] >= _RX_DEPTH or got[4] or got[5] or offset & 15 or not 0 <= offset < _RX_BYTES:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return 0
         tail = offset >> 4
         status = got[2]
@@ -375,7 +377,7 @@ class Mcp2518fd:
             if tail == self._tail_said:
                 self._tail = tail
                 tail = -1
-                self.damaged += 1
+                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             self._tail_said = tail
             return 0
         self._tail_said = -1
@@ -438,10 +440,10 @@ class Mcp2518fd:
                 or hit >= len(self._ident)
                 or (ident ^ self._ident[hit]) & (self._mask[hit] | EXTENDED)
             ):
-                self.damaged += 1
+                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
                 continue
             copy(data, objects, at + 8, 8)
-            self.rx += 1
+            self.rx = (self.rx + 1) & 0x1FFFFFFF
             sink.on_frame(ident, length, data, now)
 
     # --- sending ---
@@ -464,7 +466,7 @@ class Mcp2518fd:
         if self._on and not self._room:
             self._ask_for_room()
         if not self._on or not self._room:
-            self.dropped += 1
+            self.dropped = (self.dropped + 1) & 0x1FFFFFFF
             return False
         out = self._out
         address = _RAM + _OBJECT * self._head
@@ -481,5 +483,5 @@ class Mcp2518fd:
         self._set(_TX_STEP, _SEND)
         self._head = (self._head + 1) & (_TX_DEPTH - 1)
         self._room -= 1
-        self.tx += 1
+        self.tx = (self.tx + 1) & 0x1FFFFFFF
         return True

@@ -50,7 +50,7 @@ class SerialLink:
                 start = end + 1
             if filled - start > self._longest:
                 # no frame is this long: forget it, up to the next delimiter nothing is valid
-                self.damaged += 1
+                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
                 self._in[0] = 0xFF
                 self._filled = 1
             else:

@@ -66,10 +66,10 @@ class Slcan(SerialLink):
     def send(self, ident, data, n):
         """Queue one data frame; False (and counted) where there is no room."""
         if self.room() < (_EXTENDED_FRAME if ident & EXTENDED else _FRAME):
-            self.dropped += 1
+            self.dropped = (self.dropped + 1) & 0x1FFFFFFF
             return False
         self._queued = slcan_encode(ident, data, n, self._out, self._queued)
-        self.tx += 1
+        self.tx = (self.tx + 1) & 0x1FFFFFFF
         self.flush()
         return True
 
@@ -80,7 +80,7 @@ class Slcan(SerialLink):
             return
         n = slcan_decode(self._in, start, end, self.data, self._ident)
         if n >= 0:
-            self.rx += 1
+            self.rx = (self.rx + 1) & 0x1FFFFFFF
             sink.on_frame(self._ident[0], n, self.data, now)
         elif self._in[start] not in _ANSWERS:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF

@@ -35,7 +35,7 @@ class Cab500(CanSensor):
     def on_frame(self, ident, n, data, now):
         """One frame with its identifier."""
         if n != _BYTES:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         name = self._name
         if data[5] != name[0] or data[6] != name[1] or data[7] != name[2]:
@@ -43,18 +43,18 @@ class Cab500(CanSensor):
             name[0] = data[5]
             name[1] = data[6]
             name[2] = data[7]
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         if data[4] & 1:
             self.error = data[4] >> 1 or 1
             return
         value = data[0] - 0x80
         if not -64 <= value < 64:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         value = value << 24 | data[1] << 16 | data[2] << 8 | data[3]
         if -self.range_ma <= value <= self.range_ma:
             self.error = 0
             self._take(value, now)
         else:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF

@@ -21,4 +21,4 @@ class Fitted(Sensor):
         if -self.range_ma <= ma <= self.range_ma:
             self._take(ma, now)
         else:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF

@@ -190,7 +190,7 @@ class Ina228(Sensor):
         waiting = self._waiting
         self._waiting = False
         if not state & _LATCH:
-            self.restarts += 1
+            self.restarts = (self.restarts + 1) & 0x1FFFFFFF
             self._fail(SETTINGS)
             return
         if not state & _MEMORY_GOOD:

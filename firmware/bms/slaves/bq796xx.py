@@ -170,7 +170,7 @@ class BqLink(ReplyLink):
 
     def _hand_over(self, at, size, sink, now):
         data = self._in
-        self.rx += 1
+        self.rx = (self.rx + 1) & 0x1FFFFFFF
         sink.on_answer(data[at + 1], data[at + 2] << 8 | data[at + 3], at + 4, size - 6, now)
 
 
@@ -320,7 +320,7 @@ class Bq796xx(Boards):
         phase = self._phase
         wait = 0
         if phase == _WAKE:
-            self.starts += 1
+            self.starts = (self.starts + 1) & 0x1FFFFFFF
             for slave in self.members:
                 self.pack.known[slave] = 0
             self._count = self._highest = 0
@@ -533,7 +533,7 @@ class Bq796xx(Boards):
             if self._got[m]:
                 self._gone[m] = 0
                 continue
-            self.missed += 1
+            self.missed = (self.missed + 1) & 0x1FFFFFFF
             self._gone[m] += 1
             if self._gone[m] > self._lost:
                 self._lost = self._gone[m]
@@ -551,13 +551,13 @@ class Bq796xx(Boards):
                     self._highest = device
             return
         if not self._listening and (self._read < 0 or register != _READS[self._read][0]):
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         if m < 0:
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         if self._got[m] and not self._listening:
-            self.repeated += 0 if self._second else 1
+            self.repeated = (self.repeated + (0 if self._second else 1)) & 0x1FFFFFFF
             return
         self._got[m] = 1
         self._count += 1

@@ -235,7 +235,7 @@ class CellLink(Driver):
         for m in range(len(self._node)):
             row = H_ROWS + ROW * m
             if t[row + R_DUE] and t[row + R_GOT] != t[row + R_WANT]:
-                self.missed += 1
+                self.missed = (self.missed + 1) & 0x1FFFFFFF
                 if self.link.polled and not t[row + R_GOT]:
                     if self._silent[m] > 1:
                         self._back -= 1
@@ -323,7 +323,7 @@ class CellLink(Driver):
 
     def _hello(self, node, n, data):
         if n != 8:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         # 30 bits are enough to tell boards apart, and stay small ints
         serial = data[4] | data[5] << 8 | data[6] << 16 | (data[7] & 0x3F) << 24
@@ -332,7 +332,7 @@ class CellLink(Driver):
             return
         m = self._member_of[node] - 1
         if m < 0:
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         doubt = 0
         if self.link.polled:
@@ -391,7 +391,7 @@ class CellLink(Driver):
                 out[4] = self._node[m]
                 self.link.send(ASSIGN << 6 | UNADDRESSED, out, 5)
                 return
-        self.strange += 1
+        self.strange = (self.strange + 1) & 0x1FFFFFFF
 
     # --- answers ---
 
@@ -401,7 +401,7 @@ class CellLink(Driver):
         if n == 8 and CELLS <= function < STATUS and self._reading(ident, function, data) >= 0:
             return
         if ident & EXTENDED:
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         node = ident & 63
         if function == HELLO:
@@ -409,23 +409,23 @@ class CellLink(Driver):
                 self._hello(node, n, data)
             return
         if SCAN <= function <= ASSIGN:
-            self.strange += 1  # another master, or our own echo
+            self.strange = (self.strange + 1) & 0x1FFFFFFF  # another master, or our own echo
             return
         m = self._member_of[node] - 1
         if m < 0:
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         if n < 7 or crc8_frame(ident, data, n - 1) != data[n - 1]:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         if function == ALARM:
             if n == 7:
                 self._alarm(m, data, now)
             else:
-                self.damaged += 1
+                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         if n != 8:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         t = self._t
         row = H_ROWS + ROW * m
@@ -436,17 +436,18 @@ class CellLink(Driver):
         elif CELLS <= function < STATUS:
             seq = data[6] >> 4
         else:
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         bit = 1 << (function - CELLS)
         if seq != (self._seq if function == STATUS else self._seq & 15):
-            self.stale += 1
+            self.stale = (self.stale + 1) & 0x1FFFFFFF
             return
         if not bit & t[row + R_WANT]:
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         if self.link.polled and not self._asked[m]:
-            self.strange += 1  # it has not been asked in this scan: somebody else's answer
+            # it has not been asked in this scan: somebody else's answer
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         t[H_HEARD] = now
         if t[row + R_GOT] & bit:
@@ -485,7 +486,7 @@ class CellLink(Driver):
 
     def _again(self, m, crc, data):
         """The same part of the same scan came once more."""
-        self.repeated += 1
+        self.repeated = (self.repeated + 1) & 0x1FFFFFFF
         asked_again = self._asked[m] > (1 if self.link.polled else 0)
         if self._t[crc] != data[7] and not asked_again and not self._conflict[m] & 0x80:
             # same scan, same number, other values: whose they are can't be told

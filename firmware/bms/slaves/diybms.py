@@ -111,7 +111,7 @@ class DiybmsLink(ReplyLink):
         return True
 
     def _hand_over(self, at, size, sink, now):
-        self.rx += 1
+        self.rx = (self.rx + 1) & 0x1FFFFFFF
         sink.on_packet(now)
 
 
@@ -227,7 +227,7 @@ class Diybms(Asked):
             return False
         self._written[m] = 1
         self._written_at[m] = now
-        self.writes += 1
+        self.writes = (self.writes + 1) & 0x1FFFFFFF
         packet = self.link.out_packet
         for i in range(_WORDS, PACKET):
             packet[i] = 0xFF  # keeps calibration and all else
@@ -255,17 +255,17 @@ class Diybms(Asked):
             step = 2
         number = packet[4] | packet[5] << 8
         if m < 0 or not self.waits_for(m, step):
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         if number != self._number and not self._listening:
-            self.stale += 1
+            self.stale = (self.stale + 1) & 0x1FFFFFFF
             return
         if not packet[2] & _PROCESSED and not packet[3]:
-            self.link.echoes += 1  # our own, past no module
+            self.link.echoes = (self.link.echoes + 1) & 0x1FFFFFFF  # our own, past no module
             return
         self.modules = packet[3]
         if not packet[2] & _PROCESSED:
-            self.unanswered += 1
+            self.unanswered = (self.unanswered + 1) & 0x1FFFFFFF
             self.fit(m, 1, packet[3] >= self._all, packet[3])
             return  # asked again, then given up
         # with one more in the ring, whose values these are isn't sure

@@ -149,13 +149,13 @@ class JkPbLink(ReplyLink):
         data = self._in
         self.fault = 0
         if size >= FRAME:
-            self.rx += 1
+            self.rx = (self.rx + 1) & 0x1FFFFFFF
             address = 0 if size == FRAME else data[at + 301]
             sink.on_status(address, data[at + 4], at, now)
         elif size > 8:
-            self.echoes += 1  # the adapter lets us hear ourselves
+            self.echoes = (self.echoes + 1) & 0x1FFFFFFF  # the adapter lets us hear ourselves
         else:
-            self.rx += 1
+            self.rx = (self.rx + 1) & 0x1FFFFFFF
             sink.on_ack(data[at], data[at + 2], data[at + 3], now)
 
 
@@ -219,13 +219,13 @@ class JkPb(Asked):
         if said and m >= 0 and self.waits_for(m, COMMAND):
             self.answered(now)
         else:
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
 
     def on_status(self, address, kind, at, now):
         """A good frame of a board, its bytes from `at` in `link.data`."""
         m = self._member(address)
         if m < 0 or kind != STATUS or not self.waits_for(m, 0):
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         self._take(m, at, now)
         self.answered(now)

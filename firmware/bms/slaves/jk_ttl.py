@@ -116,9 +116,10 @@ class JkTtlLink(ReplyLink):
 
     def _hand_over(self, at, size, sink, now):
         if self._in[at + 10] != _REPLY:
-            self.echoes += 1  # a request: the adapter lets us hear ourselves
+            # a request: the adapter lets us hear ourselves
+            self.echoes = (self.echoes + 1) & 0x1FFFFFFF
             return
-        self.rx += 1
+        self.rx = (self.rx + 1) & 0x1FFFFFFF
         sink.on_reply(self._in[at + 8], at + _HEAD, at + size - _TAIL, now)
 
 
@@ -218,17 +219,17 @@ class JkTtl(Asked):
         """One good frame of the board, its fields at..end-1 of `link.data`."""
         if command == WRITE or command == PASSWORD:
             if not self.waits_for(0, COMMAND) or self.link.out[8] != command:
-                self.strange += 1
+                self.strange = (self.strange + 1) & 0x1FFFFFFF
                 return
             self._unlocked = command == PASSWORD
             self._word_at = now
             self.answered(now)
         elif command != READ_ALL or not self.waits_for(0, 0):
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
         elif self._take(at, end, now):
             self.answered(now)
         else:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
 
     def _word(self, at):
         data = self.link.data

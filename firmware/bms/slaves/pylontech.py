@@ -137,9 +137,10 @@ class PylonLink(ReplyLink):
     def _hand_over(self, at, size, sink, now):
         code = self._byte(at + 7)
         if code == ANALOG or code == ALARM:
-            self.echoes += 1  # a command where an answer has its return code: our own question
+            # a command where an answer has its return code: our own question
+            self.echoes = (self.echoes + 1) & 0x1FFFFFFF
             return
-        self.rx += 1
+        self.rx = (self.rx + 1) & 0x1FFFFFFF
         sink.on_reply(self._byte(at + 3), code, size - 18 >> 1, now)
 
 
@@ -197,22 +198,23 @@ class Pylontech(Asked):
         m = self.member(address)
         step = self._step
         if m < 0 or not self.waits_for(m, step):
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         self.code = code
         if code:
-            self.refused += 1
+            self.refused = (self.refused + 1) & 0x1FFFFFFF
             return
         if self._listening:
             step = 1 if self.is_analog(n) else 0
         elif not step and self.is_analog(n):
-            self.strange += 1  # late: counted as alarms, some voltages would be false ones
+            # late: counted as alarms, some voltages would be false ones
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         done = self._take_readings(m, n, now) if step else self._take_alarms(m, n, now)
         if done:
             self.answered(now)
         else:
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
 
     def _word(self, at):
         return self.link.data[at] << 8 | self.link.data[at + 1]

@@ -141,9 +141,9 @@ class TeslaLink(ReplyLink):
     def _hand_over(self, at, size, sink, now):
         self._copies += 1
         if size == 3 or not self._bytes and self._copies <= self.echoing:
-            self.echoes += 1
+            self.echoes = (self.echoes + 1) & 0x1FFFFFFF
             return
-        self.rx += 1
+        self.rx = (self.rx + 1) & 0x1FFFFFFF
         sink.on_reply(self._in[at + 1], at + 3, self._bytes, now)
 
 
@@ -260,7 +260,7 @@ class TeslaS(Asked):
         self._heard = 0
         self._due_at = ticks.add(now, _START_MS)
         if stage == _RESETTING:
-            self.starts += 1
+            self.starts = (self.starts + 1) & 0x1FFFFFFF
             self._count = 0
             self._echoing = 0
             self._tries_left = _START_TRIES
@@ -385,7 +385,7 @@ class TeslaS(Asked):
         m = self._m
         step = COMMAND if self._command else self._step
         if m < 0 or not self.waits_for(m, step):
-            self.strange += 1
+            self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         if self._command:
             if register == _BLEED:
@@ -414,14 +414,14 @@ class TeslaS(Asked):
         # the module's voltage must fit
         for i in range(7):
             if self._word(at + 2 * i) > _ADC_MOST:
-                self.damaged += 1
+                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
                 return
         total = 0
         for i in range(6):
             total += self._mv(at + 2 + 2 * i)
         module = (self._word(at) * 33333 + 8191) // _ADC_MOST
         if not -_APART_MV < module - total < _APART_MV:
-            self.damaged += 1
+            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         bleeding = self._paused[m] != 0
         for i in range(self.pack.slave_cells[slave]):
