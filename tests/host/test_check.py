@@ -98,6 +98,28 @@ def test_what_a_master_refuses_is_refused_with_line_and_key(
         assert "asking" not in err and "compiling" not in err
 
 
+@pytest.mark.parametrize(
+    ("kind", "port", "key"),
+    [
+        ("cell_link", "can0", "gap"),
+        ("cell_link", "uart0", "answer"),
+        ("bq796xx", "uart0", "gap"),
+        ("jk_can", "can0", "gap"),
+        ("bmw_i3", "can0", "answer"),
+        ("jbd", "uart0", ""),
+    ],
+)
+def test_a_time_that_has_no_effect_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, port: str, key: str
+) -> None:
+    link = f'[[link]]\nport = "{port}"\ncell_age = "9 s"\ntemp_age = "9 s"\n'
+    times = f'{key or "gap"} = "30 ms"\n'
+    path = pack_file(tmp_path, (kind, port, 1, 12, 2, 1), more=link + times)
+    assert cli.main(["check", str(path)]) == (1 if key else 0)
+    where = f"line 22: {key}: it has no effect on {kind}" if key else ""
+    assert where in capsys.readouterr().err
+
+
 def test_a_port_that_is_not_there_was_asked_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,9 @@ def _driver(slave, config, board, pack, limits, faults, sensors):
         if link.port == slave.link:
             rate = link.rate_bps
             line = link.at.get("rate", link.line)
+            for key in cls.IGNORED:
+                if key in link.at:
+                    raise ConfigError(link.at[key], key, "it has no effect on " + slave.kind)
     try:
         if medium == "can":
             filters = cls.FILTERS

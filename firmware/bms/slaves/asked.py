@@ -35,6 +35,7 @@ class Asked(Boards):
 
     STEPS = 1  # questions to each board in a scan
     SEVERAL = False  # frames in an answer
+    IGNORED = ()
     GAP_MS = 0  # a board's own minimum from an answer to the next question on its line
     ANSWER_MS = 100  # from the end of a question to the begin of its answer, at most
     TYPICAL_MS = 5  # the same as it usually is

@@ -64,6 +64,7 @@ class Driver:
     # (identifier, mask) of the frames that a CAN controller should let through; where the
     # identifier is EXTENDED, the mask is so as well
     FILTERS: tuple = ()
+    IGNORED: tuple = ("gap", "answer")  # keys of [[link]] that would have no effect
     ALARM_MS = 500  # an alarm that is not said again for so long has ended
 
     def __init__(self, link, members, pack, limits, faults, config):

@@ -184,8 +184,6 @@ class Bq796xx(Boards):
     CELLS = 16
     TEMPS = 8
     UART_BPS = 1000000
-    GAP_MS = 0
-    ANSWER_MS = _ANSWER_MS
     frame = BqLink
 
     def __init__(self, link, members, pack, limits, faults, config):

@@ -10,7 +10,6 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.errors import ConfigError
 from bms.pack import FRESH
 from bms.slaves.boards import JUMP_DC, Boards
 
@@ -35,17 +34,13 @@ class Heard(Boards):
     """
 
     PERIOD_MS = 100
-    IGNORED: tuple = ("gap",)  # keys of [[link]] that would have no effect
+    IGNORED = ("gap",)
     SLOTS = 1  # for `swings`, of each member
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
         n = len(members)
         port = config.link_of(config.slaves[members[0]].link)
-        for key in self.IGNORED:
-            if port and key in port.at:
-                kind = config.slaves[members[0]].kind
-                raise ConfigError(port.at[key], key, "it has no effect on %s" % kind)
         self._period = port.answer_ms if port and port.answer_ms else self.PERIOD_MS
         self._member = bytearray(64)  # node -> member + 1
         for m in range(n):

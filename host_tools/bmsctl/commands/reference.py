@@ -18,7 +18,9 @@ EXAMPLE = """examples:
 """
 
 SLAVE_BOARDS = """\
-The rate, the gap between questions and the time to answer can be set in `[[link]]`. A scan of a
+The rate, the gap between questions and the time to answer can be set in `[[link]]`; where a dash
+stands they would have no effect, and are refused. For boards that speak unasked, `answer` is the
+time within which they say all again. A scan of a
 slow port begins in every n-th of the master's; readings must be allowed to get as old as two of
 them: the pack file is refused otherwise, with the times. Bleeding follows the plan of the whole
 string: *mask* the cells that are named, *target* down to a voltage, *on/off* where the board
@@ -74,13 +76,14 @@ def _kinds() -> list[str]:
     for kind, (_module, _class, media) in KINDS.items():
         cls = driver_class(kind)
         able = [word for bit, word in BALANCES if cls.ABILITIES & bit] or ["by itself"]
-        gap = f"{cls.GAP_MS} ms" if getattr(cls, "GAP_MS", 0) else "-"
-        answer = f"{cls.ANSWER_MS} ms" if hasattr(cls, "ANSWER_MS") else "-"
+        answer = getattr(cls, "ANSWER_MS", getattr(cls, "PERIOD_MS", 0))
+        times = [("gap", getattr(cls, "GAP_MS", 0)), ("answer", answer)]
         rates = [cls.UART_BPS if medium == "uart" else cls.CAN_BPS for medium in media]
         over = [f"{m}, {r or 500000} bit/s" for m, r in zip(media, rates, strict=True)]
         row = [f"`{kind}`", " or ".join(over), str(cls.MOST), f"{cls.NODES[0]}-{cls.NODES[1]}"]
         row += [str(cls.CELLS), str(cls.TEMPS), ", ".join(able)]
-        row += ["own" if cls.ABILITIES & base.OWN_FETS else "-", gap, answer]
+        row += ["own" if cls.ABILITIES & base.OWN_FETS else "-"]
+        row += ["-" if key in cls.IGNORED else f"{ms} ms" for key, ms in times]
         rows.append(row)
         if kind != "cell_link":
             doc = inspect.getdoc(sys.modules[cls.__module__]) or ""

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(out))
     else:
-        for key, value in out.items():
+        master = out.pop("master", {})
+        for key, value in [*out.items(), *((f"master {key}", master[key]) for key in master)]:
             print(f"{key}: {value}")
     return 0
