@@ -409,6 +409,8 @@ def parse(lines):
     number = 0
     for text in lines:
         number += 1
+        if number == 1 and text.startswith("\ufeff"):
+            text = text[1:]  # some editors put a byte order mark before the text
         text = _strip(text, number)
         if not text:
             continue
@@ -750,13 +752,14 @@ def _strings(slaves):
     cells = [0]
     lines = [slaves[0].line]
     for slave in slaves:
-        if slave.string != len(cells):
-            if slave.string != len(cells) + 1 or not cells[-1]:
+        n = len(cells)
+        if slave.string != n:
+            if slave.string != n + 1 or not cells[-1]:
                 raise ConfigError(
                     slave.at.get("string", slave.line),
                     "string",
-                    "%d comes behind %d: the slaves of a string stand together, strings in order"
-                    % (slave.string, len(cells)),
+                    "%d: the slaves of a string stand together, strings in order; here goes %s"
+                    % (slave.string, "%d or %d" % (n, n + 1) if cells[-1] else "1"),
                 )
             cells.append(0)
             lines.append(slave.at.get("string", slave.line))

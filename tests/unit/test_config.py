@@ -141,6 +141,7 @@ def test_comments_spaces_and_line_ends():
     lines.insert(0, "\t # nothing\n")
     lines.insert(1, "\n")
     lines[3] = ' name\t=  "a # b" # c\n'
+    lines[0] = "\ufeff" + lines[0]  # a byte order mark
     assert parse(lines).cells == 4
     assert getattr(parse(lines), "name") == "a # b"  # noqa: B009  (no setting of kind int)
 
@@ -430,6 +431,14 @@ def test_bad_numbers_of_slaves():
     lines = pack_lines(slaves=2, slave="serial = 5")
     error = raises(ConfigError, parse, lines)
     assert error.key == "serial"
+
+
+def test_strings_stand_in_order():
+    more = ["[[slave]]", 'kind = "cell_link"', 'link = "can0"', "cells = 4", "node = 2"]
+    lines = _with(more + ["string = 3"], pack="cells = 8")
+    _refused(lines, len(lines), "string", "3: the slaves of a string", "here goes 1 or 2")
+    lines = pack_lines(slave="string = 2")
+    _refused(lines, _line_of(lines, "string"), "string", "in order; here goes 1")
 
 
 def test_load_reads_bytes_and_their_checksum():
