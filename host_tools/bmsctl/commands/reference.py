@@ -20,12 +20,11 @@ EXAMPLE = """examples:
 SLAVE_BOARDS = """\
 The rate, the gap between questions and the time to answer can be set in `[[link]]`; where a dash
 stands they would have no effect, and are refused. For boards that speak unasked, `answer` is the
-time within which they say all again. A scan of a
-slow port begins in every n-th of the master's; readings must be allowed to get as old as two of
-them: the pack file is refused otherwise, with the times. Bleeding follows the plan of the whole
-string: *mask* the cells that are named, *target* down to a voltage, *on/off* where the board
-chooses. FETs are told only where the pack file says `fets = true`, and only after the contactors
-are open; open ones are the fault `slave_switch`."""
+time within which they say all again. A scan of a slow port begins in every n-th of the master's;
+readings must be allowed to get as old as two of them: the pack file is refused otherwise, with the
+times. Bleeding follows the plan of the whole string: *mask* the cells that are named, *target* down
+to a voltage, *on/off* where the board chooses. FETs are told only where the pack file says
+`fets = true`, and only after the contactors are open; open ones are the fault `slave_switch`."""
 BALANCES = (
     (base.BALANCE_MASK, "mask"),
     (base.BALANCE_TARGET, "target"),
