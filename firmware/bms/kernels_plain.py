@@ -34,16 +34,13 @@ from bms.tables import (
     H_SEQ,
     H_TEMP,
     HEX_VALUE,
-    J_AT,
     J_BACK,
     J_BIAS,
     J_BOUND,
     J_COUNT,
     J_DELAY,
-    J_LEVELS,
-    J_MOST,
-    J_OUT,
     J_SAMPLES,
+    J_SHIFT,
     LEVEL,
     R_CELL,
     R_CELLS,
@@ -315,45 +312,50 @@ def expire(flags, stamps, start, end, now, max_age):
     return first
 
 
-def judge(t, at, levels, value, standing, elapsed):
-    """Judge a fresh value against the levels of the block at t[at]; see tables.J_*.
+def judge(bounds, row, out, at, levels, value, standing, elapsed):
+    """Judge a fresh value against the levels of a quantity, bounds[row]; see tables.J_*.
 
-    `elapsed` ms passed since the last one; `standing` must be back as well before a level is gone.
-    Time beyond a bound adds up from one value beyond it to the next, t[at + J_MOST] ms at most; it
-    is held inside the hysteresis and runs down at half speed beyond it. Returns the levels that
-    are out long enough in bits 0..2, those that are gone in bits 3..5.
+    It stands for the `elapsed` ms since the one before. Time beyond a bound adds up in out[at] and
+    behind it; it is held inside the hysteresis, and while `standing` is not back; farther inside it
+    runs down, at half the speed, and by half the delay at most: one good value forgives no more.
+    Returns the levels that are out long enough in bits 0..2, those that are gone in bits 3..5.
     """
     result = 0
-    most = t[at + J_MOST]
-    row = at + J_LEVELS
     for level in range(levels):
-        bound = t[row + J_BOUND] - J_BIAS
-        beyond = value - bound
-        back = -t[row + J_BACK]
-        out = t[row + J_OUT]
-        if beyond > 0:
+        bound = bounds[row + J_BOUND] - J_BIAS
+        back = -bounds[row + J_BACK]
+        delay = bounds[row + J_DELAY]
+        ms = out[at] >> J_SHIFT
+        count = out[at] & J_COUNT
+        if value > bound:
             # the first sample only starts the time: how long it was so before, nobody knows
-            since = (t[at] - t[row + J_AT]) & 0x1FFFFFFF
-            t[row + J_AT] = t[at]
-            out = out + (since if since < most else most) if out else 1
-            count = t[row + J_COUNT]
-            if count < t[row + J_SAMPLES]:
+            ms = ms + elapsed if ms else 1
+            if count < bounds[row + J_SAMPLES]:
                 count += 1
-                t[row + J_COUNT] = count
-            if out > t[row + J_DELAY]:
-                out = t[row + J_DELAY] + 1
-                if count >= t[row + J_SAMPLES]:
+            if ms > delay:
+                ms = delay + 1
+                if count >= bounds[row + J_SAMPLES]:
                     result |= 1 << level
-            t[row + J_OUT] = out
-        elif out and beyond < back and standing - bound < back:
-            out -= (elapsed + 1) >> 1
-            if out <= 0:
-                out = 0
-                t[row + J_COUNT] = 0
+            out[at] = ms << J_SHIFT | count
+        elif ms and value - bound < back and standing - bound < back:
+            down = (elapsed + 1) >> 1
+            half = (delay + 2) >> 1
+            ms -= down if down < half else half
+            if ms <= 0:
+                ms = count = 0
                 result |= 8 << level
-            t[row + J_OUT] = out
+            out[at] = ms << J_SHIFT | count
         row += LEVEL
+        at += 1
     return result
+
+
+def any_set(values, start, end):
+    """1 where any of values[start:end] is not 0."""
+    for i in range(start, end):
+        if values[i]:
+            return 1
+    return 0
 
 
 def oldest(flags, stamps, start, end, now):

@@ -291,45 +291,60 @@ def expire(flags: ptr8, stamps: ptr32, start: int, end: int, now: int, max_age: 
 
 
 @micropython.viper
-def judge(t: ptr32, at: int, levels: int, value: int, standing: int, elapsed: int) -> int:
+def judge(
+    bounds: ptr32,
+    row: int,
+    out: ptr32,
+    at: int,
+    levels: int,
+    value: int,
+    standing: int,
+    elapsed: int,
+) -> int:
     result = 0
-    most = int(t[at + 1])
-    now = int(t[at])
-    row = at + 2
     level = 0
     while level < levels:
-        bound = int(t[row]) - 0x20000000
-        back = 0 - int(t[row + 1])
-        out = int(t[row + 4])
+        bound = int(bounds[row]) - 0x20000000
+        back = 0 - int(bounds[row + 1])
+        delay = int(bounds[row + 2])
+        ms = int(out[at]) >> 7
+        count = int(out[at]) & 0x7F
         if value > bound:
-            since = (now - int(t[row + 6])) & 0x1FFFFFFF
-            t[row + 6] = now
-            if not out:
-                out = 1
-            elif since < most:
-                out += since
+            if ms:
+                ms += elapsed
             else:
-                out += most
-            count = int(t[row + 5])
-            if count < int(t[row + 3]):
+                ms = 1
+            if count < int(bounds[row + 3]):
                 count += 1
-                t[row + 5] = count
-            delay = int(t[row + 2])
-            if out > delay:
-                out = delay + 1
-                if count >= int(t[row + 3]):
+            if ms > delay:
+                ms = delay + 1
+                if count >= int(bounds[row + 3]):
                     result |= 1 << level
-            t[row + 4] = out
-        elif out and value - bound < back and standing - bound < back:
-            out -= (elapsed + 1) >> 1
-            if out <= 0:
-                out = 0
-                t[row + 5] = 0
+            out[at] = ms << 7 | count
+        elif ms and value - bound < back and standing - bound < back:
+            down = (elapsed + 1) >> 1
+            half = (delay + 2) >> 1
+            if down > half:
+                down = half
+            ms -= down
+            if ms <= 0:
+                ms = 0
+                count = 0
                 result |= 8 << level
-            t[row + 4] = out
-        row += 7
+            out[at] = ms << 7 | count
+        row += 4
+        at += 1
         level += 1
     return result
+
+
+@micropython.viper
+def any_set(values: ptr32, start: int, end: int) -> int:
+    while start < end:
+        if int(values[start]):
+            return 1
+        start += 1
+    return 0
 
 
 @micropython.viper

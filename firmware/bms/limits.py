@@ -2,7 +2,9 @@
 
 Hard bounds of cells and temperatures are judged by the drivers as a frame arrives (`hard_cell`,
 `hard_temp`), that of the current as its sample comes; what needs a duration is judged at three
-levels from limit_table.TABLE by the kernel `judge`, per string, on fresh samples only. Here also
+levels from limit_table.TABLE by the kernel `judge`, on fresh samples only: a slave's cells and
+temperatures by its own readings, since slaves are read differently often; what is made of a whole
+string's readings, once all of them are others; the rest with each measurement. Here also
 is what is measured twice: stacks against cells, a measured string against its cells, readings
 that don't move with the current, an open sense wire. Nothing allocates after start-up.
 """
@@ -13,7 +15,7 @@ from micropython import const
 
 from bms import faults, ticks
 from bms import tables as T
-from bms.kernels import changed, judge, oldest, open_pair
+from bms.kernels import any_set, changed, judge, oldest, open_pair
 
 # quantities: their places in limit_table.TABLE and fault_table.LEVELS
 CELL_MAX, CELL_MIN, SPREAD, TEMP_MAX, TEMP_MIN, CHARGE_TEMP_MAX, CHARGE_TEMP_MIN = range(7)
@@ -21,12 +23,20 @@ TEMP_SPREAD, BOARD, VOLTAGE_MAX, VOLTAGE_MIN, VOLTAGE_DIFFERS = range(7, 12)
 CHARGE, DISCHARGE, CHARGE_PEAK, DISCHARGE_PEAK, PACK_CHARGE, PACK_DISCHARGE = range(12, 18)
 ISOLATION, AGE, QUANTITIES = range(18, 21)
 
-_BOUNDS, _TEMPS, _TEMPS_TOO, _SLAVES, _REST = range(5)  # pieces of a string's judgement
+_BEGIN, _SLAVES, _WHOLE = range(3)  # pieces of a string's judgement, and the rest
+_OWN = const(9)  # quantities up to BOARD: a slave's own, but for the two spreads
+_NEVER_BACK = const(1 << 28)
 _FULL = const(1 << 20)  # an I2t budget
 _SCALE = const(256)  # currents in parts of their bound, so that squares stay small
 _STUCK_READINGS = const(20)
 _COLD = const(-10000)  # 0.1 degC: nobody says how warm
 _TICK = const(100)  # ms that one tick's measurement may stand for, at most
+
+
+def _since(now, then, longest):
+    """ms from `then` to `now`, `longest` at most: a gap is silence, not time out of bound."""
+    ms = ticks.diff(now, then)
+    return ms if 0 <= ms < longest else longest
 
 
 def share(value, pm):
@@ -63,12 +73,20 @@ class Limits:
         self._stack_at = array("i", [-1] * pack.slaves)  # stamp of the value judged last
         self._wire = array("h", [-1] * pack.strings)  # a pair that was apart, as it was read
         self._wire_at = array("i", [0] * pack.strings)
-        self._apart_at = array("i", [-1] * (4 * pack.strings))  # stamps of spreads judged last
-        self._board_at = array("i", [-1] * pack.strings)
+        self._cells_at = array("i", [now] * pack.slaves)  # judged last
+        self._temps_at = array("i", [now] * pack.slaves)
+        self._board_at = array("i", [-1] * pack.slaves)
+        self._cells_age = array("i", [0] * pack.strings)  # of the oldest reading, of this scan
+        self._temps_age = array("i", [0] * pack.strings)
+        self._charged_ms = array("i", [0] * pack.strings)  # time that it charged, as ticks
+        self._charged_at = array("i", [0] * pack.slaves)  # the same when judged last
+        self._at = now  # of this scan
+        self._period = config.scan_period_ms
+        self._again = False
         self._looking = self._ending = self._telling = False
         self._pair = self._stuck = self._warned = -1
         self._string = self._step = self._slave = 0
-        self._hottest = self._hottest_at = self._missing = 0
+        self._hottest = self._missing = 0
         self._age = self._age_at = self._age_ms = 0
         self._cell_age = config.cell_age_ms
         self._board_dc = array("h", [_COLD] * pack.strings)
@@ -77,7 +95,6 @@ class Limits:
         self.calm = False
         self._out = False
         self._turn_ms = array("i", [config.scan_period_ms] * pack.strings)
-        self._uneven = bytearray(pack.strings)  # its slaves are not read equally often
         self._stuck_ms = array("i", [config.stuck_time_ms] * pack.strings)  # 0: not looked for
         self._stuck_ma = config.stuck_current_ma or config.capacity_mah // 5
         self._before = array("h", [0] * (pack.cells if config.stuck_time_ms else 0))
@@ -92,12 +109,17 @@ class Limits:
         self.pack_ma = 0
 
     def _table(self, config):
-        """The kernel's table: a block for each string and quantity. Allocates, at start."""
+        """The kernel's tables: bounds, and what adds up beyond them. Allocates, at start."""
         from bms.limit_table import BELOW, TABLE
 
         pack = self._pack
         strings = pack.strings
-        t = self._t = array("i", bytearray(4 * strings * QUANTITIES * T.JUDGED))
+        t = self._bounds = array("i", bytearray(4 * QUANTITIES * T.BOUNDS))
+        self._own = array("i", bytearray(4 * 3 * _OWN * pack.slaves))
+        self._raised = bytearray(3 * _OWN * strings)  # by slaves of a string
+        self._raising = bytearray(strings)  # any of it
+        self._out_ms = array("i", bytearray(4 * 3 * QUANTITIES * strings))
+        self._judged_at = array("i", [-1] * (QUANTITIES * strings))
         self._side = bytearray([1 if row[0] == BELOW else 0 for row in TABLE])
         for q in range(QUANTITIES):
             row = TABLE[q]
@@ -117,15 +139,24 @@ class Limits:
                 found[0] = share(found[2], config.current_warn_pm)
                 found[1] = share(found[2], config.current_derate_pm)
             sign = -1 if self._side[q] else 1
-            for string in range(strings):
-                for level in range(3):
-                    at = self._at(string, q) + T.J_LEVELS + level * T.LEVEL
-                    t[at + T.J_BOUND] = sign * found[level] + T.J_BIAS
-                    t[at + T.J_BACK] = found[3]
-                    t[at + T.J_DELAY] = found[4]
-                    t[at + T.J_SAMPLES] = found[5]
-                    if q == AGE and level == 2:
-                        t[at + T.J_DELAY] = 1  # a scan later: the cell is named first
+            for level in range(3):
+                at = q * T.BOUNDS + level * T.LEVEL
+                t[at + T.J_BOUND] = sign * found[level] + T.J_BIAS
+                t[at + T.J_BACK] = found[3]
+                t[at + T.J_DELAY] = found[4]
+                t[at + T.J_SAMPLES] = found[5]
+                if q == AGE and level == 2:
+                    t[at + T.J_DELAY] = 1  # a scan later: the cell is named first
+        # where a slave's readings are out of no bound of any level
+        self._inside_mv = array("h", [self._least(CELL_MIN), self._least(CELL_MAX)])
+        self._inside_dc = array(
+            "h",
+            [
+                max(self._least(TEMP_MIN), self._least(CHARGE_TEMP_MIN)),
+                min(self._least(TEMP_MAX), self._least(CHARGE_TEMP_MAX)),
+            ],
+        )
+        self._inside_board_dc = self._least(BOARD)
         # I2t: parts of the budget for each ms and part of the current squared, see _peaks
         self._continuous = array("i", [_SCALE, _SCALE])
         self._divisor = array("i", [1, 1])
@@ -138,41 +169,50 @@ class Limits:
                 budget = (_SCALE * _SCALE - part * part) * config.peak_time_ms
                 self._divisor[i] = max(budget // _FULL, 1)
 
+    def _least(self, quantity):
+        """The bound of a quantity that is met first."""
+        at = quantity * T.BOUNDS + T.J_BOUND
+        least = min([self._bounds[at + T.LEVEL * level] for level in range(3)]) - T.J_BIAS
+        return -least if self._side[quantity] else least
+
     def hottest_dc(self, string):
         """The warmest slave board of a string in the last scan; very cold where none says."""
         return self._board_dc[string]
 
     def still(self, string):
         """True where no bound of a string, nor of the pack, is exceeded, however short the time."""
-        t = self._t
-        for q in range(QUANTITIES):
-            # what is the pack's stands with the first string
-            s = 0 if PACK_CHARGE <= q <= ISOLATION else string
-            at = (s * QUANTITIES + q) * T.JUDGED + T.J_LEVELS + T.J_OUT
-            if t[at] or t[at + T.LEVEL] or t[at + 2 * T.LEVEL]:
-                return False
-        return True
+        pack = self._pack
+        each = 3 * QUANTITIES
+        own = 3 * _OWN
+        first = pack.slave_from[string] * own
+        if any_set(self._out_ms, string * each, (string + 1) * each):
+            return False
+        if any_set(self._own, first, pack.slave_from[string + 1] * own):
+            return False
+        # what is the pack's stands with the first string
+        return not any_set(self._out_ms, 3 * PACK_CHARGE, 3 * (ISOLATION + 1))
 
-    def _at(self, string, quantity):
-        return (string * QUANTITIES + quantity) * T.JUDGED
-
-    def _judge(self, string, quantity, value, standing, place, longest, levels, now, turn=1):
-        """Judge a fresh value; raise and withdraw what follows from it.
-
-        turn: ms from one reading of what is read in turns to the next.
-        """
-        t = self._t
-        at = (string * QUANTITIES + quantity) * T.JUDGED
-        # bounded: a gap without samples is silence, not time out of bound
-        ms = ticks.diff(now, t[at]) if t[at + T.J_MOST] else 0
-        if not 0 <= ms < longest:
-            ms = longest
-        t[at] = now
-        t[at + T.J_MOST] = ms if ms > turn else turn
+    def _judge(self, string, quantity, value, standing, place, longest, levels, now):
+        """Judge a fresh value of a string; raise and withdraw what follows from it."""
+        i = string * QUANTITIES + quantity
+        at = self._judged_at
+        ms = _since(now, at[i], longest)
+        at[i] = now
         if self._side[quantity]:
-            found = judge(t, at, levels, -value, -standing, ms)
+            found = judge(
+                self._bounds,
+                quantity * T.BOUNDS,
+                self._out_ms,
+                3 * i,
+                levels,
+                -value,
+                -standing,
+                ms,
+            )
         else:
-            found = judge(t, at, levels, value, standing, ms)
+            found = judge(
+                self._bounds, quantity * T.BOUNDS, self._out_ms, 3 * i, levels, value, standing, ms
+            )
         if found:
             fault = 1 + 3 * quantity
             f = self._faults
@@ -184,28 +224,75 @@ class Limits:
                     f.gone(fault + level, place)
                 found >>= 1
 
+    def _judge_own(self, slave, quantity, value, standing, place, ms, levels):
+        """Judge a slave's own value, which stands for `ms`; as `_judge`."""
+        i = 3 * (slave * _OWN + quantity)
+        if self._side[quantity]:
+            found = judge(
+                self._bounds, quantity * T.BOUNDS, self._own, i, levels, -value, -standing, ms
+            )
+        else:
+            found = judge(
+                self._bounds, quantity * T.BOUNDS, self._own, i, levels, value, standing, ms
+            )
+        if found:
+            fault = 1 + 3 * quantity
+            f = self._faults
+            for level in range(3):
+                if found & 1:
+                    self._out = True
+                    f.raised(fault + level, place, value)
+                    self._raised[3 * (self._string * _OWN + quantity) + level] = 1
+                    self._raising[self._string] = 1
+                found >>= 1
+
+    def _withdraw(self, s):
+        """What slaves of a string raised goes when none is out, and all readings are back."""
+        pack = self._pack
+        raised = self._raised
+        first = 3 * _OWN * s
+        still = 0
+        for which in range(3 * _OWN):
+            if not raised[first + which]:
+                continue
+            if self._all_back(s, which // 3, which):
+                raised[first + which] = 0
+                starts = pack.slave_from
+                if which < 3 * BOARD:
+                    starts = pack.temp_from if which >= 3 * SPREAD else pack.cell_from
+                self._faults.gone(1 + which, starts[s])
+            else:
+                still = 1
+        self._raising[s] = still
+
+    def _all_back(self, s, quantity, which):
+        pack = self._pack
+        for i in range(pack.slave_from[s], pack.slave_from[s + 1]):
+            if self._own[3 * _OWN * i + which]:
+                return False
+        if quantity == BOARD:
+            value = self._hottest
+        else:
+            all_ = pack.string_cell[s] if quantity < SPREAD else pack.string_temp[s]
+            current = self._currents[s]
+            if CHARGE_TEMP_MAX <= quantity and current.fitted and not current.charging:
+                return True
+            if not all_.complete:
+                return False
+            value = -all_.low if self._side[quantity] else all_.high
+        at = quantity * T.BOUNDS + (which - 3 * quantity) * T.LEVEL
+        bounds = self._bounds
+        return value - bounds[at + T.J_BOUND] + T.J_BIAS < -bounds[at + T.J_BACK]
+
     def paced(self):
         """How often each slave is read stands in the pack: `Pack.turn_ms`."""
         pack = self._pack
         for s in range(pack.strings):
-            turns = pack.turn_ms[pack.slave_from[s] : pack.slave_from[s + 1]]
-            self._turn_ms[s] = max(turns)
-            self._uneven[s] = min(turns) != max(turns)
+            self._turn_ms[s] = max(pack.turn_ms[pack.slave_from[s] : pack.slave_from[s + 1]])
             # what is read rarely must be the same in many readings, not only for a time
             least = _STUCK_READINGS * self._turn_ms[s]
             if self._stuck_ms[s] and self._stuck_ms[s] < least:
                 self._stuck_ms[s] = least
-
-    def _turn(self, s, starts, index):
-        """ms between two readings of a cell or temperature; starts: first_cell or first_temp."""
-        if not self._uneven[s]:
-            return self._turn_ms[s]
-        pack = self._pack
-        i = pack.slave_from[s]
-        last = pack.slave_from[s + 1] - 1
-        while i < last and starts[i + 1] <= index:
-            i += 1
-        return pack.turn_ms[i]
 
     # --- on arrival ---
 
@@ -279,29 +366,43 @@ class Limits:
     def scanned(self, now):
         """A scan has ended: every fresh reading is to be judged once, by `go_on` until it has."""
         self.aged(now)  # what is lost is told as what it is, before a missing slave
-        self._pack.update()
+        if self.judging:
+            self._again = True  # the one before has not judged all yet
+            return
+        pack = self._pack
+        pack.update()
+        ms = _since(now, self._at, 2 * self._period)
+        self._at = now
+        for s in range(pack.strings):
+            start = pack.cell_from[s]
+            end = pack.cell_from[s + 1]
+            self._cells_age[s] = oldest(pack.cell_flags, pack.cell_at, start, end, now)
+            start = pack.temp_from[s]
+            end = pack.temp_from[s + 1]
+            self._temps_age[s] = oldest(pack.temp_flags, pack.temp_at, start, end, now)
+            if self._currents[s].charging:
+                self._charged_ms[s] = ticks.add(self._charged_ms[s], ms)
         self._string = self._step = 0
         self._out = False
         self._stack_bad = False
         self.judging = True
 
     def go_on(self, now):
-        """Judge a few quantities of a string, or one of its slaves."""
+        """Judge what is a string's, or one of its slaves."""
         s = self._string
         step = self._step
         self._step = step + 1
-        if step == _BOUNDS:
-            self._cells(s, now)
-        elif step == _TEMPS:
-            self._temps(s, now)
-        elif step == _TEMPS_TOO:
-            self._temps_charging(s, now)
+        if step == _BEGIN:
             self._begin(s, now)
         elif step == _SLAVES:
-            self._one_slave(self._slave, now)
+            i = self._slave
+            self._readings(i, s)
+            self._one_slave(i, now)
             self._slave += 1
             if self._slave < self._pack.slave_from[s + 1]:
                 self._step = _SLAVES
+        elif step == _WHOLE:
+            self._whole(s)
         else:
             self._last(s, now)
             self._string = s + 1
@@ -313,83 +414,106 @@ class Limits:
                         self._faults.gone(faults.STACK_VOLTAGE, self._pack.slave_from[s])
                 self.calm = not self._out
                 self.judging = False
+                if self._again:
+                    self._again = False
+                    self.scanned(now)
 
-    def _cells(self, s, now):
-        new = self._pack.string_new_cell[s]
-        if not new.count:
-            return
+    def _whole(self, s):
+        """What is made of all readings of a string: judged once each of them is another.
+
+        So that a reading counts once in it, however often those of other slaves come meanwhile.
+        """
+        cell = self._pack.string_cell[s]
+        if cell.count and self._anew(s, SPREAD, self._cells_age[s]):
+            self._apart(s, SPREAD, cell)
+            if not self._fitted and cell.complete:
+                self._voltage(s, cell.total, self._at, 2 * self._turn_ms[s])
+        temp = self._pack.string_temp[s]
+        if temp.count and self._anew(s, TEMP_SPREAD, self._temps_age[s]):
+            self._apart(s, TEMP_SPREAD, temp)
+
+    def _anew(self, s, quantity, age):
+        at = self._judged_at[s * QUANTITIES + quantity]
+        return at < 0 or age < ticks.since(self._at, at)
+
+    def _apart(self, s, quantity, all_):
+        """Lowest against highest."""
+        by = all_.high - all_.low
+        self._judge(s, quantity, by, by, all_.high_at, 2 * self._turn_ms[s], 3, self._at)
+
+    def _readings(self, i, s):
+        """New cells and temperatures of a slave, judged where one may be out or has been."""
         pack = self._pack
-        all_ = pack.string_cell[s]
-        self._extremes(s, CELL_MAX, new, all_, pack.first_cell, now)
-        self._spread(s, SPREAD, all_, pack.cell_at, 4 * s, now)
-        if not self._fitted and all_.complete:
-            self._voltage(s, all_.total, now, 2 * self._turn_ms[s])
+        own = 3 * _OWN * i
+        out = any_set(self._own, own, own + 3 * TEMP_SPREAD)
+        new = pack.take_cells(i)
+        if new[T.E_COUNT]:
+            ms = _since(self._at, self._cells_at[i], 2 * pack.turn_ms[i])
+            self._cells_at[i] = self._at
+            if out or new[T.E_MAX] > self._inside_mv[1] or new[T.E_MIN] < self._inside_mv[0]:
+                self._slave_cells(i, new, ms)
+        new = pack.take_temps(i)
+        if new[T.E_COUNT]:
+            ms = _since(self._at, self._temps_at[i], 2 * pack.turn_ms[i])
+            self._temps_at[i] = self._at
+            if out or new[T.E_MAX] > self._inside_dc[1] or new[T.E_MIN] < self._inside_dc[0]:
+                self._slave_temps(i, s, new, ms)
+            else:
+                self._charged_at[i] = self._charged_ms[s]
 
-    def _temps(self, s, now):
-        new = self._pack.string_new_temp[s]
-        if not new.count:
-            return
-        pack = self._pack
-        all_ = pack.string_temp[s]
-        self._extremes(s, TEMP_MAX, new, all_, pack.first_temp, now)
-        self._spread(s, TEMP_SPREAD, all_, pack.temp_at, 4 * s + 2, now)
+    def _slave_cells(self, i, new, ms):
+        """What is out goes when all cells of the slave are back."""
+        all_ = self._pack.slave_extremes(i)
+        high = all_.high if all_.complete else _NEVER_BACK
+        low = all_.low if all_.complete else -_NEVER_BACK
+        self._judge_own(i, CELL_MAX, new[T.E_MAX], high, new[T.E_MAX_AT], ms, 3)
+        self._judge_own(i, CELL_MIN, new[T.E_MIN], low, new[T.E_MIN_AT], ms, 3)
 
-    def _extremes(self, s, quantity, new, all_, starts, now):
-        """The highest of what is new, and its lowest, which is the next quantity."""
-        longest = 2 * self._turn_ms[s]
-        at = new.high_at
-        turn = self._turn(s, starts, at)
-        self._judge(s, quantity, new.high, all_.high, at, longest, 3, now, turn)
-        at = new.low_at
-        turn = self._turn(s, starts, at)
-        self._judge(s, quantity + 1, new.low, all_.low, at, longest, 3, now, turn)
-
-    def _spread(self, s, quantity, all_, stamps, at, now):
-        """Lowest against highest: a reading counts once, however often others come meanwhile."""
-        seen = self._apart_at
-        high = stamps[all_.high_at]
-        low = stamps[all_.low_at]
-        spread = new = all_.high - all_.low
-        if high == seen[at] or low == seen[at + 1]:
-            new = 0  # as far as something new goes
-        else:
-            seen[at] = high
-            seen[at + 1] = low
-        turn = self._turn_ms[s]
-        self._judge(s, quantity, new, spread, all_.high_at, 2 * turn, 3, now, turn)
-
-    def _temps_charging(self, s, now):
-        """Bounds for charging; where nobody knows whether it charges, they don't trip."""
-        new = self._pack.string_new_temp[s]
-        if not new.count:
-            return
-        all_ = self._pack.string_temp[s]
-        current = self._currents[s]
+    def _slave_temps(self, i, s, new, ms):
+        all_ = self._pack.slave_temp_extremes(i)
+        high = all_.high if all_.complete else _NEVER_BACK
+        low = all_.low if all_.complete else -_NEVER_BACK
+        new_high = new[T.E_MAX]
+        new_low = new[T.E_MIN]
+        self._judge_own(i, TEMP_MAX, new_high, high, new[T.E_MAX_AT], ms, 3)
+        self._judge_own(i, TEMP_MIN, new_low, low, new[T.E_MIN_AT], ms, 3)
+        # bounds for charging; where nobody knows whether it charges, they don't trip
         levels = 3
-        high = new.high
-        low = new.low
-        high_all = all_.high
-        low_all = all_.low
-        if not current.fitted:
+        if not self._currents[s].fitted:
             levels = 2
-        elif not current.charging:
-            high = high_all = -2000  # inside, as far as charging goes
-            low = low_all = 2000
-        longest = 2 * self._turn_ms[s]
-        starts = self._pack.first_temp
-        turn = self._turn(s, starts, new.high_at)
-        self._judge(s, CHARGE_TEMP_MAX, high, high_all, new.high_at, longest, levels, now, turn)
-        turn = self._turn(s, starts, new.low_at)
-        self._judge(s, CHARGE_TEMP_MIN, low, low_all, new.low_at, longest, levels, now, turn)
+        else:
+            # of the time since its readings before, what it charged counts, and half of the rest
+            # against it
+            charged = ticks.since(self._charged_ms[s], self._charged_at[i])
+            self._charged_at[i] = self._charged_ms[s]
+            if charged > ms:
+                charged = ms
+            rest = ms - charged
+            if 2 * charged > rest:
+                ms = charged - (rest >> 1)
+            else:
+                ms = rest - 2 * charged
+                new_high = high = -_NEVER_BACK  # inside, as far as charging goes
+                new_low = low = _NEVER_BACK
+        at = new[T.E_MAX_AT]
+        self._judge_own(i, CHARGE_TEMP_MAX, new_high, high, at, ms, levels)
+        at = new[T.E_MIN_AT]
+        self._judge_own(i, CHARGE_TEMP_MIN, new_low, low, at, ms, levels)
 
     def _one_slave(self, i, now):
         """A slave's stack voltage against its cells, its own temperature, its age."""
         pack = self._pack
         out = self._stack_out[i]
         if pack.stack_ok[i]:
-            if pack.die_dc[i] > self._hottest:
-                self._hottest = pack.die_dc[i]
-                self._hottest_at = i
+            dc = pack.die_dc[i]
+            if dc > self._hottest:
+                self._hottest = dc
+            if pack.stack_at[i] != self._board_at[i]:
+                ms = _since(pack.stack_at[i], self._board_at[i], 2 * pack.turn_ms[i])
+                self._board_at[i] = pack.stack_at[i]
+                own = 3 * (_OWN * i + BOARD)
+                if dc > self._inside_board_dc or any_set(self._own, own, own + 3):
+                    self._judge_own(i, BOARD, dc, dc, i, ms, 3)
             if pack.stack_at[i] != self._stack_at[i]:
                 cells = pack.slave_extremes(i)
                 if cells.complete:
@@ -435,7 +559,7 @@ class Limits:
         self._slave = pack.slave_from[s]
         self._hottest = _COLD
         self._age = self._age_ms = self._missing = 0
-        self._hottest_at = self._age_at = self._slave
+        self._age_at = self._slave
         all_ = pack.string_cell[s]
         self._looking = all_.complete and all_.high - all_.low >= 2 * self._open_wire
         self._pair = self._stuck = self._warned = -1
@@ -460,14 +584,11 @@ class Limits:
         """What the slaves of a string say together."""
         pack = self._pack
         f = self._faults
-        longest = 2 * self._turn_ms[s]
-        dc = self._board_dc[s] = self._hottest
-        i = self._hottest_at
-        if dc > _COLD:
-            new = dc if pack.stack_at[i] != self._board_at[s] else _COLD
-            self._board_at[s] = pack.stack_at[i]
-            self._judge(s, BOARD, new, dc, i, longest, 3, now, pack.turn_ms[i])
-        self._judge(s, AGE, self._age, self._age, self._age_at, longest, 3, now)
+        self._board_dc[s] = self._hottest
+        if self._raising[s]:
+            self._withdraw(s)
+        age = self._age
+        self._judge(s, AGE, age, age, self._age_at, 2 * self._turn_ms[s], 3, now)
         if self._missing:
             f.raised(faults.SLAVES_MISSING, s, self._missing)
         else:
@@ -479,8 +600,9 @@ class Limits:
             f.raised(faults.SLAVE_WARNING, self._warned, flags)
         pair = self._pair
         if pair < 0:
-            self._wire[s] = -1
-            f.gone(faults.OPEN_WIRE, pack.cell_from[s])
+            if pack.string_cell[s].complete:
+                self._wire[s] = -1
+                f.gone(faults.OPEN_WIRE, pack.cell_from[s])
         elif pair != self._wire[s]:
             self._wire[s] = pair
             self._wire_at[s] = pack.cell_at[pair]
@@ -505,7 +627,7 @@ class Limits:
                 if cell.low >= self._hard_low_mv + self._cell_back:
                     f.gone(faults.CELL_HARD_LOW, pack.cell_from[s])
             temp = pack.string_temp[s]
-            if temp.complete and temp.high <= self._hard_high_dc - self._temp_back:
+            if temp.count and temp.complete and temp.high <= self._hard_high_dc - self._temp_back:
                 f.gone(faults.TEMP_HARD_HIGH, pack.temp_from[s])
 
     # --- each tick ---
@@ -524,7 +646,7 @@ class Limits:
             lost = pack.lost_temp[s]
             if lost >= 0:
                 f.raised(faults.TEMP_LOST, lost, pack.temp_dc[lost])
-            elif pack.temps:
+            elif pack.temp_from[s + 1] > pack.temp_from[s]:
                 f.gone(faults.TEMP_LOST, pack.temp_from[s])
             current = self._currents[s]
             if current.fitted:

@@ -14,7 +14,7 @@ from bms.tables import E_COUNT, E_MAX, E_MAX_AT, E_MIN, E_MIN_AT, E_SUM
 FRESH = 1  # the value is valid and younger than its bound
 BLEEDING = 2  # it was sampled while its slave was bleeding cells
 SEEN = 4  # it was valid at least once since the start
-NEW = 16  # it came since the last scan was judged
+NEW = 16  # it came since its slave was judged last
 LOST = 8  # it was valid once, and the last valid one is too old; set by the kernel `expire`
 
 
@@ -68,8 +68,8 @@ class Pack:
     one scan of it to the next). Per string:
     energised (a coil of it is on, as `strings` says), string_cells in series; slave_from,
     cell_from, temp_from with a last entry where the last string ends; Extremes: string_cell,
-    string_temp of fresh readings, string_new_cell, string_new_temp of new ones; lost_cell,
-    lost_temp: the first that lost its reading, -1 = none. cell, temp: extremes of the whole pack.
+    string_temp of fresh readings; lost_cell, lost_temp: the first that lost its reading, -1 =
+    none. cell, temp: extremes of the whole pack.
     """
 
     def __init__(self, config):
@@ -102,11 +102,10 @@ class Pack:
         self.string_cells = array("h", [0] * strings)
         self.string_cell = [Extremes() for _ in range(strings)]
         self.string_temp = [Extremes() for _ in range(strings)]
-        self.string_new_cell = [Extremes() for _ in range(strings)]
-        self.string_new_temp = [Extremes() for _ in range(strings)]
         one = strings == 1
         self.cell = self.string_cell[0] if one else Extremes()
         self.temp = self.string_temp[0] if one else Extremes()
+        self._new = array("i", [0] * 6)
         self._slave = Extremes()
         self.cell_age = array("i", [0] * n)
         self.temp_age = array("i", [0] * n)
@@ -187,27 +186,46 @@ class Pack:
                 self.stack_ok[i] = 0
 
     def update(self):
-        """Find the extremes of all fresh readings, and of those that are new; none is new then."""
+        """Find the extremes of all fresh readings."""
         for s in range(self.strings):
             start = self.cell_from[s]
             end = self.cell_from[s + 1]
             self.string_cell[s].update(self.cell_mv, self.cell_flags, start, end, FRESH)
-            self.string_new_cell[s].update(self.cell_mv, self.cell_flags, start, end, NEW)
             start = self.temp_from[s]
             end = self.temp_from[s + 1]
             self.string_temp[s].update(self.temp_dc, self.temp_flags, start, end, FRESH)
-            self.string_new_temp[s].update(self.temp_dc, self.temp_flags, start, end, NEW)
-        unmark(self.cell_flags, 0, self.cells, NEW)
-        unmark(self.temp_flags, 0, self.temps, NEW)
         if self.strings > 1:
             self.cell.merge(self.string_cell)
             self.temp.merge(self.string_temp)
 
+    def take_cells(self, slave):
+        """Extremes of a slave's new cells, see tables.E_*, used again; none is new then."""
+        first = self.first_cell[slave]
+        end = first + self.slave_cells[slave]
+        extremes(self.cell_mv, self.cell_flags, first, end, NEW, self._new)
+        unmark(self.cell_flags, first, end, NEW)
+        return self._new
+
+    def take_temps(self, slave):
+        """The same of its temperatures."""
+        first = self.first_temp[slave]
+        end = first + self.slave_temps[slave]
+        extremes(self.temp_dc, self.temp_flags, first, end, NEW, self._new)
+        unmark(self.temp_flags, first, end, NEW)
+        return self._new
+
     def slave_extremes(self, slave):
-        """Extremes of one slave's cells; the object is the pack's own and used again."""
+        """Extremes of one slave's fresh cells; the object is the pack's own and used again."""
         first = self.first_cell[slave]
         end = first + self.slave_cells[slave]
         self._slave.update(self.cell_mv, self.cell_flags, first, end, FRESH)
+        return self._slave
+
+    def slave_temp_extremes(self, slave):
+        """Extremes of one slave's fresh temperatures; the object is used again."""
+        first = self.first_temp[slave]
+        end = first + self.slave_temps[slave]
+        self._slave.update(self.temp_dc, self.temp_flags, first, end, FRESH)
         return self._slave
 
     def invalidate(self, slave):

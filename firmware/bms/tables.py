@@ -41,9 +41,9 @@ B_FIRST, B_COUNT, B_LOWEST, B_START, B_STOP, B_FLOOR, B_MOST, B_LOW, B_HIGH = ra
 # results of kernels.extremes, an array('i')
 E_MIN, E_MIN_AT, E_MAX, E_MAX_AT, E_SUM, E_COUNT = range(6)
 
-# table of kernels.judge, an array('i'): blocks of JUDGED ints, one a quantity; in it when it was
-# judged last, the ms that a value beyond a bound may stand for (0 = it was never judged), then
-# three levels of LEVEL ints each, the last of them when a value was beyond its bound
-J_LAST, J_MOST, J_LEVELS, LEVEL, JUDGED = 0, 1, 2, 7, 23
-J_BOUND, J_BACK, J_DELAY, J_SAMPLES, J_OUT, J_COUNT, J_AT = range(7)
+# bounds of kernels.judge, an array('i'): BOUNDS ints for a quantity, LEVEL for each of its levels
+J_BOUND, J_BACK, J_DELAY, J_SAMPLES, LEVEL, BOUNDS = 0, 1, 2, 3, 4, 12
 J_BIAS = 0x20000000  # added to bounds: viper reads no negative numbers on 64-bit machines
+# what judge adds up of a quantity, an int for each level: ms beyond its bound, above J_SHIFT bits
+# that count the samples beyond it
+J_SHIFT, J_COUNT = 7, 0x7F

@@ -7,6 +7,7 @@ from bms import kernels
 from bms import kernels_plain as plain
 from bms.links.can import BITS, EXTENDED
 from bms.tables import (
+    BOUNDS,
     E_COUNT,
     E_MAX,
     E_MAX_AT,
@@ -25,10 +26,7 @@ from bms.tables import (
     J_BIAS,
     J_BOUND,
     J_DELAY,
-    J_LEVELS,
-    J_MOST,
     J_SAMPLES,
-    JUDGED,
     LEVEL,
     R_CELL,
     R_CELLS,
@@ -62,7 +60,7 @@ def test_machine_code_is_used_where_there_is_any():
 
 def test_twins_have_the_same_names():
     names = [n for n in dir(plain) if callable(getattr(plain, n)) and not n.startswith("_")]
-    assert len(names) == 30
+    assert len(names) == 31
     for name in names:
         for twin in TWINS:
             assert callable(getattr(twin, name)), name
@@ -522,56 +520,91 @@ def test_expire_twins_agree():
         assert outs[0] == outs[-1]
 
 
-def test_judge_adds_up_from_one_value_beyond_to_the_next():
+def _bounds(*rows):
+    """A table of bounds with a quantity in front; rows: (bound, back, delay, samples)."""
+    bounds = array("i", [0] * (2 * BOUNDS))
+    for level in range(len(rows)):
+        at = BOUNDS + level * LEVEL
+        bounds[at + J_BOUND] = J_BIAS + rows[level][0]
+        bounds[at + J_BACK] = rows[level][1]
+        bounds[at + J_DELAY] = rows[level][2]
+        bounds[at + J_SAMPLES] = rows[level][3]
+    return bounds
+
+
+def test_judge_adds_up_what_a_value_stands_for():
     for k in TWINS:
-        for start in (1000, TOP - 250):  # over the wrap, too
-            t = array("i", [0] * JUDGED)
-            t[J_LEVELS + J_BOUND] = J_BIAS + 100
-            t[J_LEVELS + J_BACK] = 10
-            t[J_LEVELS + J_DELAY] = 1000
-            t[J_LEVELS + J_SAMPLES] = 2
-            now = start
+        bounds = _bounds((100, 10, 1000, 2))
+
+        def judge(value, standing, ms, k=k, bounds=bounds):
+            return k.judge(bounds, BOUNDS, out, 1, 1, value, standing, ms)
+
+        for ms, beyond in ((100, 11), (600, 3), (8000, 2)):
+            out = array("i", [0] * 4)
             found = []
-            for i in range(30):
-                # beyond in every sixth value only; that one stands for 600 ms
-                value = 101 if i % 6 == 0 else 50
-                t[0] = now
-                t[J_MOST] = 600
-                found.append(k.judge(t, 0, 1, value, 101, 100))
-                now = (now + 100) % TOP
-            assert [i for i in range(30) if found[i]] == [12, 18, 24]
-            for _ in range(25):
-                t[0] = now
-                found.append(k.judge(t, 0, 1, 50, 50, 100))
-                now = (now + 100) % TOP
-            # 1001 ms run down at half speed
-            assert [i for i in range(30, 55) if found[i]] == [50] and found[50] == 8
+            for _ in range(beyond):  # the first only starts the time
+                found.append(judge(101, 101, ms))
+                found.append(judge(95, 101, ms))  # inside the hysteresis
+                found.append(judge(50, 101, ms))  # another one is not back
+            assert found == [0] * (3 * beyond - 3) + [1, 0, 0]
+            assert list(out)[0] == list(out)[2] == 0
+            # it runs down at half the speed, and by half the delay at most
+            found = [judge(50, 50, ms) for _ in range(22)]
+            assert found.index(8) == {100: 20, 600: 3, 8000: 1}[ms], (ms, found)
+            assert list(out) == [0] * 4
+        # beyond in two of three is out in the end, however rarely it is read
+        out = array("i", [0] * 4)
+        found = [judge(50 if i % 3 == 2 else 101, 50, 8000) for i in range(6)]
+        assert found == [0, 1, 0, 1, 1, 0]
+        # one in two is not
+        out = array("i", [0] * 4)
+        assert not any([judge(101 if i % 2 else 50, 50, 8000) & 1 for i in range(40)])
+
+
+def test_judge_needs_its_samples():
+    for k in TWINS:
+        for samples in (1, 3, 100):
+            out = array("i", [0] * 3)
+            bounds = _bounds((0, 0, 0, samples))
+            found = [k.judge(bounds, BOUNDS, out, 0, 1, 1, 1, 60000) for _ in range(101)]
+            assert found == [0] * (samples - 1) + [1] * (102 - samples)
 
 
 def test_judge_twins_agree():
     random = Random(14)
     for _ in range(40):
-        first = array("i", [0] * (2 * JUDGED))
-        for level in range(3):
-            at = JUDGED + J_LEVELS + level * LEVEL
-            first[at + J_BOUND] = J_BIAS + random.between(-200, 200)
-            first[at + J_BACK] = random.below(60)
-            first[at + J_DELAY] = random.below(900)
-            first[at + J_SAMPLES] = random.below(4)
-        tables = [array("i", first) for _ in TWINS]
-        now = TOP - random.below(3000)
+        rows = []
+        for _ in range(3):
+            rows.append(
+                (
+                    random.between(-200, 200),
+                    random.below(60),
+                    random.below(900),
+                    random.between(1, 100) if random.below(3) == 0 else random.below(4),
+                )
+            )
+        bounds = _bounds(*rows)
+        tables = [array("i", [0] * 6) for _ in TWINS]
         for _ in range(60):
-            ms = random.below(300)
-            now = (now + ms) % TOP
+            ms = random.below(300) if random.below(8) else random.below(60000)
             value = random.between(-300, 300)
             standing = value + random.below(100)
-            most = random.between(1, 600)
-            out = []
-            for k, t in zip(TWINS, tables):
-                t[JUDGED] = now
-                t[JUDGED + J_MOST] = most
-                out.append(k.judge(t, JUDGED, random.below(1) + 3, value, standing, ms))
-            assert out[0] == out[-1] and list(tables[0]) == list(tables[-1])
+            levels = random.below(2) + 2
+            found = []
+            for k, out in zip(TWINS, tables):
+                found.append(k.judge(bounds, BOUNDS, out, 2, levels, value, standing, ms))
+            assert found[0] == found[-1] and list(tables[0]) == list(tables[-1])
+
+
+def test_any_set():
+    for k in TWINS:
+        values = array("i", [0, 0, 5, 0, 1 << 28])
+        assert [k.any_set(values, i, i + 1) for i in range(5)] == [0, 0, 1, 0, 1]
+        assert (k.any_set(values, 0, 2), k.any_set(values, 0, 3), k.any_set(values, 3, 3)) == (
+            0,
+            1,
+            0,
+        )
 
 
 def test_unmark():
