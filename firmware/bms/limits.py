@@ -30,13 +30,21 @@ _FULL = const(1 << 20)  # an I2t budget
 _SCALE = const(256)  # currents in parts of their bound, so that squares stay small
 _STUCK_READINGS = const(20)
 _COLD = const(-10000)  # 0.1 degC: nobody says how warm
+_LONGEST_SCAN = const(10000)  # and what its current may stand for
 _TICK = const(100)  # ms that one tick's measurement may stand for, at most
 
 
-def _since(now, then, longest):
-    """ms from `then` to `now`, `longest` at most: a gap is silence, not time out of bound."""
-    ms = ticks.diff(now, then)
-    return ms if 0 <= ms < longest else longest
+def _stands(at, gaps, i, now, turn):
+    """ms that the value of `now` stands for; notes in at[i] when it was judged.
+
+    The time since the one before, but twice the `turn` or gap before it at most: a longer one is
+    silence, not time out of bound.
+    """
+    ms = ticks.since(now, at[i])
+    most = 2 * (gaps[i] if gaps[i] > turn else turn)
+    at[i] = now
+    gaps[i] = ms
+    return ms if ms < most else most
 
 
 def share(value, pm):
@@ -47,9 +55,8 @@ def share(value, pm):
 class Limits:
     """Judges the pack against the table; raises and withdraws faults.
 
-    judging: a scan has ended, and `go_on` has not judged all of it yet; calm: no quantity of the
-    last scan was out of a bound; peak_pm: I2t used of its budget in permille, [2 * string] charge,
-    + 1 discharge; pack_ma: current of all strings.
+    judging: a scan has ended, and `go_on` has not judged all of it yet; peak_pm: I2t used of its
+    budget in permille, [2 * string] charge, + 1 discharge; pack_ma: current of all strings.
     """
 
     def __init__(self, config, pack, currents, faults_, strings, now):
@@ -73,15 +80,20 @@ class Limits:
         self._stack_at = array("i", [-1] * pack.slaves)  # stamp of the value judged last
         self._wire = array("h", [-1] * pack.strings)  # a pair that was apart, as it was read
         self._wire_at = array("i", [0] * pack.strings)
-        self._cells_at = array("i", [now] * pack.slaves)  # judged last
+        # when a slave's were judged last, and the ms from the time before to that
+        self._cells_at = array("i", [now] * pack.slaves)
+        self._cells_gap = array("i", [0] * pack.slaves)
         self._temps_at = array("i", [now] * pack.slaves)
+        self._temps_gap = array("i", [0] * pack.slaves)
         self._board_at = array("i", [-1] * pack.slaves)
+        self._board_gap = array("i", [0] * pack.slaves)
         self._cells_age = array("i", [0] * pack.strings)  # of the oldest reading, of this scan
         self._temps_age = array("i", [0] * pack.strings)
         self._charged_ms = array("i", [0] * pack.strings)  # time that it charged, as ticks
         self._charged_at = array("i", [0] * pack.slaves)  # the same when judged last
         self._at = now  # of this scan
         self._period = config.scan_period_ms
+        self._slave_age = 0
         self._again = False
         self._looking = self._ending = self._telling = False
         self._pair = self._stuck = self._warned = -1
@@ -92,8 +104,6 @@ class Limits:
         self._board_dc = array("h", [_COLD] * pack.strings)
         self._stack_bad = False
         self.judging = False
-        self.calm = False
-        self._out = False
         self._turn_ms = array("i", [config.scan_period_ms] * pack.strings)
         self._stuck_ms = array("i", [config.stuck_time_ms] * pack.strings)  # 0: not looked for
         self._stuck_ma = config.stuck_current_ma or config.capacity_mah // 5
@@ -120,6 +130,7 @@ class Limits:
         self._raising = bytearray(strings)  # any of it
         self._out_ms = array("i", bytearray(4 * 3 * QUANTITIES * strings))
         self._judged_at = array("i", [-1] * (QUANTITIES * strings))
+        self._judged_gap = array("i", [0] * (QUANTITIES * strings))
         self._side = bytearray([1 if row[0] == BELOW else 0 for row in TABLE])
         for q in range(QUANTITIES):
             row = TABLE[q]
@@ -192,33 +203,32 @@ class Limits:
         # what is the pack's stands with the first string
         return not any_set(self._out_ms, 3 * PACK_CHARGE, 3 * (ISOLATION + 1))
 
-    def _judge(self, string, quantity, value, standing, place, longest, levels, now):
-        """Judge a fresh value of a string; raise and withdraw what follows from it."""
+    def _judge(self, string, quantity, value, standing, place, longest, levels, now, turn=0):
+        """Judge a fresh value of a string; raise and withdraw what follows from it.
+
+        It stands for `longest` ms at most, or as `_stands` says where its `turn` is given.
+        """
         i = string * QUANTITIES + quantity
-        at = self._judged_at
-        ms = _since(now, at[i], longest)
-        at[i] = now
-        if self._side[quantity]:
-            found = judge(
-                self._bounds,
-                quantity * T.BOUNDS,
-                self._out_ms,
-                3 * i,
-                levels,
-                -value,
-                -standing,
-                ms,
-            )
+        if turn:
+            ms = _stands(self._judged_at, self._judged_gap, i, now, turn)
         else:
-            found = judge(
-                self._bounds, quantity * T.BOUNDS, self._out_ms, 3 * i, levels, value, standing, ms
-            )
+            ms = ticks.since(now, self._judged_at[i])
+            if ms > longest:
+                ms = longest
+            self._judged_at[i] = now
+        if self._side[quantity]:
+            value_ = -value
+            standing = -standing
+        else:
+            value_ = value
+        found = judge(
+            self._bounds, quantity * T.BOUNDS, self._out_ms, 3 * i, levels, value_, standing, ms
+        )
         if found:
             fault = 1 + 3 * quantity
             f = self._faults
             for level in range(3):
                 if found & 1:
-                    self._out = True
                     f.raised(fault + level, place, self._age_ms if quantity == AGE else value)
                 elif found & 8:
                     f.gone(fault + level, place)
@@ -228,19 +238,16 @@ class Limits:
         """Judge a slave's own value, which stands for `ms`; as `_judge`."""
         i = 3 * (slave * _OWN + quantity)
         if self._side[quantity]:
-            found = judge(
-                self._bounds, quantity * T.BOUNDS, self._own, i, levels, -value, -standing, ms
-            )
+            value_ = -value
+            standing = -standing
         else:
-            found = judge(
-                self._bounds, quantity * T.BOUNDS, self._own, i, levels, value, standing, ms
-            )
+            value_ = value
+        found = judge(self._bounds, quantity * T.BOUNDS, self._own, i, levels, value_, standing, ms)
         if found:
             fault = 1 + 3 * quantity
             f = self._faults
             for level in range(3):
                 if found & 1:
-                    self._out = True
                     f.raised(fault + level, place, value)
                     self._raised[3 * (self._string * _OWN + quantity) + level] = 1
                     self._raising[self._string] = 1
@@ -371,7 +378,9 @@ class Limits:
             return
         pack = self._pack
         pack.update()
-        ms = _since(now, self._at, 2 * self._period)
+        ms = ticks.since(now, self._at)
+        if ms > _LONGEST_SCAN:
+            ms = _LONGEST_SCAN
         self._at = now
         for s in range(pack.strings):
             start = pack.cell_from[s]
@@ -383,7 +392,6 @@ class Limits:
             if self._currents[s].charging:
                 self._charged_ms[s] = ticks.add(self._charged_ms[s], ms)
         self._string = self._step = 0
-        self._out = False
         self._stack_bad = False
         self.judging = True
 
@@ -396,7 +404,7 @@ class Limits:
             self._begin(s, now)
         elif step == _SLAVES:
             i = self._slave
-            self._readings(i, s)
+            self._readings(i, s, now)
             self._one_slave(i, now)
             self._slave += 1
             if self._slave < self._pack.slave_from[s + 1]:
@@ -412,7 +420,6 @@ class Limits:
                 if not self._stack_bad:
                     for s in range(self._pack.strings):
                         self._faults.gone(faults.STACK_VOLTAGE, self._pack.slave_from[s])
-                self.calm = not self._out
                 self.judging = False
                 if self._again:
                     self._again = False
@@ -427,7 +434,7 @@ class Limits:
         if cell.count and self._anew(s, SPREAD, self._cells_age[s]):
             self._apart(s, SPREAD, cell)
             if not self._fitted and cell.complete:
-                self._voltage(s, cell.total, self._at, 2 * self._turn_ms[s])
+                self._voltage(s, cell.total, self._at, 0, self._turn_ms[s])
         temp = self._pack.string_temp[s]
         if temp.count and self._anew(s, TEMP_SPREAD, self._temps_age[s]):
             self._apart(s, TEMP_SPREAD, temp)
@@ -439,27 +446,46 @@ class Limits:
     def _apart(self, s, quantity, all_):
         """Lowest against highest."""
         by = all_.high - all_.low
-        self._judge(s, quantity, by, by, all_.high_at, 2 * self._turn_ms[s], 3, self._at)
+        turn = self._turn_ms[s]
+        self._judge(s, quantity, by, by, all_.high_at, 0, 3, self._at, turn)
 
-    def _readings(self, i, s):
+    def _readings(self, i, s, now):
         """New cells and temperatures of a slave, judged where one may be out or has been."""
         pack = self._pack
         own = 3 * _OWN * i
         out = any_set(self._own, own, own + 3 * TEMP_SPREAD)
-        new = pack.take_cells(i)
-        if new[T.E_COUNT]:
-            ms = _since(self._at, self._cells_at[i], 2 * pack.turn_ms[i])
-            self._cells_at[i] = self._at
+        turn = pack.turn_ms[i]
+        n = pack.slave_cells[i]
+        first = pack.first_cell[i]
+        age = self._slave_age = oldest(pack.cell_flags, pack.cell_at, first, first + n, now)
+        new = pack.new_cells(i)
+        if self._ready(new[T.E_COUNT], n, age, self._cells_at[i], turn):
+            pack.judged_cells(i)
+            ms = _stands(self._cells_at, self._cells_gap, i, self._at, turn)
             if out or new[T.E_MAX] > self._inside_mv[1] or new[T.E_MIN] < self._inside_mv[0]:
                 self._slave_cells(i, new, ms)
-        new = pack.take_temps(i)
-        if new[T.E_COUNT]:
-            ms = _since(self._at, self._temps_at[i], 2 * pack.turn_ms[i])
-            self._temps_at[i] = self._at
+        n = pack.slave_temps[i]
+        first = pack.first_temp[i]
+        age = oldest(pack.temp_flags, pack.temp_at, first, first + n, now)
+        new = pack.new_temps(i)
+        if self._ready(new[T.E_COUNT], n, age, self._temps_at[i], turn):
+            pack.judged_temps(i)
+            ms = _stands(self._temps_at, self._temps_gap, i, self._at, turn)
             if out or new[T.E_MAX] > self._inside_dc[1] or new[T.E_MIN] < self._inside_dc[0]:
                 self._slave_temps(i, s, new, ms)
             else:
                 self._charged_at[i] = self._charged_ms[s]
+
+    def _ready(self, new, all_, age, at, turn):
+        """Whether a slave's readings are judged: all are new and of one answer, or some don't come.
+
+        So that an answer in parts, with a scan's end between them, is judged once.
+        """
+        if not new:
+            return False
+        if new == all_ and (turn <= self._period or age <= turn - (turn >> 3)):
+            return True
+        return 2 * ticks.since(self._at, at) >= 3 * turn
 
     def _slave_cells(self, i, new, ms):
         """What is out goes when all cells of the slave are back."""
@@ -509,8 +535,8 @@ class Limits:
             if dc > self._hottest:
                 self._hottest = dc
             if pack.stack_at[i] != self._board_at[i]:
-                ms = _since(pack.stack_at[i], self._board_at[i], 2 * pack.turn_ms[i])
-                self._board_at[i] = pack.stack_at[i]
+                at = pack.stack_at[i]
+                ms = _stands(self._board_at, self._board_gap, i, at, pack.turn_ms[i])
                 own = 3 * (_OWN * i + BOARD)
                 if dc > self._inside_board_dc or any_set(self._own, own, own + 3):
                     self._judge_own(i, BOARD, dc, dc, i, ms, 3)
@@ -531,7 +557,7 @@ class Limits:
             self._stack_bad = True
         first = pack.first_cell[i]
         end = first + pack.slave_cells[i]
-        age = part = oldest(pack.cell_flags, pack.cell_at, first, end, now)
+        age = part = self._slave_age
         own = pack.cell_age[i]
         if own != self._cell_age:  # its part of [limits] cell_age is judged, itself is said
             part = min(age, 4 * own) * 1000 // own * self._cell_age // 1000
@@ -667,9 +693,9 @@ class Limits:
             apart = by if by >= 0 else -by
             self._judge(string, VOLTAGE_DIFFERS, apart, apart, string, _TICK, 3, now)
 
-    def _voltage(self, s, mv, now, longest):
-        self._judge(s, VOLTAGE_MAX, mv, mv, s, longest, 3, now)
-        self._judge(s, VOLTAGE_MIN, mv, mv, s, longest, 3, now)
+    def _voltage(self, s, mv, now, longest, turn=0):
+        self._judge(s, VOLTAGE_MAX, mv, mv, s, longest, 3, now, turn)
+        self._judge(s, VOLTAGE_MIN, mv, mv, s, longest, 3, now, turn)
 
     def isolated(self, kohm, now):
         """Judge the isolation resistance, None = not measured."""

@@ -198,21 +198,29 @@ class Pack:
             self.cell.merge(self.string_cell)
             self.temp.merge(self.string_temp)
 
-    def take_cells(self, slave):
-        """Extremes of a slave's new cells, see tables.E_*, used again; none is new then."""
+    def new_cells(self, slave):
+        """Extremes of a slave's new cells, see tables.E_*; the array is used again."""
         first = self.first_cell[slave]
         end = first + self.slave_cells[slave]
         extremes(self.cell_mv, self.cell_flags, first, end, NEW, self._new)
-        unmark(self.cell_flags, first, end, NEW)
         return self._new
 
-    def take_temps(self, slave):
+    def new_temps(self, slave):
         """The same of its temperatures."""
         first = self.first_temp[slave]
         end = first + self.slave_temps[slave]
         extremes(self.temp_dc, self.temp_flags, first, end, NEW, self._new)
-        unmark(self.temp_flags, first, end, NEW)
         return self._new
+
+    def judged_cells(self, slave):
+        """None of a slave's cells is new any more."""
+        first = self.first_cell[slave]
+        unmark(self.cell_flags, first, first + self.slave_cells[slave], NEW)
+
+    def judged_temps(self, slave):
+        """The same of its temperatures."""
+        first = self.first_temp[slave]
+        unmark(self.temp_flags, first, first + self.slave_temps[slave], NEW)
 
     def slave_extremes(self, slave):
         """Extremes of one slave's fresh cells; the object is the pack's own and used again."""

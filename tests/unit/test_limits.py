@@ -506,6 +506,156 @@ def test_two_of_three_readings_beyond_trip_however_rare_they_are():
         assert p.tripped(F.CELL_HIGH), turn
 
 
+def _parts(turn, gap, parts=2, cells=8, temps=4, period=PERIOD, **packfile):
+    """A board whose answer comes in parts, `gap` ms between them: a scan ends in its middle."""
+    p = Parts(slaves=1, cells=cells, temps=temps, **packfile).ready()
+    p.pack.turn_ms[0] = turn
+    p.limits.paced()
+    p.all_mv = [3300] * cells
+    p.all_dc = [250] * temps
+    p.went_ms = 0
+
+    def scan_part():
+        """A scan later; the number of the part that came in it, or None."""
+        p.pass_ms(period)
+        p.went_ms += period
+        at = p.went_ms % turn
+        part = at // gap if at % gap == 0 and at // gap < parts else None
+        for values, all_ in ((p.mv, p.all_mv), (p.dc, p.all_dc)):
+            size = len(all_) // parts
+            for i in range(len(all_)):
+                values[i] = all_[i] if part is not None and i // size == part else None
+        p.scan(0)
+        return part
+
+    p.scan_part = scan_part
+    for _ in range(4 * turn // period):
+        scan_part()
+    assert p.names() == []
+    return p
+
+
+def test_an_answer_in_parts_is_judged_as_one():
+    for turn, gap in ((8000, 100), (8000, 4000), (1000, 100), (500, 100)):
+        for delay_s in (1, 10):
+            for part in range(2):
+                for kind, code, out in (("mv", F.CELL_HIGH, 3660), ("dc", F.TEMP_HIGH, 610)):
+                    delays = f'; cell_delay = "{delay_s} s"; temp_delay = "{delay_s} s"'
+                    p = _parts(turn, gap, limits=SLOW_AGES + delays)
+                    (p.all_mv if kind == "mv" else p.all_dc)[-1 if part else 0] = out
+                    n = 0
+                    while not p.active(code):
+                        p.scan_part()
+                        n += 1
+                        most = max(delay_s * 1000, 2 * turn) + 2 * turn + gap
+                        assert n * PERIOD <= most, (turn, gap, delay_s, part, code)
+
+
+def test_parts_of_an_answer_are_one_sample():
+    # two wrong answers in a row are none of three
+    for turn, gap in ((8000, 100), (8000, 500), (1000, 100)):
+        p = _parts(turn, gap, limits=SLOW_AGES)
+        # where its first part was judged by itself, once
+        p.all_mv[4:] = [None] * 4
+        for _ in range(2 * turn // PERIOD):
+            p.scan_part()
+        p.all_mv[4:] = [3300] * 4
+        for _ in range(4 * turn // PERIOD):
+            p.scan_part()
+        while p.scan_part() != 1:
+            pass
+        p.all_mv = [3700] * 8
+        for _ in range(2 * turn // PERIOD):
+            p.scan_part()
+        p.all_mv = [3300] * 8
+        for _ in range(4 * turn // PERIOD):
+            p.scan_part()
+            assert not p.trips(), (turn, gap)
+    # nor is one that takes eight scans
+    p = _parts(
+        8000,
+        20,
+        8,
+        temps=8,
+        period=20,
+        limits=SLOW_AGES + '; cell_delay = "100 ms"',
+        scan='scan_period = "20 ms"',
+    )
+    while p.scan_part() != 7:
+        pass
+    p.all_mv = [3700] * 8
+    while p.scan_part() != 7:
+        pass
+    p.all_mv = [3300] * 8
+    for _ in range(1000):
+        p.scan_part()
+        assert not p.trips()
+
+
+def test_a_good_answer_forgives_the_same_in_parts():
+    for gap in (100, 1000, 4000):
+        p = _parts(8000, gap, limits=SLOW_AGES)
+        n = 0
+        for _ in range(60 * 80):
+            if p.scan_part() == 1:
+                n += 1
+                p.all_mv[6] = 3300 if n % 3 == 0 else 3651
+        assert p.tripped(F.CELL_HIGH), gap
+
+
+def test_a_part_that_does_not_come_any_more_holds_up_nothing():
+    p = _parts(1000, 100, limits='cell_age = "9 s"; temp_age = "20 s"')
+    for _ in range(100):
+        p.scan_part()
+    while p.scan_part() != 1:
+        pass
+    p.all_mv[4:] = [None] * 4
+    p.all_mv[1] = 3660
+    n = 0
+    while not p.tripped(F.CELL_HIGH):
+        p.scan_part()
+        n += 1
+        assert n * PERIOD <= 6000
+
+
+def test_what_is_read_rarely_trips_in_its_time():
+    # every n-th scan only, though its board is read in each
+    for every in (3, 10, 30):
+        p = Parts(slaves=2, limits=SLOW_AGES + '; temp_delay = "5 s"; cell_delay = "5 s"').ready()
+        names = {}
+        for i in range(30 * every + 200):
+            due = i % every == 0
+            hot = i >= 10 * every
+            p.pass_ms(PERIOD)
+            p.dc = [(610 if hot else 250) if due else None] * 2 + [250, 250]
+            # a spread stands; one other cell is read rarely
+            p.mv = [3570, 2500 if hot else 3500] + [3300 if due else None] + [3300] * 5
+            if due:
+                p.pack.stack_ok[0] = 1
+                p.pack.stack_at[0] = p.now
+                p.pack.stack_mv[0] = sum([x or 3300 for x in p.mv[:4]])
+                p.pack.die_dc[0] = 1000 if hot else 300
+            p.scan(0)
+            for name in p.trips():
+                names.setdefault(name, (i - 10 * every) * PERIOD)
+        for name in ("temp_high", "board_temp", "cell_spread"):
+            most = max(5000, 2 * every * PERIOD) + 2 * every * PERIOD + 500
+            assert names[name] <= most, (every, name, names)
+
+
+def test_a_starved_judgement_still_counts_what_is_charged():
+    p = _mixed((PERIOD, 8000), limits=SLOW_AGES)
+    p.each_dc[1][0] = -50
+    n = 0
+    while not p.tripped(F.TEMP_CHARGE_LOW):
+        n += 1
+        assert n < 40
+        p.pass_ms(700)  # the judgement before took so long
+        p.went_ms += 700
+        p.sample(20000, 0)
+        p.scan_due()
+
+
 def test_a_slow_string_leaves_the_window_of_another_as_it_is():
     p = Parts(slaves=2, parallel=2).ready()
     p.pack.turn_ms[1] = 5000
