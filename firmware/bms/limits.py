@@ -466,7 +466,9 @@ class Limits:
                 self._slave_cells(i, new, ms)
         n = pack.slave_temps[i]
         first = pack.first_temp[i]
-        age = oldest(pack.temp_flags, pack.temp_at, first, first + n, now)
+        age = 0
+        if turn > self._period:
+            age = oldest(pack.temp_flags, pack.temp_at, first, first + n, now)
         new = pack.new_temps(i)
         if self._ready(new[T.E_COUNT], n, age, self._temps_at[i], turn):
             pack.judged_temps(i)
@@ -483,7 +485,7 @@ class Limits:
         """
         if not new:
             return False
-        if new == all_ and (turn <= self._period or age <= turn - (turn >> 3)):
+        if new == all_ and (age <= turn - (turn >> 3) or turn <= self._period):
             return True
         return 2 * ticks.since(self._at, at) >= 3 * turn
 
