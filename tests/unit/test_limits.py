@@ -557,7 +557,7 @@ def test_parts_of_an_answer_are_one_sample():
         p = _parts(turn, gap, limits=SLOW_AGES)
         # where its first part was judged by itself, once
         p.all_mv[4:] = [None] * 4
-        for _ in range(2 * turn // PERIOD):
+        for _ in range(3 * turn // PERIOD):
             p.scan_part()
         p.all_mv[4:] = [3300] * 4
         for _ in range(4 * turn // PERIOD):
