@@ -17,7 +17,7 @@ run: setup ## the whole system simulated on this computer, a tour of 30 s
 	@$(BIN)/bmsctl sim demo
 
 test: lint ## lint, types and all tests
-	@$(BIN)/pytest -q -n auto
+	@$(BIN)/pytest -q -n auto --dist worksteal
 
 lint: setup typings/.installed ## ruff and the type checker
 	@$(BIN)/ruff check
