@@ -98,7 +98,7 @@ class _Nowhere(StillHal):
         return self
 
 
-def _any_board(config: Any) -> board_files.Fittings:
+def _any_board(config: Any, strings: int) -> board_files.Fittings:
     """What some board has: the names of ports tell what they are."""
     ports = {}
     for entry in [*config.slaves, *config.links]:
@@ -108,7 +108,6 @@ def _any_board(config: Any) -> board_files.Fittings:
             ports[name] = medium
     for name in board_files.names():
         ports.update(board_files.fittings(name).ports)
-    strings = max(slave.string for slave in config.slaves)
     return board_files.Fittings(ports, ("i2c0", "i2c1"), ("0", "1", "2"), (), strings)
 
 
@@ -120,7 +119,7 @@ def plan(path: Path, board: str = "") -> Plan:
     try:
         config = pack_config.load(str(path))
         strings = max(slave.string for slave in config.slaves)
-        facts = board_files.fittings(board) if board else _any_board(config)
+        facts = board_files.fittings(board) if board else _any_board(config, strings)
         if board and strings > 1:
             facts = _without_shared(config, facts, board)
         return _planned(config, facts)
