@@ -15,6 +15,7 @@ import sys
 import time
 from array import array
 
+import bytecode_kernels  # noqa: F401  (before whatever imports the kernels)
 from bms import ticks
 from bms.links.slcan import Slcan
 from fdio import ON_MICROPYTHON, FdStream, exactly

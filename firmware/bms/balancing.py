@@ -12,7 +12,7 @@ from micropython import const
 
 from bms import ticks
 from bms.kernels import choose
-from bms.tables import (
+from bms.kernels.readings import (
     B_COUNT,
     B_FIRST,
     B_FLOOR,

@@ -14,8 +14,8 @@ from array import array
 from micropython import const
 
 from bms import faults, ticks
-from bms import tables as T
 from bms.kernels import any_set, changed, judge, oldest, open_pair
+from bms.kernels import readings as T
 
 # quantities: their places in limit_table.TABLE and fault_table.LEVELS
 CELL_MAX, CELL_MIN, SPREAD, TEMP_MAX, TEMP_MIN, CHARGE_TEMP_MAX, CHARGE_TEMP_MIN = range(7)

@@ -9,13 +9,19 @@ from array import array
 
 from bms import ticks
 from bms.kernels import expire, extremes, unmark
-from bms.tables import E_COUNT, E_MAX, E_MAX_AT, E_MIN, E_MIN_AT, E_SUM
-
-FRESH = 1  # the value is valid and younger than its bound
-BLEEDING = 2  # it was sampled while its slave was bleeding cells
-SEEN = 4  # it was valid at least once since the start
-NEW = 16  # it came since its slave was judged last
-LOST = 8  # it was valid once, and the last valid one is too old; set by the kernel `expire`
+from bms.kernels.readings import (  # noqa: F401  (the flags are imported from here)
+    BLEEDING,
+    E_COUNT,
+    E_MAX,
+    E_MAX_AT,
+    E_MIN,
+    E_MIN_AT,
+    E_SUM,
+    FRESH,
+    LOST,
+    NEW,
+    SEEN,
+)
 
 
 class Extremes:
@@ -199,7 +205,7 @@ class Pack:
             self.temp.merge(self.string_temp)
 
     def new_cells(self, slave):
-        """Extremes of a slave's new cells, see tables.E_*; the array is used again."""
+        """Extremes of a slave's new cells, see readings.E_*; the array is used again."""
         first = self.first_cell[slave]
         end = first + self.slave_cells[slave]
         extremes(self.cell_mv, self.cell_flags, first, end, NEW, self._new)

@@ -5,8 +5,8 @@ A failure trips (`faults.SELF_TEST`) and stays until the next start: nothing clo
 
 from array import array
 
-from bms import tables as T
 from bms.kernels import crc8_frame, crc16, take13
+from bms.kernels import readings as T
 
 _READINGS = b"\xe4\xec\xff\x07\x00\xff_"  # 3300 mV, none, 1 mV, 8190 mV; scan 5
 

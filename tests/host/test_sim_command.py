@@ -8,8 +8,8 @@ from typing import Any
 import cantools
 from terminal import Tool
 
-from bms import tables as T
-from bms.kernels_plain import crc8_frame, take13
+from bms.kernels import crc8_frame, take13
+from bms.kernels import readings as T
 from bmsctl.commands.dbc import dbc
 from bmsctl.commands.reference import page
 from bmsctl.show import clock, figures

@@ -5,7 +5,7 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bms import kernels_plain as k
+from bms import kernels as k
 from bms.links.can import BITS, EXTENDED
 from bms.links.cobs import CobsLink
 from bms.links.serial import SerialLink

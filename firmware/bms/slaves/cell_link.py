@@ -13,11 +13,7 @@ from micropython import const
 from bms import faults as F
 from bms import ticks
 from bms.kernels import crc8_frame, take13
-from bms.links.can import EXTENDED
-from bms.links.cobs import DEFAULT_BPS, CobsLink
-from bms.pack import BLEEDING, FRESH, NEW, SEEN
-from bms.slaves.base import BALANCE_MASK, Driver
-from bms.tables import (
+from bms.kernels.readings import (
     H_CELL,
     H_HEARD,
     H_MISSING,
@@ -38,6 +34,10 @@ from bms.tables import (
     R_WANT,
     ROW,
 )
+from bms.links.can import EXTENDED
+from bms.links.cobs import DEFAULT_BPS, CobsLink
+from bms.pack import BLEEDING, FRESH, NEW, SEEN
+from bms.slaves.base import BALANCE_MASK, Driver
 
 VERSION = const(1)
 
@@ -83,7 +83,7 @@ class CellLink(Driver):
         super().__init__(link, members, pack, limits, faults, config)
         n = len(members)
         self._seq = 0
-        # what the kernel that takes a frame reads and writes: see tables.H_*, R_*
+        # what the kernel that takes a frame reads and writes: see readings.H_*, R_*
         self._t = array("i", [0] * (H_ROWS + ROW * n))
         self._spare_t = array("i", [0] * (H_ROWS + ROW))
         self._member_of = bytearray(64)  # node -> member + 1

@@ -1,0 +1,381 @@
+"""Readings in arrays: unpack, scan, age, compare with bounds, choose cells to balance.
+
+Values are array('h'), stamps (ms ticks) array('i'), flags a bytearray. Parameters
+of the wider functions travel in an array('i'), because a call with many arguments costs more than
+the work; its layout stands here, for those who fill it. Nothing here allocates after the import.
+"""
+
+# viper's pointer types are words of the compiler, not of a type checker
+# pyright: reportUndefinedVariable=none
+
+import micropython
+from micropython import const
+
+from bms.kernels.checksums import CRC8_J1850
+
+# table of `take13`: the scan's number, its time, rows that miss a part, when the last part came;
+# low bound, high bound, offset of cells, then of temperatures;
+# from H_ROW_OF on the index of each node's row, 0 = none; from H_ROWS on rows of ROW ints
+H_SEQ = const(0)
+H_NOW = const(1)
+H_MISSING = const(2)
+H_HEARD = const(3)
+H_CELL = const(4)
+H_TEMP = const(7)
+H_ROW_OF = const(16)
+H_ROWS = const(80)
+ROW = const(24)
+# of a row: bits of the parts wanted and had; 1 = it may be taken; flags of a reading; first index
+# and count of cells, of temperatures; R_DUE is the driver's own; from R_CRC on the CRC of each part
+R_WANT = const(0)
+R_GOT = const(1)
+R_OPEN = const(2)
+R_FLAGS = const(3)
+R_CELL = const(4)
+R_CELLS = const(5)
+R_TEMP = const(6)
+R_TEMPS = const(7)
+R_DUE = const(8)
+R_CRC = const(9)
+
+# results of `extremes`
+E_MIN = const(0)
+E_MIN_AT = const(1)
+E_MAX = const(2)
+E_MAX_AT = const(3)
+E_SUM = const(4)
+E_COUNT = const(5)
+
+# bounds of `judge`: BOUNDS ints for a quantity, LEVEL for each of its levels
+J_BOUND = const(0)
+J_BACK = const(1)
+J_DELAY = const(2)
+J_SAMPLES = const(3)
+LEVEL = const(4)
+BOUNDS = const(12)
+J_BIAS = const(0x20000000)  # added to bounds: ptr32 loads no negative numbers on 64-bit machines
+# what `judge` adds up, an int for each level: ms beyond its bound, above J_SHIFT bits that count
+# the samples beyond it
+J_SHIFT = const(7)
+J_COUNT = const(0x7F)
+
+# parameters of `choose`; the masks of cells 1-16 and 17-32 are its result too
+B_FIRST = const(0)
+B_COUNT = const(1)
+B_LOWEST = const(2)
+B_START = const(3)
+B_STOP = const(4)
+B_FLOOR = const(5)
+B_MOST = const(6)
+B_LOW = const(7)
+B_HIGH = const(8)
+
+# flags of a reading; they come to all others by `pack`
+FRESH = const(1)  # the value is valid and younger than its bound
+BLEEDING = const(2)  # it was sampled while its slave was bleeding cells
+SEEN = const(4)  # it was valid at least once since the start
+LOST = const(8)  # it was valid once, and the last valid one is too old; set by `expire`
+NEW = const(16)  # it came since its slave was judged last
+
+# as in `ticks`, whose names the compiler can't fold in here
+_HALF = const(0x10000000)
+_MASK = const(0x1FFFFFFF)
+
+
+@micropython.viper
+def take13(ident: int, data: ptr8, t: ptr32, values: ptr16, flags: ptr8, stamps: ptr32) -> int:
+    """Take one CELLS or TEMPS frame of the cell link: four values of 13 bits, 8191 = no reading.
+
+    `t` is the table of `H_*` and `R_*`. A frame of an unknown or closed row, of another scan, a
+    part that is not wanted or was there already, or of a wrong CRC gives -1 and changes nothing.
+    Value k goes, with its offset, behind the row's first index of `values`, with the row's flags
+    and the time of the scan; an absent one changes nothing. Returns 1 + the index of the first
+    value out of bounds, 0 if none is.
+    """
+    part = (ident >> 6) - 8
+    row = int(t[H_ROW_OF + (ident & 63)])
+    bit = 1 << part
+    if row == 0 or int(t[row + R_OPEN]) == 0:
+        return -1
+    got = int(t[row + R_GOT])
+    want = int(t[row])  # R_WANT
+    if got & bit or want & bit == 0 or int(data[6]) >> 4 != int(t[H_SEQ]):
+        return -1
+    table = ptr8(CRC8_J1850)
+    crc = int(table[0xFF ^ (ident >> 8)])
+    crc = int(table[crc ^ (ident & 0xFF)])
+    k = 0
+    while k < 7:
+        crc = int(table[crc ^ data[k]])
+        k += 1
+    if crc ^ 0xFF != int(data[7]):
+        return -1
+    got |= bit
+    t[row + R_GOT] = got
+    t[row + R_CRC + part] = data[7]
+    if got == want:
+        t[H_MISSING] = int(t[H_MISSING]) - 1
+    now = int(t[H_NOW])
+    t[H_HEARD] = now
+    if part < 8:
+        kind = H_CELL
+        base = int(t[row + R_CELL])
+        count = int(t[row + R_CELLS])
+    else:
+        kind = H_TEMP
+        part -= 8
+        base = int(t[row + R_TEMP])
+        count = int(t[row + R_TEMPS])
+    base += 4 * part
+    count -= 4 * part
+    if count > 4:
+        count = 4
+    # signed 16 bits: where words are wider than 32 bits, ptr32 doesn't extend the sign
+    low = ((int(t[kind]) & 0xFFFF) ^ 0x8000) - 0x8000
+    high = ((int(t[kind + 1]) & 0xFFFF) ^ 0x8000) - 0x8000
+    shift = ((int(t[kind + 2]) & 0xFFFF) ^ 0x8000) - 0x8000
+    flag = int(t[row + R_FLAGS])
+    worst = 0
+    bit = 0
+    k = 0
+    while k < count:
+        at = bit >> 3
+        raw = int(data[at]) | int(data[at + 1]) << 8 | int(data[at + 2]) << 16
+        raw = (raw >> (bit & 7)) & 0x1FFF
+        if raw != 0x1FFF:
+            value = raw + shift
+            i = base + k
+            values[i] = value
+            flags[i] = flag
+            stamps[i] = now
+            if worst == 0 and (value < low or value > high):
+                worst = k + 1
+        bit += 13
+        k += 1
+    return worst
+
+
+@micropython.viper
+def extremes(values: ptr16, flags: ptr8, start: int, end: int, mark: int, out: ptr32):
+    """Minimum, maximum, where each stands first, sum and count of the marked values in a range.
+
+    `values` array('h'); marked: `flags` & `mark` isn't 0; `out` array('i') of 6, count 0 where
+    none is.
+    """
+    low = 0x7FFF
+    high = -0x8000
+    low_at = -1
+    high_at = -1
+    total = 0
+    count = 0
+    i = start
+    while i < end:
+        if int(flags[i]) & mark:
+            value = (int(values[i]) ^ 0x8000) - 0x8000
+            if value < low:
+                low = value
+                low_at = i
+            if value > high:
+                high = value
+                high_at = i
+            total += value
+            count += 1
+        i += 1
+    out[E_MIN] = low
+    out[E_MIN_AT] = low_at
+    out[E_MAX] = high
+    out[E_MAX_AT] = high_at
+    out[E_SUM] = total
+    out[E_COUNT] = count
+
+
+@micropython.viper
+def expire(flags: ptr8, stamps: ptr32, start: int, end: int, now: int, max_age: int) -> int:
+    """Mark every reading that was valid once (seen) and is older than `max_age` ms as lost.
+
+    Lost clears fresh; it stays until the next reading is stored. Returns the first index that is
+    lost, -1 where none is.
+    """
+    first = -1
+    i = start
+    while i < end:
+        flag = int(flags[i])
+        if flag & (SEEN | LOST) == SEEN:
+            age = ((now - int(stamps[i]) + _HALF) & _MASK) - _HALF
+            if age > max_age:
+                flag = (flag & (0xFF ^ FRESH)) | LOST
+                flags[i] = flag
+        if first < 0 and flag & LOST:
+            first = i
+        i += 1
+    return first
+
+
+@micropython.viper
+def oldest(flags: ptr8, stamps: ptr32, start: int, end: int, now: int) -> int:
+    """Age in ms of the oldest reading of start..end-1 that was valid once (seen); 0: none was."""
+    most = 0
+    i = start
+    while i < end:
+        if int(flags[i]) & SEEN:
+            age = ((now - int(stamps[i]) + _HALF) & _MASK) - _HALF
+            if age > most:
+                most = age
+        i += 1
+    return most
+
+
+@micropython.viper
+def unmark(flags: ptr8, start: int, end: int, mark: int):
+    """Clear the bits of `mark` in a range of `flags`."""
+    keep = 0xFF ^ mark
+    while start < end:
+        flags[start] = int(flags[start]) & keep
+        start += 1
+
+
+@micropython.viper
+def changed(values: ptr16, before: ptr16, moved: ptr8, start: int, end: int):
+    """Mark in `moved` every value that is another than `before`."""
+    i = start
+    while i < end:
+        if int(values[i]) != int(before[i]):
+            moved[i] = 1
+        i += 1
+
+
+@micropython.viper
+def any_set(values: ptr32, start: int, end: int) -> int:
+    """1 where any of values[start:end] is not 0."""
+    while start < end:
+        if int(values[start]):
+            return 1
+        start += 1
+    return 0
+
+
+@micropython.viper
+def judge(
+    bounds: ptr32,
+    row: int,
+    out: ptr32,
+    at: int,
+    levels: int,
+    value: int,
+    standing: int,
+    elapsed: int,
+) -> int:
+    """Judge a fresh value against the levels of a quantity, bounds[row]; see J_*.
+
+    It stands for the `elapsed` ms since the one before. Time beyond a bound adds up in out[at] and
+    behind it; it is held inside the hysteresis, and while `standing` is not back; farther inside it
+    runs down, at half the speed, and by half the delay at most: one good value forgives no more.
+    Returns the levels that are out long enough in bits 0..2, those that are gone in bits 3..5.
+    """
+    result = 0
+    level = 0
+    while level < levels:
+        bound = int(bounds[row]) - J_BIAS  # J_BOUND is 0
+        back = 0 - int(bounds[row + J_BACK])
+        delay = int(bounds[row + J_DELAY])
+        ms = int(out[at]) >> J_SHIFT
+        count = int(out[at]) & J_COUNT
+        if value > bound:
+            # the first sample only starts the time: how long it was so before, nobody knows
+            if ms:
+                ms += elapsed
+            else:
+                ms = 1
+            if count < int(bounds[row + J_SAMPLES]):
+                count += 1
+            if ms > delay:
+                ms = delay + 1
+                if count >= int(bounds[row + J_SAMPLES]):
+                    result |= 1 << level
+            out[at] = ms << J_SHIFT | count
+        elif ms and value - bound < back and standing - bound < back:
+            down = (elapsed + 1) >> 1
+            half = (delay + 2) >> 1
+            if down > half:
+                down = half
+            ms -= down
+            if ms <= 0:
+                ms = 0
+                count = 0
+                result |= 8 << level
+            out[at] = ms << J_SHIFT | count
+        row += LEVEL
+        at += 1
+        level += 1
+    return result
+
+
+@micropython.viper
+def open_pair(values: ptr16, flags: ptr8, start: int, end: int, mean: int, apart: int) -> int:
+    """The first of two fresh neighbours of which one is `apart` above `mean`, one below; -1 = none.
+
+    Both must be about as far from it: an open wire between two cells moves their common tap.
+    """
+    i = start
+    while i < end - 1:
+        if int(flags[i]) & int(flags[i + 1]) & FRESH:
+            a = ((int(values[i]) ^ 0x8000) - 0x8000) - mean
+            b = ((int(values[i + 1]) ^ 0x8000) - 0x8000) - mean
+            if a < 0:
+                a = 0 - a
+                b = 0 - b
+            if a >= apart and 0 - b >= apart and a + b < apart and a + b > 0 - apart:
+                return i
+        i += 1
+    return -1
+
+
+@micropython.viper
+def choose(values: ptr16, p: ptr32) -> int:
+    """Choose the cells of one slave to balance, the highest first; how many. `p`: see B_*.
+
+    A cell begins p[B_START] mV above p[B_LOWEST] and goes on down to p[B_STOP] above it, and never
+    below p[B_FLOOR]. The masks in p[B_LOW] and p[B_HIGH] are those that were balanced, on return
+    those that shall be.
+    """
+    first = int(p[B_FIRST])
+    count = int(p[B_COUNT])
+    lowest = int(p[B_LOWEST])
+    start = int(p[B_START])
+    stop = int(p[B_STOP])
+    floor = int(p[B_FLOOR])
+    limit = int(p[B_MOST])
+    was_low = int(p[B_LOW])
+    was_high = int(p[B_HIGH])
+    low = 0
+    high = 0
+    chosen = 0
+    while chosen < limit:
+        best = -1
+        most = 0
+        i = 0
+        while i < count:
+            mv = (int(values[first + i]) ^ 0x8000) - 0x8000
+            above = mv - lowest
+            if above > most and mv >= floor:
+                if i < 16:
+                    was = was_low >> i & 1
+                    taken = low >> i & 1
+                else:
+                    was = was_high >> (i - 16) & 1
+                    taken = high >> (i - 16) & 1
+                enough = stop if was else start
+                if above >= enough and taken == 0:
+                    most = above
+                    best = i
+            i += 1
+        if best < 0:
+            break
+        if best < 16:
+            low |= 1 << best
+        else:
+            high |= 1 << (best - 16)
+        chosen += 1
+    p[B_LOW] = low
+    p[B_HIGH] = high
+    return chosen
