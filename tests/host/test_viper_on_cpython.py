@@ -42,7 +42,7 @@ def test_a_store_outside_the_buffer_is_an_error() -> None:
 
 def test_arguments_become_what_they_are_annotated_as() -> None:
     @micropython.viper
-    def second(count: int, values: ptr16) -> int:
+    def second(count: int, values: ptr16) -> int:  # pyright: ignore[reportInvalidTypeForm]
         """The second of some values."""
         return values[1] + count
 
