@@ -290,8 +290,8 @@ class Contactors:
         by = self.link_mv - self._link_before
         if by <= self.string_mv() // _FULL * _ROSE_PM:
             return False
-        self._faults.raised(faults.LINK_ROSE, self.string, by)
-        self._faults.gone(faults.LINK_ROSE, self.string)  # latched: it stays until acknowledged
+        self._faults.raised(faults.LINK_RISE, self.string, by)
+        self._faults.gone(faults.LINK_RISE, self.string)  # latched: it stays until acknowledged
         return True
 
     def _precharged(self, waited):

@@ -29,8 +29,8 @@ class Keeper:
         crashed = t[S.CRASH_N] and t[S.CRASH_BOOT] == t[S.BOOT] - 1
         if crashed or master.board.reset_cause() == b"watchdog":
             # it ended by itself: a person shall know before anything closes again
-            master.faults.raised(F.FIRMWARE, -1, t[S.CRASHES])
-            master.faults.gone(F.FIRMWARE)
+            master.faults.raised(F.FIRMWARE_CRASH, -1, t[S.CRASHES])
+            master.faults.gone(F.FIRMWARE_CRASH)
 
     def step(self, now):
         """Look at everything once."""

@@ -11,7 +11,7 @@ from bms.balancing import Balancing
 from bms.clock import Clock
 from bms.console import Console
 from bms.current import Current
-from bms.faults import CONFIG_COPY_USED, SELF_TEST, UNLOCKED, Faults
+from bms.faults import CONFIG_COPY_USED, LIMITS_UNLOCKED, SELF_TEST, Faults
 from bms.freeze import Freeze
 from bms.inputs import Inputs
 from bms.keeper import Keeper
@@ -70,7 +70,7 @@ class Master:
         if self.self_test != b"ok":
             self.faults.raised(SELF_TEST, -1, 0)
         if config.beyond:
-            self.faults.raised(UNLOCKED, -1, config.beyond)
+            self.faults.raised(LIMITS_UNLOCKED, -1, config.beyond)
         if config.damaged:
             self.faults.raised(CONFIG_COPY_USED, -1, config.damaged)
         self._voltages = bool(config.voltage_sensor)

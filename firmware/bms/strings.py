@@ -203,8 +203,8 @@ class Strings:
         if link >= 0 and (least > self._join_mv or self._total_ma() > self._join_ma):
             if ticks.diff(now, self._wait_at) >= self._join_wait:
                 self._asked[best] = 0
-                self._faults.raised(faults.STRING_APART, best, least)
-                self._faults.gone(faults.STRING_APART, best)
+                self._faults.raised(faults.STRING_NOT_JOINED, best, least)
+                self._faults.gone(faults.STRING_NOT_JOINED, best)
             return
         why = self.each[best].close(now, link)
         if why is None:

@@ -12,7 +12,7 @@ from bms.contactors import (
     PRECHARGING,
     REST,
 )
-from fakes import Parts
+from fakes import Parts, warning
 
 WRAP = 1 << 29
 # each state long enough to sit in it
@@ -235,7 +235,7 @@ def test_refusals():
     p.faults.gone(F.CELL_HIGH)
     assert p.strings.close(p.now) == b"a fault is latched: see faults, then clear"
     p.faults.acknowledge()
-    p.faults.raised(F.CELL_SPREAD_WARNING, 0, 301)  # a warning does not stand in the way
+    p.faults.raised(warning(F.CELL_SPREAD), 0, 301)  # a warning does not stand in the way
     for which in (MINUS, PLUS):
         p.board.wired[which] = False
         assert b"feedback" in (p.strings.close(p.now) or b"")

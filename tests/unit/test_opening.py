@@ -145,7 +145,7 @@ def test_a_link_that_rises_with_minus_alone_is_a_weld():
     p.board.link = sum(p.mv) // 2  # plus or precharge is welded
     p.steps(400)
     assert p.board.coils[:3] == [0, 0, 0]
-    assert p.tripped(F.LINK_ROSE)
+    assert p.tripped(F.LINK_RISE)
     assert not [x for x in p.board.history if x[1] == PLUS]
 
 

@@ -4,7 +4,7 @@ import argparse
 import inspect
 import sys
 
-from bms import config, fault_table, faults, kinds, telemetry
+from bms import config, fault_catalog, faults, kinds, telemetry
 from bms.sensors.build import KINDS as SENSORS
 from bms.slaves import KINDS, base
 from bmssim import campaign_kinds, scenario
@@ -159,7 +159,7 @@ def page() -> str:
                 unit or "-",
                 text,
             ]
-            for code, name, level, place, unit, text in fault_table.TABLE
+            for code, name, level, place, unit, text in fault_catalog.table()
         ],
     )
     out += [
