@@ -297,7 +297,7 @@ SINGLE = (
 
 def by_quantity():
     """Rows of QUANTITIES as a list, in the order in which `faults` numbers quantities."""
-    rows = [()] * len(QUANTITIES)
+    rows: list = [()] * len(QUANTITIES)
     for row in QUANTITIES:
         rows[F.quantity_of(row[0])] = row
     return rows
@@ -305,7 +305,7 @@ def by_quantity():
 
 def table():
     """Every fault as (code, name, level, place, unit, meaning), in the order of their numbers."""
-    rows = [()] * (F.LEVELLED + len(SINGLE))
+    rows: list = [()] * (F.LEVELLED + len(SINGLE))
     for fault, codes, name, place, unit, _side, _bounds, _timing, meaning in QUANTITIES:
         for level in (WARN, DERATE, TRIP):
             at = F.level_fault(F.quantity_of(fault), level) - 1

@@ -238,7 +238,7 @@ class Master:
             self._report(now)
 
     def _judge(self, now):
-        self.strings.link_mv = self.board.link_mv()
+        self.pack.link_mv = self.board.link_mv()
         if self._voltages:
             for s in range(self.pack.strings):
                 self.limits.measured(s, self.board.string_mv(s), now)

@@ -65,11 +65,12 @@ class Pack:
     first_cell, slave_cells, first_temp, slave_temps, known (answered as the pack file says),
     stack_mv, stack_ok, stack_at, slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32),
     can_bleed, string_of_slave, cell_age and temp_age (ms, older readings are lost), turn_ms (from
-    one scan of it to the next). Per string:
-    energised (a coil of it is on, as `strings` says), string_cells in series; slave_from,
-    cell_from, temp_from with a last entry where the last string ends; Extremes: string_cell,
-    string_temp of fresh readings; lost_cell, lost_temp: the first that lost its reading, -1 =
-    none. cell, temp: extremes of the whole pack.
+    one scan of it to the next). Per string: energised (1 = a coil of it is on: current may flow;
+    written by `contactors` with each coil), string_cells in series; slave_from, cell_from,
+    temp_from with a last entry where the last string ends; Extremes: string_cell, string_temp of
+    fresh readings; lost_cell, lost_temp: the first that lost its reading, -1 = none. cell, temp:
+    extremes of the whole pack. link_mv: voltage behind the contactors, None = not measured;
+    written by the master each tick.
     """
 
     def __init__(self, config):
@@ -99,6 +100,7 @@ class Pack:
         self.string_of_slave = bytearray([s.string - 1 for s in slaves])
         strings = self.strings = self.string_of_slave[-1] + 1
         self.energised = bytearray(strings)
+        self.link_mv = None
         self.string_cells = array("h", [0] * strings)
         self.string_cell = [Extremes() for _ in range(strings)]
         self.string_temp = [Extremes() for _ in range(strings)]

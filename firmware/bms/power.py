@@ -13,7 +13,7 @@ from bms import ticks
 from bms.limits import share
 
 # what holds a limit down most; the place in REASONS is told
-NOTHING, OPEN, FAULT, CELL, TEMP, SPREAD, BOARD, LEFT, PEAK, DERATED, EASING, READINGS = range(12)
+NOTHING, OPEN, FAULT, CELL, TEMP, SPREAD, BOARD, LEFT, PEAK, DERATED, OPENING, READINGS = range(12)
 REASONS = (
     b"none",
     b"open",
@@ -156,7 +156,7 @@ class Power:
             aim = self._most[side]
         if not self._strings.wants_power:
             aim = 0
-            why = EASING
+            why = OPENING
         self._aim[side] = aim
         self.reason[side] = why
 

@@ -571,9 +571,7 @@ class Parts:
             self.pack.known[i] = 1
         for current in self.currents:
             current.sample(0, self.now)
-        self.strings.link_mv = 0
-        for c in self.strings.each:
-            c.link_mv = 0
+        self.pack.link_mv = 0
         self.scan(0)
         return self
 
@@ -641,7 +639,7 @@ class Parts:
                 current.sample(ma, self.now)
         self.read()
         self.pack.update()
-        self.strings.link_mv = self.board.link_mv()
+        self.pack.link_mv = self.board.link_mv()
         self.strings.step(self.now)
 
     def steps(self, ms):
