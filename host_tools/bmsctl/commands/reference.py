@@ -125,8 +125,11 @@ def page() -> str:
                 default = f"LFP {default}, NMC {_default(nmc, unit)}"
             rows.append([f"`{key}`", limits, default, meaning])
         out += [f"### [{table}]", "", *_table(["key", "range", "default", "meaning"], rows)]
+    slave_keys = [
+        (*row[:5], f"{row[5]}: {row[6]}" if row[5] else row[6]) for row in config.SLAVE_KEYS
+    ]
     for name, keys in (
-        ("slave", config.SLAVE_KEYS),
+        ("slave", slave_keys),
         ("link", config.LINK_KEYS),
         ("sensor", config.SENSOR_KEYS),
     ):
