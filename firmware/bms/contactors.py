@@ -305,14 +305,14 @@ class Contactors:
     # --- coils ---
 
     def _set(self, which, on):
+        self._hal.coil(self._first + which, _FULL if on else 0)
+        self._full[which] = on
         coils = self._coils
         if coils[which] != on:
             coils[which] = on
-            self._feedback.coil_changed(which)
             self._on_at[which] = self._clock.now
-        self._full[which] = on
-        self._hal.coil(self._first + which, _FULL if on else 0)
-        self._pack.energised[self.string] = coils[MINUS] | coils[PRECHARGE] | coils[PLUS]
+            self._feedback.coil_changed(which)
+            self._pack.energised[self.string] = coils[MINUS] | coils[PRECHARGE] | coils[PLUS]
 
     def _reduce_coils(self, now):
         """Less voltage for coils that have pulled in."""

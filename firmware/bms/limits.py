@@ -17,6 +17,7 @@ from bms import faults, ticks
 from bms import tables as T
 from bms.faults import QUANTITIES, WARN, level_fault, quantity_of
 from bms.kernels import any_set, changed, judge, oldest, open_pair
+from bms.pack import FRESH, LOST
 
 # quantities, numbered as their faults are
 CELL_MAX = quantity_of(faults.CELL_HIGH)
@@ -81,6 +82,8 @@ class Limits:
 
     judging: a scan has ended, and `go_on` has not judged all of it yet; peak_pm: I2t used of its
     budget in permille, [2 * string] charge, + 1 discharge; pack_ma: current of all strings.
+    hard_low_mv, hard_high_mv, hard_high_dc: what a driver takes for a hard bound; beyond it calls
+    `hard_cell` or `hard_temp`.
     """
 
     def __init__(self, config, pack, currents, faults_, strings, now):
@@ -89,9 +92,9 @@ class Limits:
         self._faults = faults_
         self._strings = strings
         self._table(config)
-        self._hard_high_mv = config.cell_hard_max_mv
-        self._hard_low_mv = config.cell_hard_min_mv
-        self._hard_high_dc = config.temp_hard_max_dc
+        self.hard_high_mv = config.cell_hard_max_mv
+        self.hard_low_mv = config.cell_hard_min_mv
+        self.hard_high_dc = config.temp_hard_max_dc
         self._hard_ma = config.current_hard_max_ma
         self._cell_back = config.cell_hysteresis_mv
         self._temp_back = config.temp_hysteresis_dc
@@ -338,14 +341,14 @@ class Limits:
 
     def hard_cell(self, cell, mv):
         """A cell reading outside its hard bounds has just arrived."""
-        if mv > self._hard_high_mv:
+        if mv > self.hard_high_mv:
             self._faults.raised(faults.CELL_HARD_HIGH, cell, mv)
-        elif mv < self._hard_low_mv:
+        elif mv < self.hard_low_mv:
             self._faults.raised(faults.CELL_HARD_LOW, cell, mv)
 
     def hard_temp(self, temp, dc):
         """A temperature outside its hard bound has just arrived."""
-        if dc > self._hard_high_dc:
+        if dc > self.hard_high_dc:
             self._faults.raised(faults.TEMP_HARD_HIGH, temp, dc)
 
     def sampled(self, string, now):
@@ -600,7 +603,7 @@ class Limits:
             self._age = part
             self._age_ms = age
             self._age_at = i
-        if pack.cell_flags[first] & 8:  # LOST
+        if pack.cell_flags[first] & LOST:
             self._missing += 1
         if pack.slave_flags[i] & 0xFF00:
             self._warned = i
@@ -636,7 +639,7 @@ class Limits:
         if not self._ending:
             return
         for i in range(first, end):
-            if self._telling and not moved[i] and pack.cell_flags[i] & 1:
+            if self._telling and not moved[i] and pack.cell_flags[i] & FRESH:
                 self._stuck = i
             moved[i] = 0
             self._before[i] = pack.cell_mv[i]
@@ -683,12 +686,12 @@ class Limits:
         for s in range(pack.strings):
             cell = pack.string_cell[s]
             if cell.complete:
-                if cell.high <= self._hard_high_mv - self._cell_back:
+                if cell.high <= self.hard_high_mv - self._cell_back:
                     f.gone(faults.CELL_HARD_HIGH, pack.cell_from[s])
-                if cell.low >= self._hard_low_mv + self._cell_back:
+                if cell.low >= self.hard_low_mv + self._cell_back:
                     f.gone(faults.CELL_HARD_LOW, pack.cell_from[s])
             temp = pack.string_temp[s]
-            if temp.count and temp.complete and temp.high <= self._hard_high_dc - self._temp_back:
+            if temp.count and temp.complete and temp.high <= self.hard_high_dc - self._temp_back:
                 f.gone(faults.TEMP_HARD_HIGH, pack.temp_from[s])
 
     # --- each tick ---

@@ -99,6 +99,8 @@ class Pack:
         self.bleed = array("H", [0] * (2 * n))
         self.string_of_slave = bytearray([s.string - 1 for s in slaves])
         strings = self.strings = self.string_of_slave[-1] + 1
+        self._stop_mv = config.balance_stop_mv
+        self._floor_mv = config.balance_floor_mv
         self.energised = bytearray(strings)
         self.link_mv = None
         self.string_cells = array("h", [0] * strings)
@@ -223,6 +225,11 @@ class Pack:
         """The same of its temperatures."""
         first = self.first_temp[slave]
         unmark(self.temp_flags, first, first + self.slave_temps[slave], NEW)
+
+    def balance_target_mv(self, string):
+        """Voltage down to which cells of a string are balanced: `balance_stop` above the lowest."""
+        target = self.string_cell[string].low + self._stop_mv
+        return target if target > self._floor_mv else self._floor_mv
 
     def slave_extremes(self, slave):
         """Extremes of one slave's fresh cells; the object is the pack's own and used again."""
