@@ -25,6 +25,7 @@ from bms.soc import Soc
 from bms.store import Store
 from bms.strings import Strings
 from bms.telemetry import Telemetry
+from bms.ticks import MASK
 
 _TICK_MS = const(20)  # ages, contactors, balancing and the console are looked at so often
 _FEED_MS = const(50)
@@ -137,7 +138,7 @@ class Master:
             self._tell()
         self.outbox.flush()
         self._feed(now)
-        self.cycles = (self.cycles + 1) & 0x1FFFFFFF
+        self.cycles = (self.cycles + 1) & MASK
 
     def crashed(self, text):
         """Keep the words of what ended the program; the coils are off."""
@@ -207,7 +208,7 @@ class Master:
     def _finish(self, now):
         # every fresh reading is judged once per scan
         self._open_scan = False
-        self.scans = (self.scans + 1) & 0x1FFFFFFF
+        self.scans = (self.scans + 1) & MASK
         self.limits.scanned(now)
 
     def _pieces(self, now):
