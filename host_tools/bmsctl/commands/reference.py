@@ -126,7 +126,8 @@ def page() -> str:
             rows.append([f"`{key}`", limits, default, meaning])
         out += [f"### [{table}]", "", *_table(["key", "range", "default", "meaning"], rows)]
     slave_keys = [
-        (*row[:5], f"{row[5]}: {row[6]}" if row[5] else row[6]) for row in config.SLAVE_KEYS
+        (key, unit, low, high, default, f"{kind}: {text}" if kind else text)
+        for key, unit, low, high, default, kind, text in config.SLAVE_KEYS
     ]
     for name, keys in (
         ("slave", slave_keys),
