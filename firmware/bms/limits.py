@@ -15,7 +15,7 @@ from micropython import const
 
 from bms import faults, ticks
 from bms import tables as T
-from bms.faults import QUANTITIES, WARN, level_fault, quantity_of
+from bms.faults import DERATE, QUANTITIES, TRIP, WARN, level_fault, quantity_of
 from bms.kernels import any_set, changed, judge, oldest, open_pair
 from bms.pack import FRESH, LOST
 
@@ -216,11 +216,15 @@ class Limits:
                 budget = (_SCALE * _SCALE - part * part) * config.peak_time_ms
                 self._divisor[i] = max(budget // _FULL, 1)
 
+    def bound(self, quantity, level):
+        """Where a quantity begins to warn, derate or trip (level as in `faults`), in its unit."""
+        value = self._bounds[quantity * T.BOUNDS + T.LEVEL * (level - WARN) + T.J_BOUND] - T.J_BIAS
+        return -value if self._side[quantity] else value
+
     def _least(self, quantity):
         """The bound of a quantity that is met first."""
-        at = quantity * T.BOUNDS + T.J_BOUND
-        least = min([self._bounds[at + T.LEVEL * level] for level in range(3)]) - T.J_BIAS
-        return -least if self._side[quantity] else least
+        bounds = [self.bound(quantity, level) for level in (WARN, DERATE, TRIP)]
+        return max(bounds) if self._side[quantity] else min(bounds)
 
     def hottest_dc(self, string):
         """The warmest slave board of a string in the last scan; very cold where none says."""

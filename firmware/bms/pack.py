@@ -11,11 +11,12 @@ from bms import ticks
 from bms.kernels import expire, extremes, unmark
 from bms.tables import E_COUNT, E_MAX, E_MAX_AT, E_MIN, E_MIN_AT, E_SUM
 
+# flags of a reading; the kernels have the same numbers
 FRESH = 1  # the value is valid and younger than its bound
-BLEEDING = 2  # it was sampled while its slave was bleeding cells
+BLEEDING = 2  # it was sampled while its slave was balancing
 SEEN = 4  # it was valid at least once since the start
-NEW = 16  # it came since its slave was judged last
 LOST = 8  # it was valid once, and the last valid one is too old; set by the kernel `expire`
+NEW = 16  # it came since its slave was evaluated last
 
 
 class Extremes:
@@ -121,6 +122,12 @@ class Pack:
         self.slave_from = array("h", [n] * (strings + 1))
         self.cell_from = array("h", [self.cells] * (strings + 1))
         self.temp_from = array("h", [self.temps] * (strings + 1))
+        self._place_slaves(config)
+
+    def _place_slaves(self, config):
+        """Where the readings of each slave and string begin; how old they may get."""
+        slaves = config.slaves
+        n = self.slaves
         cell = temp = 0
         for i in range(n):
             if not i or self.string_of_slave[i] != self.string_of_slave[i - 1]:
