@@ -42,8 +42,7 @@ STORE_SLOTS, STORE_SIZE = 16, 4096
 
 _AT_START = (
     ("bms", "config"),
-    ("bms", "fault_table"),
-    ("bms", "limit_table"),
+    ("bms", "fault_catalog"),
     ("bms", "packfile"),
     ("bms", "self_test"),
     ("bms.sensors", "build"),

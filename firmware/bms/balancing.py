@@ -1,7 +1,7 @@
-"""Who bleeds: towards the lowest cell of a whole string, one slave planned per step, in rounds.
+"""Which cells are balanced: towards the lowest of a string, one slave planned a step, in rounds.
 
-A cell starts above `balance_start` over the lowest cell, goes on down to `balance_stop`, and never
-bleeds below `balance_floor`. Of one slave at most `balance_cells` bleed at once, the highest ones.
+A cell starts `balance_start` above the lowest cell and goes on down to the string's target, see
+`Pack.balance_target_mv`. Of one slave at most `balance_cells` are balanced at once, the highest.
 The plan stands in `pack.bleed`; drivers send it and each slave stops by itself when it expires.
 Nothing here allocates.
 """
@@ -21,7 +21,6 @@ from bms.kernels.readings import (
     B_LOWEST,
     B_MOST,
     B_START,
-    B_STOP,
 )
 
 _OPEN_SENSOR_DC = const(-390)
@@ -36,8 +35,6 @@ class Balancing:
         self._faults = faults
         self._p = array("i", [0] * 9)
         self._p[B_START] = config.balance_start_mv
-        self._p[B_STOP] = config.balance_stop_mv
-        self._p[B_FLOOR] = config.balance_floor_mv
         self._most = config.balance_cells
         self._hottest = config.balance_temp_max_dc
         self._next = 0
@@ -92,6 +89,7 @@ class Balancing:
         p[B_FIRST] = pack.first_cell[slave]
         p[B_COUNT] = pack.slave_cells[slave]
         p[B_LOWEST] = pack.string_cell[string].low
+        p[B_FLOOR] = pack.balance_target_mv(string)  # below balance_start: B_STOP stays 0
         p[B_MOST] = most
         p[B_LOW] = pack.bleed[2 * slave]
         p[B_HIGH] = pack.bleed[2 * slave + 1]

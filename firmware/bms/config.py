@@ -308,23 +308,32 @@ ABSOLUTE = (
     ("temp_charge_min", 0, 1000, 0, 1000),
 )
 
-# keys of [[slave]]: (key, unit inside, lowest, highest, default, meaning)
+# keys of [[slave]]: (key, unit inside, lowest, highest, default, kind that alone has it, meaning)
 SLAVE_KEYS = (
-    ("kind", "text", 1, 16, None, "driver of the board: one of the kinds below"),
-    ("link", "text", 1, 16, None, "port of the board: can0, uart0"),
-    ("node", "nodes", 1, 62, 1, 'address, or a range of equal boards as "1-4"'),
-    ("cells", "", 1, 32, None, "cells on this board"),
-    ("temps", "", 0, 16, 0, "temperature sensors that must read"),
-    ("string", "", 1, 8, 1, "parallel string it belongs to"),
-    ("serial", "", 0, 0x3FFFFFFF, 0, "serial number: a board without a number gets its node by it"),
-    ("reversed", "bool", 0, 1, 0, "daly: it shows a charge current as negative"),
-    ("fets_inverted", "bool", 0, 1, 0, "daly: 00 switches its FETs on"),
-    ("beta", "", 0, 6000, 0, "bq796xx: beta of its NTCs in K; 0: 3435"),
-    ("fets", "bool", 0, 1, 0, "its own FETs stand the whole stack's voltage: they may be told"),
-    ("poll", "text", 1, 16, "i3", "bmw_i3: i3, or bus for modules that want another poll"),
-    ("temp_offset", "", 0, 100, 0, "outlander: temperatures are bytes less 50 or 70; 0: words"),
+    ("kind", "text", 1, 16, None, "", "driver of the board: one of the kinds below"),
+    ("link", "text", 1, 16, None, "", "port of the board: can0, uart0"),
+    ("node", "nodes", 1, 62, 1, "", 'address, or a range of equal boards as "1-4"'),
+    ("cells", "", 1, 32, None, "", "cells on this board"),
+    ("temps", "", 0, 16, 0, "", "temperature sensors that must read"),
+    ("string", "", 1, 8, 1, "", "parallel string it belongs to"),
+    (
+        "serial",
+        "",
+        0,
+        0x3FFFFFFF,
+        0,
+        "",
+        "serial number: a board without a number gets its node by it",
+    ),
+    ("reversed", "bool", 0, 1, 0, "daly", "it shows a charge current as negative"),
+    ("fets_inverted", "bool", 0, 1, 0, "daly", "00 switches its FETs on"),
+    ("beta", "", 0, 6000, 0, "bq796xx", "beta of its NTCs in K; 0: 3435"),
+    ("fets", "bool", 0, 1, 0, "", "its own FETs stand the whole stack's voltage: they may be told"),
+    ("poll", "text", 1, 16, "i3", "bmw_i3", "i3, or bus for modules that want another poll"),
+    ("temp_offset", "", 0, 100, 0, "outlander", "temperatures are bytes less 50 or 70; 0: words"),
 )
-# keys of [[sensor]]: the same columns; which kind has which: sensors.build.KINDS
+# keys of [[sensor]]: (key, unit inside, lowest, highest, default, meaning); which kind has which
+# stands in sensors.build.KINDS
 SENSOR_KEYS = (
     ("kind", "text", 1, 16, None, "board, ina228, hall, ivt_s, cab500"),
     ("string", "", 1, 8, 1, "parallel string that it measures; its first sensor counts"),
@@ -341,7 +350,7 @@ SENSOR_KEYS = (
     ("gain", "ppm", 800000, 1200000, 1000000, "calibration: true current / shown current"),
     ("reversed", "bool", 0, 1, 0, "it shows a charge current as negative"),
 )
-# keys of [[link]]: the same columns
+# keys of [[link]]: the columns of [[sensor]]
 LINK_KEYS = (
     ("port", "text", 1, 16, None, "port of the board: can0, uart0"),
     ("rate", "bit/s", 1200, 5000000, 0, "bits per second; 0: the slaves' usual rate"),
@@ -673,7 +682,8 @@ def _absolute(config, chemistry, line_of):
 def _fields(entry, table, rows, cls):
     out = cls()
     out.line = entry[""][0]
-    for key, unit, _low, _high, default, _meaning in rows:
+    for row in rows:
+        key, unit, _low, _high, default = row[:5]
         value = entry[key][0] if key in entry else default
         if value is None:
             raise ConfigError(out.line, key, "missing in this [[%s]]" % table)
@@ -740,11 +750,12 @@ def _slaves(entries):
 
 
 def _own_keys(slave):
-    """Keys whose meaning begins with a kind are that kind's."""
+    """Refuse a key that only another kind has."""
     for row in SLAVE_KEYS:
-        kind = row[5].split(":")[0]
-        if row[0] in slave.at and kind != slave.kind and kind != row[5] and " " not in kind:
-            raise ConfigError(slave.at[row[0]], row[0], "only %s has it" % kind)
+        key = row[0]
+        kind = row[5]
+        if kind and kind != slave.kind and key in slave.at:
+            raise ConfigError(slave.at[key], key, "only %s has it" % kind)
 
 
 def _strings(slaves):

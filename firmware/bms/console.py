@@ -14,7 +14,12 @@ class Console:
     """refused: lines that were no command, too long or not text."""
 
     def __init__(self, master, stream, telemetry):
-        self._m = master
+        self._master = master
+        self._balancing = master.balancing
+        self._faults = master.faults
+        self._recall = master.recall
+        self._soc = master.soc
+        self._strings = master.strings
         self._stream = stream
         self._telemetry = telemetry
         self._chunk = bytearray(16)
@@ -69,38 +74,82 @@ class Console:
         self._refuse(b"unknown command: see help")
 
     def _act(self, row, rest, now):
+        """Do what a command of telemetry.COMMANDS asks; `rest`: where a word behind it begins."""
         word = row[0]
-        m = self._m
-        t = self._telemetry
+        if word == b"balance":
+            self._balance(rest)
+        elif row[1]:
+            self._leave(row, rest)
+        elif word == b"clear":
+            self._clear(rest)
+        elif rest <= self._n:
+            self._refuse_word(word)
+        elif word == b"close":
+            why = self._strings.close(now)
+            # a string that stays open is named, though others close
+            self._telemetry.answer(word, why is None, why or self._strings.left_out or b"")
+        elif word == b"open":
+            self._strings.open(now)
+            self._telemetry.answer(word, True, b"")
+        elif word == b"history" or word == b"frames" or word == b"pack":
+            self._stored(word)
+        else:
+            self._request(word)
+            self._telemetry.answer(word, True, b"")
+
+    def _refuse_word(self, word):
+        self.refused += 1
+        self._telemetry.answer(word, False, b"takes no word behind it")
+
+    def _balance(self, rest):
+        balancing = self._balancing
+        if self._word(rest, b"on") == self._n:
+            balancing.wanted = True
+        elif self._word(rest, b"off") == self._n:
+            balancing.wanted = False
+        elif rest <= self._n:
+            self._refuse(b"balance on, balance off or balance")
+            return
+        self._telemetry.answer(b"balance", True, b"on" if balancing.wanted else b"off")
+
+    def _leave(self, row, rest):
+        """End the program, where the word that it needs stands behind the command."""
+        word = row[0]
+        anyway = self._word(rest, b"anyway") == self._n
+        if self._word(rest, row[1]) == self._n or anyway:
+            self._master.leave(word == b"reset", anyway)  # the answer comes from there
+        else:
+            self._telemetry.answer(word, False, row[2])
+
+    def _clear(self, rest):
         ok = True
         text = b""
-        if word == b"balance":
-            if self._word(rest, b"on") == self._n:
-                m.balancing.wanted = True
-            elif self._word(rest, b"off") == self._n:
-                m.balancing.wanted = False
-            elif rest <= self._n:
-                self._refuse(b"balance on, balance off or balance")
-                return
-            text = b"on" if m.balancing.wanted else b"off"
-        elif row[1]:
-            anyway = self._word(rest, b"anyway") == self._n
-            if self._word(rest, row[1]) != self._n and not anyway:
-                t.answer(word, False, row[2])
-                return
-            m.leave(word == b"reset", anyway)
-            return
-        elif word == b"clear" and self._word(rest, b"welded") == self._n:
-            ok = m.strings.ignore_feedback()
-            m.faults.acknowledge()
+        if self._word(rest, b"welded") == self._n:
+            ok = self._strings.ignore_feedback()
+            self._faults.acknowledge()
             text = b"ignored until the next start" if ok else b"no feedback is wrong"
-        elif word == b"clear" and self._word(rest, b"deep") == self._n:
-            m.soc.forget_deep()
+        elif self._word(rest, b"deep") == self._n:
+            self._soc.forget_deep()
         elif rest <= self._n:
-            t.answer(word, False, b"takes no word behind it")
-            self.refused += 1
+            self._refuse_word(b"clear")
             return
-        elif word == b"help":
+        elif self._faults.acknowledge():
+            ok = False
+            text = b"a cause is still there: see faults"
+        self._telemetry.answer(b"clear", ok, text)
+
+    def _stored(self, word):
+        """Begin to send what is stored."""
+        job = R.PACK
+        if word != b"pack":
+            job = R.HISTORY if word == b"history" else R.FRAMES
+        why = self._recall.request(job)
+        self._telemetry.answer(word, why is None, why or b"")
+
+    def _request(self, word):
+        """Have telemetry send lines of the present state."""
+        t = self._telemetry
+        if word == b"help":
             t.request(T.HELP)
         elif word == b"status":
             t.request(T.STATUS)
@@ -112,31 +161,8 @@ class Console:
             t.request(T.FAULTS)
         elif word == b"events":
             t.request(T.PAST)
-        elif word == b"history" or word == b"frames" or word == b"pack":
-            job = R.PACK
-            if word != b"pack":
-                job = R.HISTORY if word == b"history" else R.FRAMES
-            why = m.recall.request(job)
-            if why is not None:
-                ok = False
-                text = why
-            elif m.strings.left_out is not None:
-                text = m.strings.left_out  # of a string that stays open
         elif word == b"limits" or word == b"config":
             t.request_settings(word == b"config")
         elif word == b"version":
             t.request(T.BOOT)
             t.request(T.MEM)
-        elif word == b"clear":
-            ok = not m.faults.acknowledge()
-            text = b"" if ok else b"a cause is still there: see faults"
-        elif word == b"open":
-            m.strings.open(now)
-        elif word == b"close":
-            why = m.strings.close(now)
-            if why is not None:
-                ok = False
-                text = why
-            elif m.strings.left_out is not None:
-                text = m.strings.left_out  # of a string that stays open
-        t.answer(word, ok, text)

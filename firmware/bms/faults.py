@@ -13,17 +13,41 @@ WARN = const(1)
 DERATE = const(2)
 TRIP = const(3)
 
+SUFFIXES = (b"", b"_warning", b"_derate", b"")  # of a name, by level
+
+# what the place of a fault counts: cells and temperatures of the pack, slaves, contactors (three a
+# string), strings
 NOWHERE, CELL, TEMP, SLAVE, CONTACTOR, STRING = range(6)
 PLACES = (b"", b"cell", b"temp", b"slave", b"contactor", b"string")
 
-# faults by the place of their row in fault_table.TABLE; those at three levels: first the warning
-LEVELLED = const(60)
-CELL_HIGH, CELL_LOW, CELL_SPREAD, TEMP_HIGH, TEMP_LOW = range(3, 18, 3)
-TEMP_CHARGE_HIGH, TEMP_CHARGE_LOW, TEMP_SPREAD, BOARD_TEMP = range(18, 30, 3)
-VOLTAGE_HIGH, VOLTAGE_LOW, VOLTAGE_DIFFERS = range(30, 39, 3)
-CHARGE_CURRENT, DISCHARGE_CURRENT, CHARGE_PEAK, DISCHARGE_PEAK = range(39, 51, 3)
-PACK_CHARGE, PACK_DISCHARGE, ISOLATION_LOW, SLAVE_AGE = range(51, 63, 3)
-CELL_HIGH_WARNING, CELL_LOW_WARNING, CELL_SPREAD_WARNING = range(1, 10, 3)
+# Faults are numbered from 1, those of quantities with three levels first: see `level_fault`. What
+# each one is stands in fault_catalog; this is the only place that orders them.
+QUANTITIES = const(20)
+LEVELLED = const(3 * QUANTITIES)
+# a quantity's fault at level TRIP; `limits` builds on this order: cells, temperatures, a slave's
+# own, then a string's, the pack's, and the age of readings
+(
+    CELL_HIGH,
+    CELL_LOW,
+    CELL_SPREAD,
+    TEMP_HIGH,
+    TEMP_LOW,
+    TEMP_CHARGE_HIGH,
+    TEMP_CHARGE_LOW,
+    TEMP_SPREAD,
+    BOARD_TEMP,
+    VOLTAGE_HIGH,
+    VOLTAGE_LOW,
+    VOLTAGE_DIFFERS,
+    CHARGE_CURRENT,
+    DISCHARGE_CURRENT,
+    CHARGE_PEAK,
+    DISCHARGE_PEAK,
+    PACK_CHARGE,
+    PACK_DISCHARGE,
+    ISOLATION_LOW,
+    SLAVE_AGE,
+) = range(TRIP, LEVELLED + TRIP, 3)
 (
     CELL_HARD_HIGH,
     CELL_HARD_LOW,
@@ -40,7 +64,7 @@ CELL_HIGH_WARNING, CELL_LOW_WARNING, CELL_SPREAD_WARNING = range(1, 10, 3)
     PRECHARGE_FAILED,
     CONTACTOR_FEEDBACK,
     CONTACTOR_WELDED,
-    FIRMWARE,
+    FIRMWARE_CRASH,
     SELF_TEST,
     SLAVES_MISSING,
     CELL_STUCK,
@@ -50,10 +74,10 @@ CELL_HIGH_WARNING, CELL_LOW_WARNING, CELL_SPREAD_WARNING = range(1, 10, 3)
     EMERGENCY_STOP,
     FAULT_LINE,
     FEEDBACK_IGNORED,
-    LINK_ROSE,
-    STRING_APART,
+    LINK_RISE,
+    STRING_NOT_JOINED,
     ISOLATION_LOST,
-    UNLOCKED,
+    LIMITS_UNLOCKED,
     CURRENT_WHILE_OPEN,
     CURRENT_DISAGREE,
     CURRENT_FROZEN,
@@ -67,11 +91,21 @@ CELL_HIGH_WARNING, CELL_LOW_WARNING, CELL_SPREAD_WARNING = range(1, 10, 3)
     DEEP_DISCHARGE,
 ) = range(LEVELLED + 1, LEVELLED + 41)
 
-# what happened to a fault, as the event line says it
+# what happened to a fault, as the event line reports it
 RAISED, GONE, CLEARED = range(3)
 CHANGES = (b"raised", b"gone", b"cleared")
 
 _EVENTS = const(32)
+
+
+def level_fault(quantity, level):
+    """The fault of a quantity (0..QUANTITIES-1) at WARN, DERATE or TRIP."""
+    return 3 * quantity + level
+
+
+def quantity_of(fault):
+    """The quantity of a fault at any of its three levels (1..LEVELLED)."""
+    return (fault - WARN) // 3
 
 
 class Faults:
@@ -85,27 +119,13 @@ class Faults:
     """
 
     def __init__(self, clock, pack):
-        from bms.fault_table import SUFFIXES, TABLE  # large, and needed at start only
-
         self._clock = clock
         self._pack = pack
         self._opener = None
-        rows = self.rows = len(TABLE) + 1
+        self._read_catalog()
         strings = pack.strings
         self.pack_scope = strings if strings > 1 else 0
-        size = rows * (self.pack_scope + 1)
-        names = [b""]
-        for row in TABLE:
-            if len(names) > LEVELLED:
-                names.append(row[1].encode())
-            elif row[2] == WARN:
-                names.append(row[1][: -len(SUFFIXES[WARN])].encode())
-            else:
-                names.append(names[-1])  # one text for the three levels
-        self.names = names  # without the suffix of the level, see `suffix`
-        self.code = bytearray([0] + [row[0] for row in TABLE])
-        self.level = bytearray([0] + [row[2] for row in TABLE])
-        self.kind = bytearray([0] + [row[3] for row in TABLE])
+        size = self.rows * (self.pack_scope + 1)
         self.active = bytearray(size)
         self.latched = bytearray(size)
         self.place = array("h", [-1] * size)
@@ -129,16 +149,40 @@ class Faults:
         self.read = 0  # taken by telemetry
         self.lost_events = 0
 
+    def _read_catalog(self):
+        """Codes, names, levels and places by fault. Raises ValueError: a fault without a row."""
+        from bms.fault_catalog import QUANTITIES as LEVELS  # large, and needed at start only
+        from bms.fault_catalog import SINGLE
+
+        rows = self.rows = LEVELLED + len(SINGLE) + 1
+        self.names = [b""] * rows  # without the suffix of the level, see `suffix`
+        self.code = bytearray(rows)
+        self.level = bytearray(rows)
+        self.kind = bytearray(rows)
+        for row in LEVELS:
+            name = row[2].encode()  # one text for the three levels
+            for level in (WARN, DERATE, TRIP):
+                fault = level_fault(quantity_of(row[0]), level)
+                self._describe(fault, row[1][level - 1], name, level, row[3])
+        for row in SINGLE:
+            self._describe(row[0], row[1], row[2].encode(), row[3], row[4])
+        for fault in range(1, rows):
+            if not self.code[fault]:
+                raise ValueError("fault_catalog has no row for fault %d" % fault)
+
+    def _describe(self, fault, code, name, level, kind):
+        self.code[fault] = code
+        self.names[fault] = name
+        self.level[fault] = level
+        self.kind[fault] = kind
+
     def opens(self, strings):
         """Name what is told `trip(scope)` when a fault of level TRIP is raised."""
         self._opener = strings
 
     def suffix(self, fault):
         """What its name has behind `names[fault]`, as bytes."""
-        level = self.level[fault]
-        if fault > LEVELLED or level == TRIP:
-            return b""
-        return b"_derate" if level == DERATE else b"_warning"
+        return SUFFIXES[self.level[fault]] if fault <= LEVELLED else b""
 
     def scope(self, fault, place):
         """The string that a place belongs to, or the pack."""

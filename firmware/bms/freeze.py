@@ -116,7 +116,7 @@ class Freeze:
         more = self.more[i]
         more[AT_S] = self._clock.uptime_s
         more[AT_MS] = self._clock.uptime_ms
-        link = self._strings.link_mv
+        link = pack.link_mv
         more[LINK] = -1 if link is None else link
         for s in range(pack.strings):
             more[STRING + 2 * s] = self._currents[s].ma

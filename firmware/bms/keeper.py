@@ -1,4 +1,4 @@
-"""Brings what happens to the store, and says when nothing can need to open, so that it may write.
+"""Records events and freeze frames in the store; allows its writes only while nothing can trip.
 
 Stepped once a tick by the master; nothing here allocates after start-up.
 """
@@ -14,13 +14,18 @@ class Keeper:
     """Follows faults, freeze frames and contactors of a master into its store."""
 
     def __init__(self, master, config, store):
-        self._m = master
+        self._faults = master.faults
+        self._freeze = master.freeze
+        self._strings = master.strings
+        self._limits = master.limits
+        self._drivers = master.drivers
         self._store = store
-        self._followed = 0
+        self._followed = 0  # events of faults that the store has
         self._given = False  # the frame that is ready now
-        self._seen = array("i", [0] * (2 * master.pack.strings))
+        self._seen = array("i", [0] * (2 * master.pack.strings))  # closings, openings under load
         self._failed = 0
-        self._sighted = master.inputs.guarding and not config.store_blind
+        # an erase of flash stops the interrupts that guard the inputs
+        self._guarded = master.inputs.guarding and not config.store_blind
         store.load()
         if store.lost:
             master.faults.raised(F.STORE_LOST, -1, 0)
@@ -29,17 +34,29 @@ class Keeper:
         crashed = t[S.CRASH_N] and t[S.CRASH_BOOT] == t[S.BOOT] - 1
         if crashed or master.board.reset_cause() == b"watchdog":
             # it ended by itself: a person shall know before anything closes again
-            master.faults.raised(F.FIRMWARE, -1, t[S.CRASHES])
-            master.faults.gone(F.FIRMWARE)
+            master.faults.raised(F.FIRMWARE_CRASH, -1, t[S.CRASHES])
+            master.faults.gone(F.FIRMWARE_CRASH)
 
     def step(self, now):
         """Look at everything once."""
-        m = self._m
         store = self._store
-        faults = m.faults
+        faults = self._faults
         if self._followed != faults.events:
             self._follow(faults)
-        freeze = m.freeze
+        self._take_frame(faults)
+        self._count()
+        closed = self._any_on()
+        store.step(now, self._writable(now, closed), closed)
+        if store.failed != self._failed:
+            self._failed = store.failed
+            faults.raised(F.STORE_FAILED, -1, store.failed)
+        elif store.written and not store.blocked:
+            faults.gone(F.STORE_FAILED)
+
+    def _take_frame(self, faults):
+        """Hand a freeze frame to the store, once, when the store has room for it."""
+        freeze = self._freeze
+        store = self._store
         freeze.held = store.framing
         if not freeze.ready:
             self._given = False
@@ -47,39 +64,49 @@ class Keeper:
             self._given = True
             place = faults.place[faults.first_slot]
             freeze.held = store.frame(faults.code[freeze.fault], place, freeze, freeze.bytes)
-        quiet = not m.limits.judging and not freeze.recording()
-        if self._sighted and m.strings.energised():
-            quiet = False  # an erase of flash stops the interrupts that guard the loops
-        closed = False
-        t = store.totals
+
+    def _count(self):
+        """Add new closings and openings under load to the totals of each string."""
+        t = self._store.totals
         seen = self._seen
-        for c in m.strings.each:
+        for c in self._strings.each:
             s = c.string
-            if c.state == C.CLOSED:
-                closed = True
-            elif c.state != C.OPEN or c.energised():
-                closed = True
-                quiet = False
             if seen[2 * s] != c.closings:
                 t[S.CLOSINGS + s] += c.closings - seen[2 * s]
                 seen[2 * s] = c.closings
             if seen[2 * s + 1] != c.worn:
                 t[S.LOADED + s] += c.worn - seen[2 * s + 1]
                 seen[2 * s + 1] = c.worn
+
+    def _any_on(self):
+        """True where a string is not entirely open."""
+        for c in self._strings.each:
+            if c.state != C.OPEN or c.energised():
+                return True
+        return False
+
+    def _writable(self, now, closed):
+        """True where flash may be written: nothing is near to a trip, nor in the middle of one."""
+        strings = self._strings
+        if self._limits.judging or self._freeze.recording():
+            return False
+        if self._guarded and strings.energised():
+            return False
+        for c in strings.each:
+            if c.state != C.CLOSED and (c.state != C.OPEN or c.energised()):
+                return False
         # looked at closely only where there is something to write
-        if closed and quiet and store.due(now, True):
-            for c in m.strings.each:
+        if closed and self._store.due(now, True):
+            for c in strings.each:
                 # a string that has left is no reason to wait
-                if c.state == C.CLOSED:
-                    quiet = quiet and not faults.held(c.string) and m.limits.still(c.string)
-            for driver in m.drivers:
-                quiet = quiet and driver.done
-        store.step(now, quiet, closed)
-        if store.failed != self._failed:
-            self._failed = store.failed
-            faults.raised(F.STORE_FAILED, -1, store.failed)
-        elif store.written and not store.blocked:
-            faults.gone(F.STORE_FAILED)
+                if c.state == C.CLOSED and (
+                    self._faults.held(c.string) or not self._limits.still(c.string)
+                ):
+                    return False
+            for driver in self._drivers:
+                if not driver.done:
+                    return False
+        return True
 
     def _follow(self, faults):
         """Hand over one change of a fault."""

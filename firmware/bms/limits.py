@@ -2,10 +2,10 @@
 
 Hard bounds of cells and temperatures are judged by the drivers as a frame arrives (`hard_cell`,
 `hard_temp`), that of the current as its sample comes; what needs a duration is judged at three
-levels from limit_table.TABLE by the kernel `judge`, on fresh samples only: a slave's cells and
-temperatures by its own readings, since slaves are read differently often; what is made of a whole
-string's readings, once all of them are others; the rest with each measurement. Here also
-is what is measured twice: stacks against cells, a measured string against its cells, readings
+levels from fault_catalog.QUANTITIES by the kernel `judge`, on fresh samples only: a slave's cells
+and temperatures by its own readings, since slaves are read differently often; what is made of a
+whole string's readings, once all of them are others; the rest with each measurement. Here also is
+what is measured twice: stacks against cells, a measured string against its cells, readings
 that don't move with the current, an open sense wire. Nothing allocates after start-up.
 """
 
@@ -14,14 +14,32 @@ from array import array
 from micropython import const
 
 from bms import faults, ticks
+from bms.faults import DERATE, QUANTITIES, TRIP, WARN, level_fault, quantity_of
 from bms.kernels import any_set, changed, judge, oldest, open_pair
 from bms.kernels import readings as T
+from bms.pack import FRESH, LOST
 
-# quantities: their places in limit_table.TABLE and fault_table.LEVELS
-CELL_MAX, CELL_MIN, SPREAD, TEMP_MAX, TEMP_MIN, CHARGE_TEMP_MAX, CHARGE_TEMP_MIN = range(7)
-TEMP_SPREAD, BOARD, VOLTAGE_MAX, VOLTAGE_MIN, VOLTAGE_DIFFERS = range(7, 12)
-CHARGE, DISCHARGE, CHARGE_PEAK, DISCHARGE_PEAK, PACK_CHARGE, PACK_DISCHARGE = range(12, 18)
-ISOLATION, AGE, QUANTITIES = range(18, 21)
+# quantities, numbered as their faults are
+CELL_MAX = quantity_of(faults.CELL_HIGH)
+CELL_MIN = quantity_of(faults.CELL_LOW)
+SPREAD = quantity_of(faults.CELL_SPREAD)
+TEMP_MAX = quantity_of(faults.TEMP_HIGH)
+TEMP_MIN = quantity_of(faults.TEMP_LOW)
+CHARGE_TEMP_MAX = quantity_of(faults.TEMP_CHARGE_HIGH)
+CHARGE_TEMP_MIN = quantity_of(faults.TEMP_CHARGE_LOW)
+TEMP_SPREAD = quantity_of(faults.TEMP_SPREAD)
+BOARD = quantity_of(faults.BOARD_TEMP)
+VOLTAGE_MAX = quantity_of(faults.VOLTAGE_HIGH)
+VOLTAGE_MIN = quantity_of(faults.VOLTAGE_LOW)
+VOLTAGE_DIFFERS = quantity_of(faults.VOLTAGE_DIFFERS)
+CHARGE = quantity_of(faults.CHARGE_CURRENT)
+DISCHARGE = quantity_of(faults.DISCHARGE_CURRENT)
+CHARGE_PEAK = quantity_of(faults.CHARGE_PEAK)
+DISCHARGE_PEAK = quantity_of(faults.DISCHARGE_PEAK)
+PACK_CHARGE = quantity_of(faults.PACK_CHARGE)
+PACK_DISCHARGE = quantity_of(faults.PACK_DISCHARGE)
+ISOLATION = quantity_of(faults.ISOLATION_LOW)
+AGE = quantity_of(faults.SLAVE_AGE)
 
 _BEGIN, _SLAVES, _WHOLE = range(3)  # pieces of a string's judgement, and the rest
 _OWN = const(9)  # quantities up to BOARD: a slave's own, but for the two spreads
@@ -52,11 +70,20 @@ def share(value, pm):
     return value * pm // 1000 if value < 1000000 else value // 1000 * pm
 
 
+def _value(config, what):
+    """The value of a bound in fault_catalog: of a setting by name, or the number itself."""
+    if isinstance(what, int):
+        return what
+    return getattr(config, what) if what else 0
+
+
 class Limits:
     """Judges the pack against the table; raises and withdraws faults.
 
     judging: a scan has ended, and `go_on` has not judged all of it yet; peak_pm: I2t used of its
     budget in permille, [2 * string] charge, + 1 discharge; pack_ma: current of all strings.
+    hard_low_mv, hard_high_mv, hard_high_dc: what a driver takes for a hard bound; beyond it calls
+    `hard_cell` or `hard_temp`.
     """
 
     def __init__(self, config, pack, currents, faults_, strings, now):
@@ -65,9 +92,9 @@ class Limits:
         self._faults = faults_
         self._strings = strings
         self._table(config)
-        self._hard_high_mv = config.cell_hard_max_mv
-        self._hard_low_mv = config.cell_hard_min_mv
-        self._hard_high_dc = config.temp_hard_max_dc
+        self.hard_high_mv = config.cell_hard_max_mv
+        self.hard_low_mv = config.cell_hard_min_mv
+        self.hard_high_dc = config.temp_hard_max_dc
         self._hard_ma = config.current_hard_max_ma
         self._cell_back = config.cell_hysteresis_mv
         self._temp_back = config.temp_hysteresis_dc
@@ -120,7 +147,7 @@ class Limits:
 
     def _table(self, config):
         """The kernel's tables: bounds, and what adds up beyond them. Allocates, at start."""
-        from bms.limit_table import BELOW, TABLE
+        from bms.fault_catalog import BELOW, by_quantity
 
         pack = self._pack
         strings = pack.strings
@@ -131,31 +158,18 @@ class Limits:
         self._out_ms = array("i", bytearray(4 * 3 * QUANTITIES * strings))
         self._judged_at = array("i", [-1] * (QUANTITIES * strings))
         self._judged_gap = array("i", [0] * (QUANTITIES * strings))
-        self._side = bytearray([1 if row[0] == BELOW else 0 for row in TABLE])
+        rows = by_quantity()
+        self._side = bytearray([1 if row[5] == BELOW else 0 for row in rows])
         for q in range(QUANTITIES):
-            row = TABLE[q]
-            found = [getattr(config, x) if isinstance(x, str) and x else x or 0 for x in row[1:]]
-            if VOLTAGE_MAX <= q <= VOLTAGE_MIN:
-                for i in range(3):
-                    by_cell = getattr(config, str(TABLE[CELL_MAX + q - VOLTAGE_MAX][1 + i]))
-                    found[i] = found[i] or by_cell * pack.string_cells[0]
-            elif PACK_CHARGE <= q <= PACK_DISCHARGE:
-                found[2] = found[2] or strings * getattr(
-                    config, str(TABLE[q - PACK_CHARGE + CHARGE][3])
-                )
-            elif q == AGE:
-                found[0] = found[0] or found[2] * 6 // 10
-                found[1] = found[1] or found[2] * 8 // 10
-            if q in (CHARGE, DISCHARGE, PACK_CHARGE, PACK_DISCHARGE):
-                found[0] = share(found[2], config.current_warn_pm)
-                found[1] = share(found[2], config.current_derate_pm)
+            bounds = self._levels(config, rows, q)
+            back, delay, samples = [_value(config, x) for x in rows[q][7]]
             sign = -1 if self._side[q] else 1
             for level in range(3):
                 at = q * T.BOUNDS + level * T.LEVEL
-                t[at + T.J_BOUND] = sign * found[level] + T.J_BIAS
-                t[at + T.J_BACK] = found[3]
-                t[at + T.J_DELAY] = found[4]
-                t[at + T.J_SAMPLES] = found[5]
+                t[at + T.J_BOUND] = sign * bounds[level] + T.J_BIAS
+                t[at + T.J_BACK] = back
+                t[at + T.J_DELAY] = delay
+                t[at + T.J_SAMPLES] = samples
                 if q == AGE and level == 2:
                     t[at + T.J_DELAY] = 1  # a scan later: the cell is named first
         # where a slave's readings are out of no bound of any level
@@ -168,7 +182,29 @@ class Limits:
             ],
         )
         self._inside_board_dc = self._least(BOARD)
-        # I2t: parts of the budget for each ms and part of the current squared, see _peaks
+        self._peak_table(config)
+
+    def _levels(self, config, rows, q):
+        """Bounds of a quantity that warn, derate and trip; those not given follow from others."""
+        pack = self._pack
+        bounds = [_value(config, x) for x in rows[q][6]]
+        if VOLTAGE_MAX <= q <= VOLTAGE_MIN:
+            by_cell = rows[CELL_MAX + q - VOLTAGE_MAX][6]
+            for i in range(3):
+                bounds[i] = bounds[i] or _value(config, by_cell[i]) * pack.string_cells[0]
+        elif PACK_CHARGE <= q <= PACK_DISCHARGE:
+            each = rows[CHARGE + q - PACK_CHARGE][6]
+            bounds[2] = bounds[2] or pack.strings * _value(config, each[2])
+        elif q == AGE:
+            bounds[0] = bounds[0] or bounds[2] * 6 // 10
+            bounds[1] = bounds[1] or bounds[2] * 8 // 10
+        if q in (CHARGE, DISCHARGE, PACK_CHARGE, PACK_DISCHARGE):
+            bounds[0] = share(bounds[2], config.current_warn_pm)
+            bounds[1] = share(bounds[2], config.current_derate_pm)
+        return bounds
+
+    def _peak_table(self, config):
+        """I2t: parts of the budget for each ms and part of the current squared, see _peaks."""
         self._continuous = array("i", [_SCALE, _SCALE])
         self._divisor = array("i", [1, 1])
         self._most = array("i", [config.charge_max_ma, config.discharge_max_ma])
@@ -180,11 +216,15 @@ class Limits:
                 budget = (_SCALE * _SCALE - part * part) * config.peak_time_ms
                 self._divisor[i] = max(budget // _FULL, 1)
 
+    def bound(self, quantity, level):
+        """Where a quantity begins to warn, derate or trip (level as in `faults`), in its unit."""
+        value = self._bounds[quantity * T.BOUNDS + T.LEVEL * (level - WARN) + T.J_BOUND] - T.J_BIAS
+        return -value if self._side[quantity] else value
+
     def _least(self, quantity):
         """The bound of a quantity that is met first."""
-        at = quantity * T.BOUNDS + T.J_BOUND
-        least = min([self._bounds[at + T.LEVEL * level] for level in range(3)]) - T.J_BIAS
-        return -least if self._side[quantity] else least
+        bounds = [self.bound(quantity, level) for level in (WARN, DERATE, TRIP)]
+        return max(bounds) if self._side[quantity] else min(bounds)
 
     def hottest_dc(self, string):
         """The warmest slave board of a string in the last scan; very cold where none says."""
@@ -225,7 +265,7 @@ class Limits:
             self._bounds, quantity * T.BOUNDS, self._out_ms, 3 * i, levels, value_, standing, ms
         )
         if found:
-            fault = 1 + 3 * quantity
+            fault = level_fault(quantity, WARN)
             f = self._faults
             for level in range(3):
                 if found & 1:
@@ -244,7 +284,7 @@ class Limits:
             value_ = value
         found = judge(self._bounds, quantity * T.BOUNDS, self._own, i, levels, value_, standing, ms)
         if found:
-            fault = 1 + 3 * quantity
+            fault = level_fault(quantity, WARN)
             f = self._faults
             for level in range(3):
                 if found & 1:
@@ -267,7 +307,7 @@ class Limits:
                 starts = pack.slave_from
                 if which < 3 * BOARD:
                     starts = pack.temp_from if which >= 3 * SPREAD else pack.cell_from
-                self._faults.gone(1 + which, starts[s])
+                self._faults.gone(level_fault(0, WARN) + which, starts[s])
             else:
                 still = 1
         self._raising[s] = still
@@ -305,14 +345,14 @@ class Limits:
 
     def hard_cell(self, cell, mv):
         """A cell reading outside its hard bounds has just arrived."""
-        if mv > self._hard_high_mv:
+        if mv > self.hard_high_mv:
             self._faults.raised(faults.CELL_HARD_HIGH, cell, mv)
-        elif mv < self._hard_low_mv:
+        elif mv < self.hard_low_mv:
             self._faults.raised(faults.CELL_HARD_LOW, cell, mv)
 
     def hard_temp(self, temp, dc):
         """A temperature outside its hard bound has just arrived."""
-        if dc > self._hard_high_dc:
+        if dc > self.hard_high_dc:
             self._faults.raised(faults.TEMP_HARD_HIGH, temp, dc)
 
     def sampled(self, string, now):
@@ -567,7 +607,7 @@ class Limits:
             self._age = part
             self._age_ms = age
             self._age_at = i
-        if pack.cell_flags[first] & 8:  # LOST
+        if pack.cell_flags[first] & LOST:
             self._missing += 1
         if pack.slave_flags[i] & 0xFF00:
             self._warned = i
@@ -603,7 +643,7 @@ class Limits:
         if not self._ending:
             return
         for i in range(first, end):
-            if self._telling and not moved[i] and pack.cell_flags[i] & 1:
+            if self._telling and not moved[i] and pack.cell_flags[i] & FRESH:
                 self._stuck = i
             moved[i] = 0
             self._before[i] = pack.cell_mv[i]
@@ -650,12 +690,12 @@ class Limits:
         for s in range(pack.strings):
             cell = pack.string_cell[s]
             if cell.complete:
-                if cell.high <= self._hard_high_mv - self._cell_back:
+                if cell.high <= self.hard_high_mv - self._cell_back:
                     f.gone(faults.CELL_HARD_HIGH, pack.cell_from[s])
-                if cell.low >= self._hard_low_mv + self._cell_back:
+                if cell.low >= self.hard_low_mv + self._cell_back:
                     f.gone(faults.CELL_HARD_LOW, pack.cell_from[s])
             temp = pack.string_temp[s]
-            if temp.count and temp.complete and temp.high <= self._hard_high_dc - self._temp_back:
+            if temp.count and temp.complete and temp.high <= self.hard_high_dc - self._temp_back:
                 f.gone(faults.TEMP_HARD_HIGH, pack.temp_from[s])
 
     # --- each tick ---

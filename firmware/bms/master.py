@@ -11,7 +11,7 @@ from bms.balancing import Balancing
 from bms.clock import Clock
 from bms.console import Console
 from bms.current import Current
-from bms.faults import CONFIG_COPY_USED, SELF_TEST, UNLOCKED, Faults
+from bms.faults import CONFIG_COPY_USED, LIMITS_UNLOCKED, SELF_TEST, Faults
 from bms.freeze import Freeze
 from bms.inputs import Inputs
 from bms.keeper import Keeper
@@ -25,6 +25,7 @@ from bms.soc import Soc
 from bms.store import Store
 from bms.strings import Strings
 from bms.telemetry import Telemetry
+from bms.ticks import MASK
 
 _TICK_MS = const(20)  # ages, contactors, balancing and the console are looked at so often
 _FEED_MS = const(50)
@@ -70,7 +71,7 @@ class Master:
         if self.self_test != b"ok":
             self.faults.raised(SELF_TEST, -1, 0)
         if config.beyond:
-            self.faults.raised(UNLOCKED, -1, config.beyond)
+            self.faults.raised(LIMITS_UNLOCKED, -1, config.beyond)
         if config.damaged:
             self.faults.raised(CONFIG_COPY_USED, -1, config.damaged)
         self._voltages = bool(config.voltage_sensor)
@@ -137,7 +138,7 @@ class Master:
             self._tell()
         self.outbox.flush()
         self._feed(now)
-        self.cycles = (self.cycles + 1) & 0x1FFFFFFF
+        self.cycles = (self.cycles + 1) & MASK
 
     def crashed(self, text):
         """Keep the words of what ended the program; the coils are off."""
@@ -207,7 +208,7 @@ class Master:
     def _finish(self, now):
         # every fresh reading is judged once per scan
         self._open_scan = False
-        self.scans = (self.scans + 1) & 0x1FFFFFFF
+        self.scans = (self.scans + 1) & MASK
         self.limits.scanned(now)
 
     def _pieces(self, now):
@@ -238,7 +239,7 @@ class Master:
             self._report(now)
 
     def _judge(self, now):
-        self.strings.link_mv = self.board.link_mv()
+        self.pack.link_mv = self.board.link_mv()
         if self._voltages:
             for s in range(self.pack.strings):
                 self.limits.measured(s, self.board.string_mv(s), now)

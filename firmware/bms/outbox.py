@@ -8,6 +8,7 @@ it takes, never waited for. Nothing here allocates.
 from micropython import const
 
 from bms.kernels import crc16, put, put_field, put_hex, put_hex4, put_int, put_key, splice
+from bms.ticks import MASK
 
 _HALF = const(2048)
 _LINE = const(1024)  # room for any line: a status with every number at its longest takes 600
@@ -37,7 +38,7 @@ class Outbox:
         """Start a line of a kind; False (and counted) where there is no room for it."""
         if _HALF - self._ready < _LINE:
             if self._old_sent < self._old_end:
-                self.dropped = (self.dropped + 1) & 0x1FFFFFFF
+                self.dropped = (self.dropped + 1) & MASK
                 return False
             full = self._buf
             self._buf = self._old
@@ -110,7 +111,7 @@ class Outbox:
         self.raw(b'"}\n')
         self._ready = self._at
         self.building = False
-        self.lines = (self.lines + 1) & 0x1FFFFFFF
+        self.lines = (self.lines + 1) & MASK
 
     def flush(self):
         """Give the port what it takes now."""

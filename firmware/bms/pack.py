@@ -71,11 +71,12 @@ class Pack:
     first_cell, slave_cells, first_temp, slave_temps, known (answered as the pack file says),
     stack_mv, stack_ok, stack_at, slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32),
     can_bleed, string_of_slave, cell_age and temp_age (ms, older readings are lost), turn_ms (from
-    one scan of it to the next). Per string:
-    energised (a coil of it is on, as `strings` says), string_cells in series; slave_from,
-    cell_from, temp_from with a last entry where the last string ends; Extremes: string_cell,
-    string_temp of fresh readings; lost_cell, lost_temp: the first that lost its reading, -1 =
-    none. cell, temp: extremes of the whole pack.
+    one scan of it to the next). Per string: energised (1 = a coil of it is on: current may flow;
+    written by `contactors` with each coil), string_cells in series; slave_from, cell_from,
+    temp_from with a last entry where the last string ends; Extremes: string_cell, string_temp of
+    fresh readings; lost_cell, lost_temp: the first that lost its reading, -1 = none. cell, temp:
+    extremes of the whole pack. link_mv: voltage behind the contactors, None = not measured;
+    written by the master each tick.
     """
 
     def __init__(self, config):
@@ -104,7 +105,10 @@ class Pack:
         self.bleed = array("H", [0] * (2 * n))
         self.string_of_slave = bytearray([s.string - 1 for s in slaves])
         strings = self.strings = self.string_of_slave[-1] + 1
+        self._stop_mv = config.balance_stop_mv
+        self._floor_mv = config.balance_floor_mv
         self.energised = bytearray(strings)
+        self.link_mv = None
         self.string_cells = array("h", [0] * strings)
         self.string_cell = [Extremes() for _ in range(strings)]
         self.string_temp = [Extremes() for _ in range(strings)]
@@ -123,6 +127,12 @@ class Pack:
         self.slave_from = array("h", [n] * (strings + 1))
         self.cell_from = array("h", [self.cells] * (strings + 1))
         self.temp_from = array("h", [self.temps] * (strings + 1))
+        self._place_slaves(config)
+
+    def _place_slaves(self, config):
+        """Where the readings of each slave and string begin; how old they may get."""
+        slaves = config.slaves
+        n = self.slaves
         cell = temp = 0
         for i in range(n):
             if not i or self.string_of_slave[i] != self.string_of_slave[i - 1]:
@@ -227,6 +237,11 @@ class Pack:
         """The same of its temperatures."""
         first = self.first_temp[slave]
         unmark(self.temp_flags, first, first + self.slave_temps[slave], NEW)
+
+    def balance_target_mv(self, string):
+        """Voltage down to which cells of a string are balanced: `balance_stop` above the lowest."""
+        target = self.string_cell[string].low + self._stop_mv
+        return target if target > self._floor_mv else self._floor_mv
 
     def slave_extremes(self, slave):
         """Extremes of one slave's fresh cells; the object is the pack's own and used again."""

@@ -9,11 +9,13 @@ from array import array
 
 from micropython import const
 
+from bms import limits as L
 from bms import ticks
+from bms.faults import DERATE, WARN
 from bms.limits import share
 
 # what holds a limit down most; the place in REASONS is told
-NOTHING, OPEN, FAULT, CELL, TEMP, SPREAD, BOARD, LEFT, PEAK, DERATED, EASING, READINGS = range(12)
+NOTHING, OPEN, FAULT, CELL, TEMP, SPREAD, BOARD, LEFT, PEAK, DERATED, OPENING, READINGS = range(12)
 REASONS = (
     b"none",
     b"open",
@@ -44,44 +46,20 @@ class Power:
         self._strings = strings
         self._limits = limits
         self._soc = soc
-        self._fitted = bool(config.current_sensor)
-        warn = config.current_warn_pm
         self._base = array("i", [0, 0])
-        self._base[CHARGE] = share(config.charge_max_ma, warn)
-        self._base[DISCHARGE] = share(config.discharge_max_ma, warn)
+        self._base[CHARGE] = limits.bound(L.CHARGE, WARN)
+        self._base[DISCHARGE] = limits.bound(L.DISCHARGE, WARN)
         self._continuous = array("i", [config.charge_continuous_ma, config.discharge_continuous_ma])
         n = pack.strings
         self._most = array("i", [0, 0])
-        self._most[CHARGE] = share(config.pack_charge_max_ma or n * config.charge_max_ma, warn)
-        self._most[DISCHARGE] = share(
-            config.pack_discharge_max_ma or n * config.discharge_max_ma, warn
-        )
-        # where all of it is left, where nothing is
-        self._cell = array(
-            "h",
-            [
-                config.cell_warn_max_mv,
-                config.cell_derate_max_mv,
-                config.cell_warn_min_mv,
-                config.cell_derate_min_mv,
-            ],
-        )
-        self._temp = array(
-            "h",
-            [
-                config.temp_charge_warn_max_dc,
-                config.temp_charge_derate_max_dc,
-                config.temp_charge_warn_min_dc,
-                config.temp_charge_derate_min_dc,
-                config.temp_warn_max_dc,
-                config.temp_derate_max_dc,
-                config.temp_warn_min_dc,
-                config.temp_derate_min_dc,
-            ],
-        )
-        self._spread = array("h", [config.spread_warn_mv, config.spread_derate_mv])
-        self._board = array("h", [config.board_temp_warn_dc, config.board_temp_derate_dc])
-        self._peak = array("h", [config.peak_warn_pm, config.peak_derate_pm])
+        self._most[CHARGE] = limits.bound(L.PACK_CHARGE, WARN)
+        self._most[DISCHARGE] = limits.bound(L.PACK_DISCHARGE, WARN)
+        # from where a quantity warns, all of it is left, to where it derates, nothing is
+        self._cell = _ranges(limits, L.CELL_MAX, L.CELL_MIN)
+        self._temp = _ranges(limits, L.CHARGE_TEMP_MAX, L.CHARGE_TEMP_MIN, L.TEMP_MAX, L.TEMP_MIN)
+        self._spread = _ranges(limits, L.SPREAD)
+        self._board = _ranges(limits, L.BOARD)
+        self._peak = _ranges(limits, L.CHARGE_PEAK)
         self._left = array("h", [config.left_low_pm, config.left_empty_pm])
         self._derate = config.derate_pm
         self._up = config.ramp_up_ms
@@ -156,7 +134,7 @@ class Power:
             aim = self._most[side]
         if not self._strings.wants_power:
             aim = 0
-            why = EASING
+            why = OPENING
         self._aim[side] = aim
         self.reason[side] = why
 
@@ -214,6 +192,15 @@ class Power:
                     why = PEAK
         self._part[i] = share(ma, pm)
         self._why[i] = why
+
+
+def _ranges(limits, *quantities):
+    """Bounds that warn and derate of each quantity, one behind the other. Allocates, at start."""
+    out = array("h", [0] * (2 * len(quantities)))
+    for i in range(len(quantities)):
+        out[2 * i] = limits.bound(quantities[i], WARN)
+        out[2 * i + 1] = limits.bound(quantities[i], DERATE)
+    return out
 
 
 def _falling(value, all_, none):

@@ -26,7 +26,12 @@ class Recall:
     """job: what is told just now; building: a line is begun, and nobody else may write one."""
 
     def __init__(self, config, master, outbox):
-        self._m = master
+        self._clock = master.clock
+        self._faults = master.faults
+        self._store = master.store
+        self._strings = master.strings
+        self._telemetry = master.telemetry
+        self._board = master.board
         self._out = outbox
         self.job = NOTHING
         self.building = False
@@ -48,7 +53,7 @@ class Recall:
         """Begin a job; None, or why not, as bytes."""
         if self.job != NOTHING:
             return b"busy telling something else"
-        if job != HISTORY and self._m.strings.energised() and not self._m.board.HEAP_IS_CHEAP:
+        if job != HISTORY and self._strings.energised() and not self._board.HEAP_IS_CHEAP:
             return b"only while the contactors are open: a file takes memory"
         if job == PACK:
             if not self._path:
@@ -59,21 +64,21 @@ class Recall:
                 return b"no pack file"
         self.job = job
         self._at = self._part = self._lines = self._left = self._from = 0
-        self._room_at = self._m.clock.now
+        self._room_at = self._clock.now
         if job == HISTORY:
-            t = self._m.store.totals
+            t = self._store.totals
             self._at = t[S.EVENTS] - S.KEPT if t[S.EVENTS] > S.KEPT else 0
         elif job == FRAMES:
-            self._m.store.lent = True
+            self._store.lent = True
         return None
 
     def step(self):
         """Build one piece."""
         if not self.building and not self._out.room():
-            if ticks.diff(self._m.clock.now, self._room_at) > _PATIENCE_MS:
+            if ticks.diff(self._clock.now, self._room_at) > _PATIENCE_MS:
                 self._end()
             return
-        self._room_at = self._m.clock.now
+        self._room_at = self._clock.now
         if self.job == HISTORY:
             done = self._history()
         elif self.job == FRAMES:
@@ -89,7 +94,7 @@ class Recall:
 
     def _end(self):
         self.job = NOTHING
-        self._m.store.lent = False
+        self._store.lent = False
         self.close()
 
     def _begin(self, kind):
@@ -105,7 +110,7 @@ class Recall:
 
     def _history(self):
         """Totals, the last crash, changes of faults from the oldest; True when all are told."""
-        t = self._m.store.totals
+        t = self._store.totals
         part = self._part
         if part < 4:
             self._totals(part)
@@ -119,7 +124,7 @@ class Recall:
                 self._out.uptime(t[S.CRASH_S], 0)
                 self._out.key(b"text")
                 self._out.raw(b'"')
-                self._out.part(self._m.store.raw, S.CRASH * 4, t[S.CRASH_N])
+                self._out.part(self._store.raw, S.CRASH * 4, t[S.CRASH_N])
                 self._out.raw(b'"')
                 self._finish()
         elif self._at < t[S.EVENTS]:
@@ -132,7 +137,7 @@ class Recall:
 
     def _totals(self, part):
         out = self._out
-        store = self._m.store
+        store = self._store
         t = store.totals
         if part == 0:
             self._begin(b"totals")
@@ -160,22 +165,22 @@ class Recall:
     def _each(self, name, place, less):
         """A list with a number for each string; with `less`, 0 stands for not known."""
         out = self._out
-        t = self._m.store.totals
+        t = self._store.totals
         out.key(name)
-        for s in range(self._m.pack.strings):
+        for s in range(len(self._strings.each)):
             out.raw(b"," if s else b"[")
             value = t[place + s]
             out.value(None if less and not value else value - less)
         out.raw(b"]")
 
     def _event(self, t, i):
-        faults = self._m.faults
+        faults = self._faults
         word = t[i]
         string = (word >> 10 & 15) - 1
         scope = faults.pack_scope if string < 0 else string
         self._begin(b"kept_event")
         self._out.text(b"what", F.CHANGES[word >> 8 & 3])
-        self._m.telemetry.named(
+        self._telemetry.named(
             faults.slot(self._fault(word & 255), scope), (word >> 14) - 1, t[i + 1]
         )
         self._when(t[i + 2], t[i + 3])
@@ -183,7 +188,7 @@ class Recall:
 
     def _fault(self, code):
         """Where a code stands in the table, 0 for one that this firmware doesn't know."""
-        at = find(self._m.faults.code, 1, len(self._m.faults.code), code)
+        at = find(self._faults.code, 1, len(self._faults.code), code)
         return at if at > 0 else 0
 
     def _when(self, s, ms):
@@ -196,7 +201,7 @@ class Recall:
 
     def _frames(self):
         """The parts of all frames from the oldest, each checked first; True when all are told."""
-        store = self._m.store
+        store = self._store
         if self.building:
             self._hex(store.page)
         elif self._left:

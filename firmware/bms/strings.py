@@ -34,8 +34,7 @@ class Strings:
         self._currents = currents
         self._clock = clock
         self.each = [
-            C.Contactors(config, board, faults_, pack, currents[s], clock, s)
-            for s in range(pack.strings)
+            C.Contactors(config, board, faults_, pack, current, clock) for current in currents
         ]
         self._asked = bytearray(pack.strings)  # a person wants it closed
         self._wait_at = clock.now
@@ -44,7 +43,6 @@ class Strings:
         self._join_wait = config.join_wait_ms
         self._has_link = bool(config.link_sensor)
         self.has_feedback = bool(config.contactor_feedback)
-        self.link_mv = None
         self.count_closed = 0
         self.left_out = None
         self.wants_power = True
@@ -79,8 +77,8 @@ class Strings:
 
     def energised(self):
         """True while any coil is on: current may flow."""
-        for c in self.each:
-            if c.energised():
+        for on in self._pack.energised:
+            if on:
                 return True
         return False
 
@@ -160,12 +158,10 @@ class Strings:
         closed = 0
         wants = True
         for c in self.each:
-            c.link_mv = self.link_mv
             c.step(now)
-            self._pack.energised[c.string] = 1 if c.energised() else 0
             if c.closed():
                 closed += 1
-            if c.state == C.EASING:
+            if c.state == C.OPEN_REQUESTED:
                 wants = False
         self.count_closed = closed
         self.wants_power = wants
@@ -203,8 +199,8 @@ class Strings:
         if link >= 0 and (least > self._join_mv or self._total_ma() > self._join_ma):
             if ticks.diff(now, self._wait_at) >= self._join_wait:
                 self._asked[best] = 0
-                self._faults.raised(faults.STRING_APART, best, least)
-                self._faults.gone(faults.STRING_APART, best)
+                self._faults.raised(faults.STRING_NOT_JOINED, best, least)
+                self._faults.gone(faults.STRING_NOT_JOINED, best)
             return
         why = self.each[best].close(now, link)
         if why is None:
@@ -217,8 +213,8 @@ class Strings:
         """Voltage that closed strings hold the link at, -1 = none is closed."""
         for c in self.each:
             if c.closed():
-                if self._has_link and self.link_mv is not None:
-                    return self.link_mv
+                if self._has_link and self._pack.link_mv is not None:
+                    return self._pack.link_mv
                 return c.string_mv()
         return -1
 

@@ -218,7 +218,7 @@ class Telemetry:
             out.text(b"state", C.STATES[strings.state])
             out.number(b"closed", strings.count_closed)
             out.number(b"pack_mv", self._pack_mv())
-            out.number(b"link_mv", strings.link_mv)
+            out.number(b"link_mv", m.pack.link_mv)
             out.number(b"i_ma", m.limits.pack_ma if self._current_known() else None)
         elif part == 1:
             out.number(b"min_mv", cell.low if cell.complete else None)

@@ -23,8 +23,7 @@ WATCHDOG_MS = const(2000)
 # modules that nothing needs once all is built
 _AT_START = (
     (bms, "config"),
-    (bms, "fault_table"),
-    (bms, "limit_table"),
+    (bms, "fault_catalog"),
     (bms, "packfile"),
     (bms, "self_test"),
     (sensors, "build"),

@@ -8,6 +8,7 @@ from micropython import const
 
 from bms import ticks
 from bms.links.can import BITS, EXTENDED
+from bms.ticks import MASK
 
 DEFAULT_BPS = 500000
 _RING = const(63)  # frames, and one slot that stays empty; a power of two less one
@@ -65,7 +66,7 @@ class _Ring:
         try:
             self._drain()
         except Exception:
-            self.failed = (self.failed + 1) & 0x1FFFFFFF
+            self.failed = (self.failed + 1) & MASK
 
     def _drain(self):
         while True:
@@ -76,7 +77,7 @@ class _Ring:
             if not self._take(self._slots[i]):
                 return
             if full:
-                self.lost = (self.lost + 1) & 0x1FFFFFFF
+                self.lost = (self.lost + 1) & MASK
             else:
                 self._n[i] = self._length(self._slots[i])
                 self._head = after
@@ -95,21 +96,21 @@ class _Ring:
         if self._look_at < 0 or ticks.diff(now, self._look_at) >= 0:
             self._look_at = ticks.add(now, _LOOK_MS)
             if self._off():
-                self.bus_off = (self.bus_off + 1) & 0x1FFFFFFF
+                self.bus_off = (self.bus_off + 1) & MASK
         if self.lost:
-            self.damaged = (self.damaged + self.lost) & 0x1FFFFFFF
+            self.damaged = (self.damaged + self.lost) & MASK
             self.lost = 0
         while self._tail != self._head:
             i = self._tail
             ident = self._frame(self._slots[i])
             if ident < 0:
-                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+                self.damaged = (self.damaged + 1) & MASK
             else:
                 data = self.data
                 taken = self._bytes[i]
                 for k in range(8):
                     data[k] = taken[k]
-                self.rx = (self.rx + 1) & 0x1FFFFFFF
+                self.rx = (self.rx + 1) & MASK
                 sink.on_frame(ident, self._n[i], data, now)
             self._tail = (i + 1) & _RING
 
@@ -119,9 +120,9 @@ class _Ring:
         for i in range(n):
             out[i] = data[i]
         if self._queue(ident, n):
-            self.tx = (self.tx + 1) & 0x1FFFFFFF
+            self.tx = (self.tx + 1) & MASK
             return True
-        self.dropped = (self.dropped + 1) & 0x1FFFFFFF
+        self.dropped = (self.dropped + 1) & MASK
         return False
 
 
@@ -157,7 +158,7 @@ class MachineCan(_Ring):
         if self._can.recv(slot) is None:
             return False
         if slot[3] & self._overrun:
-            self.lost = (self.lost + 1) & 0x1FFFFFFF
+            self.lost = (self.lost + 1) & MASK
         return True
 
     def _length(self, slot):

@@ -129,7 +129,7 @@ def _run(manifest: Path, found: dict[str, Path]) -> None:
 # tables whose last column is for people: on a board it would only take room
 TABLES = {
     "bms/config.py": ("SETTINGS", "SLAVE_KEYS", "LINK_KEYS", "SENSOR_KEYS"),
-    "bms/fault_table.py": ("LEVELS", "SINGLE"),
+    "bms/fault_catalog.py": ("QUANTITIES", "SINGLE"),
 }
 
 

@@ -7,10 +7,10 @@ share no code with the firmware. What a real board refuses is refused here by an
 import json
 
 from bms import config as config_
+from bms import faults as F
 from bms import slaves as slaves_
 from bms.clock import Clock
 from bms.current import Current
-from bms.fault_table import TABLE
 from bms.faults import Faults
 from bms.limits import Limits
 from bms.links.can import BITS, EXTENDED
@@ -525,12 +525,18 @@ def pack_lines(slaves=1, cells=4, temps=2, link="can0", chemistry="LFP", paralle
     return lines + [row.strip() for row in tables.get("behind", "").split(";") if row.strip()]
 
 
+def warning(fault):
+    """The warning of the quantity that trips as `fault`."""
+    return F.level_fault(F.quantity_of(fault), F.WARN)
+
+
 def names_of(faults, lowest=1):
     """Names of the faults that are latched or active, in any string; from a level on."""
     found = []
     for i in range(len(faults.active)):
         if (faults.active[i] or faults.latched[i]) and faults.level[i % faults.rows] >= lowest:
-            found.append(TABLE[i % faults.rows - 1][1])
+            fault = i % faults.rows
+            found.append((faults.names[fault] + faults.suffix(fault)).decode())
     return found
 
 
@@ -565,9 +571,7 @@ class Parts:
             self.pack.known[i] = 1
         for current in self.currents:
             current.sample(0, self.now)
-        self.strings.link_mv = 0
-        for c in self.strings.each:
-            c.link_mv = 0
+        self.pack.link_mv = 0
         self.scan(0)
         return self
 
@@ -635,7 +639,7 @@ class Parts:
                 current.sample(ma, self.now)
         self.read()
         self.pack.update()
-        self.strings.link_mv = self.board.link_mv()
+        self.pack.link_mv = self.board.link_mv()
         self.strings.step(self.now)
 
     def steps(self, ms):

@@ -51,7 +51,7 @@ class SlaveBench:
         self.clock = Clock(self.board.clock)
         self.pack = Pack(self.config)
         self.faults = Faults(self.clock, self.pack)
-        currents = [Current(self.config, n) for n in range(self.pack.strings)]
+        currents = self.currents = [Current(self.config, n) for n in range(self.pack.strings)]
         self.strings = Strings(
             self.config, self.board, self.faults, self.pack, currents, self.clock
         )
@@ -122,6 +122,8 @@ class SlaveBench:
         self.step(0)
         while not self.driver.done and self.board.clock.total_ms - began < ms:
             self.step()
+        for current in self.currents:
+            current.sample(0, self.now)
         self.limits.aged(self.now)
         self.limits.scanned(self.now)
         while self.limits.judging:

@@ -2,7 +2,7 @@
 
 from bms import faults as F
 from bms.balancing import Balancing
-from fakes import Parts
+from fakes import Parts, warning
 
 
 class Bal(Parts):
@@ -99,7 +99,7 @@ def test_stops_on_a_trip_but_not_on_a_warning():
     b = Bal(cells=4)
     b.mv[1] = 3450
     assert b.plan() == [2]
-    b.faults.raised(F.CELL_SPREAD_WARNING, 0, 400)
+    b.faults.raised(warning(F.CELL_SPREAD), 0, 400)
     assert b.plan() == [2]
     b.faults.raised(F.TEMP_HIGH, 0, 610)
     assert b.plan(10) == [0]

@@ -3,6 +3,7 @@
 from bms import config
 from bms.config import ORDER, SETTINGS, SUFFIX, UNITS, attribute, parse
 from bms.errors import ConfigError
+from bms.slaves import KINDS
 from fakes import pack_lines, raises
 
 
@@ -178,6 +179,35 @@ def test_unknown_key():
     # the key of another table
     lines = pack_lines(scan='cell_max = "3.6 V"')
     _refused(lines, _line_of(lines, "cell_max "), "cell_max", "unknown key in [scan]")
+
+
+def _with_kind(kind, key, row):
+    value = "true" if row[1] == "bool" else '"i3"' if row[1] == "text" else str(min(row[3], 100))
+    lines = pack_lines(slave=f"{key} = {value}")
+    return [line.replace('"cell_link"', f'"{kind}"') for line in lines]
+
+
+def test_a_key_that_one_kind_alone_has():
+    alone = {"reversed": "daly", "fets_inverted": "daly", "beta": "bq796xx"}
+    alone.update({"poll": "bmw_i3", "temp_offset": "outlander"})
+    rows = {row[0]: row for row in config.SLAVE_KEYS}
+    assert {key: rows[key][5] for key in rows if rows[key][5]} == alone
+    before = config.SLAVE_KEYS
+    # what a key means to a person decides nothing: a board has no meanings at all
+    for meaning in (None, "", "jbd: for nobody else"):
+        if meaning is not None:
+            config.SLAVE_KEYS = tuple([row[:-1] + (meaning,) for row in before])
+        try:
+            for key, kind in alone.items():
+                parse(_with_kind(kind, key, rows[key]))
+                for other in KINDS:
+                    if other != kind:
+                        lines = _with_kind(other, key, rows[key])
+                        _refused(lines, _line_of(lines, key), key, "only " + kind + " has it")
+            parse(_with_kind("jk_pb", "fets", rows["fets"]))
+            parse(_with_kind("jbd", "serial", rows["serial"]))
+        finally:
+            config.SLAVE_KEYS = before
 
 
 def test_unknown_table():

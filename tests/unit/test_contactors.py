@@ -9,10 +9,10 @@ from bms.contactors import (
     OPEN,
     PLUS,
     PRECHARGE,
+    PRECHARGE_REST,
     PRECHARGING,
-    REST,
 )
-from fakes import Parts
+from fakes import Parts, warning
 
 WRAP = 1 << 29
 # each state long enough to sit in it
@@ -40,7 +40,7 @@ def _to(state, **tables):
     if state == OPEN:
         return p
     _close(p)
-    if state == REST:
+    if state == PRECHARGE_REST:
         p.board.link = 0
     for _ in range(4000):
         if p.contactors.state == state:
@@ -170,7 +170,7 @@ def test_a_later_try_may_succeed():
     p = _close(_parts())
     p.board.link = 0
     p.steps(3000)
-    assert p.contactors.state == REST
+    assert p.contactors.state == PRECHARGE_REST
     p.board.link = None
     p.steps(4000)
     assert p.contactors.state == CLOSED
@@ -227,15 +227,15 @@ def test_refusals():
     assert p.strings.close(p.now) == b"not every temperature has a fresh reading"
     p.pack.temp_flags[1] = flags
     p.pack.update()
-    p.contactors.link_mv = None
+    p.pack.link_mv = None
     assert p.strings.close(p.now) == b"the link voltage is not measured"
-    p.contactors.link_mv = 0
+    p.pack.link_mv = 0
     p.faults.raised(F.CELL_HIGH, 0, 3700)
     assert p.strings.close(p.now) == b"a fault is latched: see faults, then clear"
     p.faults.gone(F.CELL_HIGH)
     assert p.strings.close(p.now) == b"a fault is latched: see faults, then clear"
     p.faults.acknowledge()
-    p.faults.raised(F.CELL_SPREAD_WARNING, 0, 301)  # a warning does not stand in the way
+    p.faults.raised(warning(F.CELL_SPREAD), 0, 301)  # a warning does not stand in the way
     for which in (MINUS, PLUS):
         p.board.wired[which] = False
         assert b"feedback" in (p.strings.close(p.now) or b"")
@@ -243,7 +243,7 @@ def test_refusals():
     assert p.board.history == []
     assert p.contactors.state == OPEN
     assert p.strings.close(p.now) is None
-    for state in (CLOSING_MINUS, PRECHARGING, CLOSING_PLUS, CLOSED, REST):
+    for state in (CLOSING_MINUS, PRECHARGING, CLOSING_PLUS, CLOSED, PRECHARGE_REST):
         p = _to(state)
         assert p.strings.close(p.now) == b"already closed or closing"
 
@@ -251,7 +251,7 @@ def test_refusals():
 def test_refused_while_the_current_is_not_measured():
     p = Parts()
     p.pack.known[0] = 1
-    p.contactors.link_mv = 0
+    p.pack.link_mv = 0
     p.scan()
     assert p.strings.close(p.now) == b"the current is not measured"
     p.sample(0)
@@ -278,9 +278,9 @@ def test_the_reclose_guard():
 
 
 def test_a_trip_in_every_state_opens_before_it_returns():
-    for state in (CLOSING_MINUS, PRECHARGING, CLOSING_PLUS, CLOSED, REST):
+    for state in (CLOSING_MINUS, PRECHARGING, CLOSING_PLUS, CLOSED, PRECHARGE_REST):
         p = _to(state)
-        assert state == REST or p.contactors.energised()
+        assert state == PRECHARGE_REST or p.contactors.energised()
         p.faults.raised(F.CELL_HARD_HIGH, 3, 3800)
         assert p.board.coils[:3] == [0, 0, 0]
         assert p.contactors.state == OPEN
@@ -292,7 +292,7 @@ def test_a_trip_in_every_state_opens_before_it_returns():
 
 
 def test_opening_in_every_state():
-    for state in (OPEN, CLOSING_MINUS, PRECHARGING, CLOSING_PLUS, CLOSED, REST):
+    for state in (OPEN, CLOSING_MINUS, PRECHARGING, CLOSING_PLUS, CLOSED, PRECHARGE_REST):
         p = _to(state)
         p.strings.open(p.now)
         assert p.board.coils[:3] == [0, 0, 0]
@@ -340,8 +340,8 @@ def test_welded_in_every_state():
         (OPEN, MINUS),
         (OPEN, PRECHARGE),
         (OPEN, PLUS),
-        (REST, MINUS),
-        (REST, PLUS),
+        (PRECHARGE_REST, MINUS),
+        (PRECHARGE_REST, PLUS),
         (CLOSING_MINUS, PRECHARGE),
         (CLOSING_MINUS, PLUS),
         (PRECHARGING, PLUS),

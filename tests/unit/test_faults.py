@@ -1,13 +1,14 @@
 """Faults latch with their first cause, and go only when a person says so."""
 
 from bms import faults as F
+from bms import limits as L
 from bms.clock import Clock
-from bms.fault_table import LEVELS, TABLE
-from fakes import FakeClock
+from bms.fault_catalog import QUANTITIES, SINGLE, by_quantity, table
+from fakes import FakeClock, warning
 
 TRIP = F.CELL_HIGH
 OTHER = F.TEMP_HIGH
-WARN = F.CELL_SPREAD_WARNING
+WARN = warning(F.CELL_SPREAD)
 
 
 class Pack:
@@ -40,17 +41,50 @@ def _events(f):
     return out
 
 
-def test_every_row_has_its_name_and_a_code_of_its_own():
-    assert len(set([row[0] for row in TABLE])) == len(TABLE)
-    assert len(set([row[1] for row in TABLE])) == len(TABLE)
-    assert len(LEVELS) * 3 == F.LEVELLED
+def test_every_fault_has_one_row_with_its_name_and_a_code_of_its_own():
+    rows = table()
+    assert len(set([row[0] for row in rows])) == len(rows)
+    assert len(set([row[1] for row in rows])) == len(rows)
+    numbers = [row[0] for row in QUANTITIES]
+    assert sorted(numbers) == list(range(F.TRIP, F.LEVELLED + F.TRIP, 3))
+    numbers = [row[0] for row in SINGLE]
+    assert sorted(numbers) == list(range(F.LEVELLED + 1, F.LEVELLED + 1 + len(SINGLE)))
     f, _, _, _ = _faults()
-    for i in range(len(TABLE)):
-        name, level = TABLE[i][1:3]
+    assert f.rows == len(rows) + 1
+    for i in range(1, f.rows):
+        code, name, level, place = rows[i - 1][:4]
         assert level in (F.WARN, F.DERATE, F.TRIP)
-        assert f.names[i + 1] + f.suffix(i + 1) == name.encode()
-        if i >= F.LEVELLED or level == F.TRIP:
-            assert getattr(F, name.upper()) == i + 1, name
+        assert f.names[i] + f.suffix(i) == name.encode()
+        assert (f.code[i], f.level[i], f.kind[i]) == (code, level, place)
+        if i > F.LEVELLED or level == F.TRIP:
+            # the name of the constant in the row is the fault's own
+            assert getattr(F, name.upper()) == i, name
+
+
+def test_the_order_of_rows_has_no_meaning():
+    rows = by_quantity()
+    assert sorted([row[2] for row in rows]) == sorted([row[2] for row in QUANTITIES])
+    for q in range(F.QUANTITIES):
+        for level in (F.WARN, F.DERATE, F.TRIP):
+            assert F.quantity_of(F.level_fault(q, level)) == q
+        assert rows[q][0] == F.level_fault(q, F.TRIP)
+
+
+def test_quantities_that_slaves_bring_come_first():
+    # `limits` keeps those of each slave in arrays of their own, which begin with these
+    names = [row[2] for row in by_quantity()]
+    kinds = [row[3] for row in by_quantity()]
+    assert kinds[: L.BOARD + 1] == [F.CELL] * 3 + [F.TEMP] * 5 + [F.SLAVE]
+    assert names[L.CHARGE : L.PACK_DISCHARGE + 1] == [
+        "charge_current",
+        "discharge_current",
+        "charge_peak",
+        "discharge_peak",
+        "pack_charge",
+        "pack_discharge",
+    ]
+    assert names[L.VOLTAGE_MAX : L.VOLTAGE_DIFFERS] == ["voltage_high", "voltage_low"]
+    assert getattr(L, "_OWN", L.BOARD + 1) == L.BOARD + 1  # vanishes under MicroPython
 
 
 def test_a_trip_opens_and_latches_with_its_cause():

@@ -1,9 +1,8 @@
 """Bounds: at once, after their delay, with hysteresis, on fresh samples only."""
 
 from bms import faults as F
-from bms.fault_table import TABLE
 from bms.pack import FRESH, NEW, SEEN
-from fakes import Parts
+from fakes import Parts, warning
 
 PERIOD = 100  # ms of a scan here
 WRAP = 1 << 29
@@ -26,12 +25,12 @@ def _near(parts, scans, delay):
 ROWS = (
     ("mv", F.CELL_HIGH, 3651, 3599),
     ("mv", F.CELL_LOW, 2499, 2551),
-    ("mv", F.CELL_HIGH_WARNING, 3601, 3549),
-    ("mv", F.CELL_LOW_WARNING, 2799, 2851),
-    ("mv", F.CELL_SPREAD_WARNING, 3601, 3549),
+    ("mv", warning(F.CELL_HIGH), 3601, 3549),
+    ("mv", warning(F.CELL_LOW), 2799, 2851),
+    ("mv", warning(F.CELL_SPREAD), 3601, 3549),
     ("dc", F.TEMP_HIGH, 601, 579),
     ("dc", F.TEMP_LOW, -201, -179),
-    ("dc", F.TEMP_HIGH - 2, 501, 479),
+    ("dc", warning(F.TEMP_HIGH), 501, 479),
 )
 
 
@@ -48,7 +47,7 @@ def test_each_bound_trips_after_its_delay():
             _set(p, kind, out)
             _near(p, _scans_until(p, code), 1000)
             assert p.faults.place[code] == 1
-            latches = TABLE[code - 1][2] == F.TRIP
+            latches = p.faults.level[code] == F.TRIP
             assert bool(p.faults.latched[code]) == latches
 
 
@@ -905,9 +904,9 @@ def test_spread():
         p.scan()
     assert p.names() == []
     p.mv[0] = 3299
-    _scans_until(p, F.CELL_SPREAD_WARNING)
+    _scans_until(p, warning(F.CELL_SPREAD))
     assert p.names() == ["cell_spread_warning"]
-    assert p.faults.value[F.CELL_SPREAD_WARNING] == 301
+    assert p.faults.value[warning(F.CELL_SPREAD)] == 301
     assert p.faults.trips == 0
 
 

@@ -146,14 +146,14 @@ def test_what_ended_the_program_is_kept_and_holds_it_open():
     said = board.lines()
     (crash,) = [x for x in said if x["k"] == "crash"]
     assert crash["text"].startswith("ValueError: broken") and crash["boot"] == 1
-    (fault,) = [x for x in said if x["k"] == "fault" and x["name"] == "firmware"]
+    (fault,) = [x for x in said if x["k"] == "fault" and x["name"] == "firmware_crash"]
     assert fault["latched"] and not fault["active"]
     closes = [x["ok"] for x in said if x["k"] == "answer" and x["cmd"] == "close"]
     assert closes == [False, True]
     assert storage.closed == 2
     # once: what it is told at the next start is past
     board, result = _main(pack_lines(), 2500, _then(_type(b"faults\n"), steps[2]), with_storage)
-    assert not [x for x in board.lines() if x["k"] == "fault" and x["name"] == "firmware"]
+    assert not [x for x in board.lines() if x["k"] == "fault" and x["name"] == "firmware_crash"]
 
 
 def test_a_watchdog_reset_holds_it_open():

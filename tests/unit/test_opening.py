@@ -21,7 +21,7 @@ def test_open_waits_for_the_current_and_not_longer_than_it_may():
     p.step()
     p.strings.open(p.now)
     p.step()
-    assert p.contactors.state == C.EASING
+    assert p.contactors.state == C.OPEN_REQUESTED
     assert not p.strings.wants_power
     assert p.board.coils[:3] == [1000, 0, 1000]
     p.board.ma = -1500
@@ -62,7 +62,7 @@ def test_above_the_breaking_current_a_trip_waits_for_the_fuse_each_time():
         p.step()
         t = p.board.clock.total_ms
         p.faults.raised(F.CELL_HARD_LOW, 0, 1900)
-        assert p.contactors.state == C.FUSE
+        assert p.contactors.state == C.FUSE_WAIT
         p.steps(350)
         assert p.board.coils[:3] == [1000, 0, 1000]
         p.steps(100)
@@ -101,7 +101,7 @@ def test_the_first_contactor_to_open_follows_the_current():
         p.board.ma = ma
         p.step()
         p.faults.raised(F.CELL_HARD_LOW, 0, 1900)
-        assert p.contactors.state == C.PARTING
+        assert p.contactors.state == C.OPENING
         p.faults.raised(F.CELL_LOST, 0, 0)  # another trip meanwhile changes nothing
         p.steps(150)
         opened = p.board.history[-2:]
@@ -145,7 +145,7 @@ def test_a_link_that_rises_with_minus_alone_is_a_weld():
     p.board.link = sum(p.mv) // 2  # plus or precharge is welded
     p.steps(400)
     assert p.board.coils[:3] == [0, 0, 0]
-    assert p.tripped(F.LINK_ROSE)
+    assert p.tripped(F.LINK_RISE)
     assert not [x for x in p.board.history if x[1] == PLUS]
 
 

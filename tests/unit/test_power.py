@@ -174,7 +174,7 @@ def test_before_a_controlled_opening_it_is_zero():
     p.strings.open(p.now)
     p.ticks(1200)
     assert p.power.discharge_ma == 0
-    assert p.power.reason[DISCHARGE] == P.EASING
+    assert p.power.reason[DISCHARGE] == P.OPENING
     assert p.strings.count_closed == 1  # it waits for the current
     p.board.ma = 0
     p.ticks(100)

@@ -1,7 +1,7 @@
 """Every quantity at its three levels; what is measured twice."""
 
 from bms import faults as F
-from bms.fault_table import LEVELS
+from bms.fault_catalog import QUANTITIES
 from bms.pack import FRESH
 from fakes import Parts
 
@@ -297,6 +297,6 @@ def test_levels_are_told_apart_for_power():
 
 
 def test_every_levelled_quantity_has_three_codes():
-    codes = [code for row in LEVELS for code in row[0]]
+    codes = [code for row in QUANTITIES for code in row[1]]
     assert len(codes) == 60
     assert len(set(codes)) == 60

@@ -77,7 +77,7 @@ def test_a_string_that_stays_apart_is_given_up_and_said():
     p.strings.close(p.now)
     p.steps(12000)
     assert _closed(p) == [True, True, False]
-    i = p.faults.slot(F.STRING_APART, 2)
+    i = p.faults.slot(F.STRING_NOT_JOINED, 2)
     assert (p.faults.count[i], p.faults.value[i]) == (1, 1200)
     for i in range(8, 12):
         p.mv[i] = 3300

@@ -6,6 +6,7 @@ start-up.
 
 from bms.kernels import cobs_decode, cobs_encode, crc16, put
 from bms.links.serial import SerialLink
+from bms.ticks import MASK
 
 DEFAULT_BPS = 1000000
 _LONGEST = 13  # 2 + 8 + 2 bytes and COBS's own
@@ -25,7 +26,7 @@ class CobsLink(SerialLink):
     def send(self, ident, data, n):
         """Queue one frame; False (and counted) where there is no room."""
         if self.room() < _WIRE:
-            self.dropped = (self.dropped + 1) & 0x1FFFFFFF
+            self.dropped = (self.dropped + 1) & MASK
             return False
         plain = self._plain
         plain[0] = ident & 0xFF
@@ -35,7 +36,7 @@ class CobsLink(SerialLink):
         plain[n + 2] = crc & 0xFF
         plain[n + 3] = crc >> 8
         self._queued = cobs_encode(plain, n + 4, self._out, self._queued)
-        self.tx = (self.tx + 1) & 0x1FFFFFFF
+        self.tx = (self.tx + 1) & MASK
         self.flush()
         return True
 
@@ -43,7 +44,7 @@ class CobsLink(SerialLink):
         """Drop a piece whose end never came: its bytes would spoil the next board's first frame."""
         if self._filled:
             self._filled = 0
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
 
     def _piece(self, start, end, sink, now):
         plain = self._plain
@@ -53,10 +54,10 @@ class CobsLink(SerialLink):
             or crc16(plain, 0, n + 2, 0xFFFF) != plain[n + 2] | plain[n + 3] << 8
             or plain[1] > 7
         ):
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             return
         data = self.data
         for i in range(n):
             data[i] = plain[i + 2]
-        self.rx = (self.rx + 1) & 0x1FFFFFFF
+        self.rx = (self.rx + 1) & MASK
         sink.on_frame(plain[0] | plain[1] << 8, n, data, now)

@@ -13,6 +13,7 @@ from micropython import const
 from bms import ticks
 from bms.kernels import mcp_frame
 from bms.links.can import BITS, EXTENDED
+from bms.ticks import MASK
 
 DEFAULT_BPS = 500000
 
@@ -221,9 +222,9 @@ class Mcp2515:
             n = mcp_frame(self._ring, 16 * tail, self.data, self._ident)
             at[_TAIL] = (tail + 1) & _RING
             if n < 0:
-                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+                self.damaged = (self.damaged + 1) & MASK
             else:
-                self.rx = (self.rx + 1) & 0x1FFFFFFF
+                self.rx = (self.rx + 1) & MASK
                 sink.on_frame(self._ident[0], n, self.data, now)
 
     def _check(self):
@@ -232,16 +233,16 @@ class Mcp2515:
         got = self._in
         flags = got[4]
         if self.at[_LOST]:
-            self.lost = (self.lost + self.at[_LOST]) & 0x1FFFFFFF
-            self.damaged = (self.damaged + self.at[_LOST]) & 0x1FFFFFFF
+            self.lost = (self.lost + self.at[_LOST]) & MASK
+            self.damaged = (self.damaged + self.at[_LOST]) & MASK
             self.at[_LOST] = 0
         if got[2] != _RX_INTERRUPTS:
-            self.restarts = (self.restarts + 1) & 0x1FFFFFFF
+            self.restarts = (self.restarts + 1) & MASK
             self._start()
             return
         if flags & _OVERFLOW:
-            self.lost = (self.lost + 1) & 0x1FFFFFFF
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.lost = (self.lost + 1) & MASK
+            self.damaged = (self.damaged + 1) & MASK
             out = self._out
             out[0] = _BIT_MODIFY
             out[1] = _EFLG
@@ -250,7 +251,7 @@ class Mcp2515:
             self._bus.transfer(out, got, 4)
         off = flags & _BUS_OFF != 0  # it comes back by itself after 128 idle times
         if off and not self._was_off:
-            self.bus_off = (self.bus_off + 1) & 0x1FFFFFFF
+            self.bus_off = (self.bus_off + 1) & MASK
         self._was_off = off
 
     # --- sending ---
@@ -262,9 +263,9 @@ class Mcp2515:
         self.at[_BUSY] = 0
         self._catch_up()
         if sent:
-            self.tx = (self.tx + 1) & 0x1FFFFFFF
+            self.tx = (self.tx + 1) & MASK
         else:
-            self.dropped = (self.dropped + 1) & 0x1FFFFFFF
+            self.dropped = (self.dropped + 1) & MASK
         return sent
 
     def _send(self, ident, data, n):

@@ -17,6 +17,7 @@ from micropython import const
 from bms import ticks
 from bms.kernels import copy
 from bms.links.can import EXTENDED
+from bms.ticks import MASK
 
 DEFAULT_BPS = 500000
 CRYSTALS_HZ = (20000000, 40000000)
@@ -276,7 +277,7 @@ class Mcp2518fd:
             self._read(_CON, 4)
             if got[4] >> 5 != mode:
                 # one wrong answer must not set our indices back
-                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+                self.damaged = (self.damaged + 1) & MASK
                 return
         if flags & _MODE_FLAG or error:
             # before a mode is asked for, so that the next change is seen
@@ -293,7 +294,7 @@ class Mcp2518fd:
                 self._check_buffers()
         elif mode == _RESTRICTED or mode == _LISTENING:
             # after a system error; then it sends again what it was sending
-            self.upsets = (self.upsets + 1) & 0x1FFFFFFF
+            self.upsets = (self.upsets + 1) & MASK
             self._set(_CON_MODE, _CLASSIC)
         elif mode != _CONFIGURATION:
             self._leave()  # one must not go from mode to mode but by this one
@@ -306,11 +307,11 @@ class Mcp2518fd:
             return
         self._doubts += 1
         if self._doubts == 1:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             return
         self._on = False
         if self._in[4] >> 5 == _CONFIGURATION:
-            self.restarts = (self.restarts + 1) & 0x1FFFFFFF
+            self.restarts = (self.restarts + 1) & MASK
             self._configure()
         else:
             self._set(_CON_MODE, _ABORT | _CONFIGURATION)
@@ -328,14 +329,14 @@ class Mcp2518fd:
             self._read(_TREC, 4)
             off = got[4] & _BUS_OFF  # one wrong answer must not take it off the bus
         if off or was_off:
-            self.bus_off = (self.bus_off + 1) & 0x1FFFFFFF
+            self.bus_off = (self.bus_off + 1) & MASK
             self._set(_BDIAG1_BUS_OFF, 0)
         if head != self._head:
             self._read(_TX_STATUS, 8)
             if self._head_of(6) == head and head < _TX_DEPTH:  # said twice: a step was lost on SPI
                 self._head = head
                 self._room = 0
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
         if empty or index != self._sending:
             self._stuck = 0
             self._sending = -1 if empty else index
@@ -344,7 +345,7 @@ class Mcp2518fd:
         if off or self._stuck >= _STUCK:
             if not empty:
                 gone = (self._head - index) & (_TX_DEPTH - 1) or _TX_DEPTH
-                self.dropped = (self.dropped + gone) & 0x1FFFFFFF
+                self.dropped = (self.dropped + gone) & MASK
             self._leave()
 
     def _head_of(self, at):
@@ -352,8 +353,8 @@ class Mcp2518fd:
         return (self._in[at] | self._in[at + 1] << 8) >> 4
 
     def _lose(self):
-        self.lost = (self.lost + 1) & 0x1FFFFFFF
-        self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+        self.lost = (self.lost + 1) & MASK
+        self.damaged = (self.damaged + 1) & MASK
 
     def ready(self):
         """True where the chip asks for attention."""
@@ -367,7 +368,7 @@ class Mcp2518fd:
         self._read(_RX_STATUS, 8)
         offset = (got[6] | got[7] << 8) - _RX_AT
         if got[3] >= _RX_DEPTH or got[4] or got[5] or offset & 15 or not 0 <= offset < _RX_BYTES:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             return 0
         tail = offset >> 4
         status = got[2]
@@ -377,7 +378,7 @@ class Mcp2518fd:
             if tail == self._tail_said:
                 self._tail = tail
                 tail = -1
-                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+                self.damaged = (self.damaged + 1) & MASK
             self._tail_said = tail
             return 0
         self._tail_said = -1
@@ -440,10 +441,10 @@ class Mcp2518fd:
                 or hit >= len(self._ident)
                 or (ident ^ self._ident[hit]) & (self._mask[hit] | EXTENDED)
             ):
-                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+                self.damaged = (self.damaged + 1) & MASK
                 continue
             copy(data, objects, at + 8, 8)
-            self.rx = (self.rx + 1) & 0x1FFFFFFF
+            self.rx = (self.rx + 1) & MASK
             sink.on_frame(ident, length, data, now)
 
     # --- sending ---
@@ -466,7 +467,7 @@ class Mcp2518fd:
         if self._on and not self._room:
             self._ask_for_room()
         if not self._on or not self._room:
-            self.dropped = (self.dropped + 1) & 0x1FFFFFFF
+            self.dropped = (self.dropped + 1) & MASK
             return False
         out = self._out
         address = _RAM + _OBJECT * self._head
@@ -483,5 +484,5 @@ class Mcp2518fd:
         self._set(_TX_STEP, _SEND)
         self._head = (self._head + 1) & (_TX_DEPTH - 1)
         self._room -= 1
-        self.tx = (self.tx + 1) & 0x1FFFFFFF
+        self.tx = (self.tx + 1) & MASK
         return True

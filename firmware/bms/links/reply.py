@@ -4,6 +4,7 @@ A stream (from the HAL) is as `SerialLink` says. Nothing here waits or allocates
 """
 
 from bms.kernels import find, put, shift
+from bms.ticks import MASK
 
 _CHUNK = 64
 _CHUNKS = 8  # taken in one step at most: a port that floods must not hold up the cycle
@@ -61,9 +62,9 @@ class ReplyLink:
 
     def send(self, n):
         """Send n bytes of `out`, as the port takes them; counted where others were not out yet."""
-        self.tx = (self.tx + 1) & 0x1FFFFFFF
+        self.tx = (self.tx + 1) & MASK
         if self._sent < self._to_send:
-            self.dropped = (self.dropped + 1) & 0x1FFFFFFF
+            self.dropped = (self.dropped + 1) & MASK
         self._to_send = n
         self._sent = 0
         self._flush()
@@ -95,7 +96,7 @@ class ReplyLink:
         """Nothing more comes: what is left, and looked like the front of a reply, is damaged."""
         self._search(sink, now)
         if self._filled:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             if self.fault == NO_FAULT:
                 self.fault = TRUNCATED
         self._filled = 0
@@ -105,7 +106,7 @@ class ReplyLink:
         self._filled = 0
 
     def _drop(self, n):
-        self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+        self.damaged = (self.damaged + 1) & MASK
         self._filled = shift(self._in, n, self._filled)
 
     def _search(self, sink, now):
@@ -133,7 +134,7 @@ class ReplyLink:
                     keep = -1  # a front before a good reply was none
                     continue
                 elif keep < 0:
-                    self.damaged = (self.damaged + 1) & 0x1FFFFFFF  # counted once, as it is dropped
+                    self.damaged = (self.damaged + 1) & MASK  # counted once, as it is dropped
             at += 1
         if keep < 0:
             self._filled = 0

@@ -5,6 +5,7 @@ waits. Nothing here allocates after start-up.
 """
 
 from bms.kernels import find, put, shift
+from bms.ticks import MASK
 
 _CHUNK = 128
 _CHUNKS = 8  # taken in one step at most: a port that floods must not hold up the cycle
@@ -50,7 +51,7 @@ class SerialLink:
                 start = end + 1
             if filled - start > self._longest:
                 # no frame is this long: forget it, up to the next delimiter nothing is valid
-                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+                self.damaged = (self.damaged + 1) & MASK
                 self._in[0] = 0xFF
                 self._filled = 1
             else:

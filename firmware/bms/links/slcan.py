@@ -12,6 +12,7 @@ from bms import ticks
 from bms.kernels import put, slcan_decode, slcan_encode
 from bms.links.can import EXTENDED
 from bms.links.serial import SerialLink
+from bms.ticks import MASK
 
 # bit/s -> the adapter's speed command
 SPEEDS = {
@@ -66,10 +67,10 @@ class Slcan(SerialLink):
     def send(self, ident, data, n):
         """Queue one data frame; False (and counted) where there is no room."""
         if self.room() < (_EXTENDED_FRAME if ident & EXTENDED else _FRAME):
-            self.dropped = (self.dropped + 1) & 0x1FFFFFFF
+            self.dropped = (self.dropped + 1) & MASK
             return False
         self._queued = slcan_encode(ident, data, n, self._out, self._queued)
-        self.tx = (self.tx + 1) & 0x1FFFFFFF
+        self.tx = (self.tx + 1) & MASK
         self.flush()
         return True
 
@@ -80,7 +81,7 @@ class Slcan(SerialLink):
             return
         n = slcan_decode(self._in, start, end, self.data, self._ident)
         if n >= 0:
-            self.rx = (self.rx + 1) & 0x1FFFFFFF
+            self.rx = (self.rx + 1) & MASK
             sink.on_frame(self._ident[0], n, self.data, now)
         elif self._in[start] not in _ANSWERS:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK

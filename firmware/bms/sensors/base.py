@@ -10,6 +10,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
+from bms.ticks import MASK
 
 FRESH_MS = const(100)  # a value that is older does not count
 _MILLION = const(1000000)
@@ -102,7 +103,7 @@ class Sensor:
         self.ma = raw * self._sign
         self.at = now
         self._seen = self.new = True
-        self.samples = (self.samples + 1) & 0x1FFFFFFF
+        self.samples = (self.samples + 1) & MASK
 
 
 class CanSensor(Sensor):

@@ -18,6 +18,7 @@ of a Mitsubishi Outlander is silent until it is woken by 0x6F0, which isn't done
 from micropython import const
 
 from bms.sensors.base import CanSensor
+from bms.ticks import MASK
 
 _BYTES = const(8)
 
@@ -35,7 +36,7 @@ class Cab500(CanSensor):
     def on_frame(self, ident, n, data, now):
         """One frame with its identifier."""
         if n != _BYTES:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             return
         name = self._name
         if data[5] != name[0] or data[6] != name[1] or data[7] != name[2]:
@@ -43,18 +44,18 @@ class Cab500(CanSensor):
             name[0] = data[5]
             name[1] = data[6]
             name[2] = data[7]
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             return
         if data[4] & 1:
             self.error = data[4] >> 1 or 1
             return
         value = data[0] - 0x80
         if not -64 <= value < 64:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             return
         value = value << 24 | data[1] << 16 | data[2] << 8 | data[3]
         if -self.range_ma <= value <= self.range_ma:
             self.error = 0
             self._take(value, now)
         else:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK

@@ -1,6 +1,7 @@
 """The sensor that the master's board itself has: `current_ma(string)` of the HAL."""
 
 from bms.sensors.base import Sensor
+from bms.ticks import MASK
 
 
 class Fitted(Sensor):
@@ -21,4 +22,4 @@ class Fitted(Sensor):
         if -self.range_ma <= ma <= self.range_ma:
             self._take(ma, now)
         else:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK

@@ -19,6 +19,7 @@ from micropython import const
 
 from bms import ticks
 from bms.sensors.base import Sensor
+from bms.ticks import MASK
 
 _READINGS = const(4)  # of which one value is the mean: finer than the ADC's step
 _EVERY_MS = const(2)  # between two of them
@@ -53,7 +54,7 @@ class Hall(Sensor):
         if mv is None:
             return
         if not self._low <= mv <= self._high:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             self._bad += 1
             if self._bad >= _BROKEN:
                 self._bad = _BROKEN

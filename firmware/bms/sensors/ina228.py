@@ -19,6 +19,7 @@ from micropython import const
 
 from bms import ticks
 from bms.sensors.base import Sensor
+from bms.ticks import MASK
 
 _CONFIG = const(0x00)
 _ADC_CONFIG = const(0x01)
@@ -113,7 +114,7 @@ class Ina228(Sensor):
             self._failures = 0
         except OSError:
             # no answer, or lost in the middle
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             self._do = do
             self._waiting = False
             self._failures += 1
@@ -190,7 +191,7 @@ class Ina228(Sensor):
         waiting = self._waiting
         self._waiting = False
         if not state & _LATCH:
-            self.restarts = (self.restarts + 1) & 0x1FFFFFFF
+            self.restarts = (self.restarts + 1) & MASK
             self._fail(SETTINGS)
             return
         if not state & _MEMORY_GOOD:

@@ -22,6 +22,7 @@ from micropython import const
 
 from bms import ticks
 from bms.sensors.base import STANDS, CanSensor
+from bms.ticks import MASK
 
 _BYTES = const(6)
 _OWN_ERROR = const(0xA0)  # of this result, or of the whole sensor
@@ -49,14 +50,14 @@ class IvtS(CanSensor):
         """One frame with an identifier of its."""
         kind = ident - self.ident
         if n != _BYTES or data[0] != kind:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             return
         value = data[2]
         if value & 0x80:
             value -= 0x100
         if not -64 <= value < 64:
             # more than 2**30, on its way to a heap that must not be touched
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             return
         value = value << 24 | data[3] << 16 | data[4] << 8 | data[5]
         state = data[1]
@@ -68,13 +69,13 @@ class IvtS(CanSensor):
         counter = state & 15
         if counter == self._counter:
             # an old message, said again by whatever stands between: no new reading
-            self.repeated = (self.repeated + 1) & 0x1FFFFFFF
+            self.repeated = (self.repeated + 1) & MASK
             self._same += 1
             if self._same >= _STANDS:
                 self.error = STANDS
             return
         if self._counter >= 0:
-            self.missed = (self.missed + ((counter - self._counter - 1) & 15)) & 0x1FFFFFFF
+            self.missed = (self.missed + ((counter - self._counter - 1) & 15)) & MASK
         self._counter = counter
         self._same = 0
         self.error = state & _OWN_ERROR
@@ -83,7 +84,7 @@ class IvtS(CanSensor):
         if -self.range_ma <= value <= self.range_ma:
             self._take(value, now)
         else:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
 
     def voltage(self, which, now):
         """U1..U3 (which 0..2) in mV; None where it is not valid or older than 200 ms."""

@@ -4,6 +4,8 @@ The owner of the port polls its link with the router as sink. Nothing here alloc
 listeners are added.
 """
 
+from bms.ticks import MASK
+
 
 class Router:
     """Hands frames of some identifiers to listeners, and all others to the port's owner.
@@ -30,4 +32,4 @@ class Router:
         elif self._owner is not None:
             self._owner.on_frame(ident, n, data, now)
         else:
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.strange = (self.strange + 1) & MASK

@@ -13,7 +13,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.faults import SLAVE_ALARM
+from bms.faults import SLAVE_ALARM, SLAVE_CONFLICT
 from bms.links.can import EXTENDED
 
 # what a kind of board can do
@@ -22,6 +22,8 @@ BALANCE_TARGET = const(2)  # bleeds what is above a voltage that it is told
 BALANCE_ON_OFF = const(4)  # bleeds as it likes, and can be told not to
 OWN_FETS = const(8)  # has switches of its own that can be told
 CAN_BALANCE = BALANCE_MASK | BALANCE_TARGET | BALANCE_ON_OFF
+
+_CONFLICTS = const(3)  # scans with contradicting answers, one behind the other
 
 # what a board says of itself, the same bits for all kinds but the cell link
 A_CELL_HIGH = const(1)
@@ -74,8 +76,6 @@ class Driver:
         self.pack = pack
         self.limits = limits
         self.faults = faults
-        self._stop_mv = config.balance_stop_mv
-        self._floor_mv = config.balance_floor_mv
         self.done = True
         self.every = 1  # a scan of it begins in every so many of the master's
         self._turn_in = 0
@@ -110,10 +110,9 @@ class Driver:
         return bool(bleed[2 * slave] or bleed[2 * slave + 1])
 
     def target_mv(self, slave):
-        """Voltage down to which a slave's cells are to bleed: the plan's lowest, plus its stop."""
+        """Voltage down to which a slave's cells are to be balanced: that of its string."""
         pack = self.pack
-        target = pack.string_cell[pack.string_of_slave[slave]].low + self._stop_mv
-        return target if target > self._floor_mv else self._floor_mv
+        return pack.balance_target_mv(pack.string_of_slave[slave])
 
     def expects(self, ident):
         """True where a CAN frame with this identifier is one of its boards'."""
@@ -133,6 +132,23 @@ class Driver:
             if those[i] and string_of[self.members[i]] == string_of[slave]:
                 return
         self.faults.gone(fault, slave)
+
+    def count_contradiction(self, counts, m, contradicted):
+        """A scan has ended in which two boards seemed to answer for member m, or not.
+
+        counts: of each member, such scans less clean ones, 0.._CONFLICTS; the fault holds from
+        _CONFLICTS on until it is 0 again.
+        """
+        count = counts[m]
+        if contradicted:
+            if count < _CONFLICTS:
+                counts[m] = count = count + 1
+            if count == _CONFLICTS:
+                self.faults.raised(SLAVE_CONFLICT, self.members[m], self.repeated)
+        elif count:
+            counts[m] = count - 1
+            if count == 1:
+                self.eased(SLAVE_CONFLICT, m, counts)
 
     def alarmed(self, slave, flags, now):
         """A board says that it is in a state that trips; flags (not 0) say which, in 16 bits."""

@@ -12,7 +12,6 @@ from bms.slaves.base import Driver
 
 _JUMP_MV = const(100)
 JUMP_DC = const(50)
-_CONFLICTS = const(3)  # scans in a row
 _NOW = const(0x80)  # of a conflict: the running scan has a contradiction
 
 # what the FETs of a board were told, until it says that both conduct
@@ -33,9 +32,9 @@ class Boards(Driver):
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
         n = len(members)
-        self._low_mv = config.cell_hard_min_mv
-        self._high_mv = config.cell_hard_max_mv
-        self._high_dc = config.temp_hard_max_dc
+        self._low_mv = limits.hard_low_mv
+        self._high_mv = limits.hard_high_mv
+        self._high_dc = limits.hard_high_dc
         self._want = array("H", [self.PARTS] * n)
         self._good = array("H", [0] * n)  # parts that fitted
         self._misfit = array("H", [0] * n)  # parts that did not, once
@@ -153,20 +152,9 @@ class Boards(Driver):
 
     def settle(self, m):
         """A scan has ended: whether two boards answered for member m in it, and so often before."""
-        count = self._contradictions[m]
-        if self._conflict[m] & _NOW:
-            if count < _CONFLICTS:
-                count += 1
-            self._contradictions[m] = count
-            if count == _CONFLICTS:
-                self.faults.raised(F.SLAVE_CONFLICT, self.members[m], self.repeated)
-        elif count:
-            count -= 1
-            self._contradictions[m] = count
-            if not count:
-                self.eased(F.SLAVE_CONFLICT, m, self._contradictions)
+        self.count_contradiction(self._contradictions, m, self._conflict[m] & _NOW)
         # a single one may be a late answer: the next scan is taken
-        self._conflict[m] = count > 1
+        self._conflict[m] = self._contradictions[m] > 1
 
     def board(self, m, mv, die_dc, now):
         """Member m's own measurement of its stack, and the temperature of its warmest part."""

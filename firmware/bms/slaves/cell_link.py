@@ -66,7 +66,6 @@ _IDLE_MS = const(10)  # between two looks at who has to be told what to bleed
 _HELLO_MS = const(200)  # between two questions to everybody
 _BLEED_S = const(5)  # a slave stops bleeding by itself after it
 _BLEED_AGAIN_MS = const(2000)
-_CONFLICTS = const(3)
 _MISFITS = const(2)
 
 
@@ -114,10 +113,10 @@ class CellLink(Driver):
         self._spare_flags = bytearray(32)
         self._spare_at = array("i", [0] * 32)
         t = self._t
-        t[H_CELL] = config.cell_hard_min_mv
-        t[H_CELL + 1] = config.cell_hard_max_mv
+        t[H_CELL] = limits.hard_low_mv
+        t[H_CELL + 1] = limits.hard_high_mv
         t[H_TEMP] = t[H_TEMP + 2] = _TEMP_OFFSET_DC
-        t[H_TEMP + 1] = config.temp_hard_max_dc
+        t[H_TEMP + 1] = limits.hard_high_dc
         for m in range(n):
             slave = config.slaves[members[m]]
             self._node[m] = slave.node
@@ -244,15 +243,9 @@ class CellLink(Driver):
                 self._silent[m] = 2
                 self._back += 1
             state = self._conflict[m]
-            if state & 0x80:
-                self._conflict[m] = (state & 0x7F) + 1
-                if state & 0x7F >= _CONFLICTS - 1:
-                    self._conflict[m] = _CONFLICTS
-                    self.faults.raised(F.SLAVE_CONFLICT, self.members[m], self.repeated)
-            elif state:
-                self._conflict[m] = state - 1
-                if state == 1:
-                    self.eased(F.SLAVE_CONFLICT, m, self._conflict)
+            if state:
+                self._conflict[m] = state & 0x7F
+                self.count_contradiction(self._conflict, m, state & 0x80)
 
     def _ask_next(self, now):
         """Give the word to the next board with answers outstanding, at most twice a scan each.

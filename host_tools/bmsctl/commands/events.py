@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from bms.fault_table import TABLE
+from bms.fault_catalog import table
 
 from ..options import add_port, positive
 from ..recall import frames, recall
@@ -21,7 +21,7 @@ after a trip. Times are those of the master since its start; `start` counts its 
 With --json one object: "totals", "crash" (null where there was none), "events", and with --frames
 "frames", each with its "samples".
 """
-NAMES = {row[0]: row[1] for row in TABLE}
+NAMES = {row[0]: row[1] for row in table()}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

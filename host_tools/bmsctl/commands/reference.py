@@ -4,7 +4,7 @@ import argparse
 import inspect
 import sys
 
-from bms import config, fault_table, faults, kinds, telemetry
+from bms import config, fault_catalog, faults, kinds, telemetry
 from bms.sensors.build import KINDS as SENSORS
 from bms.slaves import KINDS, base
 from bmssim import campaign_kinds, scenario
@@ -125,8 +125,12 @@ def page() -> str:
                 default = f"LFP {default}, NMC {_default(nmc, unit)}"
             rows.append([f"`{key}`", limits, default, meaning])
         out += [f"### [{table}]", "", *_table(["key", "range", "default", "meaning"], rows)]
+    slave_keys = [
+        (key, unit, low, high, default, f"{kind}: {text}" if kind else text)
+        for key, unit, low, high, default, kind, text in config.SLAVE_KEYS
+    ]
     for name, keys in (
-        ("slave", config.SLAVE_KEYS),
+        ("slave", slave_keys),
         ("link", config.LINK_KEYS),
         ("sensor", config.SENSOR_KEYS),
     ):
@@ -159,7 +163,7 @@ def page() -> str:
                 unit or "-",
                 text,
             ]
-            for code, name, level, place, unit, text in fault_table.TABLE
+            for code, name, level, place, unit, text in fault_catalog.table()
         ],
     )
     out += [
