@@ -1,4 +1,4 @@
-"""`bmsctl sim`, `dbc` and `reference` as their users call them."""
+"""`bmsctl sim` and `dbc` as their users call them."""
 
 import json
 from array import array
@@ -11,7 +11,6 @@ from terminal import Tool
 from bms import tables as T
 from bms.kernels_plain import crc8_frame, take13
 from bmsctl.commands.dbc import dbc
-from bmsctl.commands.reference import page
 from bmsctl.show import clock, figures, readable
 from bmssim import protocol as p
 from bmssim import scenario
@@ -155,10 +154,6 @@ def test_a_missing_interpreter_is_one_clear_line(bmsctl: Tool) -> None:
     code, _out, err = bmsctl.run("sim", "--campaign", MICROPYTHON="/nowhere/micropython")
     assert (code, err.count("\n")) == (1, 1)
     assert "/nowhere/micropython" in err
-
-
-def test_the_reference_page_is_what_the_code_says() -> None:
-    assert (ROOT / "docs/reference.md").read_text() == page(), "run `make reference`"
 
 
 def test_dbc_reads_what_a_board_sends() -> None:
