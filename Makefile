@@ -19,9 +19,12 @@ run: setup ## the whole system simulated on this computer, a tour of 30 s
 test: lint ## lint, types and all tests
 	@$(BIN)/pytest -q -n auto --dist worksteal
 
-lint: setup typings/.installed ## ruff and the type checker
+lint: setup typings/.installed ## style, spelling, words, imports and types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/codespell
+	@$(BIN)/python checks/words.py
+	@$(BIN)/python checks/layout.py
 	@$(BIN)/basedpyright
 	@$(BIN)/basedpyright -p firmware
 	@for board in $(BOARDS); do $(BIN)/basedpyright -p boards/$$board || exit 1; done
