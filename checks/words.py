@@ -22,18 +22,20 @@ from pathlib import Path
 ENFORCED = (
     "CONTRIBUTING.md",
     "README.md",
+    "boards/",
     "checks/",
-    "docs/a",
+    "docs/README.md",
+    "docs/adding-a-board.md",
+    "docs/adding-a-sensor.md",
+    "docs/architecture.md",
     "docs/breaking-it.md",
     "docs/console.md",
     "docs/flashing.md",
-    "docs/README.md",
+    "docs/protection.md",
+    "docs/reference/cell-link.md",
     "docs/slave-boards.md",
     "docs/wiring.md",
-    "examples/slave/",
-    "host_tools/bmsctl/cell_link_page.py",
-    "host_tools/bmsctl/markdown.py",
-    "docs/reference/cell-link.md",
+    "examples/",
 )
 # the history, and the list itself
 EXEMPT = ("CHANGELOG.md", "docs/terms.md", "tests/host/test_checks.py")
