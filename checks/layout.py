@@ -185,7 +185,7 @@ def _parameters(args: ast.arguments) -> int:
 
 def findings(root: Path) -> list[Finding]:
     """All of a project's folder."""
-    return [*check_imports(root), *check_functions(root)]
+    return list(dict.fromkeys([*check_imports(root), *check_functions(root)]))
 
 
 def main(argv: list[str] | None = None) -> int:
