@@ -36,6 +36,7 @@ ENFORCED = (
     "docs/slave-boards.md",
     "docs/wiring.md",
     "examples/",
+    "tests/device/README.md",
 )
 # the history, and the list itself
 EXEMPT = ("CHANGELOG.md", "docs/terms.md", "tests/host/test_checks.py")
