@@ -19,9 +19,12 @@ run: setup ## the whole system simulated on this computer, a tour of 30 s
 test: lint ## lint, types and all tests
 	@$(BIN)/pytest -q -n auto --dist worksteal
 
-lint: setup typings/.installed ## ruff and the type checker
+lint: setup typings/.installed ## style, spelling, words, imports and types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/codespell
+	@$(BIN)/python checks/words.py
+	@$(BIN)/python checks/layout.py
 	@$(BIN)/basedpyright
 	@$(BIN)/basedpyright -p firmware
 	@for board in $(BOARDS); do $(BIN)/basedpyright -p boards/$$board || exit 1; done
@@ -36,8 +39,8 @@ bench: setup ## measured figures: speed, reaction, heap, bus load
 campaign: setup ## RUNS=2000 faults injected at every moment, and as many faultless runs
 	@$(BIN)/bmsctl sim --campaign --runs $(or $(RUNS),2000)
 
-reference: setup ## write docs/reference.md anew from the code
-	@$(BIN)/bmsctl reference > docs/reference.md
+reference: setup ## write docs/reference anew from the code
+	@$(BIN)/bmsctl reference --out docs/reference
 
 device: setup ## IMAGE=file.uf2: the firmware on an emulated Pico, tests and figures
 	@test -f "$(IMAGE)" || { echo "make: IMAGE must be MicroPython's .uf2 for RPI_PICO: make device IMAGE=file.uf2" >&2; exit 1; }

@@ -20,16 +20,25 @@ def _or_dash(value: int | None, scale: float, form: str) -> str:
 
 def figures(status: dict[str, Any]) -> str:
     """The pack in one line of a terminal, from a status line."""
-    low = f"{_or_dash(status['min_mv'], 1000, '.3f')}#{status['min_cell'] or '-'}"
-    high = f"{_or_dash(status['max_mv'], 1000, '.3f')}#{status['max_cell'] or '-'}"
-    bleeding = f" {status['bleeding']} bleed" if status["bleeding"] else ""
+    cells = "not all cells read"
+    if status["min_mv"] is not None:
+        cells = f"cells {status['min_mv'] / 1000:.3f}-{status['max_mv'] / 1000:.3f} V"
+    balancing = f" {status['bleeding']} balancing" if status["bleeding"] else ""
     return (
         f"{status['state'].replace('_', ' '):9}"
         f"{_or_dash(status['pack_mv'], 1000, '7.2f')} V"
         f"{_or_dash(status['i_ma'], 1000, '+7.1f')} A"
-        f"  {low}..{high} V"
-        f" {_or_dash(status['max_dc'], 10, '.0f')} degC{bleeding}"
+        f" {cells}"
+        f" {_or_dash(status['max_dc'], 10, '.0f')} degC{balancing}"
     )
+
+
+def _extremes(status: dict[str, Any]) -> str:
+    """The lowest and the highest cell of a status line; "" where not all are read."""
+    if status["min_mv"] is None:
+        return ""
+    low = f"{status['min_mv'] / 1000:.3f} V (cell {status['min_cell']})"
+    return f"cells {low} to {status['max_mv'] / 1000:.3f} V (cell {status['max_cell']})"
 
 
 def cause(event: dict[str, Any]) -> str:
@@ -211,11 +220,13 @@ class Story:
 
 
 def readable(obj: dict[str, Any]) -> str:
-    """Any telemetry line as one short line for a person."""
+    """Any telemetry line for a person: one line of a terminal, two for a status."""
     kind = obj["k"]
     at = clock(obj["t_ms"] / 1000)
     if kind == "status":
-        return f"{at}  {figures(obj)}"
+        cells = _extremes(obj)
+        more = f"\n{' ' * len(at)}  {cells}" if cells else ""
+        return f"{at}  {figures(obj)}{more}"
     if kind in ("event", "past_event", "kept_event", "fault"):
         what = obj.get("what") or ("active" if obj["active"] else "latched, gone")
         return f"{at}  {obj['level']} {what}: {cause(obj)} (at {obj['at_ms'] / 1000:.3f} s)"

@@ -133,7 +133,10 @@ def test_history_and_frames(board: Board, bmsctl: Tool, serve: Serve) -> None:
     assert "start    2       3.000 s  trip raised: cell_high cell 7: 3603 mV" in out
     assert "last crash: start 2 at 7 s: ValueError: x" in out
     assert "freeze frame 2: cell_high 7" in out and "soc_pm: 801 -" in out
-    assert "closed -5.0 A, open +0.0 A  cells 3319 #1 .. 3322 #4 mV  -6.9 .. -6.9 degC" in out
+    assert (
+        "closed -5.0 A, open +0.0 A  cells 3319 mV (cell 1) to 3322 mV (cell 4)  -6.9 .. -6.9 degC"
+        in out
+    )
 
 
 def test_a_frame_whose_end_was_cut_off() -> None:

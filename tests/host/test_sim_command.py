@@ -1,4 +1,4 @@
-"""`bmsctl sim`, `dbc` and `reference` as their users call them."""
+"""`bmsctl sim` and `dbc` as their users call them."""
 
 import json
 from array import array
@@ -11,8 +11,7 @@ from terminal import Tool
 from bms.kernels import crc8_frame, take13
 from bms.kernels import readings as T
 from bmsctl.commands.dbc import dbc
-from bmsctl.commands.reference import page
-from bmsctl.show import clock, figures
+from bmsctl.show import clock, figures, readable
 from bmssim import protocol as p
 from bmssim import scenario
 from bmssim.lines import LineReader
@@ -76,6 +75,15 @@ def test_lines_fit_a_terminal(bmsctl: Tool) -> None:
         "bleeding": 12,
     }
     assert len(f"{clock(1234.5)}  {figures(status)}") <= 80
+    assert figures(status).endswith(" cells 3.300-3.400 V 28 degC 12 balancing")
+    status |= {"k": "status", "t_ms": 1234500}
+    assert readable(status).splitlines() == [
+        f"{clock(1234.5)}  {figures(status)}",
+        "            cells 3.300 V (cell 100) to 3.400 V (cell 101)",
+    ]
+    status |= {"min_mv": None, "min_cell": 0, "max_mv": None, "max_cell": 0}
+    assert readable(status).endswith("A not all cells read 28 degC 12 balancing")
+    assert len(readable(status)) <= 80
 
 
 def test_wrong_words_are_exit_2(bmsctl: Tool) -> None:
@@ -146,10 +154,6 @@ def test_a_missing_interpreter_is_one_clear_line(bmsctl: Tool) -> None:
     code, _out, err = bmsctl.run("sim", "--campaign", MICROPYTHON="/nowhere/micropython")
     assert (code, err.count("\n")) == (1, 1)
     assert "/nowhere/micropython" in err
-
-
-def test_the_reference_page_is_what_the_code_says() -> None:
-    assert (ROOT / "docs/reference.md").read_text() == page(), "run `make reference`"
 
 
 def test_dbc_reads_what_a_board_sends() -> None:

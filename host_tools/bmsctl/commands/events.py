@@ -85,8 +85,6 @@ def _sample(sample: dict[str, Any]) -> str:
         for state, ma in zip(sample["state"], sample["i_ma"], strict=True)
     )
     temps = f"  {min(dc) / 10:.1f} .. {max(dc) / 10:.1f} degC" if dc else ""
-    low, high = min(mv), max(mv)
-    return (
-        f"{sample['t_ms'] / 1000:9.3f} s  link {link} V  {strings}"
-        f"  cells {low} #{mv.index(low) + 1} .. {high} #{mv.index(high) + 1} mV{temps}"
-    )
+    low = f"{min(mv)} mV (cell {mv.index(min(mv)) + 1})"
+    high = f"{max(mv)} mV (cell {mv.index(max(mv)) + 1})"
+    return f"{sample['t_ms'] / 1000:9.3f} s  link {link} V  {strings}  cells {low} to {high}{temps}"

@@ -1,8 +1,10 @@
-"""`bmsctl reference`: the page of settings, commands, lines and faults, from the code."""
+"""`bmsctl reference`: the pages of docs/reference, generated from the code."""
 
 import argparse
 import inspect
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from bms import config, fault_catalog, faults, kinds, telemetry
 from bms.sensors.build import KINDS as SENSORS
@@ -10,21 +12,32 @@ from bms.slaves import KINDS, base
 from bmssim import campaign_kinds, scenario
 from bmssim.trial import MOMENTS
 
+from .. import cell_link_page
 from ..decoders.base import driver_class
+from ..errors import ToolError
+from ..markdown import table
 
-HELP = "print the reference page, generated from the code"
+HELP = "print a page of the reference, generated from the code"
 EXAMPLE = """examples:
-  bmsctl reference > docs/reference.md
+  bmsctl reference                        the pages, and what each holds
+  bmsctl reference faults                 one page, as Markdown
+  bmsctl reference --out docs/reference   all of them, as files in a folder
 """
 
+GENERATED = "Generated from the code by `make reference`; a test compares them."
+
 SLAVE_BOARDS = """\
-The rate, the gap between questions and the time to answer can be set in `[[link]]`; where a dash
-stands they would have no effect, and are refused. For boards that speak unasked, `answer` is the
-time within which they say all again. A scan of a slow port begins in every n-th of the master's;
-readings must be allowed to get as old as two of them: the pack file is refused otherwise, with the
-times. Bleeding follows the plan of the whole string: *mask* the cells that are named, *target* down
-to a voltage, *on/off* where the board chooses. FETs are told only where the pack file says
-`fets = true`, and only after the contactors are open; open ones are the fault `slave_switch`."""
+The bit rate, the gap between two polls and the time to answer can be set in `[[link]]`. A dash
+means that the value has no effect for this kind; the pack file must not set it then. For boards
+that broadcast, `answer` is the time in which they send all their values once. The scan of a slow
+port starts in every n-th scan of the master. `cell_age` and `temp_age` must allow two scans of the
+port and a lost answer; otherwise the pack file is refused, and the message names the times.
+
+Balancing follows the plan of the whole string: *mask*: the board discharges the cells that it is
+sent; *target*: it discharges its cells down to a voltage; *on/off*: it chooses the cells itself,
+and the master can forbid it; *by itself*: the master has no influence. FETs are commanded only
+where the pack file says `fets = true`, and only after the contactors are open. An open FET is the
+fault `slave_switch`."""
 BALANCES = (
     (base.BALANCE_MASK, "mask"),
     (base.BALANCE_TARGET, "target"),
@@ -49,19 +62,29 @@ CAMPAIGN = """{"ok": none missed and none false, "runs", "faultless_runs", "seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    del parser
+    parser.add_argument("page", nargs="?", choices=PAGES, metavar="PAGE", help=" ".join(PAGES))
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write all pages into a folder")
 
 
 def run(args: argparse.Namespace) -> int:
-    del args
-    print(page(), end="")
+    if args.out is not None:
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+            for name in PAGES:
+                (args.out / f"{name}.md").write_text(page(name))
+        except OSError as error:
+            raise ToolError(f"{args.out}: {error.strerror}") from None
+    elif args.page is not None:
+        print(page(args.page), end="")
+    else:
+        for name, (what, _make) in PAGES.items():
+            print(f"{name:12} {what}")
     return 0
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    out = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    out += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return [*out, ""]
+def page(name: str) -> str:
+    """One page as Markdown."""
+    return "\n".join(PAGES[name][1]())
 
 
 def _default(value: object, unit: str) -> str:
@@ -86,45 +109,35 @@ def _kinds() -> list[str]:
         rows.append(row)
         if kind != "cell_link":
             doc = inspect.getdoc(sys.modules[cls.__module__]) or ""
-            texts += [f"### {kind}", "", doc.replace("<", "\\<"), ""]
-    head = ["kind", "over", "boards a port", "node", "cells", "temps", "bleeds", "FETs", "gap"]
+            texts += [f"## {kind}", "", doc.replace("<", "\\<"), ""]
+    head = ["kind", "over", "boards a port", "node", "cells", "temps", "balancing", "FETs", "gap"]
     return [
-        "## Slave boards",
+        "# Slave kinds",
+        "",
+        GENERATED,
         "",
         *SLAVE_BOARDS.splitlines(),
         "",
-        *_table([*head, "answer"], rows),
+        *table([*head, "answer"], rows),
         *texts,
     ]
 
 
-def page() -> str:
-    """The page as Markdown."""
+def _settings() -> list[str]:
+    """Every key of the pack file."""
     out = [
-        "# Reference",
+        "# Settings",
         "",
-        "Written by `bmsctl reference` from the code; the tests hold it to that.",
+        GENERATED,
         "",
-        "## The pack file",
-        "",
-        'A subset of TOML. A quantity is a text with its unit: `cell_max = "3.65 V"`. Inside the',
-        "firmware and in telemetry a setting is named with its unit: `cell_max_mv`.",
+        "The pack file is a subset of TOML. A quantity is a string with its unit:",
+        '`cell_max = "3.65 V"`. In telemetry the unit stands in the name: `cell_max_mv`. A key',
+        "that is unknown, out of range, out of order or without its unit is refused with its line",
+        "and the reason, on the computer and on the board; the contactors stay open then.",
         "",
     ]
-    for table in dict.fromkeys(row[0] for row in config.SETTINGS):
-        rows = []
-        for _table_name, key, unit, low, high, lfp, nmc, meaning in config.SETTINGS:
-            if _table_name != table:
-                continue
-            if unit in ("text", "bool"):
-                limits = "true, false" if unit == "bool" else f"{low} to {high} characters"
-            else:
-                limits = f"{config.show(low, unit)} .. {config.show(high, unit)}"
-            default = _default(lfp, unit)
-            if lfp != nmc:
-                default = f"LFP {default}, NMC {_default(nmc, unit)}"
-            rows.append([f"`{key}`", limits, default, meaning])
-        out += [f"### [{table}]", "", *_table(["key", "range", "default", "meaning"], rows)]
+    for name in dict.fromkeys(row[0] for row in config.SETTINGS):
+        out += [f"## [{name}]", "", *_keys_of(name)]
     slave_keys = [
         (key, unit, low, high, default, f"{kind}: {text}" if kind else text)
         for key, unit, low, high, default, kind, text in config.SLAVE_KEYS
@@ -138,96 +151,105 @@ def page() -> str:
             [f"`{key}`", unit or "count", _default(default, unit if unit != "nodes" else ""), text]
             for key, unit, _low, _high, default, text in keys
         ]
-        out += [f"### [[{name}]]", "", *_table(["key", "kind", "default", "meaning"], rows)]
-    out += ["Each key of a row must be below the next:", ""]
-    out += ["- " + " < ".join(f"`{key}`" for key in row) for row in config.ORDER]
-    out += ["", "Kinds of slaves: " + ", ".join(f"`{kind}`" for kind in KINDS) + "; see below."]
-    out += ["", "Kinds of current sensors, what each needs, and what else it knows:", ""]
+        out += [f"## [[{name}]]", "", *table(["key", "type", "default", "meaning"], rows)]
+    out += ["Slave kinds: " + ", ".join(f"`{kind}`" for kind in KINDS) + "."]
+    out += ["See [slave kinds](slave-kinds.md)."]
+    out += ["", "Kinds of current sensors, the keys each must have, and those it may have:", ""]
     for kind, (_module, _class, medium, needed, others) in sorted(SENSORS.items()):
-        needs = ", ".join(f"`{key}`" for key in needed) or "nothing"
+        needs = ", ".join(f"`{key}`" for key in needed) or "none"
         known = ", ".join(f"`{key}`" for key in others)
         out.append(f"- `{kind}` ({medium or 'the board itself'}): {needs}; {known}")
     out += [
         "",
-        "Without any `[[sensor]]` each string has the board's own; `current_sensor = false`: none.",
+        "Without any `[[sensor]]` the master reads the board's own current sensor for each string;",
+        "`current_sensor = false` in `[limits]`: there is none.",
+        "",
+        "## Order of the bounds",
+        "",
+        "In each row the value of a key must be below that of the next one:",
+        "",
     ]
-    out += ["", "## Faults", "", "A trip latches: `clear` after its cause is gone.", ""]
-    out += _table(
-        ["code", "name", "level", "names a", "value in", "meaning"],
-        [
-            [
-                str(code),
-                f"`{name}`",
-                LEVELS[level],
-                faults.PLACES[place].decode() or "-",
-                unit or "-",
-                text,
-            ]
-            for code, name, level, place, unit, text in fault_catalog.table()
-        ],
-    )
-    out += [
-        "## Serial port",
+    out += ["- " + " < ".join(f"`{key}`" for key in row) for row in config.ORDER]
+    return [*out, ""]
+
+
+def _keys_of(name: str) -> list[str]:
+    """The keys of one table of the pack file."""
+    rows = []
+    for of, key, unit, low, high, lfp, nmc, meaning in config.SETTINGS:
+        if of != name:
+            continue
+        if unit in ("text", "bool"):
+            limits = "true, false" if unit == "bool" else f"{low} to {high} characters"
+        else:
+            limits = f"{config.show(low, unit)} .. {config.show(high, unit)}"
+        default = _default(lfp, unit)
+        if lfp != nmc:
+            default = f"LFP {default}, NMC {_default(nmc, unit)}"
+        rows.append([f"`{key}`", limits, default, meaning])
+    return table(["key", "range", "default", "meaning"], rows)
+
+
+def _faults() -> list[str]:
+    """Every fault by its code."""
+    rows = [
+        [str(code), f"`{name}`", LEVELS[level], faults.PLACES[place].decode() or "-", unit or "-"]
+        + [text]
+        for code, name, level, place, unit, text in sorted(fault_catalog.table())
+    ]
+    return [
+        "# Faults",
         "",
-        "Lines of UTF-8 ended by `\\n`. A line that starts with `{` is one JSON object: kind `k`",
-        "first, `t_ms` since the start second, `crc` last: CRC-16/CCITT-FALSE in four hex digits",
-        'of all bytes before the opening quote of `"crc"`. Missing readings are null.',
+        GENERATED,
         "",
-        *_table(
+        "- **warn**: reported, nothing else happens.",
+        "- **derate**: the power limits are reduced while it lasts.",
+        "- **trip**: the contactors open. A trip latches: it stays until its cause has ended and",
+        "  somebody gives the command `clear`.",
+        "",
+        "A fault names a place (which cell, temperature sensor, slave, contactor or string) and",
+        "carries a value in the unit below. A code never changes its meaning.",
+        "",
+        *table(["code", "name", "level", "place", "value in", "meaning"], rows),
+    ]
+
+
+def _serial_port() -> list[str]:
+    """Lines and commands."""
+    return [
+        "# Serial port",
+        "",
+        GENERATED,
+        "",
+        "Lines of UTF-8, each ended by `\\n`. A line that starts with `{` is one JSON object:",
+        "first its kind `k`, then `t_ms` since the start, last `crc`: CRC-16/CCITT-FALSE in four",
+        'hex digits of all bytes before the opening quote of `"crc"`. Other text is for people.',
+        "The unit stands in the name of a key: `_mv` mV, `_ma` mA, `_dc` 0.1 degC, `_pm` permille.",
+        "A reading that is missing or too old is null.",
+        "",
+        "## Lines",
+        "",
+        *table(
             ["kind", "keys", "when"],
             [[f"`{kind}`", f"`{keys}`", when] for kind, keys, when in kinds.KINDS],
         ),
-        "Commands, one a line; each is answered by a line of kind `answer`:",
+        "## Commands",
         "",
-        *_table(
+        "One on a line; the master answers each with a line of kind `answer`:",
+        "",
+        *table(
             ["command", "meaning"],
             [[f"`{word.decode()}`", text.decode()] for word, _unlock, text in telemetry.COMMANDS],
         ),
-        *_kinds(),
-        "## The cell link",
+    ]
+
+
+def _simulation() -> list[str]:
+    """What `bmsctl sim` prints, the campaign's faults, and the scenarios."""
+    return [
+        "# Simulation",
         "",
-        "The protocol of the project's own slave boards, on CAN 2.0A at 500 kbit/s and on UART at",
-        "1 Mbit/s. id = function << 6 | node; node 1..62, 0 = all, 63 = no number yet. Bits and",
-        "bytes are little-endian.",
-        "",
-        *_table(
-            ["function", "from", "payload"],
-            [
-                ["00 ALARM", "slave", "flags U16, worst cell U8, its mV U16, seq U8, CRC-8"],
-                ["01 SCAN", "master", "seq U8, flags U8: bit 0 pause balancing while sampling"],
-                [
-                    "02 BALANCE",
-                    "master",
-                    "mask U32 (bit n = cell n+1), timeout s U8, seq U8, reserved, CRC-8",
-                ],
-                [
-                    "03 HELLO",
-                    "slave",
-                    "version U8, cells U8, temperatures U8, abilities U8, serial U32; empty: the"
-                    " master asks for it",
-                ],
-                ["04 ASSIGN", "master", "serial U32, new node U8"],
-                ["08..0F CELLS k", "slave", "four cells, 13 bits each in mV, seq 4 bits, CRC-8"],
-                [
-                    "10..13 TEMPS k",
-                    "slave",
-                    "four temperatures, 13 bits each, 0.1 degC from -100 degC, seq 4 bits, CRC-8",
-                ],
-                [
-                    "14 STATUS",
-                    "slave",
-                    "stack U16 10 mV, faults U16, die U8 degC + 40, duty U8 %, seq U8, CRC-8",
-                ],
-            ],
-        ),
-        "8191 in 13 bits: no valid reading. CRC-8: SAE J1850 over id high, id low and the payload",
-        "before it. Fault flags: the low byte trips the master, the high byte informs. A board",
-        "without a number answers HELLO on node 63 after (serial mod 64) x 0.3 ms.",
-        "",
-        "CAN: a SCAN to node 0 makes all sample and answer; a SCAN to one node with the same seq",
-        "asks it once more. UART: COBS around id low, id high, payload, CRC-16/CCITT-FALSE low,",
-        "high; 00 between frames. A SCAN to node 0 samples, a SCAN to a node asks for its answers;",
-        "an ALARM goes in front of them.",
+        GENERATED,
         "",
         "## `bmsctl sim --json`",
         "",
@@ -238,36 +260,14 @@ def page() -> str:
         "```",
         "",
         "Times are ms of simulated time. `reaction_ms` runs from the last bit of the first frame",
-        "that shows a hard bound broken to the change of the contactor outputs; the firmware's own",
-        "computing takes no simulated time, the adapter's hand-over does (up to 1 ms over slcan,",
-        "up to 0.5 ms over UART).",
+        "that shows a hard bound exceeded to the change of the contactor outputs. The firmware's",
+        "computing takes no simulated time; the adapter does: up to 1 ms over slcan, up to 0.5 ms",
+        "over UART.",
         "",
-        "## `bmsctl sim --campaign --json`",
-        "",
-        "```",
-        CAMPAIGN,
-        "```",
-        "",
-        "Moments: " + ", ".join(f"`{name}`" for name in MOMENTS) + ". Times count from the cause;",
-        "for hard bounds from the last bit of the first frame that shows it; for what shows in the",
-        "sequence only, from the first coil that goes on; for a weld, from the coils that go off.",
-        "A kind that the firmware does not find is missed, never left out.",
-        "",
-        *_table(
-            ["kind", "what goes wrong", "must be said", "moments"],
-            [
-                [
-                    f"`{kind.name}`",
-                    kind.meaning,
-                    " or ".join(kind.trips) or "-",
-                    "all" if kind.moments == MOMENTS else " ".join(kind.moments),
-                ]
-                for kind in campaign_kinds.KINDS
-            ],
-        ),
+        *_campaign(),
         "## Scenarios",
         "",
-        *_table(
+        *table(
             ["name", "what happens"],
             [[f"`{name}`", scenario.load(name).summary] for name in scenario.names()],
         ),
@@ -278,8 +278,46 @@ def page() -> str:
         "",
         *[f"- `{key}`: {text}" for key, text in scenario.EXPECTATIONS.items()],
         "",
-        "In every scenario besides: no wrong value, no damaged telemetry, and a cycle that",
-        "allocates nothing.",
+        "Every scenario also fails on a wrong value, damaged telemetry, or a cycle that allocates",
+        "memory.",
         "",
     ]
-    return "\n".join(out)
+
+
+def _campaign() -> list[str]:
+    """The faults that a campaign injects."""
+    rows = [
+        [f"`{kind.name}`", kind.meaning, " or ".join(kind.trips) or "-"]
+        + ["all" if kind.moments == MOMENTS else " ".join(kind.moments)]
+        for kind in campaign_kinds.KINDS
+    ]
+    return [
+        "## `bmsctl sim --campaign --json`",
+        "",
+        "```",
+        CAMPAIGN,
+        "```",
+        "",
+        "Moments: " + ", ".join(f"`{name}`" for name in MOMENTS) + ".",
+        "Times count from the cause: for hard bounds from the last bit of the first frame that",
+        "shows it; for faults that only a closing sequence can show, from the first coil that is",
+        "switched on; for a weld, from the coils that are switched off. A fault that the firmware",
+        "does not find counts as missed, it is never left out.",
+        "",
+        *table(["kind", "what goes wrong", "must be reported", "moments"], rows),
+    ]
+
+
+def _cell_link() -> list[str]:
+    """The project's own slave protocol."""
+    return ["# The cell link", "", GENERATED, "", *cell_link_page.lines()]
+
+
+PAGES: dict[str, tuple[str, Callable[[], list[str]]]] = {
+    "settings": ("every key of the pack file: range, default, meaning", _settings),
+    "faults": ("every fault by its code", _faults),
+    "serial-port": ("lines and commands of the serial port", _serial_port),
+    "slave-kinds": ("slave boards: what each kind can do, its limits and its sources", _kinds),
+    "cell-link": ("the project's own slave protocol, for those who build a slave", _cell_link),
+    "simulation": ("what the simulator prints, injects and accepts", _simulation),
+}

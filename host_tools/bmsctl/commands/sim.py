@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="KIND",
         choices=[k.name for k in campaign.KINDS],
-        help="only this kind; the reference page lists them",
+        help="only this kind; `bmsctl reference simulation` lists them",
     )
     many.add_argument("--jobs", type=_count(1, 256), metavar="J", help="processes, or one a CPU")
     many.add_argument(
