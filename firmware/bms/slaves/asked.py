@@ -11,8 +11,7 @@ from micropython import const
 
 from bms import ticks
 from bms.slaves.base import BALANCE_ON_OFF, CAN_BALANCE
-from bms.slaves.boards import AGAIN, BOTH_FETS, NO_SENSOR_DC, OFF, ON, Boards
-from bms.slaves.fields import alarm_flags, word
+from bms.slaves.boards import AGAIN, BOTH_FETS, OFF, ON, Boards
 from bms.ticks import MASK
 
 _IDLE, _WAITING, _RESTING = range(3)
@@ -43,11 +42,6 @@ class Asked(Boards):
     TYPICAL_MS = 5  # the same, as it usually is
     LONGEST = 64  # bytes of the longest poll and its answer
     ALARM_MS = _NEVER  # no time limit: an alarm ends when an answer lacks it
-    ALARMS = b""  # see `bms.slaves.fields`
-    ALARMS_AT = 0  # offset of their first byte in an answer
-    ALARMS_STEP = 1  # -1: the next bits stand in the byte before
-    ZERO_DC = 0  # what a temperature word reads at 0 degC
-    MOST_DC = 1500  # a sensor that reads this much or more is none
     SELDOM = False  # the last poll of a scan is one that some boards may not know
 
     def __init__(self, link, members, pack, limits, faults, config):
@@ -174,44 +168,6 @@ class Asked(Boards):
             if self._node[m] == node:
                 return m
         return -1
-
-    def fit_counts(self, m, part, counts):
-        """As `fit`: as many cells as the pack file says, at least its sensors.
-
-        counts: cells | temps << 8.
-        """
-        slave = self.members[m]
-        cells = counts & 0xFF
-        enough = counts >> 8 >= self.pack.slave_temps[slave]
-        return self.fit(m, part, enough and cells == self.pack.slave_cells[slave], cells)
-
-    def take_cells(self, m, at, count, now, balancing=False):
-        """Words of mV from `at` in `link.data` are member m's first `count` cells."""
-        data = self.link.data
-        for i in range(count):
-            mv = word(data, at + 2 * i)
-            if mv <= self.MOST_MV:  # else no reading: the last one ages
-                self.cell(m, i, mv, now, balancing)
-
-    def take_temps(self, m, at, now):
-        """Words from `at` in `link.data` are member m's sensors; the warmest, or NO_SENSOR_DC."""
-        warmest = NO_SENSOR_DC
-        for i in range(self.pack.slave_temps[self.members[m]]):
-            dc = word(self.link.data, at + 2 * i) - self.ZERO_DC
-            if self.is_dc(dc):
-                self.temp(m, i, dc, now)
-                if dc > warmest:
-                    warmest = dc
-        return warmest
-
-    def is_dc(self, dc):
-        """False where a sensor is open or shorted: the last reading ages."""
-        return NO_SENSOR_DC < dc < self.MOST_DC
-
-    def take_alarms(self, m, at, now, warn=0):
-        """The bits of ALARMS in an answer at `at` in `link.data`; warn: more bits of base.A_*."""
-        flags = alarm_flags(self.ALARMS, self.link.data, at + self.ALARMS_AT, self.ALARMS_STEP)
-        self.alarms(m, flags & 0xFF, flags >> 8 | warn, now)
 
     def also(self, m, value):
         """`tell_other_fet` comes next, with this value (0..254)."""

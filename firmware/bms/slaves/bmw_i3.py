@@ -29,8 +29,7 @@ from bms import ticks
 from bms.errors import ConfigError
 from bms.kernels import crc8_frame
 from bms.slaves.base import A_OTHER, BALANCE_TARGET
-from bms.slaves.boards import NO_SENSOR_DC
-from bms.slaves.fields import word_le
+from bms.slaves.boards import NO_SENSOR_DC, word_le
 from bms.slaves.heard import Heard
 from bms.ticks import MASK
 

@@ -24,6 +24,21 @@ ON = const(2)
 AGAIN = const(3)  # on, more than once
 
 
+def word(data, at):
+    """Two bytes, high byte first."""
+    return data[at] << 8 | data[at + 1]
+
+
+def word_le(data, at):
+    """Two bytes, low byte first."""
+    return data[at] | data[at + 1] << 8
+
+
+def signed(value):
+    """16 bits as a signed number."""
+    return value - 0x10000 if value & 0x8000 else value
+
+
 class Boards(Driver):
     """Base of `Asked` (polled) and `Heard` (broadcast); see `Driver` for its fields."""
 
@@ -34,6 +49,7 @@ class Boards(Driver):
     ALARM_MS = 0  # 0: two scans
     FIELDS: tuple = ()  # what a board reports of itself; see `bms.slaves.fields`
     MOST_MV = 8000  # a cell that reads more is no reading
+    MOST_DC = 1500  # a sensor that reads this much or more is none
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)

@@ -31,8 +31,8 @@ from bms import ticks
 from bms.kernels import crc16_modbus
 from bms.links.reply import CHECKSUM, ReplyLink
 from bms.slaves import base
-from bms.slaves.boards import NO_SENSOR_DC, Boards
-from bms.slaves.fields import alarm_flags, signed, word
+from bms.slaves.boards import NO_SENSOR_DC, Boards, signed, word
+from bms.slaves.fields import alarm_flags
 from bms.ticks import MASK
 
 # registers

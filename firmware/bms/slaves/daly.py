@@ -25,9 +25,9 @@ from bms.links.can import EXTENDED
 from bms.pack import FRESH
 from bms.slaves import base
 from bms.slaves.asked import COMMAND, Asked
-from bms.slaves.boards import NO_SENSOR_DC
-from bms.slaves.fields import U16, U24, read_fields, word
-from bms.slaves.frames import FrameLink
+from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.fields import U16, U24, alarm_flags, read_fields
+from bms.slaves.frames import SUM8, FrameLink
 from bms.ticks import MASK
 
 TOTAL = const(0x90)
@@ -60,14 +60,9 @@ _SELDOM = bytes((COUNTS, FETS, BALANCE))
 class DalyLink(FrameLink):
     """See `FrameLink`."""
 
-    START = _START
-    LONGEST = OVERHEAD = FRAME
+    LONGEST = FRAME
     CHUNK = 160
-    HEAD = bytes((3, 8, 8))
-    NODE_AT = 1
-    COMMAND_AT = 2
-    DATA_AT = 4
-    DATA_TAIL = 1
+    TABLE = bytes((_START, 0, 0, FRAME, 1, 2, 4, 1, SUM8, 0, 1, 1, 3, 8, 8))
 
     def ask(self, node, command, first):
         """Send a command with d0 = `first`."""
@@ -439,13 +434,18 @@ class Daly(Asked):
     def _take_alarms(self, m, at, now):
         for i in range(8):
             self.alarm_bits[i] = self.link.data[at + i]
-        self.take_alarms(m, at, now)
+        flags = alarm_flags(self.ALARMS, self.link.data, at)
+        self.alarms(m, flags & 0xFF, flags >> 8, now)
 
     def _take_seldom(self, m, command, at):
         data = self.link.data
         if command == COUNTS:
             read_fields(self, self.COUNTS_FIELDS, data, at)
-            self.fit_counts(m, 1, data[at] | data[at + 1] << 8)
+            pack = self.pack
+            slave = self.members[m]
+            cells = data[at]
+            fits = cells == pack.slave_cells[slave] and data[at + 1] >= pack.slave_temps[slave]
+            self.fit(m, 1, fits, cells)
         elif command == FETS:
             read_fields(self, self.FETS_FIELDS, data, at)
             if self.pack.known[self.members[m]]:

@@ -30,8 +30,7 @@ from bms.kernels import crc16
 from bms.links.reply import CHECKSUM, ReplyLink
 from bms.slaves import base
 from bms.slaves.asked import COMMAND, Asked
-from bms.slaves.boards import NO_SENSOR_DC
-from bms.slaves.fields import word_le
+from bms.slaves.boards import NO_SENSOR_DC, word_le
 from bms.ticks import MASK
 
 VOLTAGE = const(1)

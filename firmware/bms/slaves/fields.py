@@ -16,6 +16,7 @@ Nothing here allocates.
 from micropython import const
 
 from bms.kernels import find
+from bms.slaves.boards import NO_SENSOR_DC, word
 
 # formats: number of bytes, high byte first
 U8 = const(1)
@@ -35,21 +36,6 @@ _LITTLE = const(16)
 MEANINGS = b"HLTFCSDO"  # in the order of base.ALARMS
 _WARNS = const(0x20)  # of a letter's code
 _LINE_END = const(10)
-
-
-def word(data, at):
-    """Two bytes, high byte first."""
-    return data[at] << 8 | data[at + 1]
-
-
-def word_le(data, at):
-    """Two bytes, low byte first."""
-    return data[at] | data[at + 1] << 8
-
-
-def signed(value):
-    """16 bits as a signed number."""
-    return value - 0x10000 if value & 0x8000 else value
 
 
 def number(data, at, form):
@@ -96,3 +82,27 @@ def alarm_flags(table, data, at, step=1):
         line = find(table, line, end, _LINE_END) + 1
         bit += 1
     return flags
+
+
+def take_cells(driver, m, at, count, now, balancing=False):
+    """Words of mV from `at` in `link.data` are member m's first `count` cells."""
+    data = driver.link.data
+    for i in range(count):
+        mv = word(data, at + 2 * i)
+        if mv <= driver.MOST_MV:  # else no reading: the last one ages
+            driver.cell(m, i, mv, now, balancing)
+
+
+def take_temps(driver, m, at, zero_dc, now):
+    """Words from `at` in `link.data` are member m's sensors; the warmest, or NO_SENSOR_DC.
+
+    zero_dc: what a word reads at 0 degC.
+    """
+    warmest = NO_SENSOR_DC
+    for i in range(driver.pack.slave_temps[driver.members[m]]):
+        dc = word(driver.link.data, at + 2 * i) - zero_dc
+        if NO_SENSOR_DC < dc < driver.MOST_DC:  # else no reading: the last one ages
+            driver.temp(m, i, dc, now)
+            if dc > warmest:
+                warmest = dc
+    return warmest

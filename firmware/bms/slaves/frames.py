@@ -8,9 +8,8 @@ from micropython import const
 from bms.kernels import crc16_modbus, total
 from bms.links.reply import CHECKSUM, ReplyLink
 from bms.slaves.asked import COMMAND, Asked
+from bms.slaves.fields import alarm_flags
 from bms.ticks import MASK
-
-_UNKNOWN = const(-2)  # neither a poll nor `COMMAND`
 
 # checks
 SUM8 = const(0)  # one byte: the sum
@@ -18,90 +17,101 @@ SUM16 = const(1)  # two bytes, high one first: the sum
 NEGATIVE_SUM16 = const(2)  # its two's complement
 CRC16_MODBUS = const(3)  # two bytes, low one first
 
+# places in `FrameLink.TABLE`
+_START = const(0)
+_LENGTH_AT = const(1)
+_LENGTH_BYTES = const(2)
+_OVERHEAD = const(3)
+_NODE_AT = const(4)
+_COMMAND_AT = const(5)
+_DATA_AT = const(6)
+_DATA_TAIL = const(7)
+_CHECK = const(8)
+_CHECK_FROM = const(9)
+_CHECK_END = const(10)
+_CHECK_TAIL = const(11)
+_HEAD = const(12)
 
-def check_of(how, data, start, end):
-    """The check over data[start:end], as its bytes stand in a frame, the first one high."""
-    if how == CRC16_MODBUS:
-        crc = crc16_modbus(data, start, end)
-        return (crc & 0xFF) << 8 | crc >> 8
-    value = total(data, start, end)
-    if how == NEGATIVE_SUM16:
-        value = -value
-    return value & 0xFF if how == SUM8 else value & 0xFFFF
+NO_NODE = const(0xFF)
+_UNKNOWN = const(-2)  # neither a poll nor `COMMAND`
 
 
 class FrameLink(ReplyLink):
     """data: the bytes; a frame goes to `sink.on_reply(node, command, at, n, now)`, n data at `at`.
 
-    A subclass fills the table of its frames and says which ones are echoes. Offsets count from a
-    frame's first byte; what is named END or TAIL counts from its end.
+    TABLE of a subclass, in bytes, offsets from a frame's first byte:
+        first byte (0: any);
+        length field: offset, bytes; bytes of a frame that it does not count, or of every frame;
+        offsets of node (NO_NODE: one board, node 1), command and data; bytes behind the data;
+        check: its kind, the first byte that it covers, bytes at the end that it does not cover,
+        bytes from where it stands to the end;
+        then for each byte that is known: offset, lowest value, highest value.
     """
 
     UART_BPS = 9600
-    START = -1  # the first byte of a frame; -1: any
     LONGEST = 320  # bytes of a frame
     CHUNK = 64  # see `ReplyLink`
-    HEAD = b""  # offset, lowest, highest value of each byte that is known
-    LENGTH_AT = LENGTH_BYTES = 0  # of the length field; 0 bytes: all frames have OVERHEAD bytes
-    OVERHEAD = 0  # bytes that the length field does not count
-    NODE_AT = -1  # -1: one board, node 1
-    COMMAND_AT = 0
-    DATA_AT = 0
-    DATA_TAIL = 0  # bytes behind the data
-    CHECK = SUM8
-    CHECK_FROM = 0  # the first byte that is checked
-    CHECK_END = 1  # bytes at the end that are not checked
-    CHECK_TAIL = 1  # where the check begins
+    TABLE = b""
 
     def __init__(self, stream, rate=0):
-        super().__init__(stream, rate or self.UART_BPS, self.LONGEST, self.START, self.CHUNK)
+        start = self.TABLE[_START] or -1
+        super().__init__(stream, rate or self.UART_BPS, self.LONGEST, start, self.CHUNK)
         self.data = self._in
-
-    def put(self, question):
-        """Copy a question to `out`, to be completed there; `send_checked` sends it."""
-        for i in range(len(question)):
-            self.out[i] = question[i]
 
     def send_checked(self, size):
         """Complete a frame of `size` bytes in `out` with its check, and send it."""
-        out = self.out
-        check = check_of(self.CHECK, out, self.CHECK_FROM, size - self.CHECK_END)
-        at = size - self.CHECK_TAIL
-        if self.CHECK != SUM8:
-            out[at] = check >> 8
-            at += 1
-        out[at] = check & 0xFF
+        self._check(self.out, 0, size, True)
         return self.send(size)
 
     def is_echo(self, at, size):
         """True where a good frame is a poll of ours, heard through the adapter: it has no data."""
-        return size == self.OVERHEAD
+        return size == self.TABLE[_OVERHEAD]
+
+    def _check(self, data, at, size, write):
+        """Write the check of a frame, or compare it: True where it is right."""
+        table = self.TABLE
+        how = table[_CHECK]
+        start = at + table[_CHECK_FROM]
+        end = at + size - table[_CHECK_END]
+        if how == CRC16_MODBUS:
+            check = crc16_modbus(data, start, end)
+            check = (check & 0xFF) << 8 | check >> 8
+        else:
+            check = total(data, start, end)
+            if how == NEGATIVE_SUM16:
+                check = -check
+        at += size - table[_CHECK_TAIL]
+        if how == SUM8:
+            check <<= 8
+        elif write:
+            data[at + 1] = check & 0xFF
+        elif data[at + 1] != check & 0xFF:
+            return False
+        if write:
+            data[at] = check >> 8 & 0xFF
+        return data[at] == check >> 8 & 0xFF
 
     def _size(self, at, filled):
         data = self._in
-        head = self.HEAD
+        table = self.TABLE
         left = filled - at
-        for i in range(0, len(head), 3):
-            if left > head[i] and not head[i + 1] <= data[at + head[i]] <= head[i + 2]:
+        for i in range(_HEAD, len(table), 3):
+            k = table[i]
+            if left > k and not table[i + 1] <= data[at + k] <= table[i + 2]:
                 return 0
-        n = self.LENGTH_BYTES
-        end = self.LENGTH_AT + n
+        n = table[_LENGTH_BYTES]
+        end = table[_LENGTH_AT] + n
         if left < end:
-            return self._longest
-        size = self.OVERHEAD
+            return self.LONGEST
+        size = table[_OVERHEAD]
         if n:
             size += data[at + end - 1]
             if n > 1:
                 size += data[at + end - 2] << 8
-        return size if self.DATA_AT + self.DATA_TAIL <= size <= self._longest else 0
+        return size if table[_DATA_AT] + table[_DATA_TAIL] <= size <= self.LONGEST else 0
 
     def _good(self, at, size):
-        data = self._in
-        end = at + size
-        check = check_of(self.CHECK, data, at + self.CHECK_FROM, end - self.CHECK_END)
-        end -= self.CHECK_TAIL
-        said = data[end] if self.CHECK == SUM8 else data[end] << 8 | data[end + 1]
-        if check == said:
+        if self._check(self._in, at, size, False):
             return True
         self.fault = CHECKSUM
         return False
@@ -112,9 +122,11 @@ class FrameLink(ReplyLink):
             return
         self.rx = (self.rx + 1) & MASK
         data = self._in
-        node = 1 if self.NODE_AT < 0 else data[at + self.NODE_AT]
-        n = size - self.DATA_AT - self.DATA_TAIL
-        sink.on_reply(node, data[at + self.COMMAND_AT], at + self.DATA_AT, n, now)
+        table = self.TABLE
+        node = table[_NODE_AT]
+        node = 1 if node == NO_NODE else data[at + node]
+        n = size - table[_DATA_AT] - table[_DATA_TAIL]
+        sink.on_reply(node, data[at + table[_COMMAND_AT]], at + table[_DATA_AT], n, now)
 
 
 class Framed(Asked):
@@ -124,6 +136,9 @@ class Framed(Asked):
     # and temperatures, bytes for each cell, bytes for each temperature); the answer to the last one
     # holds FIELDS and ALARMS
     POLLS: tuple = ()
+    ALARMS = b""
+    ALARMS_AT = 0  # offset of their first byte in an answer
+    ALARMS_STEP = 1  # -1: the next bits stand in the byte before
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
@@ -137,14 +152,14 @@ class Framed(Asked):
             row[2] + row[3] * self.pack.slave_cells[slave] + row[4] * self.pack.slave_temps[slave]
         )
 
-    def counts(self, command, at, n):
+    def counts(self, command, at, n) -> int:
         """Cells | temperatures << 8 that an answer shows, its n bytes from `at` in `link.data`.
 
         0: it shows none; -1: its counts and its length disagree.
         """
         return 0
 
-    def take(self, m, command, at, n, now):
+    def take(self, m, command, at, n, now) -> bool:
         """Read member m's answer to a poll; False where its counts and its length disagree."""
         raise NotImplementedError
 
@@ -165,3 +180,18 @@ class Framed(Asked):
             self.answered(now)
         else:
             self.damaged = (self.damaged + 1) & MASK
+
+    def fit_counts(self, m, part, counts):
+        """As `fit`: as many cells as the pack file says, at least its sensors.
+
+        counts: cells | temps << 8.
+        """
+        slave = self.members[m]
+        cells = counts & 0xFF
+        enough = counts >> 8 >= self.pack.slave_temps[slave]
+        return self.fit(m, part, enough and cells == self.pack.slave_cells[slave], cells)
+
+    def take_alarms(self, m, at, now, warn=0):
+        """The bits of ALARMS in an answer at `at` in `link.data`; warn: more bits of base.A_*."""
+        flags = alarm_flags(self.ALARMS, self.link.data, at + self.ALARMS_AT, self.ALARMS_STEP)
+        self.alarms(m, flags & 0xFF, flags >> 8 | warn, now)

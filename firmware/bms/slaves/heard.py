@@ -11,8 +11,7 @@ from micropython import const
 
 from bms import ticks
 from bms.pack import FRESH
-from bms.slaves.boards import JUMP_DC, NO_SENSOR_DC, Boards
-from bms.slaves.fields import word, word_le
+from bms.slaves.boards import JUMP_DC, NO_SENSOR_DC, Boards, word, word_le
 from bms.ticks import MASK
 
 LEAST_MV = const(500)  # below it there is no cell, or none has been measured yet
@@ -171,7 +170,7 @@ class Heard(Boards):
         for i in range(n):
             mv = read(data, 2 * i)
             if mv <= self.MOST_MV:  # else no reading: the last one ages
-                self.cell(m, first + i, mv, now, balanced >> i & 1)
+                self.cell(m, first + i, mv, now, balanced >> i & 1 != 0)
 
     def sensor(self, m, i, dc, warmest, now):
         """Store sensor i of member m; the warmest so far of those that stand for the board.

@@ -17,8 +17,9 @@ from micropython import const
 from bms.links.reply import ReplyLink
 from bms.slaves import base
 from bms.slaves.asked import COMMAND
-from bms.slaves.fields import S16, U8, U16, read_fields, word
-from bms.slaves.frames import NEGATIVE_SUM16, Framed, FrameLink
+from bms.slaves.boards import word
+from bms.slaves.fields import S16, U8, U16, read_fields, take_cells, take_temps
+from bms.slaves.frames import NEGATIVE_SUM16, NO_NODE, Framed, FrameLink
 from bms.ticks import MASK
 
 BASIC = const(0x03)
@@ -47,16 +48,8 @@ class JbdLink(FrameLink):
     """See `FrameLink`; the status of a reply stands two bytes before its data."""
 
     REASONS = ReplyLink.REASONS + ("no end byte 77",)
-    START = _START
     LONGEST = 262
-    LENGTH_AT = 3
-    LENGTH_BYTES = 1
-    OVERHEAD = _FRAME
-    COMMAND_AT = 1
-    DATA_AT = 4
-    CHECK = NEGATIVE_SUM16
-    CHECK_FROM = 2
-    DATA_TAIL = CHECK_END = CHECK_TAIL = 3
+    TABLE = bytes((_START, 3, 1, _FRAME, NO_NODE, 1, 4, 3, NEGATIVE_SUM16, 2, 3, 3))
 
     def read(self, register):
         """Send a read request; False (and counted) where the port did not take all of it."""
@@ -105,9 +98,12 @@ class Jbd(Framed):
     TYPICAL_MS = 20
     LONGEST = 90
     MOST_MV = 0x7FFF
-    ZERO_DC = _KELVIN_DC
     MOST_DC = 0x7001
     frame = JbdLink
+    # values of FIELDS that the driver uses
+    balance_low: int
+    balance_high: int
+    fets: int
     POLLS = (("cells", CELLS, 14, 2, 0), ("basic", BASIC, 37, 0, 2))
     FIELDS = (
         ("current_ma", 2, S16, 0, 10),
@@ -186,7 +182,7 @@ class Jbd(Framed):
         if command == CELLS:
             if self.fit(m, 1, n == 2 * self.pack.slave_cells[self.members[m]], counts):
                 balancing = self.balance_low > 0 or self.balance_high > 0
-                self.take_cells(m, at, counts, now, balancing)
+                take_cells(self, m, at, counts, now, balancing)
             return True
         data = self.link.data
         read_fields(self, self.FIELDS, data, at)
@@ -194,6 +190,6 @@ class Jbd(Framed):
         self.take_alarms(m, at, now)
         if known:
             self.switches(m, self.fets & _CHARGE_FET, self.fets & _DISCHARGE_FET)
-            warmest = self.take_temps(m, at + _TEMPS_AT, now)
+            warmest = take_temps(self, m, at + _TEMPS_AT, _KELVIN_DC, now)
             self.board(m, word(data, at) * 10, warmest, now)
         return True

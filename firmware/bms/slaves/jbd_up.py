@@ -15,10 +15,12 @@ address. Temperatures at which it only forbids charging warn: its open charge FE
 from micropython import const
 
 from bms.slaves import base
-from bms.slaves.fields import U16, U32, read_fields, word
+from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.fields import U16, U32, read_fields, take_cells, take_temps
 from bms.slaves.frames import CRC16_MODBUS, Framed, FrameLink
 
 _HEAD = const(8)  # bytes before the data
+_READ = const(0x78)
 _FRAME = const(10)  # with the CRC
 _CELLS_AT = const(66)
 _MOS_AT = const(16)
@@ -26,22 +28,16 @@ _WARNINGS_AT = const(28)
 _FETS_AT = const(33)
 _DISCHARGE_FET = const(1)
 _CHARGE_FET = const(2)
+_ZERO_DC = const(500)
 
 
 class JbdUpLink(FrameLink):
     """See `FrameLink`."""
 
-    # fmt: off
-    HEAD = bytes((0, 1, 16, 1, 0x78, 0x78, 2, 0x10, 0x10, 3, 0, 0, 4, 0x10, 0x10, 5, 0xA0, 0xA0))
-    # fmt: on
-    LENGTH_AT = 6
-    LENGTH_BYTES = 2
-    OVERHEAD = _FRAME
-    NODE_AT = 0
-    COMMAND_AT = 1
-    DATA_AT = _HEAD
-    CHECK = CRC16_MODBUS
-    DATA_TAIL = CHECK_END = CHECK_TAIL = 2
+    TABLE = bytes(
+        (0, 6, 2, _FRAME, 0, 1, _HEAD, 2, CRC16_MODBUS, 0, 2, 2)
+        + (0, 1, 16, 1, _READ, _READ, 2, 0x10, 0x10, 3, 0, 0, 4, 0x10, 0x10, 5, 0xA0, 0xA0)
+    )
 
 
 class JbdUp(Framed):
@@ -56,9 +52,8 @@ class JbdUp(Framed):
     ANSWER_MS = 300
     TYPICAL_MS = 50
     LONGEST = 260
-    ZERO_DC = 500
     frame = JbdUpLink
-    POLLS = (("status", 0x78, 140, 2, 2),)
+    POLLS = (("status", _READ, 140, 2, 2),)
     FIELDS = (
         ("current_ma", 4, U32, 300000, 10),
         ("soc_pm", 8, U16, 0, -10),
@@ -106,8 +101,12 @@ class JbdUp(Framed):
 
     def ask(self, m, step):
         """Registers 1000 to 10A0: everything."""
-        self.link.put(b"\0\x78\x10\0\x10\xa0\0\0")
-        self.link.out[0] = self._node[m]
+        out = self.link.out
+        out[0] = self._node[m]
+        out[1] = _READ
+        out[2] = out[4] = 0x10
+        out[5] = 0xA0
+        out[3] = out[6] = out[7] = 0
         return self.link.send_checked(_FRAME)
 
     def counts(self, command, at, n):
@@ -138,9 +137,9 @@ class JbdUp(Framed):
         if self.fit_counts(m, 1, counts):
             fets = data[at + _FETS_AT]
             self.switches(m, fets & _CHARGE_FET, fets & _DISCHARGE_FET)
-            self.take_cells(m, at + _CELLS_AT + 2, cells, now, self.balance != 0)
-            self.take_temps(m, temps_at + 2, now)
-            mos_dc = word(data, at + _MOS_AT) - self.ZERO_DC
-            if self.is_dc(mos_dc):
+            take_cells(self, m, at + _CELLS_AT + 2, cells, now, self.balance != 0)
+            take_temps(self, m, temps_at + 2, _ZERO_DC, now)
+            mos_dc = word(data, at + _MOS_AT) - _ZERO_DC
+            if NO_SENSOR_DC < mos_dc < self.MOST_DC:
                 self.board(m, word(data, at) * 10, mos_dc, now)
         return True

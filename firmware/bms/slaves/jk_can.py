@@ -21,8 +21,8 @@ from bms import ticks
 from bms.errors import ConfigError
 from bms.links.can import BITS, EXTENDED
 from bms.slaves import base
-from bms.slaves.boards import NO_SENSOR_DC
-from bms.slaves.fields import U8, U16_LE, read_fields, word_le
+from bms.slaves.boards import NO_SENSOR_DC, word_le
+from bms.slaves.fields import U8, U16_LE, read_fields
 from bms.slaves.heard import Heard
 from bms.ticks import MASK
 

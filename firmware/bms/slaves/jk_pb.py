@@ -19,7 +19,8 @@ from bms.kernels import crc16_modbus, total
 from bms.links.reply import CHECKSUM, NO_FAULT, ReplyLink
 from bms.slaves import base
 from bms.slaves.asked import COMMAND, Asked
-from bms.slaves.fields import S16_LE, S24_LE, U8, U16_LE, number, read_fields, word_le
+from bms.slaves.boards import NO_SENSOR_DC, word_le
+from bms.slaves.fields import S16_LE, S24_LE, U8, U16_LE, alarm_flags, number, read_fields
 from bms.ticks import MASK
 
 STATUS = const(2)  # types of frames
@@ -38,7 +39,8 @@ _CELLS_AT = const(6)
 _CELL_MASK_AT = const(70)
 _MOS_AT = const(144)
 _STACK_AT = const(150)
-_UNNAMED_AT = const(168)
+_ALARMS_AT = const(166)
+_UNNAMED_AT = const(168)  # bits that no document names
 _CHARGE_FET_AT = const(198)
 _DISCHARGE_FET_AT = const(199)
 _SETTINGS_PAGE = const(0x10)  # high bytes of registers
@@ -164,6 +166,7 @@ class JkPb(Asked):
     LONGEST = _WHOLE + 11
     UART_BPS = 115200
     frame = JkPbLink
+    balancing: int  # of FIELDS
     FIELDS = (
         ("current_ma", 158, S24_LE, 0, 1),
         ("alarm_bits", 166, U16_LE, 0, 1),
@@ -174,7 +177,6 @@ class JkPb(Asked):
         ("cycles", 182, U16_LE, 0, 1),
         ("health_pm", 190, U8, 0, 10),
     )
-    ALARMS_AT = 166
     ALARMS = (
         b"d wire_resistance\n"
         b"T mos_overtemperature\n"
@@ -249,8 +251,9 @@ class JkPb(Asked):
         slave = self.members[m]
         known = self.fit(m, 1, count == self.pack.slave_cells[slave], count)
         read_fields(self, self.FIELDS, data, at)
-        # bits that no document names
-        self.take_alarms(m, at, now, base.A_OTHER if word_le(data, at + _UNNAMED_AT) else 0)
+        flags = alarm_flags(self.ALARMS, data, at + _ALARMS_AT)
+        others = base.A_OTHER if word_le(data, at + _UNNAMED_AT) else 0
+        self.alarms(m, flags & 0xFF, flags >> 8 | others, now)
         if not known:
             return
         self.switches(m, data[at + _CHARGE_FET_AT], data[at + _DISCHARGE_FET_AT])
@@ -260,8 +263,8 @@ class JkPb(Asked):
                 self.cell(m, i, mv, now, self.balancing != 0)
         for i in range(self.pack.slave_temps[slave]):
             dc = number(data, at + _TEMPS_AT[i], S16_LE)
-            if self.is_dc(dc):
+            if NO_SENSOR_DC < dc < self.MOST_DC:
                 self.temp(m, i, dc, now)
         die_dc = number(data, at + _MOS_AT, S16_LE)
-        if self.is_dc(die_dc):
+        if NO_SENSOR_DC < die_dc < self.MOST_DC:
             self.board(m, number(data, at + _STACK_AT, S24_LE), die_dc, now)

@@ -18,9 +18,9 @@ from bms import ticks
 from bms.links.reply import CHECKSUM
 from bms.slaves import base
 from bms.slaves.asked import COMMAND
-from bms.slaves.boards import NO_SENSOR_DC
-from bms.slaves.fields import U8, U16, U32, alarm_flags, number, word
-from bms.slaves.frames import SUM16, Framed, FrameLink
+from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.fields import U8, U16, U32, alarm_flags, number
+from bms.slaves.frames import NO_NODE, SUM16, Framed, FrameLink
 from bms.ticks import MASK
 
 WRITE = const(0x02)
@@ -72,17 +72,8 @@ class JkTtlLink(FrameLink):
     """See `FrameLink`; the data of a reply are its fields."""
 
     UART_BPS = 115200
-    START = 0x4E
     LONGEST = 400
-    HEAD = bytes((1, 0x57, 0x57))
-    LENGTH_AT = LENGTH_BYTES = 2
-    OVERHEAD = 2
-    COMMAND_AT = 8
-    DATA_AT = _HEAD
-    DATA_TAIL = _TAIL
-    CHECK = SUM16
-    CHECK_END = 4
-    CHECK_TAIL = 2
+    TABLE = bytes((0x4E, 2, 2, 2, NO_NODE, 8, _HEAD, _TAIL, SUM16, 0, 4, 2, 1, 0x57, 0x57))
 
     def request(self, command, n):
         """Send a frame whose n bytes of fields stand in `out` from byte 11."""
@@ -127,6 +118,7 @@ class JkTtl(Framed):
     LONGEST = 320
     UART_BPS = 115200
     frame = JkTtlLink
+    state_bits: int  # of FIELDS
     POLLS = (("all", READ_ALL, 262, 3, 0),)
     FIELDS = (
         ("soc_pm", 0x85, U8, 0, 10),
@@ -298,7 +290,7 @@ class JkTtl(Framed):
         self._known = self.fit(0, 1, fits, count)
         if not self._known:
             return
-        balancing = self.state_bits > 0 and self.state_bits & _BALANCING and self._told[0] == 1
+        balancing = self.state_bits > 0 and self.state_bits & _BALANCING != 0 and self._told[0] == 1
         for i in range(count):
             mv = word(data, at + 3 * i + 1)
             if mv <= self.MOST_MV:

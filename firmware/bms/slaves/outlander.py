@@ -26,8 +26,7 @@ from micropython import const
 from bms import ticks
 from bms.errors import ConfigError
 from bms.slaves.base import BALANCE_TARGET
-from bms.slaves.boards import NO_SENSOR_DC
-from bms.slaves.fields import word
+from bms.slaves.boards import NO_SENSOR_DC, word
 from bms.slaves.heard import Heard
 from bms.ticks import MASK
 

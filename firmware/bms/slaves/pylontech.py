@@ -18,7 +18,8 @@ from micropython import const
 from bms.links.reply import CHECKSUM, NO_FAULT, ReplyLink
 from bms.slaves import base
 from bms.slaves.asked import Asked
-from bms.slaves.fields import S16, U16, U24, alarm_flags, read_fields, word
+from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.fields import S16, U16, U24, alarm_flags, read_fields, take_cells, take_temps
 from bms.ticks import MASK
 
 ANALOG = const(0x42)
@@ -35,6 +36,7 @@ _OTHER = const(0xF0)
 _START = const(0x7E)
 _CR = const(13)
 _LONGEST = const(300)
+_KELVIN_DC = const(2731)
 _SHORT = const(2)  # a pack's charge in 16 bits, or 24 bits further behind
 _LONG = const(4)
 _NO_ALARMS_MV = const(1000)  # two bytes of alarms are less, or far more than a cell
@@ -159,7 +161,6 @@ class Pylontech(Asked):
     TYPICAL_MS = 30
     LONGEST = 190
     UART_BPS = 115200
-    ZERO_DC = 2731
     frame = PylonLink
     FIELDS = (
         ("current_ma", 0, S16, 0, 100),
@@ -259,10 +260,10 @@ class Pylontech(Asked):
         fits = cells == pack.slave_cells[slave] and temps >= pack.slave_temps[slave]
         if not self.fit(m, 1, fits, cells):
             return True
-        self.take_cells(m, 3, cells, now)
-        self.take_temps(m, temps_at + 3, now)
-        die_dc = word(data, temps_at + 1) - self.ZERO_DC
-        if self.is_dc(die_dc):
+        take_cells(self, m, 3, cells, now)
+        take_temps(self, m, temps_at + 3, _KELVIN_DC, now)
+        die_dc = word(data, temps_at + 1) - _KELVIN_DC
+        if NO_SENSOR_DC < die_dc < self.MOST_DC:
             self.board(m, word(data, at + 2), die_dc, now)
         return True
 

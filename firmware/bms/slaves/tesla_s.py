@@ -28,8 +28,7 @@ from bms.kernels import crc8
 from bms.links.reply import CHECKSUM, ReplyLink
 from bms.slaves import base
 from bms.slaves.asked import COMMAND, Asked
-from bms.slaves.boards import NO_SENSOR_DC
-from bms.slaves.fields import word
+from bms.slaves.boards import NO_SENSOR_DC, word
 from bms.ticks import MASK
 
 # registers
