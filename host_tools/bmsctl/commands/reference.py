@@ -3,14 +3,16 @@
 import argparse
 import inspect
 import sys
+from typing import Any
 
 from bms import config, fault_table, faults, kinds, telemetry
 from bms.sensors.build import KINDS as SENSORS
 from bms.slaves import KINDS, base
+from bms.slaves.fields import MEANINGS
 from bmssim import campaign_kinds, scenario
 from bmssim.trial import MOMENTS
 
-from ..decoders.base import driver_class
+from ..decoders.base import alarm_rows, driver_class
 
 HELP = "print the reference page, generated from the code"
 EXAMPLE = """examples:
@@ -18,13 +20,14 @@ EXAMPLE = """examples:
 """
 
 SLAVE_BOARDS = """\
-The rate, the gap between questions and the time to answer can be set in `[[link]]`; where a dash
-stands they would have no effect, and are refused. For boards that speak unasked, `answer` is the
-time within which they say all again. A scan of a slow port begins in every n-th of the master's;
-readings must be allowed to get as old as two of them: the pack file is refused otherwise, with the
-times. Bleeding follows the plan of the whole string: *mask* the cells that are named, *target* down
-to a voltage, *on/off* where the board chooses. FETs are told only where the pack file says
-`fets = true`, and only after the contactors are open; open ones are the fault `slave_switch`."""
+`[[link]]` can set the rate, the gap between polls and the time to answer; a dash: the key has no
+effect for the kind, and is refused. For boards that broadcast, `answer` is the time within which
+they send everything again. A scan of a slow port begins in every n-th scan of the master; readings
+must be allowed to get as old as two of the port's scans: otherwise the pack file is refused, with
+the times. Balancing follows the plan of the whole string: *mask* the cells that are named, *target*
+down to a voltage, *on/off* where the board chooses the cells. FETs are commanded only where the
+pack file says `fets = true`, and only after the contactors are open; open FETs are the fault
+`slave_switch`."""
 BALANCES = (
     (base.BALANCE_MASK, "mask"),
     (base.BALANCE_TARGET, "target"),
@@ -86,8 +89,8 @@ def _kinds() -> list[str]:
         rows.append(row)
         if kind != "cell_link":
             doc = inspect.getdoc(sys.modules[cls.__module__]) or ""
-            texts += [f"### {kind}", "", doc.replace("<", "\\<"), ""]
-    head = ["kind", "over", "boards a port", "node", "cells", "temps", "bleeds", "FETs", "gap"]
+            texts += [f"### {kind}", "", doc.replace("<", "\\<"), "", *_from_tables(cls)]
+    head = ["kind", "over", "boards a port", "node", "cells", "temps", "balances", "FETs", "gap"]
     return [
         "## Slave boards",
         "",
@@ -96,6 +99,28 @@ def _kinds() -> list[str]:
         *_table([*head, "answer"], rows),
         *texts,
     ]
+
+
+def _from_tables(cls: Any) -> list[str]:
+    """What the tables of a driver say: polls, values, alarm bits; see `bms.slaves.fields`."""
+    out = []
+    polls = getattr(cls, "POLLS", ())
+    if polls:
+        said = [f"`{name}` ({command:02X})" for name, command, *_sizes in polls]
+        out += ["Polls of a scan: " + ", ".join(said) + ".", ""]
+    fields = list(dict.fromkeys(row[0] for row in getattr(cls, "FIELDS", ())))
+    if fields:
+        out += ["It reports of itself: " + ", ".join(f"`{name}`" for name in fields) + ".", ""]
+    bits = alarm_rows(getattr(cls, "ALARMS", b""))
+    if bits:
+        rows = []
+        for bit, (letter, name) in enumerate(bits):
+            k = MEANINGS.find(letter.upper().encode())
+            meaning = base.ALARMS[k] if k >= 0 else "-"
+            does = "-" if k < 0 else "trips" if letter.isupper() else "warns"
+            rows.append([str(bit), f"`{name}`", meaning, does])
+        out += _table(["bit", "alarm", "means", "the master"], rows)
+    return out
 
 
 def page() -> str:
