@@ -133,16 +133,12 @@ class Framed(Asked):
     """Base of their drivers: one frame answers a poll; see `Asked`."""
 
     # the polls of a scan, in their order: (name, command, bytes of poll and answer without cells
-    # and temperatures, bytes for each cell, bytes for each temperature); the answer to the last one
-    # holds FIELDS and ALARMS
+    # and temperatures, bytes for each cell, bytes for each temperature); STEPS is their number. The
+    # answer to the last one holds FIELDS and ALARMS
     POLLS: tuple = ()
     ALARMS = b""
     ALARMS_AT = 0  # offset of their first byte in an answer
     ALARMS_STEP = 1  # -1: the next bits stand in the byte before
-
-    def __init__(self, link, members, pack, limits, faults, config):
-        super().__init__(link, members, pack, limits, faults, config)
-        self.STEPS = len(self.POLLS)
 
     def size(self, m, step):
         """Bytes of a poll and its answer."""

@@ -105,6 +105,7 @@ class Jbd(Framed):
     balance_high: int
     fets: int
     POLLS = (("cells", CELLS, 14, 2, 0), ("basic", BASIC, 37, 0, 2))
+    STEPS = len(POLLS)
     FIELDS = (
         ("current_ma", 2, S16, 0, 10),
         ("remaining_mah", 4, U16, 0, 10),

@@ -54,6 +54,7 @@ class JbdUp(Framed):
     LONGEST = 260
     frame = JbdUpLink
     POLLS = (("status", _READ, 140, 2, 2),)
+    STEPS = len(POLLS)
     FIELDS = (
         ("current_ma", 4, U32, 300000, 10),
         ("soc_pm", 8, U16, 0, -10),

@@ -120,6 +120,7 @@ class JkTtl(Framed):
     frame = JkTtlLink
     state_bits: int  # of FIELDS
     POLLS = (("all", READ_ALL, 262, 3, 0),)
+    STEPS = len(POLLS)
     FIELDS = (
         ("soc_pm", 0x85, U8, 0, 10),
         ("cycles", 0x87, U16, 0, 1),

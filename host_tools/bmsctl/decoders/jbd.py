@@ -10,7 +10,7 @@ SAYS = ("current_ma", "soc_pm", "remaining_mah", "nominal_mah", "cycles", "prote
 
 
 class _Sink:
-    """Passes replies on to `driver`, and notes what they show of the board."""
+    """Passes replies on to `driver`, and records what they show of the board."""
 
     def __init__(self, link: jbd.JbdLink, asked: int | None, driver: Any) -> None:
         self._link = link

@@ -22,7 +22,7 @@ SAYS = ("current_ma", "soc_pm", "remaining_mah", "nominal_mah", "cycles")
 
 
 class _Sink:
-    """Passes frames on to `driver`, and notes what they show."""
+    """Passes frames on to `driver`, and records what they show."""
 
     def __init__(self, link: Any, driver: Any = None) -> None:
         self._link = link
@@ -30,7 +30,7 @@ class _Sink:
         self.shapes: dict[int, Shape] = {}
         self.settings: dict[str, int] | None = None
         self.acks = self.frames = 0
-        self.lone: list[int] = []  # boards that acknowledged, and whose frame isn't there
+        self.lone: list[int] = []  # boards whose acknowledgement has no frame
 
     def on_ack(self, address: int, page: int, register: int, now: int) -> None:
         del register, now
