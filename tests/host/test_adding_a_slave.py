@@ -100,8 +100,8 @@ def test_damage_at_any_byte_is_refused(demo: tuple[ModuleType, Any]) -> None:
             assert got.error is not None and not got.values["cells_mv"], at
 
 
-def test_the_page_shows_its_tables(demo: tuple[ModuleType, Any]) -> None:
-    assert demo
+@pytest.mark.usefixtures("demo")
+def test_the_page_shows_its_tables() -> None:
     text = reference.page()
     assert "### demo" in text and "`charge_hot` | temp_high | warns" in text
 

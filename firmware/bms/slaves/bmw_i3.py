@@ -54,6 +54,7 @@ _GREETED = const(3)  # loops before the polls that measure
 _LOOPS = const(5)  # until its first cells must be there, else it is greeted again
 _QUIET = const(2)
 _STATUS_PART = const(1)
+_SECOND_CELLS_PART = const(4)
 _TEMPS_PART = const(32)
 _THIRD_LOOP = const(4)  # bit of b6
 _NO_SENSOR = const(0xFF)  # as 0
@@ -166,7 +167,7 @@ class BmwI3(Heard):
         self._turn = m + 1
         self._polled = True
         self._polled_at = now
-        self.link.send(self.word(m), self.out, 8)
+        self.link.send(self.next_poll(m), self.out, 8)
 
     def _loop(self, m):
         """The next loop of member m, from its answer to the last poll."""
@@ -185,10 +186,10 @@ class BmwI3(Heard):
         if quiet > _QUIET:
             return 0
         # its only frame of cells may just have been lost
-        more = self._want[m] & 4
+        more = self._want[m] & _SECOND_CELLS_PART
         return 0 if answered and quiet and (more or quiet > 1) else loop
 
-    def word(self, m):
+    def next_poll(self, m):
         """Write the next poll of member m into `out`; its identifier."""
         loop = self._loops[m] = self._loop(m)
         self._since[m] = 0

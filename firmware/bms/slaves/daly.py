@@ -222,7 +222,7 @@ class Daly(Asked):
         self._cell_base = bytearray([_UNKNOWN] * n)  # number of the first frame of cells
         self._temp_base = bytearray([_UNKNOWN] * n)
         self._bleeds = bytearray(n)  # any cell is balanced
-        self._seldom = bytearray([_UNKNOWN] * n)  # place in _SELDOM of what is asked in this scan
+        self._seldom = bytearray([_UNKNOWN] * n)  # index in _SELDOM of the poll in this scan
         self._got = 0  # frames of this answer, a bit each
         self._said = array("H", [0] * 33)  # words of its cells
 

@@ -120,10 +120,10 @@ class JkCan(Heard):
             self._temps(m, data, now)
         else:
             self.alarm_bits = word_le(data, 0)
-            said = self.alarm_bits
+            alarms = self.alarm_bits
             for i in range(2, n if n < 4 else 4):
-                said |= data[i]
-            self.alarms(m, 0, base.A_OTHER if said else 0, now)
+                alarms |= data[i]
+            self.alarms(m, 0, base.A_OTHER if alarms else 0, now)
 
     def _cells(self, m, k, data, now):
         """Four cells from 4 * k on."""

@@ -228,8 +228,8 @@ class JkPb(Asked):
     def on_ack(self, address, page, register, now):
         """A board acknowledges a command; that of a damaged status frame does not count."""
         m = self._member(address)
-        said = page == _SETTINGS_PAGE and (register == self.link.out[3] or self._listening)
-        if said and m >= 0 and self.waits_for(m, COMMAND):
+        expected = page == _SETTINGS_PAGE and (register == self.link.out[3] or self._listening)
+        if expected and m >= 0 and self.waits_for(m, COMMAND):
             self.answered(now)
         else:
             self.strange = (self.strange + 1) & MASK

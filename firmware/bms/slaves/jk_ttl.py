@@ -65,6 +65,7 @@ _TAIL = const(9)  # and behind them
 _END = const(0x68)
 _FACTORY_PASSWORD = b"123456\0\0\0\0"
 _PASSWORD_MS = const(150)
+_CHARGING = const(0x8000)  # bit of the current in the other format
 _REPLY = const(1)  # type of a frame from the board
 
 
@@ -312,5 +313,5 @@ def _degrees(raw):
 def _current(raw, newer):
     """Field 84 in mA, + = charge; newer: field C0 says 1."""
     if newer:
-        return (raw & 0x7FFF) * 10 if raw & 0x8000 else -raw * 10
+        return (raw & ~_CHARGING) * 10 if raw & _CHARGING else -raw * 10
     return (10000 - raw) * 10

@@ -3,13 +3,13 @@
 Source: the vendor's "RS485-protocol-pylon-low-voltage" V3.3 as read in public. 115200 8N1, on older
 packs 9600 (`rate` in [[link]]). `~ VER ADR 46 CID2 LENGTH INFO CHKSUM CR`, two ASCII digits a byte:
 LENGTH carries a sum of its own nibbles, CHKSUM is the two's complement of the sum of all characters
-before it. An answer has the same head, with a return code for CID2 (00 = good). A scan asks 44
-(alarms), and 42 (all readings) where that was answered: who says no alarms is not read. Units:
+before it. An answer has the same head, with a return code for CID2 (00 = good). A scan polls 44
+(alarms), and 42 (all readings) if that was answered: a pack without alarms is not read. Units:
 cells mV; temperatures 0.1 K; current 0.1 A, + = charge; stack voltage mV. The first temperature is
 the board's, the others are the cells'. The checksum is a sum: see `Boards.WEAK`; the document's own
 sample answer carries a wrong one, and is refused.
-A pack has FETs and a balancer of its own, and no word for either is used here. Uncertain: which
-of two bits is which FET (either open one is told); `ADR` in INFO differs between firmwares, and
+A pack has FETs and a balancer of its own; the driver commands neither. Uncertain: which
+of two bits is which FET (either open one is reported); `ADR` in INFO differs between firmwares, and
 only that of the head is looked at. INFO may go on behind what is documented.
 """
 

@@ -53,6 +53,7 @@ _HOT = const(0x0B)  # a thermistor or the chip is too warm
 _ALERT_OTHERS = const(0x60)  # their meaning is not certain
 _FAULT_OTHERS = const(0x20)
 
+_WRITE = const(1)  # of the first byte of a command
 _NO_ADDRESS = const(0x80)  # of the first byte of an answer
 _ADDRESSED = const(0x80)  # of a value written to _ADDRESS
 _ALL_CELLS = const(0x3F)
@@ -115,7 +116,7 @@ class TeslaLink(ReplyLink):
     def write(self, address, register, value):
         """Write a byte to a register."""
         out = self.out
-        out[0] = address << 1 | 1
+        out[0] = address << 1 | _WRITE
         out[1] = register
         out[2] = value
         out[3] = crc8(out, 0, 3)
@@ -468,8 +469,8 @@ class TeslaS(Asked):
         if data[at + 3]:
             trip |= base.A_CELL_LOW
         self.alarms(m, trip, warn, now)
-        said = data[at] or data[at + 1] or data[at + 2] or data[at + 3]
-        if said and self._doubt[m] != 1:
+        latched = data[at] or data[at + 1] or data[at + 2] or data[at + 3]
+        if latched and self._doubt[m] != 1:
             # evaluated: latches are cleared, alerts that still hold come back
             if ticks.since(now, self._cleared_at[m]) >= _CLEAR_MS:
                 self._uncleared[m] = _CLEARS

@@ -98,7 +98,7 @@ def find(port: Any) -> list[Found]:
     there: set[int] = set()
     for loop in range(1, 2 * _LOOPS + 1):
         for m in range(len(nodes)):
-            ident = driver.word(m)
+            ident = driver.next_poll(m)
             frames += port.ask([(ident, bytes(driver.out))], _ANSWER_MS)
         there = {(ident & 15) + 1 for ident, _data in frames if ident & ~15 == bmw_i3.STATUS}
         if loop >= _LOOPS and there <= {s.node for s in _shapes(frames)}:
