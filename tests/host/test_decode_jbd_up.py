@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from bmsctl.decoders import decoder
 from bmsctl.decoders.base import Capture
-from bmsctl.decoders.jbd_up import decode
 from bmssim.boards.jbd_up import JbdUpUnit
 from bmssim.bus import Noise, UartBus
 from bmssim.events import Events
 
+decode = decoder("jbd_up").decode
 FRAMES = json.loads((Path(__file__).parents[1] / "data" / "frames.json").read_text())
 REQUEST = bytes.fromhex(FRAMES["jbd_up_req_addr1"]["hex"])
 MV = [3300 + i for i in range(16)]

@@ -1,9 +1,9 @@
-"""Drivers of slave boards, one file per kind; `build` makes those that a pack file asks for."""
+"""Drivers of slave boards, one file per kind; `build` makes the drivers of a pack file."""
 
 from bms.errors import ConfigError
 from bms.slaves.base import CAN_BALANCE, OWN_FETS
 
-# kind in the pack file -> module, class, ports that it speaks over
+# kind in the pack file -> module, class, media; the tools find a kind here as well
 KINDS = {
     "cell_link": ("bms.slaves.cell_link", "CellLink", ("can", "uart")),
     "jbd": ("bms.slaves.jbd", "Jbd", ("uart",)),
@@ -22,9 +22,9 @@ KINDS = {
 
 
 def build(config, board, pack, limits, faults, sensors=()):
-    """One driver per port and kind, as a list; `sensors` on their ports get their frames by them.
+    """One driver per port, as a list; they pass on the frames of `sensors` that share their ports.
 
-    Raises ConfigError for a kind or a port that isn't there, or a scan that takes too long.
+    Raises ConfigError for an unknown kind or port, or a scan that takes too long.
     """
     for link in config.links:
         if not any(one.link == link.port for one in config.slaves + config.sensors):
@@ -48,7 +48,7 @@ def build(config, board, pack, limits, faults, sensors=()):
 
 
 def _driver(slave, config, board, pack, limits, faults, sensors):
-    """The driver of one port; `slave` is the first one on it."""
+    """The driver of one port; slave: the first one on it. Raises ConfigError."""
     if slave.kind not in KINDS:
         known = " ".join(sorted(KINDS))
         raise ConfigError(slave.at["kind"], "kind", "unknown: %s; known: %s" % (slave.kind, known))
@@ -94,7 +94,7 @@ def _driver(slave, config, board, pack, limits, faults, sensors):
 
 
 def _check_boards(cls, slave, members, config, pack):
-    """Every board of a port is one that its kind can be. Raises ConfigError."""
+    """Check all boards of a port against the bounds of their kind. Raises ConfigError."""
     if len(members) > cls.MOST:
         raise ConfigError(
             config.slaves[members[cls.MOST]].line,
@@ -122,15 +122,15 @@ def _check_boards(cls, slave, members, config, pack):
 
 
 def least_age_ms(need_ms, period_ms, lost_ms):
-    """How old readings must be allowed to get, so that one lost answer does not trip.
+    """The least age in ms that readings must be allowed, so that one lost answer does not trip.
 
-    need_ms: what a scan takes; period_ms: of the master's scans; lost_ms: the driver's `lost_ms`.
+    need_ms: time of a scan; period_ms: of the master's scans; lost_ms: the driver's `lost_ms`.
     """
     return 2 * ((need_ms + period_ms - 1) // period_ms) * period_ms + lost_ms
 
 
 def _fits(driver, slave, config):
-    """How often a scan of this driver begins, and whether readings stay young enough."""
+    """Set how often a scan of this driver begins. Raises ConfigError where readings get too old."""
     need = driver.scan_ms(config)
     period = config.scan_period_ms
     if need > period and not driver.SLOW:

@@ -1,8 +1,8 @@
-"""Boards on one serial line that speak when they are asked, one after the other.
+"""Boards on one line that answer polls, one after the other.
 
-What their drivers share beyond `Boards`: who is asked next and how often, the gap that a board
-needs between questions, boards that are silent, and commands between two scans. A subclass knows
-the questions and reads the answers. Nothing here allocates.
+What their drivers share beyond `Boards`: which board is polled next and how often, the gap that a
+board needs between polls, silent boards, and commands between two scans. A subclass knows the
+polls and reads the answers. Nothing here allocates after start-up.
 """
 
 from array import array
@@ -11,37 +11,38 @@ from micropython import const
 
 from bms import ticks
 from bms.slaves.base import BALANCE_ON_OFF, CAN_BALANCE
-from bms.slaves.boards import AGAIN, OFF, ON, Boards
+from bms.slaves.boards import AGAIN, BOTH_FETS, OFF, ON, Boards
+from bms.ticks import MASK
 
 _IDLE, _WAITING, _RESTING = range(3)
 _TRIES = const(2)
-_TELL_MS = const(5000)  # what a board was told is told again after it
+_TELL_MS = const(5000)  # a command is repeated after this time
 _SHORT_MS = const(100)
-_QUIET_MS = const(20)  # within an answer adapters and boards pause for less
-_LOOK_MS = const(50)  # between two looks at who has to be told something
+_QUIET_MS = const(20)  # adapters and boards pause for less within an answer
+_LOOK_MS = const(50)  # between two looks for a board that needs a command
 _OF_LATE = const(3)
 _DEAD_ENDS = const(2)
 _UNTOLD = const(2)
-_UNHEARD = const(3)  # it did not answer: told again, but not at once
+_UNHEARD = const(3)  # it did not answer: commanded again, but not at once
 COMMAND = const(-1)
 _NEVER = const(0x10000000)  # longer than `ticks.diff` can tell
 
 
 class Asked(Boards):
-    """Base of the drivers of boards that are asked; see `Driver` for its fields.
+    """Base of the drivers of polled boards; see `Driver` for its fields.
 
-    late: scans that were to begin while the one before still ran.
+    late: scans that were due while the one before still ran.
     """
 
-    STEPS = 1  # questions to each board in a scan
-    SEVERAL = False  # frames in an answer
+    STEPS = 1  # polls to each board in a scan
+    SEVERAL = False  # an answer may have several frames
     IGNORED = ()
-    GAP_MS = 0  # a board's own minimum from an answer to the next question on its line
-    ANSWER_MS = 100  # from the end of a question to the begin of its answer, at most
-    TYPICAL_MS = 5  # the same as it usually is
-    LONGEST = 64  # bytes of the longest question and its answer
-    ALARM_MS = _NEVER  # by time: an alarm ends as an answer lacks it
-    SELDOM = False  # the last of a scan's questions is one that some boards may not know
+    GAP_MS = 0  # minimum from an answer to the next poll on the line
+    ANSWER_MS = 100  # from the end of a poll to the first byte of its answer, at most
+    TYPICAL_MS = 5  # the same, as it usually is
+    LONGEST = 64  # bytes of the longest poll and its answer
+    ALARM_MS = _NEVER  # no time limit: an alarm ends when an answer lacks it
+    SELDOM = False  # the last poll of a scan is one that some boards may not know
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
@@ -52,59 +53,59 @@ class Asked(Boards):
         self._answer = port.answer_ms if port and port.answer_ms else self.ANSWER_MS
         self._patience = self._answer + self.LONGEST * 10000 // link.rate + 5
         self._state = _IDLE
-        self._m = -1  # member whose answer is awaited, or who is asked on
+        self._m = -1  # member whose answer is awaited, or that is polled next
         self._step = 0
         self._tries = 0
-        self._answerer = -1  # who answered last, to its first try
+        self._answerer = -1  # member that answered last, to its first try
         self._answer_to = 0
-        self._command = False  # what is awaited answers a command
+        self._command = False  # the awaited answer is one to a command
         self._at = 0
-        self._rx = 0  # answers that had come as it was asked
+        self._rx = 0  # answers received before this poll
         self._node = bytearray([config.slaves[i].node for i in members])
         self._due = bytearray(n)
-        self._silent = bytearray(n)  # times that it was asked in vain, up to _OF_LATE + 1
-        self._turn = 0  # of the silent ones
+        self._silent = bytearray(n)  # polls without an answer, up to _OF_LATE + 1
+        self._turn = 0  # silent member that is polled next
         self._dead_ends = 0  # boards that stayed silent in this scan
-        self._again = False  # a scan was to begin as one still ran
+        self._again = False  # a scan was due while one still ran
         self._spoke = False  # a command was sent since the last scan
         self._look_at = 0
-        self._teller = 0  # member who may be told something next
-        self._told = bytearray([_UNTOLD] * n)  # balancing: off, on
+        self._teller = 0  # member that may be commanded next
+        self._told = bytearray([_UNTOLD] * n)  # balancing as commanded: off, on
         self._told_at = array("i", [0] * n)
         self._doubt = bytearray(n)  # 1: something in this answer jumped, 2: the one before did
         self._fets_at = array("i", [0] * n)
-        self._also = bytearray(n)  # the second switch waits: 1 + its value
+        self._also = bytearray(n)  # the second FET's command waits: 1 + its value
 
     # --- what a subclass does ---
 
     def ask(self, m, step):
-        """Send question `step` (0..STEPS-1) to member m; False where the port took not all."""
+        """Send poll `step` (from 0) to member m; False where the port took not all of it."""
         raise NotImplementedError
 
     def size(self, m, step):
-        """Bytes of that question and its answer."""
+        """Bytes of that poll and its answer."""
         raise NotImplementedError
 
     def steps(self, m) -> int:
-        """Questions to member m in a scan."""
+        """Polls to member m in a scan."""
         return self.STEPS
 
     def tell_balance(self, m, on):
-        """Send a board the word to balance, or not to; False where nothing was sent."""
+        """Command a board to allow balancing, or to forbid it; False where nothing was sent."""
         return False
 
     def tell_fets(self, m, on):
-        """Send a board the word to close its FETs, or to open them; False: nothing was sent."""
+        """Command a board to close its FETs, or to open them; False where nothing was sent."""
         return False
 
     def tell_other_fet(self, m, value):
-        """Send the second of two words for FETs; see `also`."""
+        """Send the second of two FET commands; see `also`."""
         return False
 
     # --- what the master calls ---
 
     def scan_ms(self, config):
-        """ms that a scan of all members takes at the least: bytes, answers and gaps."""
+        """ms that a scan of all members takes at least: bytes, answer times and gaps."""
         number = questions = 0
         for m in range(len(self.members)):
             for step in range(self.steps(m)):
@@ -113,14 +114,14 @@ class Asked(Boards):
         return number * 10000 // self.link.rate + questions * (self._gap + self.TYPICAL_MS) + 1
 
     def lost_ms(self, need_ms):
-        """ms that an answer that is awaited in vain costs, and a word that nobody answers."""
+        """ms that a poll without an answer costs, and a command that nobody acknowledges."""
         words = self.ABILITIES & CAN_BALANCE or max(self._rated)
         return (self._patience + self._gap) * (2 if words else 1)
 
     def begin(self, seq, now):
-        """Start a scan; where the one before still runs, as soon as that ends."""
+        """Start a scan; if the one before still runs, when that ends."""
         if not self.done:
-            self.late = (self.late + 1) & 0x1FFFFFFF
+            self.late = (self.late + 1) & MASK
             self._again = True
             return
         self._open(now)
@@ -136,20 +137,20 @@ class Asked(Boards):
             self._m = -1
 
     def step(self, now):
-        """Take what has come; ask on, or again; between scans tell boards what to do."""
+        """Read what has arrived; send the next poll, or repeat one; commands between scans."""
         self.link.poll(self, now)
         if self._alarms:
             self.alarm_step(now)
         if self._state == _WAITING:
             self._look_late(now)
-        # a tick may be nearly over as it is read: one more is sure to be enough
+        # the first tick may be nearly over: one more makes the gap long enough
         if self._state == _RESTING and self._rests(now) > self._gap:
             self._state = _IDLE
         if self._state == _IDLE:
             self._next(now)
 
     def rest(self, now):
-        """ms until `step` has something to do by time."""
+        """ms until `step` has something to do, if nothing arrives before."""
         since = ticks.diff(now, self._at)
         if self.link.unsent():
             return 0
@@ -173,20 +174,20 @@ class Asked(Boards):
         self._also[m] = 1 + value
 
     def waits_for(self, m, step):
-        """True where member m's answer to question `step` is awaited; COMMAND: to a command."""
+        """True where member m's answer to poll `step` is awaited; COMMAND: to a command."""
         if self._listening:
             return True
         awaited = COMMAND if self._command else self._step
-        # between two tries a late answer is one as well
+        # a late answer that arrives between two tries counts
         waits = self._state == _WAITING or self._state == _RESTING and self._tries
         return bool(waits and self._m == m and awaited == step)
 
     def twin(self, m, step):
-        """True where member m answered this question a moment ago, and was asked it only once."""
+        """True where member m has just answered this poll, which was sent only once."""
         return self._state == _RESTING and self._answerer == m and self._answer_to == step
 
     def answered(self, now):
-        """The awaited answer has come whole."""
+        """The awaited answer is complete."""
         m = self._m
         if m < 0:
             return
@@ -201,7 +202,7 @@ class Asked(Boards):
             return
         if self._doubt[m] == 1:
             self._doubt[m] = 2
-            return  # the same question again
+            return  # the same poll again
         self._doubt[m] = 0
         self._step += 1
         if self._step >= self.steps(m):
@@ -209,7 +210,7 @@ class Asked(Boards):
             self._m = -1
 
     def alarms(self, m, trip, warn, now):
-        """As `Boards.alarms`; what was said stands until an answer lacks it, however late."""
+        """As `Boards.alarms`; an alarm lasts until an answer lacks it, however late."""
         Boards.alarms(self, m, trip, warn, now)  # `super` with so many arguments allocates
         slave = self.members[m]
         over = self._alarm_flags[slave] and not self.pack.slave_flags[slave] & 0xFF
@@ -217,13 +218,13 @@ class Asked(Boards):
             self.alarm_over(slave)
 
     def doubted(self, m):
-        """True where what member m says now was not in doubt before: it is asked once more."""
+        """True where member m's answer was not in doubt before: it is polled once more."""
         if self._doubt[m] == 2:
             return False
         self._doubt[m] = 1
         return True
 
-    # --- who is asked ---
+    # --- which board is polled ---
 
     def _next(self, now):
         if not self.done:
@@ -239,7 +240,7 @@ class Asked(Boards):
                 return
             self.done = True
         if self._again and self._spoke:
-            self._open(now)  # a word between two scans, no more: readings must not get old
+            self._open(now)  # one command between two scans, no more: readings must not get old
             return
         if ticks.since(now, self._look_at) >= _LOOK_MS:
             for _ in range(len(self._due)):
@@ -253,7 +254,7 @@ class Asked(Boards):
                         self._wait_from(now)
                         return
                 self._next_teller()
-            self._look_at = now  # nobody has to be told anything
+            self._look_at = now  # no board needs a command
         if self._again:
             self._open(now)
 
@@ -261,8 +262,8 @@ class Asked(Boards):
         self._teller = self._teller + 1 if self._teller + 1 < len(self._due) else 0
 
     def _choose(self):
-        """The next member to ask: those that answer; then those that are silent of late, least
-        first, until two stay so; then the others in turn, until one stays silent.
+        """The next member to poll: those that answer; then those that became silent lately, the
+        latest first, until two stay silent; then the others in turn, until one stays silent.
         """
         n = len(self._due)
         late = -1
@@ -293,16 +294,16 @@ class Asked(Boards):
         self._state = _RESTING if self._gap else _IDLE
 
     def _rests(self, now):
-        """ms that the line rests: an answer may be longer than what is known of it."""
+        """ms that the line has been quiet: an answer may go on behind what the driver reads."""
         since = ticks.diff(now, self._at)
         quiet = ticks.since(now, self.link.heard_at)
         return quiet if quiet < since < self._patience else since
 
     def _look_late(self, now):
-        """Ask again, or give up, where no answer came in time; one that is coming is awaited."""
+        """Poll again, or give up, where no answer came in time; one that is arriving is awaited."""
         since = ticks.diff(now, self._at)
         quiet = ticks.since(now, self.link.heard_at)
-        # some frames of several came, and then no more
+        # some frames of several arrived, and then no more
         short = self.SEVERAL and self.link.rx != self._rx and quiet >= _SHORT_MS
         if since < self._patience and not short:
             return
@@ -310,7 +311,7 @@ class Asked(Boards):
             return
         self.link.end(self, now)
         if self._state != _WAITING:
-            return  # what was left was the answer
+            return  # the bytes that were left were the answer
         self._rest_from(now)
         if self._tries < _TRIES:
             return
@@ -318,25 +319,25 @@ class Asked(Boards):
         self._m = -1
         self._tries = 0
         self._doubt[m] = 0
-        self.missed = (self.missed + 1) & 0x1FFFFFFF
+        self.missed = (self.missed + 1) & MASK
         if self._command:
             self._command = False
             self._told[m] = _UNHEARD
-            self._next_teller()  # who doesn't answer must not keep the others from being told
+            self._next_teller()  # a board that doesn't answer must not hold up the others
             return
         self._due[m] = 0
         if self.SELDOM and self._step + 1 == self.steps(m):
             return
-        self._told[m] = _UNTOLD  # it may start anew, and has forgotten
+        self._told[m] = _UNTOLD  # it may have restarted, and lost its commands
         if self._silent[m]:
             self._dead_ends += 1
         if self._silent[m] <= _OF_LATE:
             self._silent[m] += 1
 
-    # --- what boards are told ---
+    # --- commands ---
 
     def command(self, m, now):
-        """Tell member m something where that is due; True where its answer is to be awaited."""
+        """Send member m a command that is due; True where its answer is to be awaited."""
         ours = self._ours(m)
         also = self._also[m]
         self._also[m] = 0
@@ -360,16 +361,16 @@ class Asked(Boards):
         return False
 
     def _wants_fets(self, m, ours, now):
-        """Whether member m is to be told its FETs: open, or closed again after such a word.
+        """Whether member m's FETs need a command: to open, or to close again after such a command.
 
-        Those that it opened by itself are told to close only while its contactors are open.
+        FETs that the board opened by itself are commanded to close only while contactors are open.
         """
         fets = self._fets[m]
         off = self._off[m]
         if off and ours != (off == OFF):
-            return True  # it was told the opposite
+            return True  # it was commanded the opposite
         if ours:
             due = fets != 0
         else:
-            due = fets != 3 and (off or not self.energised(m))
+            due = fets != BOTH_FETS and (off or not self.energised(m))
         return due and (not self._fets_at[m] or ticks.since(now, self._fets_at[m]) >= _TELL_MS)

@@ -1,24 +1,24 @@
 """Driver of the cell supervision circuits (CSC) of a BMW i3 or Mini-E battery on a CAN bus.
 
-Source: open implementations and captures; nothing of it is documented by the maker. 500 kbit/s,
-11-bit, little-endian. Each module is polled in turn, one per 50 ms (`gap` in [[link]]), with
-0x080 | n: b0-1 target mV, 4200 when nothing bleeds; b3 what to measure: 00 in the first three
-loops, then 50 (voltages and temperatures); b4 08 = bleed what is above the target; b6 counter << 4
-(in the third loop | 4); b7 CRC-8, poly 1D, init FF, over identifier and payload, XOR a byte that
-each module has of its own. It answers with 0x100 | n errors U32 and bits of the cells that bleed;
-0x120, 130, 140, 150 | n three cells each in mV, valid where the high byte is below 40;
-0x170 | n temperatures in degC + 40, 0 and FF no sensor. node = n + 1: 1 to 8, Mini-E to 12.
+Source: open implementations and captures; the maker documents nothing of it. 500 kbit/s, 11-bit,
+little-endian. Each module is polled in turn, one per 50 ms (`gap` in [[link]]), with 0x080 | n:
+b0-1 target mV, 4200 without balancing; b3 what to measure: 00 in the first three loops, then 50
+(voltages and temperatures); b4 08 = balance cells above the target; b6 counter << 4 (in the third
+loop | 4); b7 CRC-8, poly 1D, init FF, over identifier and payload, XOR a byte of each module's own.
+It answers with 0x100 | n errors U32 and bits of the cells that are balanced; 0x120, 130, 140,
+150 | n three cells each in mV, valid where the high byte is below 40; 0x170 | n temperatures in
+degC + 40, 0 and FF no sensor. node = n + 1: 1 to 8, Mini-E to 12.
 
-Uncertain: there are modules that want another poll, `poll = "bus"`: C7 10 in b0-1, 20 in b4, in
-the fourth loop 10 in b3; their temperature, one only, stands in b4 of 0x170, and no word is known
-that makes them bleed. Which poll a module wants is found on a bench. What the errors mean is not
-known: they are said as "other" and trip nothing. Whether a module stops to bleed when it is not
-polled any more is not known either. One that says its status and no cells, or has said nothing for
-three loops, has started anew: it is greeted with the first loops again. A loop in which it did not
-answer is not counted, unless it has never answered a greeting.
+Uncertain: some modules need another poll, `poll = "bus"`: C7 10 in b0-1, 20 in b4, in the fourth
+loop 10 in b3; they have one temperature, in b4 of 0x170, and no command for balancing is known.
+Which poll a module needs has to be tried on a bench. The meaning of the errors is not known: they
+are reported as "other" and trip nothing. Whether a module stops balancing when the polls stop is
+not known either. A module that sends its status and no cells, or nothing for three loops, has
+restarted: it gets the polls of the first loops again. A loop in which it did not answer is not
+counted, unless it has never answered these polls.
 
-Its answers carry no checksum that is known: see `Boards.WEAK`. It measures neither its stack nor
-itself: the sum of its cells and its warmest sensor stand for them.
+No checksum of its answers is known: see `Boards.WEAK`. It measures neither its stack nor its own
+temperature: the sum of its cells and its warmest sensor stand for them.
 """
 
 from array import array
@@ -29,7 +29,9 @@ from bms import ticks
 from bms.errors import ConfigError
 from bms.kernels import crc8_frame
 from bms.slaves.base import A_OTHER, BALANCE_TARGET
-from bms.slaves.heard import LEAST_MV, MOST_MV, NO_SENSOR_DC, Heard
+from bms.slaves.boards import NO_SENSOR_DC, word_le
+from bms.slaves.heard import Heard
+from bms.ticks import MASK
 
 POLL = 0x080  # | n
 STATUS = 0x100
@@ -38,19 +40,24 @@ TEMPS = 0x170
 
 POLLS = ("i3", "bus")
 
-# what the CRC-8 of each module's poll is XORed with; SAE J1850's own XOR is in it
+# XORed with the CRC-8 of each module's poll; SAE J1850's own XOR is included
 _MODULES = bytes(
     x ^ 0xFF for x in (0xCF, 0xF5, 0xBB, 0x81, 0x27, 0x1D, 0x53, 0x69, 0x02, 0x38, 0x76, 0x4C)
 )
 _IDLE_MV = const(4200)
 _BUS_IDLE_MV = const(0x10C7)
-_BLEED = const(0x08)
+_BALANCE = const(0x08)
 _BUS = const(0x20)
 _ALL = const(0x50)  # measure voltages and temperatures
 _VOLTAGES = const(0x10)
-_GREETED = const(3)  # loops before it is asked to measure
-_LOOPS = const(5)  # until its first cells are to be there, else it is greeted again
+_GREETED = const(3)  # loops before the polls that measure
+_LOOPS = const(5)  # until its first cells must be there, else it is greeted again
 _QUIET = const(2)
+_STATUS_PART = const(1)
+_SECOND_CELLS_PART = const(4)
+_TEMPS_PART = const(32)
+_THIRD_LOOP = const(4)  # bit of b6
+_NO_SENSOR = const(0xFF)  # as 0
 _SAME_MV = const(20)  # between two answers to one poll
 
 
@@ -62,7 +69,7 @@ def seal(ident, data):
 class BmwI3(Heard):
     """All modules of one port; see `Heard`.
 
-    bits: mask of the cells that bleed, errors_low, errors_high: of the last status, by member.
+    By member: bits: mask of the cells that are balanced; errors_low, errors_high: of its status.
     """
 
     ABILITIES = BALANCE_TARGET
@@ -75,6 +82,8 @@ class BmwI3(Heard):
     WEAK = True
     GAP_MS = 50
     IGNORED = ("answer",)
+    WORDS = 3
+    LITTLE = True
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
@@ -87,11 +96,11 @@ class BmwI3(Heard):
         self.out = bytearray(8)  # the poll that was sent last
         self._n = bytearray(n)
         self._bus = bytearray(n)
-        # 0 to 2: loop in which it is greeted; until _LOOPS: asked, and has said no cells yet
+        # 0 to 2: loop in which it is greeted; until _LOOPS: it is to measure, no cells yet
         self._loops = bytearray([_LOOPS] * n)
         self._quiet = bytearray([0xFF] * n)  # loops without a cell
         self._polite = bytearray(n)  # it has answered a greeting
-        self._since = array("H", [0] * n)  # parts said since it was polled
+        self._since = array("H", [0] * n)  # parts received since it was polled
         self._cell = array("H", [0] * (n * self.CELLS))
         self._turn = n  # member to be polled next
         self._again = False
@@ -111,18 +120,20 @@ class BmwI3(Heard):
                         slave.at["temps"], "temps", 'bmw_i3 with poll = "bus" has one at most'
                     )
             parts = (slave.cells + 2) // 3
-            self._want[m] = 1 | ((1 << parts) - 1) << 1 | (32 if slave.temps else 0)
+            self._want[m] = (
+                _STATUS_PART | ((1 << parts) - 1) << 1 | (_TEMPS_PART if slave.temps else 0)
+            )
 
     def expects(self, ident):
         """True where one of the configured modules may send this identifier."""
         return super().expects(ident) and self._member[(ident & 15) + 1] > 0
 
     def scan_ms(self, config):
-        """ms that a loop over all modules takes at the least."""
+        """ms that a loop over all modules takes at least."""
         return self._gap * len(self.members)
 
     def begin(self, seq, now):
-        """Start a loop, at the end of the one that still runs: everybody gets his poll."""
+        """Start a loop, when the running one ends: every module gets its poll."""
         self._again = True
         if self._turn == len(self._n):
             self._start(now)
@@ -134,7 +145,7 @@ class BmwI3(Heard):
         self._turn = 0
 
     def rest(self, now):
-        """ms until the next module is polled, or the last one's time is over."""
+        """ms until the next module is polled, or the time of the last one is over."""
         if self.done:
             return 1000
         left = self._gap + 1 - ticks.diff(now, self._polled_at) if self._polled else 0
@@ -143,10 +154,10 @@ class BmwI3(Heard):
     # --- polls ---
 
     def speak(self, now):
-        """Poll the next module where the one before has had its time."""
+        """Poll the next module when the time of the one before is over."""
         if self.done and self._again:
             self._start(now)
-        # a tick may be nearly over as it is read: one more is sure to be enough
+        # the first tick may be nearly over: one more makes the gap long enough
         if self.done or self._polled and ticks.diff(now, self._polled_at) <= self._gap:
             return
         m = self._turn
@@ -156,13 +167,13 @@ class BmwI3(Heard):
         self._turn = m + 1
         self._polled = True
         self._polled_at = now
-        self.link.send(self.word(m), self.out, 8)
+        self.link.send(self.next_poll(m), self.out, 8)
 
     def _loop(self, m):
-        """The loop that comes next for member m, by how it answered the last poll."""
+        """The next loop of member m, from its answer to the last poll."""
         loop = self._loops[m]
         quiet = self._quiet[m]
-        answered = self._since[m] & 1
+        answered = self._since[m] & _STATUS_PART
         if loop < _GREETED:
             if not answered:
                 return loop if self._polite[m] else loop + 1
@@ -174,11 +185,11 @@ class BmwI3(Heard):
             return loop + 1
         if quiet > _QUIET:
             return 0
-        # a single frame that would have brought its cells may just be lost
-        more = self._want[m] & 4
+        # its only frame of cells may just have been lost
+        more = self._want[m] & _SECOND_CELLS_PART
         return 0 if answered and quiet and (more or quiet > 1) else loop
 
-    def word(self, m):
+    def next_poll(self, m):
         """Write the next poll of member m into `out`; its identifier."""
         loop = self._loops[m] = self._loop(m)
         self._since[m] = 0
@@ -192,13 +203,13 @@ class BmwI3(Heard):
         slave = self.members[m]
         if loop >= _GREETED and not bus and self.wants(slave):
             target = self.target_mv(slave)
-            out[4] = _BLEED
+            out[4] = _BALANCE
         out[0] = target & 0xFF
         out[1] = target >> 8
         out[3] = 0
         if loop >= _GREETED:
             out[3] = _VOLTAGES if bus and loop == _GREETED else _ALL
-        out[6] = self._counter << 4 | (4 if loop == _GREETED - 1 else 0)
+        out[6] = self._counter << 4 | (_THIRD_LOOP if loop == _GREETED - 1 else 0)
         ident = POLL | self._n[m]
         out[7] = seal(ident, out)
         return ident
@@ -206,10 +217,10 @@ class BmwI3(Heard):
     # --- answers ---
 
     def on_frame(self, ident, n, data, now):
-        """Take one frame from the link; a reading out of its hard bounds trips before this ends."""
+        """A frame from the link; a reading out of its hard bounds trips before this returns."""
         k = ident >> 4
         if not STATUS >> 4 <= k <= TEMPS >> 4:
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.strange = (self.strange + 1) & MASK
             return
         m = self.member((ident & 15) + 1)
         if m < 0:
@@ -221,62 +232,48 @@ class BmwI3(Heard):
         elif CELLS >> 4 <= k < (CELLS >> 4) + 4:
             self._cells(m, k - (CELLS >> 4), n, data, now)
         if self._turn < len(self._n):
-            self.done = False  # not before everybody was polled
+            self.done = False  # not before all modules were polled
 
     def _status(self, m, n, data, now):
         if n < 6:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             return
-        self.heard(m, 1)
-        self._since[m] |= 1
-        self.errors_low[m] = data[0] | data[1] << 8
-        self.errors_high[m] = data[2] | data[3] << 8
+        self.heard(m, _STATUS_PART)
+        self._since[m] |= _STATUS_PART
+        self.errors_low[m] = word_le(data, 0)
+        self.errors_high[m] = word_le(data, 2)
         self.bits[m] = data[4] | (data[5] & 0x0F) << 8
-        if self.fit(m, 1, True, 0):
+        if self.fit(m, _STATUS_PART, True, 0):
             self.alarms(m, 0, A_OTHER if self.errors_low[m] or self.errors_high[m] else 0, now)
 
     def _cells(self, m, k, n, data, now):
         """Three cells from 3 * k on."""
         if n < 6:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             return
         part = 2 << k
         self.heard(m, part)
-        want = self.pack.slave_cells[self.members[m]] - 3 * k
-        good = more = 0
-        for i in range(3):
-            cell = LEAST_MV <= data[2 * i] | data[2 * i + 1] << 8 <= MOST_MV
-            if i < want:
-                good += cell
-            else:
-                more += cell
-        if good or more:
+        cells = self.cells_of(m, part, 3 * k, data)
+        if self._read:
             self._quiet[m] = 0
             if self._loops[m] >= _GREETED:
                 self._loops[m] = _LOOPS
-        if want > 3:
-            want = 3
-        if not self.brings(m, part, 3 * k, want, good, more, 0):
-            return
-        self._look_twice(m, k, data)
-        bits = self.bits[m] >> 3 * k
-        for i in range(want):
-            mv = data[2 * i] | data[2 * i + 1] << 8
-            if mv <= MOST_MV:  # else no reading: let the old one age
-                self.cell(m, 3 * k + i, mv, now, bits >> i & 1)
+        if cells:
+            self._look_twice(m, k, data)
+            self.take_cells(m, 3 * k, cells, data, now, self.bits[m] >> 3 * k)
 
     def _look_twice(self, m, k, data):
-        """Two answers to one poll that differ are those of two modules."""
+        """Two different answers to one poll come from two modules."""
         part = 2 << k
         again = self._since[m] & part
         self._since[m] |= part
         for i in range(3):
-            mv = data[2 * i] | data[2 * i + 1] << 8
+            mv = word_le(data, 2 * i)
             at = m * self.CELLS + 3 * k + i
             before = self._cell[at]
             if not again:
                 self._cell[at] = mv
-            elif mv <= MOST_MV and before <= MOST_MV:
+            elif mv <= self.MOST_MV and before <= self.MOST_MV:
                 if not -_SAME_MV <= mv - before <= _SAME_MV:
                     self.contradicts(m)
 
@@ -284,15 +281,15 @@ class BmwI3(Heard):
         first = 4 if self._bus[m] else 0
         count = 1 if self._bus[m] else self.TEMPS
         if n < first + count:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             return
-        self.heard(m, 32)
-        if not self.fit(m, 32, True, 0):
+        self.heard(m, _TEMPS_PART)
+        if not self.fit(m, _TEMPS_PART, True, 0):
             return
         warmest = NO_SENSOR_DC
         for i in range(count):
             raw = data[first + i]
-            if 0 < raw < 0xFF:  # else no sensor: let the last reading age
+            if 0 < raw < _NO_SENSOR:  # else the last reading ages
                 warmest = self.sensor(m, i, (raw - 40) * 10, warmest, now)
         if self.warms(m, warmest, now):
             self.sums(m, now)

@@ -2,21 +2,21 @@
 
 Sources: TI's data sheets of the two and "BQ79616 software design reference" for the sequences, read
 in public; CRC-16 (poly A001, init FFFF), low byte first. One [[slave]] is one device, node 1 next
-to the bridge. Half duplex: nobody speaks unless asked; a stack read is answered by every device,
-the one at the far end first. Units: cells in steps of 190.73 uV, temperatures at the GPIOs from the
-ratio of their voltage (152.59 uV) to TSREF (169.54 uV): an NTC of 10 kohm below a resistor of
-10 kohm, its beta in the pack file (`beta`); die 0.025 degC. 8000 is no reading.
+to the bridge. Half duplex: devices only answer; every device answers a stack read, the one at the
+far end first. Units: cells in steps of 190.73 uV, temperatures at the GPIOs from the ratio of their
+voltage (152.59 uV) to TSREF (169.54 uV): an NTC of 10 kohm below a resistor of 10 kohm, its beta in
+the pack file (`beta`); die 0.025 degC. 8000 is no reading.
 Start: the line held low for 2.75 ms or more wakes the bridge, which wakes the stack; then every
-device gets its address. It starts anew where a device reset (FAULT_SYS says so), or one said
-nothing in two scans in a row, in each of which the cells are read twice where an answer is missing;
-those in front of one that stays away are read on, from each start. One device more than in the pack
+device gets its address. The driver starts the stack again when a device has reset (FAULT_SYS shows
+it) or did not answer in two scans in a row; in each of these it reads the cells twice. Devices in
+front of one that stays silent are still read after each start. One device more than in the pack
 file is a mismatch, and none is read.
-Bleeding: timers of 30 s, sent again each 10 s while it lasts, odd and even cells in turn, as the
-chip does by itself; writes aren't answered, so each change is told three times; a device that is
-lost stops. That settings differ from the chip's OTP is masked (FAULT_MSK2). OV and UV comparators
-of the chip are not used: the firmware judges. A chip can't tell how many cells are wired to it.
-Faults that the chips keep are cleared each 10 s: what still holds comes back, and warns on.
-Uncertain: the NTC and its resistor are the board's; the order of the bits in FAULT_SYS (LFO 7,
+Balancing: timers of 30 s, sent again every 10 s while it lasts; the chip alternates odd and even
+cells by itself. Writes aren't answered, so each change is sent three times; a device that loses its
+master stops. FAULT_MSK2 masks the fault that settings differ from the chip's OTP. The chip's OV and
+UV comparators are not used: the firmware evaluates. A chip can't tell how many cells are wired to
+it. Latched faults are cleared every 10 s: those that still hold come back, and warn again.
+Uncertain: the NTC and its resistor depend on the board; the order of the bits in FAULT_SYS (LFO 7,
 GPIO 5, DRST 4, CTL 3, CTS 2, TSHUT 1, TWARN 0) is in no public text that was found: a device that
 reset is found by its lost address in any case.
 """
@@ -29,9 +29,11 @@ from micropython import const
 from bms import faults as F
 from bms import ticks
 from bms.kernels import crc16_modbus
-from bms.links.reply import ReplyLink
+from bms.links.reply import CHECKSUM, ReplyLink
 from bms.slaves import base
-from bms.slaves.boards import Boards
+from bms.slaves.boards import NO_SENSOR_DC, Boards, signed, word
+from bms.slaves.fields import alarm_flags
+from bms.ticks import MASK
 
 # registers
 ACTIVE_CELL = const(0x0003)
@@ -59,40 +61,30 @@ _WRITE_ONE = const(0x90)
 _WRITE_STACK = const(0xB0)
 _WRITE_ALL = const(0xD0)
 _NONE = const(-0x8000)  # not converted: an input that isn't set up, or no first conversion yet
-_WORST = const(6)  # bytes of an answer beside its data
+_OVERHEAD = const(6)  # bytes of an answer beside its data
 
-# bits of FAULT_SUMMARY
-FAULTS = (
-    ("power", base.A_HARDWARE),
-    ("system", 0),  # its register is read then
-    ("ovuv", 0),  # comparators that are not used
-    ("otut", 0),
-    ("communication", 0),  # counted by the driver itself
-    ("otp", base.A_HARDWARE),
-    ("comparator_adc", base.A_HARDWARE),
-    ("protector", base.A_HARDWARE),
-)
-_SYSTEM = const(2)
+_SYSTEM = const(2)  # bit of FAULT_SUMMARY
 # bits of FAULT_SYS
 _RESET = const(0x10)  # DRST
 _WARM = const(0x03)  # TSHUT, TWARN
 
-# reads of a scan, in their order: register, bytes; the last one where somebody's summary wants it
+# reads of a scan, in their order: register, bytes; the last one only if a summary asks for it
 _READS = ((VCELL16, 32), (TSREF, 18), (DIE, 2), (FAULT_SUMMARY, 1), (FAULT_SYS, 1))
 _USUAL = const(4)
 _GAP_MS = const(1)  # after GO, until the cells are converted
 _ANSWER_MS = const(4)
 _WAKE_MS = const(8)  # the line low, then the bridge's own start
-_DEVICE_MS = const(12)  # a wake tone travels so long through each device
+_DEVICE_MS = const(12)  # time that a wake tone needs through each device
 _LOST_SCANS = const(2)
-_LOOKS = const(3)  # for who has which address: one answer may be damaged
-_SHORT_STARTS = const(8)  # in a row without everybody: the next ones are rarer
+_LOOKS = const(3)  # reads of the addresses: one answer may be damaged
+_SHORT_STARTS = const(8)  # in a row with a device missing: the next ones are rarer
 _RARE_SCANS = const(2)
-_PAUSE_MS = const(200)  # before the next try, where nobody answers
+_PAUSE_MS = const(200)  # before the next try, where no device answers
 _TIMER = const(2)  # 30 s
 _AGAIN_MS = const(10000)
-_BACK_MS = const(5000)  # within so long a fault that was cleared and still holds is back
+_BACK_MS = const(5000)  # a fault that was cleared and still holds is back within this time
 _TELLS = const(3)
+_WRITES = const(2)
 _REPEAT_MS = const(200)
 _STEPS = const(128)  # of the table of temperatures
 _BETA = const(3435)
@@ -104,25 +96,25 @@ class BqLink(ReplyLink):
     def __init__(self, stream, rate=0):
         super().__init__(stream, rate or Bq796xx.UART_BPS, 64, -1, 256)
         self.data = self._in
-        self.wanted = 0  # register that was asked for, and how many bytes of it
+        self.wanted = 0  # register that is being read, and how many bytes of it
         self.length = 0
         self.loose = False  # any register, any length: for captures
 
     def write(self, how, device, register, n):
-        """Send a write of n bytes that stand in `out` from byte 8; device < 0: to many."""
+        """Send a write of the n bytes in `out` from byte 8 on; device < 0: to many."""
         out = self.out
         at = self._head(how | n - 1, device, register)
         for i in range(n):
             out[at + i] = out[8 + i]
-        return self._sealed(at + n)
+        return self._send_checked(at + n)
 
     def read(self, register, n, device=-1):
-        """Ask a device, or the whole stack, for n bytes from a register."""
+        """Read n bytes from a register of a device, or of the whole stack."""
         self.wanted = register
         self.length = n
         at = self._head(_READ_STACK if device < 0 else _READ_ONE, device, register)
         self.out[at] = n - 1
-        return self._sealed(at + 1)
+        return self._send_checked(at + 1)
 
     def _head(self, how, device, register):
         out = self.out
@@ -135,7 +127,7 @@ class BqLink(ReplyLink):
         out[at + 1] = register & 0xFF
         return at + 2
 
-    def _sealed(self, n):
+    def _send_checked(self, n):
         crc = crc16_modbus(self.out, 0, n)
         self.out[n] = crc & 0xFF
         self.out[n + 1] = crc >> 8
@@ -150,34 +142,34 @@ class BqLink(ReplyLink):
         self._stream.usual()
 
     def _size(self, at, filled):
-        # its first byte is its length less 1: below 80, which begins a command
+        # an answer's first byte is its length less 1: below 80; a command's is 80 or more
         data = self._in
         if self.loose:
-            return data[at] + 1 + _WORST if data[at] < 48 else 0
+            return data[at] + 1 + _OVERHEAD if data[at] < 48 else 0
         if data[at] != self.length - 1:
             return 0
         if at + 3 < filled and data[at + 2] << 8 | data[at + 3] != self.wanted:
             return 0
-        return self.length + _WORST
+        return self.length + _OVERHEAD
 
     def _good(self, at, size):
         crc = crc16_modbus(self._in, at, at + size - 2)
         end = at + size
         if self._in[end - 2] | self._in[end - 1] << 8 == crc:
             return True
-        self.fault = 2  # CHECKSUM
+        self.fault = CHECKSUM
         return False
 
     def _hand_over(self, at, size, sink, now):
         data = self._in
-        self.rx = (self.rx + 1) & 0x1FFFFFFF
+        self.rx = (self.rx + 1) & MASK
         sink.on_answer(data[at + 1], data[at + 2] << 8 | data[at + 3], at + 4, size - 6, now)
 
 
 class Bq796xx(Boards):
     """A whole stack; see `Boards`.
 
-    starts: times that the stack was woken and addressed; summary: FAULT_SUMMARY of each device.
+    starts: times that the stack was woken and addressed; summary: FAULT_SUMMARY by member.
     """
 
     ABILITIES = base.BALANCE_MASK
@@ -185,6 +177,16 @@ class Bq796xx(Boards):
     TEMPS = 8
     UART_BPS = 1000000
     frame = BqLink
+    ALARMS = (  # bits of FAULT_SUMMARY
+        b"d power\n"
+        b"- system\n"  # FAULT_SYS is read then
+        b"- ovuv\n"  # comparators that are not used
+        b"- otut\n"
+        b"- communication\n"  # counted by the driver itself
+        b"d otp\n"
+        b"d comparator_adc\n"
+        b"d protector\n"
+    )
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
@@ -205,33 +207,33 @@ class Bq796xx(Boards):
         self._read = -1  # index of _READS that is awaited, -1 = none
         self._first = True
         self._got = bytearray(n)
-        self._second = False  # the cells are being read once more in this scan
+        self._second = False  # the cells are being read a second time in this scan
         self._count = 0
         self._there = bytearray(64)  # addresses that were read back at the start
         self._highest = 0  # of those
-        self._whole = False  # everybody was there at the last start
-        self._short = 0  # starts in a row at which somebody wasn't
-        self._more = 0  # starts in a row with a device more
-        self._gone = bytearray(n)  # scans in a row in which it did not say its cells
+        self._whole = False  # all devices were there at the last start
+        self._short = 0  # starts in a row at which one was missing
+        self._more = 0  # starts in a row with one device too many
+        self._gone = bytearray(n)  # scans in a row without its cells
         self._lost = 0  # the most of those
         self._reset_seen = False
-        self._system = False  # somebody's FAULT_SYS is to be read
-        self._latched = False  # somebody's summary is not 0
+        self._system = False  # FAULT_SYS is to be read
+        self._latched = False  # some summary is not 0
         self._cleared_at = 0
-        self._unset = False  # a device lost a word of its settings
+        self._unset = False  # a device has lost one of its settings
         tables = {}  # one of each beta
         for i in members:
             beta = config.slaves[i].beta or _BETA
             if beta not in tables:
                 tables[beta] = self._temperatures(beta)
         self._dc = [tables[config.slaves[i].beta or _BETA] for i in members]
-        self._die = array("h", [-400] * n)
+        self._die = array("h", [NO_SENSOR_DC] * n)
         self._stack = array("i", [0] * n)
-        self._sent = array("H", [0] * n)  # mask that is being told, or was
+        self._sent = array("H", [0] * n)  # mask as commanded
         self._sent_at = array("i", [0] * n)
-        self._bleeding = bytearray(n)  # it may be
+        self._bleeding = bytearray(n)  # it may be balancing
         self._told = bytearray(n)
-        self._left = bytearray(n)  # times that it is told yet
+        self._left = bytearray(n)  # repetitions that are left
         self._tell = -1  # member whose timers are being sent
         self._part = 0
 
@@ -256,14 +258,14 @@ class Bq796xx(Boards):
     # --- what the master calls ---
 
     def scan_ms(self, config):
-        """ms of all answers on the wire, and of the waits between."""
+        """ms of all answers on the wire, and of the waits between them."""
         number = 0
         for i in range(_USUAL):
-            number += 6 + self._top * (_READS[i][1] + _WORST)
+            number += 6 + self._top * (_READS[i][1] + _OVERHEAD)
         return number * 10000 // self.link.rate + 4 * 2 + _GAP_MS + 1
 
     def begin(self, seq, now):
-        """Convert all cells at this moment, then read them; or go on with starting."""
+        """Convert all cells at this moment, then read them; or go on with the start."""
         if not self.done or self._phase != RUN:
             return
         self.done = False
@@ -274,17 +276,17 @@ class Bq796xx(Boards):
         self.link.write(_WRITE_STACK, -1, _ADC_CTRL1, 1)
         self._read = -1
         self._index = 0
-        self._due_at = ticks.add(now, _GAP_MS)  # what was converted before is there until then
+        self._due_at = ticks.add(now, _GAP_MS)  # until then the old values are there
 
     def step(self, now):
-        """Take what has come; ask on, start the stack, or tell it what to bleed."""
+        """Read what has arrived; send the next read, start the stack, or command balancing."""
         self.link.poll(self, now)
         if self._alarms:
             self.alarm_step(now)
         if self._first:
             self._first = False
             self._due_at = now
-        # a second read is over when all have had their time: the first to speak may complete it
+        # a second read ends when all have had their time: the first answer may complete the set
         if self._read >= 0 and self._count == len(self.members) and not self._second:
             self._next_read(now)
         if ticks.diff(now, self._due_at) < 0 or self.link.unsent():
@@ -312,13 +314,13 @@ class Bq796xx(Boards):
     # --- starting ---
 
     def _start(self, now):
-        """The next word of waking and addressing."""
+        """The next command of waking and addressing."""
         link = self.link
         out = link.out
         phase = self._phase
         wait = 0
         if phase == _WAKE:
-            self.starts = (self.starts + 1) & 0x1FFFFFFF
+            self.starts = (self.starts + 1) & MASK
             for slave in self.members:
                 self.pack.known[slave] = 0
             self._count = self._highest = 0
@@ -351,7 +353,7 @@ class Bq796xx(Boards):
             out[8] = self._index
             link.write(_WRITE_ALL, -1, _DIRECTION, 1)
             self._index += 1
-            if self._index <= self._top + 1:  # one more, for who should not be there
+            if self._index <= self._top + 1:  # one more, for a device too many
                 return
             self._index = 0
         elif phase == _STACK:
@@ -361,7 +363,7 @@ class Bq796xx(Boards):
             out[8] = 0x00
             link.write(_WRITE_ONE, 0, _COMM_CTRL, 1)
         elif phase == _BEYOND:
-            # nobody would ever read it: asked for before the stack has a top, which hides it
+            # a device too many: looked for before the stack has a top, which hides it
             if not self._there[self._top + 1] and self._index < _LOOKS:
                 self._index += 1
                 link.forget()
@@ -373,7 +375,7 @@ class Bq796xx(Boards):
             out[8] = 0x03
             link.write(_WRITE_ONE, self._top, _COMM_CTRL, 1)
         elif phase == _SYNC_BACK:
-            # reads that do the same for answers; nobody looks at them
+            # reads that do the same for answers; their values are not used
             link.forget()
             link.read(_DLL_SYNC + self._index, 1)
             wait = self._wait_ms(1)
@@ -383,7 +385,7 @@ class Bq796xx(Boards):
                 return
             self._index = 0
         elif phase == _VERIFY:
-            # a word that was lost has shifted everybody behind it by one place
+            # a command that was lost has shifted all devices behind it by one place
             link.forget()
             link.read(_DIRECTION, 1)
             wait = self._wait_ms(1)
@@ -413,7 +415,7 @@ class Bq796xx(Boards):
         elif phase == _CLEAR:
             self._clear(now)
             self._index += 1
-            if self._index < 2:  # writes aren't answered: each setting is written twice
+            if self._index < _WRITES:  # writes aren't answered: each setting is written twice
                 self._phase = _MASKS
                 return
             self._index = 0
@@ -427,7 +429,7 @@ class Bq796xx(Boards):
                 self._told[m] = 0
 
     def _fits(self, now):
-        """Whether those who said their addresses can be read; else all is begun anew."""
+        """Whether the devices that confirmed their addresses can be read; else start again."""
         self._whole = self._count == self._top
         self._short = 0 if self._count >= self._top else min(self._short + 1, _SHORT_STARTS)
         if not self._count or self._count != self._highest:
@@ -436,7 +438,7 @@ class Bq796xx(Boards):
         if self._count <= self._top:
             self._more = 0
             return True
-        # believed when it comes twice
+        # counts when it is seen twice
         self._more = min(self._more + 1, 2)
         if self._more == 2:
             m = self._member[self._top] - 1
@@ -447,7 +449,7 @@ class Bq796xx(Boards):
 
     def _wait_ms(self, n):
         """ms until the whole stack has answered n bytes each."""
-        return _ANSWER_MS + (8 + self._top * (n + _WORST)) * 10000 // self.link.rate
+        return _ANSWER_MS + (8 + self._top * (n + _OVERHEAD)) * 10000 // self.link.rate
 
     def _most_cells(self):
         most = 6
@@ -457,7 +459,7 @@ class Bq796xx(Boards):
         return most
 
     def _again(self, at):
-        """Wake and address the stack once more, at a time."""
+        """Wake and address the stack once more, at the tick `at`."""
         self._phase = _WAKE
         self._index = 0
         self._read = -1
@@ -481,7 +483,7 @@ class Bq796xx(Boards):
         self._due_at = ticks.add(now, self._wait_ms(n))
 
     def _next_read(self, now):
-        """One read is over; the next, or the scan is."""
+        """One read is over; begin the next one, or end the scan."""
         if self._read == 0:
             if not self._second and self._lacks():
                 self._second = True
@@ -496,7 +498,7 @@ class Bq796xx(Boards):
             return
         self.done = True
         most = _LOST_SCANS
-        if not self._whole:  # somebody was missing at the start as well
+        if not self._whole:  # a device was missing at the start as well
             most = 1 if self._short < _SHORT_STARTS else _RARE_SCANS
         if self._lost >= most or self._reset_seen:
             self._again(now)
@@ -506,32 +508,32 @@ class Bq796xx(Boards):
             self._phase = _MASKS  # its settings once more, its address is right
         elif (
             self._latched
-            and self._count == len(self.members)  # nobody's reset is cleared before it was seen
+            and self._count == len(self.members)  # a reset is not cleared before it was seen
             and ticks.since(now, self._cleared_at) >= _AGAIN_MS
         ):
             self._clear(now)
 
     def _clear(self, now):
-        """Clear all faults that the devices keep."""
+        """Clear all latched faults of the devices."""
         self._cleared_at = now
         self.link.out[8] = self.link.out[9] = 0xFF
         self.link.write(_WRITE_STACK, -1, _FAULT_RST1, 2)
 
     def _lacks(self):
-        """Whether somebody who was there at the start has not answered."""
+        """Whether a device that was there at the start has not answered."""
         for m in range(len(self._got)):
             if self._there[self._node[m]] and not self._got[m]:
                 return True
         return False
 
     def _note_missed(self):
-        """Count for each device the scans in a row that went without its cells."""
+        """Count for each device the scans in a row without its cells."""
         self._lost = 0
         for m in range(len(self._got)):
             if self._got[m]:
                 self._gone[m] = 0
                 continue
-            self.missed = (self.missed + 1) & 0x1FFFFFFF
+            self.missed = (self.missed + 1) & MASK
             self._gone[m] += 1
             if self._gone[m] > self._lost:
                 self._lost = self._gone[m]
@@ -549,13 +551,13 @@ class Bq796xx(Boards):
                     self._highest = device
             return
         if not self._listening and (self._read < 0 or register != _READS[self._read][0]):
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.strange = (self.strange + 1) & MASK
             return
         if m < 0:
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.strange = (self.strange + 1) & MASK
             return
         if self._got[m] and not self._listening:
-            self.repeated = (self.repeated + (0 if self._second else 1)) & 0x1FFFFFFF
+            self.repeated = (self.repeated + (0 if self._second else 1)) & MASK
             return
         self._got[m] = 1
         self._count += 1
@@ -564,7 +566,7 @@ class Bq796xx(Boards):
         elif register == TSREF:
             self._take_temps(m, at, now)
         elif register == DIE:
-            self._die[m] = self._signed(at) >> 2
+            self._die[m] = signed(word(self.link.data, at)) >> 2
             if self.pack.known[self.members[m]]:
                 self.board(m, self._stack[m], self._die[m], now)
         elif register == FAULT_SUMMARY:
@@ -572,19 +574,13 @@ class Bq796xx(Boards):
         elif register == FAULT_SYS:
             self._take_system(m, self.link.data[at], now)
 
-    def _word(self, at):
-        return self.link.data[at] << 8 | self.link.data[at + 1]
-
-    def _signed(self, at):
-        value = self._word(at)
-        return value - 0x10000 if value & 0x8000 else value
-
     def _take_cells(self, m, at, now):
+        data = self.link.data
         cells = self.pack.slave_cells[self.members[m]]
         self.fit(m, 1, True, cells)  # its address was read back at the start
         stack = 0
         for i in range(cells):
-            raw = self._signed(at + 2 * (15 - i))
+            raw = signed(word(data, at + 2 * (15 - i)))
             if raw == _NONE:
                 self._unset = True
                 continue
@@ -595,16 +591,17 @@ class Bq796xx(Boards):
         self._stack[m] = stack
 
     def _take_temps(self, m, at, now):
+        data = self.link.data
         slave = self.members[m]
         table = self._dc[m]
-        tsref = self._signed(at) * 16954 >> 12
+        tsref = signed(word(data, at)) * 16954 >> 12
         if tsref <= 0:
             self._unset = True
             return
         if not self.pack.known[slave]:
             return
         for i in range(self.pack.slave_temps[slave]):
-            raw = self._signed(at + 2 + 2 * i)
+            raw = signed(word(data, at + 2 + 2 * i))
             if raw == _NONE:
                 self._unset = True
             if raw <= 0:
@@ -627,11 +624,7 @@ class Bq796xx(Boards):
             self._warn(m, self._warns(m), now)
 
     def _warns(self, m):
-        warn = 0
-        for bit in range(8):
-            if self.summary[m] >> bit & 1:
-                warn |= FAULTS[bit][1]
-        return warn
+        return alarm_flags(self.ALARMS, self.summary, m) >> 8
 
     def _take_system(self, m, bits, now):
         if bits & _RESET:
@@ -647,10 +640,10 @@ class Bq796xx(Boards):
         if warn or ticks.since(now, self._cleared_at) >= _BACK_MS:
             self.alarms(m, 0, warn, now)
 
-    # --- bleeding ---
+    # --- balancing ---
 
     def _balance(self, now):
-        """Timers of one device: two writes, then GO; sent again while it lasts."""
+        """Timers of one device: two writes, then GO; repeated while it balances."""
         m = self._tell
         if m < 0:
             m = self._tell = self._to_tell(now)
@@ -662,7 +655,7 @@ class Bq796xx(Boards):
         part = self._part
         self._part += 1
         if not part:
-            # all three words are of one plan, whatever changes meanwhile
+            # all three writes are of one plan, even if it changes meanwhile
             mask = self.pack.bleed[2 * self.members[m]]
             if not self._told[m] or mask != self._sent[m]:
                 self._left[m] = _TELLS
@@ -688,7 +681,7 @@ class Bq796xx(Boards):
         self._due_at = ticks.add(now, 1)
 
     def _to_tell(self, now):
-        """A device whose plan changed, or whose timers run out; -1 = none."""
+        """A member whose plan has changed, or whose timers run out; -1 = none."""
         for m in range(len(self.members)):
             slave = self.members[m]
             if not self.pack.known[slave]:
@@ -701,7 +694,7 @@ class Bq796xx(Boards):
         return -1
 
 
-# what is done at start, in this order
+# the steps of the start, in this order
 (
     _WAKE,
     _TONE,

@@ -4,21 +4,21 @@
 
 Source: the modules' published firmware, as run on a computer, and its protocol. A packet of 40
 bytes, little-endian, CRC-16/XMODEM, runs through all modules and comes back: start byte AA, 88
-escapes AA and 88. Each module adds one to `hops`, which tells how many there are; bit 7 of the
-command says that somebody answered. Units: mV; degC + 40 in a byte, 0 = not fitted.
-A module is powered by its cell: 0 mV is a lost calibration, no reading. The voltage stands still
-while a module bleeds (14 s), and its bypass bit stays on a while longer: such readings count as
-taken while bleeding. An open internal thermistor makes a module bleed at full power: it trips.
-Over-temperature only warns: bleeding modules regulate to the temperature at which they say it;
-how hot they are is judged as `board_temp`.
-Sensor n of a block is the external one of its module n. A question takes (modules + 1) x 41 bytes:
-16 modules need 3 s at 2400 bit/s, and one module that is silent silences all. No trip within a
-second can be had of such a chain.
-A packet past another number of modules than the pack file has is not read: one put in at the front
-gives each the values of its neighbour.
-Balancing is the modules' own: they bleed above a threshold that stands in their EEPROM. It is
-moved to the plan's target (not more often than each 10 minutes, nor by less than 20 mV) or up to
-`cell_max`, and read back. Uncertain: nothing that is used here.
+escapes AA and 88. Each module adds one to `hops`, which so counts the modules; bit 7 of the command
+shows that a module answered. Units: mV; degC + 40 in a byte, 0 = no sensor.
+A module is powered by its cell: 0 mV is a lost calibration, no reading. The voltage does not change
+while a module balances (14 s), and its bypass bit stays on a while longer: such readings count as
+taken while balancing. An open internal thermistor makes a module balance at full power: it trips.
+Over-temperature only warns: balancing modules regulate to the temperature at which they report it;
+`board_temp` evaluates how hot they are.
+Sensor n of a block is the external one of its module n. A poll takes (modules + 1) x 41 bytes: 16
+modules need 3 s at 2400 bit/s, and one silent module silences all. Such a chain cannot trip within
+a second.
+A packet with another number of modules than the pack file has is not read: a module added at the
+front gives each the values of its neighbour.
+Modules balance by themselves above a threshold in their EEPROM. The driver moves it to the plan's
+target (at most every 10 minutes, by 20 mV or more) or up to `cell_max`, and reads it back.
+Uncertain: nothing that is used here.
 """
 
 from array import array
@@ -27,9 +27,11 @@ from micropython import const
 
 from bms import ticks
 from bms.kernels import crc16
-from bms.links.reply import ReplyLink
+from bms.links.reply import CHECKSUM, ReplyLink
 from bms.slaves import base
 from bms.slaves.asked import COMMAND, Asked
+from bms.slaves.boards import NO_SENSOR_DC, word_le
+from bms.ticks import MASK
 
 VOLTAGE = const(1)
 TEMPERATURE = const(3)
@@ -44,13 +46,15 @@ _PROCESSED = const(0x80)
 _LONGEST = const(81)  # bytes of a packet on the wire
 _USUAL = const(41)
 _WORDS = const(6)  # byte of the first of 16 words
-_OVER_TEMPERATURE = const(0x40)  # of a voltage's high byte
+_LOW_WORD = const(0x1F)  # of a voltage's high byte
+_OVER_TEMPERATURE = const(0x40)
 _BYPASS = const(0x80)
-_NOT_FITTED_DC = const(-400)
-_THRESHOLD = const(7)  # word of the settings
+_BYPASS_TEMPERATURE = const(6)  # words of the settings
+_THRESHOLD = const(7)
 _WRITE_MS = const(600000)
 _WORTH_MV = const(20)
-_LOOK_EVERY = const(5)  # scans between two looks at a module's settings, once all are known
+_LOOK_EVERY = const(5)  # scans between two reads of a module's settings, once all are known
+_COMMAND = const(0x0F)  # bits of a packet's command
 
 
 class DiybmsLink(ReplyLink):
@@ -62,7 +66,7 @@ class DiybmsLink(ReplyLink):
         self.out_packet = bytearray(PACKET)
 
     def ask(self):
-        """Seal and send `out_packet`."""
+        """Send `out_packet` with its CRC."""
         packet = self.out_packet
         crc = crc16(packet, 0, PACKET - 2, 0)
         packet[PACKET - 2] = crc & 0xFF
@@ -90,7 +94,7 @@ class DiybmsLink(ReplyLink):
             if i >= filled:
                 return _LONGEST
             if data[i] == _START:
-                return 0  # it begins anew there
+                return 0  # another packet begins there
             i += 1
         return i - at
 
@@ -106,21 +110,21 @@ class DiybmsLink(ReplyLink):
                 packet[k] = data[i]
             i += 1
         if crc16(packet, 0, PACKET - 2, 0) != packet[PACKET - 2] | packet[PACKET - 1] << 8:
-            self.fault = 2  # CHECKSUM
+            self.fault = CHECKSUM
             return False
         return True
 
     def _hand_over(self, at, size, sink, now):
-        self.rx = (self.rx + 1) & 0x1FFFFFFF
+        self.rx = (self.rx + 1) & MASK
         sink.on_packet(now)
 
 
 class Diybms(Asked):
     """All modules of one ring; see `Asked`.
 
-    modules: that the ring had in the last packet, -1 = none came; unanswered: packets that came
-    back without anybody's answer; writes: of thresholds; threshold_mv [cells]: as read back,
-    where threshold_read is 1.
+    modules: count in the last packet, -1 = no packet yet; unanswered: packets that came back
+    without an answer; writes: of thresholds; threshold_mv [cells]: as read back, where
+    threshold_read is 1.
     """
 
     ABILITIES = base.BALANCE_TARGET
@@ -142,14 +146,14 @@ class Diybms(Asked):
         self._first = bytearray([(config.slaves[i].node - 1) * BLOCK for i in members])
         self._count = bytearray([config.slaves[i].cells for i in members])
         self._all = max([self._first[m] + self._count[m] for m in range(n)])
-        # the packet goes from module to module, each takes it whole before it sends it on
+        # each module receives the whole packet before it sends it on
         self._patience = self._answer + (self._all + 1) * (_USUAL + 4) * 10000 // link.rate
         self.modules = -1
         self.unanswered = self.writes = 0
         self.threshold_mv = array("H", [0] * (n * BLOCK))
         self.threshold_read = bytearray(n * BLOCK)
         self._stop_at_mv = config.cell_max_mv
-        self._number = 0  # of the packet that was sent
+        self._number = 0  # of the last packet sent
         self._look = bytearray(n)  # module whose settings are read next
         self._turn_of = bytearray(n)  # scans until then
         self._third = bytearray([1] * n)
@@ -167,13 +171,13 @@ class Diybms(Asked):
         return self.STEPS + self._third[m]
 
     def _open(self, now):
-        """A scan begins: whose settings are looked at."""
+        """A scan begins: choose the module whose settings are read."""
         for m in range(len(self._third)):
             self._third[m] = self._wants_look(m)
         super()._open(now)
 
     def _wants_look(self, m):
-        """1 where settings are to be read in this scan: all at first, then one now and then."""
+        """1 where settings are read in this scan: of all modules at first, then of one at times."""
         for i in range(self._count[m]):
             if not self.threshold_read[m * BLOCK + i]:
                 self._look[m] = i
@@ -210,7 +214,7 @@ class Diybms(Asked):
     # --- balancing ---
 
     def command(self, m, now):
-        """Move the threshold of a block where it is away from what is wanted; rarely."""
+        """Move the threshold of a block that is away from its target; rarely."""
         slave = self.members[m]
         aim = self._stop_at_mv
         if self.wants(slave):
@@ -220,19 +224,19 @@ class Diybms(Asked):
         away = False
         for i in range(self._count[m]):
             if not self.threshold_read[m * BLOCK + i]:
-                return False  # it may be there already
+                return False  # it may be right already
             by = self.threshold_mv[m * BLOCK + i] - aim
             away = away or not -_WORTH_MV < by < _WORTH_MV
         if not away:
             return False
         self._written[m] = 1
         self._written_at[m] = now
-        self.writes = (self.writes + 1) & 0x1FFFFFFF
+        self.writes = (self.writes + 1) & MASK
         packet = self.link.out_packet
         for i in range(_WORDS, PACKET):
-            packet[i] = 0xFF  # keeps calibration and all else
-        packet[_WORDS + 12] = 0xFF  # the bypass temperature is kept by 00FF, FFFF would set 255
-        packet[_WORDS + 13] = 0
+            packet[i] = 0xFF  # keeps calibration and everything else
+        packet[_WORDS + 2 * _BYPASS_TEMPERATURE] = 0xFF  # 00FF keeps it, FFFF would set 255
+        packet[_WORDS + 2 * _BYPASS_TEMPERATURE + 1] = 0
         packet[_WORDS + 2 * _THRESHOLD] = aim & 0xFF
         packet[_WORDS + 2 * _THRESHOLD + 1] = aim >> 8
         for i in range(self._count[m]):
@@ -245,7 +249,7 @@ class Diybms(Asked):
         """A good packet has come back, its bytes in `link.packet`."""
         packet = self.link.packet
         m = self._member_at(packet[0])
-        command = packet[2] & 0x0F
+        command = packet[2] & _COMMAND
         step = COMMAND
         if command == VOLTAGE:
             step = 0
@@ -253,22 +257,22 @@ class Diybms(Asked):
             step = 1
         elif command == SETTINGS:
             step = 2
-        number = packet[4] | packet[5] << 8
+        number = word_le(packet, 4)
         if m < 0 or not self.waits_for(m, step):
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.strange = (self.strange + 1) & MASK
             return
         if number != self._number and not self._listening:
-            self.stale = (self.stale + 1) & 0x1FFFFFFF
+            self.stale = (self.stale + 1) & MASK
             return
         if not packet[2] & _PROCESSED and not packet[3]:
-            self.link.echoes = (self.link.echoes + 1) & 0x1FFFFFFF  # our own, past no module
+            self.link.echoes = (self.link.echoes + 1) & MASK  # our own: no module has seen it
             return
         self.modules = packet[3]
         if not packet[2] & _PROCESSED:
-            self.unanswered = (self.unanswered + 1) & 0x1FFFFFFF
+            self.unanswered = (self.unanswered + 1) & MASK
             self.fit(m, 1, packet[3] >= self._all, packet[3])
-            return  # asked again, then given up
-        # with one more in the ring, whose values these are isn't sure
+            return  # polled again, then given up
+        # with one module too many nobody knows which module has which value
         if self.fit(m, 1, self._listening or packet[3] == self._all, packet[3]):
             if step == 0:
                 self._take_voltages(m, now)
@@ -277,7 +281,7 @@ class Diybms(Asked):
             elif step == 2:
                 word = _WORDS + 2 * _THRESHOLD
                 i = m * BLOCK + packet[0] - self._first[m]
-                self.threshold_mv[i] = packet[word] | packet[word + 1] << 8
+                self.threshold_mv[i] = word_le(packet, word)
                 self.threshold_read[i] = 1
         self.answered(now)
 
@@ -294,7 +298,7 @@ class Diybms(Asked):
         whole = True
         for i in range(self._count[m]):
             high = packet[_WORDS + 2 * i + 1]
-            mv = packet[_WORDS + 2 * i] | (high & 0x1F) << 8
+            mv = packet[_WORDS + 2 * i] | (high & _LOW_WORD) << 8
             if high & _OVER_TEMPERATURE:
                 warn |= base.A_TEMP_HIGH
             stack += mv
@@ -303,26 +307,26 @@ class Diybms(Asked):
             else:
                 whole = False
         self._sum_mv[m] = stack if whole else 0
-        # voltages alone don't end it
+        # an open sensor stays an alarm until temperatures have been read
         self.alarms(m, base.A_HARDWARE if self._sensor_open[m] else 0, warn, now)
 
     def _take_temperatures(self, m, now):
         packet = self.link.packet
         slave = self.members[m]
-        hottest = _NOT_FITTED_DC
+        hottest = NO_SENSOR_DC
         for i in range(self._count[m]):
             inside = packet[_WORDS + 2 * i + 1]
             outside = packet[_WORDS + 2 * i]
             if not inside:
-                # open: this module bleeds at full power, and nothing tells how hot it is
+                # open: this module balances at full power, and nobody knows how hot it is
                 self._sensor_open[m] = 1
                 self.alarms(m, base.A_HARDWARE, 0, now)
                 return
-            dc = inside * 10 - 400
+            dc = inside * 10 + NO_SENSOR_DC
             if dc > hottest:
                 hottest = dc
             if outside and i < self.pack.slave_temps[slave]:
-                self.temp(m, i, outside * 10 - 400, now)
+                self.temp(m, i, outside * 10 + NO_SENSOR_DC, now)
         self._sensor_open[m] = 0
         if self._sum_mv[m]:
             self.board(m, self._sum_mv[m], hottest, now)

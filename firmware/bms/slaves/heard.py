@@ -1,8 +1,8 @@
-"""Boards on a CAN bus that are heard rather than asked: they say all they know again and again.
+"""Boards on a CAN bus that broadcast: they send all their values again and again, without polls.
 
-What their drivers share beyond `Boards`: when a scan has heard everybody, who is silent, two
-boards with one number. A subclass takes frames: it finds the member, calls `heard`, then `fit`,
-then `cell`, `temp`, `board`. Nothing here allocates once it is made.
+What their drivers share beyond `Boards`: when a scan has all boards, silent boards, two boards with
+one number. A subclass gets the frames: it finds the member, calls `heard`, then `fit`, then `cell`,
+`temp`, `board`. Nothing here allocates after start-up.
 """
 
 from array import array
@@ -11,31 +11,33 @@ from micropython import const
 
 from bms import ticks
 from bms.pack import FRESH
-from bms.slaves.boards import JUMP_DC, Boards
+from bms.slaves.boards import JUMP_DC, NO_SENSOR_DC, Boards, word, word_le
+from bms.ticks import MASK
 
 LEAST_MV = const(500)  # below it there is no cell, or none has been measured yet
-MOST_MV = const(8000)
-NO_SENSOR_DC = const(-400)  # what an open sensor is taken for
 
-_SILENT = const(2)  # scans in a row without all that is wanted: it is not waited for any more
+_SILENT = const(2)  # scans in a row without all wanted parts: scans do not wait for it any more
 _SWING_MV = const(50)
-_SWINGS = const(8)  # so many in a row are no load that changes
-_MANY = const(100)  # nor are so many where no other module could show a load in step with a scan
+_SWINGS = const(8)  # more in a row cannot be a load that changes
+_MANY = const(100)  # the same, where no other module could show a load in step with a scan
 _UP = const(1)
 _DOWN = const(2)
 
 
 class Heard(Boards):
-    """Base of the drivers of boards that are heard; see `Driver` for its fields.
+    """Base of the drivers of boards that broadcast; see `Driver` for its fields.
 
-    A scan is done when every board that spoke of late has said all its parts since it began, or
-    as the next one begins. `answer` in [[link]] is the time within which a board says everything
-    again, 0: PERIOD_MS.
+    A scan is done when every board that was not silent lately has sent all its parts since the scan
+    began, or when the next one begins. `answer` in [[link]] is the time within which a board sends
+    everything again, 0: PERIOD_MS.
     """
 
     PERIOD_MS = 100
     IGNORED = ("gap",)
     SLOTS = 1  # for `swings`, of each member
+    WORDS = 4  # cells in a frame
+    LITTLE = False  # they come with the low byte first
+    NO_CELL = -1  # what a cell that is not there reads
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
@@ -46,16 +48,17 @@ class Heard(Boards):
         for m in range(n):
             self._member[config.slaves[members[m]].node] = m + 1
             pack.die_dc[members[m]] = NO_SENSOR_DC
-        self._got = array("H", [0] * n)  # parts said in the running scan
+        self._got = array("H", [0] * n)  # parts received in the running scan
         self._due = bytearray(n)  # the running scan waits for it
         self._lack = bytearray(n)  # scans in a row that ended without all its parts
         self._whole = bytearray(n)  # it has shown what is wanted, and nothing else, for a scan
-        self._warm_at = array("i", [0] * n)  # when its temperatures were heard
+        self._warm_at = array("i", [0] * n)  # when its temperatures arrived
         self._missing = 0
-        self._part = 0  # of the frame that is taken now
-        self._blank = array("H", [0] * n)  # parts of cells of which none read as one
-        self._doubt = array("H", [0] * n)  # parts with a jump that was not taken
-        self._second = 0  # this part was in doubt as it was said before
+        self._part = 0  # of the frame that is read now
+        self._read = 0  # words in it that read as cells
+        self._blank = array("H", [0] * n)  # parts in which no word read as a cell
+        self._doubt = array("H", [0] * n)  # parts with a jump that was not stored
+        self._second = 0  # this part was in doubt when it arrived before
         self._value = array("H", [0] * (n * self.SLOTS))
         self._before = array("H", [0] * (n * self.SLOTS))
         self._swings = bytearray(n * self.SLOTS)
@@ -70,11 +73,11 @@ class Heard(Boards):
     # --- what the master calls ---
 
     def scan_ms(self, config):
-        """ms within which every member has said everything."""
+        """ms within which every member sends everything."""
         return self._period
 
     def begin(self, seq, now):
-        """Start a scan; what the one before still waits for is missed."""
+        """Start a scan; the parts that the one before still waits for are missed."""
         self._end_scan()
         missing = 0
         for m in range(len(self._due)):
@@ -85,7 +88,7 @@ class Heard(Boards):
         self.done = not missing
 
     def step(self, now):
-        """Take what has come, and send what is due."""
+        """Read what has arrived, and send what is due."""
         self.link.poll(self.sink, now)
         if self._alarms:
             self.alarm_step(now)
@@ -97,11 +100,11 @@ class Heard(Boards):
         """The member with a node's number; -1, and counted, where none has it."""
         m = self._member[node] - 1 if 0 <= node < 64 else -1
         if m < 0:
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.strange = (self.strange + 1) & MASK
         return m
 
     def heard(self, m, part):
-        """Member m says a part: a bit of what it wants, or of what it should not have."""
+        """A part of member m has arrived: the bit of one that is wanted, or should not be there."""
         self._part = part
         self._second = self._doubt[m] & part
         self._doubt[m] &= ~part
@@ -113,22 +116,22 @@ class Heard(Boards):
                 self.done = True
 
     def ripe(self, m):
-        """Whether a whole scan has ended in which it showed nothing that isn't wanted."""
+        """Whether it has shown all that is wanted, and nothing else, for a whole scan."""
         return self._whole[m]
 
     def doubted(self, m):
-        """True where this part was not in doubt as it was said before: it must be said again."""
+        """True where this part was not in doubt when it arrived before: it must arrive again."""
         if self._second:
             return False
         self._doubt[m] |= self._part
         return True
 
     def brings(self, m, part, first, want, good, more, none):
-        """Whether cells may be taken from a frame of member m, whose first cell `first` is.
+        """Whether cells may be stored from a frame of member m, the first of which is `first`.
 
-        want: configured ones in it; good: those of them that read as cells, none: that say they
-        are not there; more: others that read as cells. A board that has started anew may say zeros
-        until it has measured: only next to cells that read is a zero a reading.
+        want: configured cells in it; good: those of them that read as cells; none: those that read
+        as not there; more: other words that read as cells. A board that has restarted may send
+        zeros until it has measured: a zero is a reading only next to cells that read.
         """
         if want <= 0 and not more:
             self._misfit[m] &= ~part
@@ -140,11 +143,37 @@ class Heard(Boards):
                 return 0  # the old readings age
         whole = good >= want or self.pack.known[self.members[m]]
         if not whole and not none and not more:
-            return 0  # it has just started, and has not measured all
+            return 0  # it has just started, and has not measured all cells
         return self.fit(m, part, whole and not more, first + good + more)
 
+    def cells_of(self, m, part, first, data):
+        """How many cells may be stored from a frame of words in mV; first: index of the first."""
+        read = word_le if self.LITTLE else word
+        want = self.pack.slave_cells[self.members[m]] - first
+        good = more = none = 0
+        for i in range(self.WORDS):
+            mv = read(data, 2 * i)
+            cell = LEAST_MV <= mv <= self.MOST_MV
+            if i < want:
+                good += cell
+                none += mv == self.NO_CELL
+            else:
+                more += cell
+        self._read = good + more
+        if want > self.WORDS:
+            want = self.WORDS
+        return want if self.brings(m, part, first, want, good, more, none) else 0
+
+    def take_cells(self, m, first, n, data, now, balanced=0):
+        """Store n cells of a frame from cell `first` on; balanced: a bit for each."""
+        read = word_le if self.LITTLE else word
+        for i in range(n):
+            mv = read(data, 2 * i)
+            if mv <= self.MOST_MV:  # else no reading: the last one ages
+                self.cell(m, first + i, mv, now, balanced >> i & 1 != 0)
+
     def sensor(self, m, i, dc, warmest, now):
-        """Take sensor i of member m; the warmest so far of those that stand for the board.
+        """Store sensor i of member m; the warmest so far of those that stand for the board.
 
         Sensors that are not configured count only where none is.
         """
@@ -153,9 +182,9 @@ class Heard(Boards):
         return dc if counts and dc > warmest else warmest
 
     def warms(self, m, dc, now):
-        """The warmest sensor of member m stands for the board; True where it was taken.
+        """The warmest sensor of member m stands for the board; True where it was stored.
 
-        Where none is configured, and so none has been in doubt, a jump must be said twice.
+        Where no sensor is configured, and so none has been in doubt, a jump must arrive twice.
         """
         slave = self.members[m]
         if (
@@ -169,11 +198,11 @@ class Heard(Boards):
         return True
 
     def is_warm(self, m, now):
-        """Whether member m has said its temperatures of late."""
+        """Whether member m has sent its temperatures lately."""
         return ticks.since(now, self._warm_at[m]) <= 2 * self._period
 
     def sums(self, m, now):
-        """Of a board that measures neither its stack nor itself: its cells and sensors."""
+        """For a board without a stack voltage: the sum of its cells stands for it."""
         pack = self.pack
         slave = self.members[m]
         total = 0
@@ -185,10 +214,10 @@ class Heard(Boards):
         self.board(m, total, pack.die_dc[slave], now)
 
     def swings(self, m, slot, mv):
-        """Look for two boards with one number, by a voltage that is said again and again.
+        """Look for two boards with one number, by a voltage in mV of each frame of member m.
 
-        Where it jumps to and fro between two values from frame to frame, two boards say it, or the
-        load pulses: then others of the port step as well, and all one way in a scan.
+        Where it jumps between two values from frame to frame, two boards send it, or the load
+        pulses: then others of the port step as well, and all in one direction in a scan.
         """
         at = m * self.SLOTS + slot
         step = mv - self._value[at]
@@ -224,12 +253,12 @@ class Heard(Boards):
             self._whole[m] = self._good[m] == want and not self._misfit[m]
             if self._got[m] & want == want:
                 self._lack[m] = 0
-                # a part too many that isn't said again was damage
+                # a part too many that does not arrive again was damage
                 self._misfit[m] &= want | self._got[m]
             elif self._lack[m] < _SILENT - 1:
-                self._lack[m] += 1  # a scan as short as their period may lie between two frames
+                self._lack[m] += 1  # a scan as short as their period may fall between two frames
             else:
                 self._lack[m] = _SILENT
                 if self.pack.known[self.members[m]]:
-                    self.missed = (self.missed + 1) & 0x1FFFFFFF
+                    self.missed = (self.missed + 1) & MASK
             self.settle(m)

@@ -1,218 +1,146 @@
 """Driver of JBD-UP rack units (UP16S010, UP16S020, ..) on RS-485, by the addresses set in them.
 
 Source: no vendor document; two public analyses of the vendor's tool, and captures of two units on
-one line, agree but for what is named below. Big-endian. Question `address 78 1000 10A0 0000 crc`,
-answer the same head with the length of its data, the data, and CRC-16/Modbus, low byte first.
-Units: cells mV; temperatures 0.1 degC above -50 degC; stack voltage 10 mV; current 10 mA around
-300000, + = charge; charge 10 mAh. The warmest of its own parts is the MOSFETs' sensor. A unit
-balances by itself. Its FETs can be told by function 79 only after an unlocking that no source shows
-whole: that is not built, so `fets` is refused. Uncertain: the rate (9600 by most, one says 19200:
-`rate` in [[link]]); gap and answer time (`gap`, `answer`); which of the two words behind the
-temperatures names the cells that are bled: any bit of either counts; the highest address.
-Temperatures at which it only forbids charging warn: its open charge FET limits the power.
+one line, agree except for what is named below. Big-endian. Poll `address 78 1000 10A0 0000 crc`;
+the answer has the same head with the length of its data, the data, and CRC-16/Modbus, low byte
+first. Units: cells mV; temperatures 0.1 degC above -50 degC; stack voltage 10 mV; current 10 mA
+around 300000, + = charge; charge 10 mAh. The MOSFETs' sensor stands for the board's temperature.
+A unit balances by itself. Its FETs can be commanded by function 79 only after an unlocking that no
+source shows completely: that is not built, so `fets` is refused. Uncertain: the rate (9600 by most,
+one says 19200: `rate` in [[link]]); gap and answer time (`gap`, `answer`); which of the two words
+behind the temperatures names the cells that are balanced: any bit of either counts; the highest
+address. Temperatures at which it only forbids charging warn: its open charge FET limits the power.
 """
 
 from micropython import const
 
-from bms.kernels import crc16_modbus
-from bms.links.reply import ReplyLink
 from bms.slaves import base
-from bms.slaves.asked import Asked
+from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.fields import U16, U32, read_fields, take_cells, take_temps
+from bms.slaves.frames import CRC16_MODBUS, Framed, FrameLink
 
-# bits of the protection mask: name, what it is to us, whether it trips
-PROTECTION = (
-    ("cell_overvoltage", base.A_CELL_HIGH, True),
-    ("cell_undervoltage", base.A_CELL_LOW, True),
-    ("pack_overvoltage", base.A_CELL_HIGH, True),
-    ("pack_undervoltage", base.A_CELL_LOW, True),
-    ("charge_overcurrent_1", base.A_CURRENT, True),
-    ("charge_overcurrent_2", base.A_CURRENT, True),
-    ("discharge_overcurrent_1", base.A_CURRENT, True),
-    ("discharge_overcurrent_2", base.A_CURRENT, True),
-    ("charge_overtemperature", base.A_TEMP_HIGH, False),
-    ("charge_undertemperature", base.A_TEMP_LOW, False),
-    ("discharge_overtemperature", base.A_TEMP_HIGH, True),
-    ("discharge_undertemperature", base.A_TEMP_LOW, True),
-    ("mos_overtemperature", base.A_TEMP_HIGH, True),
-    ("ambient_overtemperature", base.A_TEMP_HIGH, True),
-    ("ambient_undertemperature", base.A_TEMP_LOW, True),
-    ("cells_apart", base.A_OTHER, False),
-    ("temps_apart", base.A_OTHER, False),
-    ("soc_low", base.A_OTHER, False),
-    ("short_circuit", base.A_SHORT, True),
-    ("cell_offline", base.A_HARDWARE, True),
-    ("temp_drop", base.A_HARDWARE, True),
-    ("charge_mos", base.A_HARDWARE, True),
-    ("discharge_mos", base.A_HARDWARE, True),
-    ("current_limiter", base.A_HARDWARE, False),
-    ("aerosol", base.A_OTHER, True),  # its fire suppression
-    ("full", 0, False),  # charged to the end: `switches` tells what it did
-    ("afe", base.A_HARDWARE, True),
-)
-
-HEAD = const(8)
+_HEAD = const(8)  # bytes before the data
 _READ = const(0x78)
-_LONGEST = const(320)
+_FRAME = const(10)  # with the CRC
 _CELLS_AT = const(66)
+_MOS_AT = const(16)
+_WARNINGS_AT = const(28)
+_FETS_AT = const(33)
+_DISCHARGE_FET = const(1)
+_CHARGE_FET = const(2)
 _ZERO_DC = const(500)
-_NO_SENSOR_DC = const(-400)
-_MOST_DC = const(1500)
-_MOST_MV = const(8000)
-_ZERO_CURRENT = const(300000)
 
 
-class JbdUpLink(ReplyLink):
-    """data: the bytes; an answer goes to `sink.on_reply(address, at, n, now)`, n data from `at`."""
+class JbdUpLink(FrameLink):
+    """See `FrameLink`."""
 
-    def __init__(self, stream, rate=0):
-        super().__init__(stream, rate or JbdUp.UART_BPS, _LONGEST)
-        self.data = self._in
-
-    def ask(self, address):
-        """Ask a unit for its status, registers 1000 to 10A0."""
-        out = self.out
-        out[0] = address
-        out[1] = _READ
-        out[2] = out[4] = 0x10
-        out[3] = out[6] = out[7] = 0
-        out[5] = 0xA0
-        crc = crc16_modbus(out, 0, HEAD)
-        out[HEAD] = crc & 0xFF
-        out[HEAD + 1] = crc >> 8
-        return self.send(HEAD + 2)
-
-    def _size(self, at, filled):
-        data = self._in
-        left = filled - at
-        if not 1 <= data[at] <= JbdUp.MOST or left > 1 and data[at + 1] != _READ:
-            return 0
-        if left > 2 and data[at + 2] != 0x10 or left > 3 and data[at + 3]:
-            return 0
-        if left > 4 and data[at + 4] != 0x10 or left > 5 and data[at + 5] != 0xA0:
-            return 0
-        if left < HEAD:
-            return _LONGEST
-        size = HEAD + 2 + (data[at + 6] << 8 | data[at + 7])
-        return size if size <= _LONGEST else 0
-
-    def _good(self, at, size):
-        crc = crc16_modbus(self._in, at, at + size - 2)
-        if self._in[at + size - 2] == crc & 0xFF and self._in[at + size - 1] == crc >> 8:
-            return True
-        self.fault = 2  # CHECKSUM
-        return False
-
-    def _hand_over(self, at, size, sink, now):
-        if size == HEAD + 2:
-            self.echoes = (self.echoes + 1) & 0x1FFFFFFF  # no data: our own question heard again
-            return
-        self.rx = (self.rx + 1) & 0x1FFFFFFF
-        sink.on_reply(self._in[at], at + HEAD, size - HEAD - 2, now)
+    TABLE = bytes(
+        (0, 6, 2, _FRAME, 0, 1, _HEAD, 2, CRC16_MODBUS, 0, 2, 2)
+        + (0, 1, 16, 1, _READ, _READ, 2, 0x10, 0x10, 3, 0, 0, 4, 0x10, 0x10, 5, 0xA0, 0xA0)
+    )
 
 
-class JbdUp(Asked):
-    """All JBD-UP units of one line; see `Asked`.
+class JbdUp(Framed):
+    """All JBD-UP units of one line; see `Framed`. FIELDS: of the unit that answered last.
 
-    What the unit that answered last says of itself: current_ma, soc_pm, remaining_mah, nominal_mah,
-    cycles, health_pm, protection (its low 16 bits), balance (any cell is bled); -1 = not said yet.
+    protection: the low 16 bits; balance: 1 where any cell is balanced.
     """
 
     NODES = (1, 16)
     MOST = 16
-    STEPS = 1
-    PARTS = 1
     GAP_MS = 50
     ANSWER_MS = 300
     TYPICAL_MS = 50
     LONGEST = 260
-    UART_BPS = 9600
     frame = JbdUpLink
+    POLLS = (("status", _READ, 140, 2, 2),)
+    STEPS = len(POLLS)
+    FIELDS = (
+        ("current_ma", 4, U32, 300000, 10),
+        ("soc_pm", 8, U16, 0, -10),
+        ("remaining_mah", 10, U16, 0, 10),
+        ("nominal_mah", 12, U16, 0, 10),
+        ("health_pm", 22, U16, 0, 10),
+        ("protection", 26, U16, 0, 1),
+        ("cycles", 36, U16, 0, 1),
+    )
+    ALARMS_AT = 27
+    ALARMS_STEP = -1
+    ALARMS = (
+        b"H cell_overvoltage\n"
+        b"L cell_undervoltage\n"
+        b"H pack_overvoltage\n"
+        b"L pack_undervoltage\n"
+        b"C charge_overcurrent_1\n"
+        b"C charge_overcurrent_2\n"
+        b"C discharge_overcurrent_1\n"
+        b"C discharge_overcurrent_2\n"
+        b"t charge_overtemperature\n"
+        b"f charge_undertemperature\n"
+        b"T discharge_overtemperature\n"
+        b"F discharge_undertemperature\n"
+        b"T mos_overtemperature\n"
+        b"T ambient_overtemperature\n"
+        b"F ambient_undertemperature\n"
+        b"o cells_apart\n"
+        b"o temps_apart\n"
+        b"o soc_low\n"
+        b"S short_circuit\n"
+        b"D cell_offline\n"
+        b"D temp_drop\n"
+        b"D charge_mos\n"
+        b"D discharge_mos\n"
+        b"d current_limiter\n"
+        b"O aerosol\n"  # its fire suppression
+        b"- full\n"  # charged to the end: its FETs show what it did
+        b"D afe\n"
+    )
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
-        self.current_ma = self.soc_pm = self.remaining_mah = self.nominal_mah = self.cycles = -1
-        self.health_pm = self.protection = self.balance = -1
-
-    def size(self, m, step):
-        """Bytes of a question and its answer."""
-        slave = self.members[m]
-        fixed = 2 * (HEAD + 2) + _CELLS_AT + 54
-        return fixed + 2 * (self.pack.slave_cells[slave] + self.pack.slave_temps[slave])
+        self.balance = -1
 
     def ask(self, m, step):
-        """The status: it holds everything."""
-        return self.link.ask(self._node[m])
+        """Registers 1000 to 10A0: everything."""
+        out = self.link.out
+        out[0] = self._node[m]
+        out[1] = _READ
+        out[2] = out[4] = 0x10
+        out[5] = 0xA0
+        out[3] = out[6] = out[7] = 0
+        return self.link.send_checked(_FRAME)
 
-    def on_reply(self, address, at, n, now):
-        """One good answer, its n bytes of data from `at` in `link.data`; judged at once."""
-        m = self.member(address)
-        if m < 0 or not self.waits_for(m, 0):
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
-            return
-        if not self._take(m, at, n, now):
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
-            return
-        self.answered(now)
-
-    def _word(self, at):
-        data = self.link.data
-        return data[at] << 8 | data[at + 1]
-
-    def _dc(self, at):
-        return self._word(at) - _ZERO_DC
-
-    def _take(self, m, at, n, now):
-        """False where counts and length disagree."""
+    def counts(self, command, at, n):
+        """See `Framed.counts`."""
         data = self.link.data
         if n < _CELLS_AT + 4:
-            return False
-        cells = self._word(at + _CELLS_AT)
+            return -1
+        cells = word(data, at + _CELLS_AT)
         temps_at = _CELLS_AT + 2 + 2 * cells
         if temps_at + 2 > n:
-            return False
-        temps = self._word(at + temps_at)
-        behind = temps_at + 2 + 2 * temps
-        if behind + 4 > n:
-            return False
-        self._take_status(m, at, now)
-        self.balance = 1 if self._word(at + behind) or self._word(at + behind + 2) else 0
-        pack = self.pack
-        slave = self.members[m]
-        fits = cells == pack.slave_cells[slave] and temps >= pack.slave_temps[slave]
-        if not self.fit(m, 1, fits, cells):
-            return True
-        self.switches(m, data[at + 33] & 2, data[at + 33] & 1)
-        for i in range(cells):
-            mv = self._word(at + _CELLS_AT + 2 + 2 * i)
-            if mv <= _MOST_MV:
-                self.cell(m, i, mv, now, self.balance != 0)
-        for i in range(pack.slave_temps[slave]):
-            dc = self._dc(at + temps_at + 2 + 2 * i)
-            if _NO_SENSOR_DC < dc < _MOST_DC:
-                self.temp(m, i, dc, now)
-        mos_dc = self._dc(at + 16)
-        if _NO_SENSOR_DC < mos_dc < _MOST_DC:
-            self.board(m, self._word(at) * 10, mos_dc, now)
-        return True
+            return -1
+        temps = word(data, at + temps_at)
+        return cells | temps << 8 if temps_at + 6 + 2 * temps <= n else -1
 
-    def _take_status(self, m, at, now):
+    def take(self, m, command, at, n, now):
+        """See `Framed.take`."""
+        counts = self.counts(command, at, n)
+        if counts < 0:
+            return False
         data = self.link.data
-        if not data[at + 4]:  # more than 160 kA is none
-            raw = data[at + 5] << 16 | self._word(at + 6)
-            self.current_ma = (raw - _ZERO_CURRENT) * 10
-        self.soc_pm = self._word(at + 8) // 10
-        self.remaining_mah = self._word(at + 10) * 10
-        self.nominal_mah = self._word(at + 12) * 10
-        self.health_pm = self._word(at + 22) * 10
-        self.protection = self._word(at + 26)
-        self.cycles = self._word(at + 36)
-        trip = warn = 0
-        for bit in range(len(PROTECTION)):
-            if data[at + 27 - (bit >> 3)] >> (bit & 7) & 1:
-                if PROTECTION[bit][2]:
-                    trip |= PROTECTION[bit][1]
-                else:
-                    warn |= PROTECTION[bit][1]
-        if self._word(at + 28) or self._word(at + 30):
-            warn |= base.A_OTHER  # what it warns of by itself
-        self.alarms(m, trip, warn, now)
+        read_fields(self, self.FIELDS, data, at)
+        warns = word(data, at + _WARNINGS_AT) or word(data, at + _WARNINGS_AT + 2)
+        self.take_alarms(m, at, now, base.A_OTHER if warns else 0)
+        cells = counts & 0xFF
+        temps_at = at + _CELLS_AT + 2 + 2 * cells
+        end = temps_at + 2 + 2 * (counts >> 8)
+        self.balance = 1 if word(data, end) or word(data, end + 2) else 0
+        if self.fit_counts(m, 1, counts):
+            fets = data[at + _FETS_AT]
+            self.switches(m, fets & _CHARGE_FET, fets & _DISCHARGE_FET)
+            take_cells(self, m, at + _CELLS_AT + 2, cells, now, self.balance != 0)
+            take_temps(self, m, temps_at + 2, _ZERO_DC, now)
+            mos_dc = word(data, at + _MOS_AT) - _ZERO_DC
+            if NO_SENSOR_DC < mos_dc < self.MOST_DC:
+                self.board(m, word(data, at) * 10, mos_dc, now)
+        return True

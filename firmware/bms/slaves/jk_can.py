@@ -5,12 +5,12 @@ device address is added to each identifier. 2F4 (20 ms) stack voltage 0.1 V, cur
 charge in %; 4F4 (100 ms) highest and lowest cell; 5F4 (500 ms) highest and lowest temperature, degC
 + 50; 7F4 alarms; 29-bit 18E028F4, 18E128F4, .. (1 s) four cells each, little-endian mV, 0 where
 there is none. Sensor 1 is the warmest, sensor 2 the coldest: both or none is read; the warmest
-stands for the board. The stack voltage counts with the cells that come after it.
-Cells come once a second: no trip within less, but for the highest and the lowest, which are judged
-as they arrive; one that is far from its cell's last reading must be said twice. Uncertain: the
-order of the 2-bit alarms, so any of them (bytes 0 to 3) only warns; where sensors stand one by one
-(18F228F4), sources differ, and they are not read. It balances by itself, and has FETs; no word for
-either is used.
+stands for the board. The stack voltage is stored with the cells that follow it.
+Cells come once a second, and nothing trips sooner except the highest and the lowest cell, which are
+evaluated on arrival; one far from its cell's last reading must arrive twice. Uncertain: the order
+of the 2-bit alarms, so any of them (bytes 0 to 3) only warns; sources differ on the frame with
+single sensors (18F228F4), and it is not read. A board balances by itself, and has FETs; the driver
+commands neither.
 """
 
 from array import array
@@ -21,7 +21,10 @@ from bms import ticks
 from bms.errors import ConfigError
 from bms.links.can import BITS, EXTENDED
 from bms.slaves import base
-from bms.slaves.heard import LEAST_MV, MOST_MV, NO_SENSOR_DC, Heard
+from bms.slaves.boards import NO_SENSOR_DC, word_le
+from bms.slaves.fields import U8, U16_LE, read_fields
+from bms.slaves.heard import Heard
+from bms.ticks import MASK
 
 STATUS = const(0x2F4)
 EXTREMES = const(0x4F4)
@@ -33,16 +36,16 @@ _FRAMES = const(7)
 _TEMPS_PART = const(0x80)
 _STATUS_PART = const(0x100)
 _FIRST = const(4)  # low nibble of address 0
-_NO_SENSOR_DC = const(-490)
+_LEAST_DC = const(-490)  # what an open sensor reads
 _MOST_DC = const(1500)
-_NEAR_MV = const(300)  # from a cell's last reading: believed at once
+_NEAR_MV = const(300)  # from a cell's last reading: evaluated at once
 _STACK_MS = const(150)  # that the stack voltage may be older than the cells
 
 
 class JkCan(Heard):
     """All JK boards of one bus; see `Heard`.
 
-    Of the board that was heard last: current_ma, soc_pm; alarm_bits: the first two bytes.
+    FIELDS: of the board that sent last; alarm_bits: the first two bytes of its alarms.
     """
 
     NODES = (1, 12)
@@ -57,23 +60,26 @@ class JkCan(Heard):
     )
     WEAK = True
     SLOTS = _FRAMES
+    LITTLE = True
+    NO_CELL = 0
+    FIELDS = (("current_ma", 2, U16_LE, 4000, 100), ("soc_pm", 4, U8, 0, 10))
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
-        self.current_ma = self.soc_pm = self.alarm_bits = -1
+        self.alarm_bits = -1
         n = len(members)
-        self._stack_dv = array("H", [0] * n)  # as it was said last, 0.1 V
+        self._stack_dv = array("H", [0] * n)  # as received last, 0.1 V
         self._stack_at = array("i", [0] * n)
         self._last = bytearray(n)  # its highest frame of cells
-        self._far = array("i", [0] * (2 * n))  # highest and lowest cell said last, mV << 8 | number
-        self._came = array("i", [0] * (2 * n * _FRAMES))  # when each frame came, and before
+        self._far = array("i", [0] * (2 * n))  # last highest and lowest cell, mV << 8 | number
+        self._came = array("i", [0] * (2 * n * _FRAMES))  # when each frame arrived, and before
         for m in range(n):
             slave = config.slaves[members[m]]
             if slave.temps == 1:
                 raise ConfigError(
                     slave.at["temps"],
                     "temps",
-                    "jk_can says its warmest sensor and its coldest: 2, or 0 to read neither",
+                    "jk_can sends its warmest sensor and its coldest: 2, or 0 to read neither",
                 )
             frames = (slave.cells + 3) // 4
             self._last[m] = frames - 1
@@ -87,7 +93,7 @@ class JkCan(Heard):
         return super().expects(ident)
 
     def on_frame(self, ident, n, data, now):
-        """Take one frame from the link; a reading out of its hard bounds trips before this ends."""
+        """A frame from the link; a reading out of its hard bounds trips before this returns."""
         node = (ident & 15) - _FIRST + 1
         extended = ident & EXTENDED
         ident = (ident & BITS) - node + 1
@@ -95,14 +101,14 @@ class JkCan(Heard):
         cells = extended and ident >= CELLS_ID and not (ident - CELLS_ID) & 0xFFFF and k < _FRAMES
         known = ident == STATUS or ident == EXTREMES or ident == TEMPS_ID or ident == ALARM
         if not cells and (extended or not known):
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.strange = (self.strange + 1) & MASK
             return
         m = self.member(node if 1 <= node <= 12 else -1)
         if m < 0:
             return
         least = 8 if cells else 2 if ident == ALARM else 6 if ident == EXTREMES else 5
         if n < least:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
         elif cells:
             self._cells(m, k, data, now)
         elif ident == STATUS:
@@ -113,42 +119,28 @@ class JkCan(Heard):
         elif ident == TEMPS_ID:
             self._temps(m, data, now)
         else:
-            self.alarm_bits = data[0] | data[1] << 8
-            said = self.alarm_bits
+            self.alarm_bits = word_le(data, 0)
+            alarms = self.alarm_bits
             for i in range(2, n if n < 4 else 4):
-                said |= data[i]
-            self.alarms(m, 0, base.A_OTHER if said else 0, now)
+                alarms |= data[i]
+            self.alarms(m, 0, base.A_OTHER if alarms else 0, now)
 
     def _cells(self, m, k, data, now):
         """Four cells from 4 * k on."""
         part = 1 << k
         self.heard(m, part)
-        want = self.pack.slave_cells[self.members[m]] - 4 * k
-        good = more = none = 0
-        for i in range(4):
-            mv = data[2 * i] | data[2 * i + 1] << 8
-            cell = LEAST_MV <= mv <= MOST_MV
-            if i < want:
-                good += cell
-                none += mv == 0
-            else:
-                more += cell
-        if want > 4:
-            want = 4
-        if not self.brings(m, part, 4 * k, want, good, more, none):
+        n = self.cells_of(m, part, 4 * k, data)
+        if not n:
             return
-        self._look_twice(m, k, want, data, now)
-        for i in range(want):
-            mv = data[2 * i] | data[2 * i + 1] << 8
-            if mv <= MOST_MV:
-                self.cell(m, 4 * k + i, mv, now)
+        self._look_twice(m, k, n, data, now)
+        self.take_cells(m, 4 * k, n, data, now)
         if k == self._last[m]:
             self._stack(m, now)
 
     def _look_twice(self, m, k, want, data, now):
-        """Two boards of one number: frames come twice as often, and swing between two levels.
+        """Two boards of one number: frames arrive twice as often, and swing between two levels.
 
-        One board whose load pulses swings as well, but not that often.
+        A board whose load pulses swings as well, but not that often.
         """
         came = self._came
         at = 2 * (m * _FRAMES + k)
@@ -158,28 +150,28 @@ class JkCan(Heard):
         if 2 * since < 3 * self._period:
             mv = 0
             for i in range(want):
-                mv += data[2 * i] | data[2 * i + 1] << 8
+                mv += word_le(data, 2 * i)
             self.swings(m, k, mv // want)
 
     def _stack(self, m, now):
-        """The stack's voltage, of the moment of its cells: at another load it would be another."""
+        """Store the stack voltage if it is as old as the cells: it depends on the load."""
         die_dc = self.pack.die_dc[self.members[m]]
         if die_dc > NO_SENSOR_DC and self.is_warm(m, now):
             if ticks.since(now, self._stack_at[m]) <= _STACK_MS:
                 self.board(m, self._stack_dv[m] * 100, die_dc, now)
 
     def _extremes(self, m, which, data):
-        """Highest (0) or lowest (1) cell, with its number: only judged."""
+        """Highest (0) or lowest (1) cell, with its number: evaluated, and not stored."""
         slave = self.members[m]
         at = 3 * which
-        mv = data[at] | data[at + 1] << 8
+        mv = word_le(data, at)
         cell = data[at + 2]
         before = self._far[2 * m + which]
         self._far[2 * m + which] = mv << 8 | cell
         if self.pack.known[slave] and 1 <= cell <= self.pack.slave_cells[slave]:
             cell += self.pack.first_cell[slave] - 1
             near = -_NEAR_MV < mv - self.pack.cell_mv[cell] < _NEAR_MV
-            # far from what the cell itself says: a damaged frame, or the next one says so too
+            # far from the cell's own reading: a damaged frame, unless the next one confirms it
             again = before & 0xFF == data[at + 2] and -_NEAR_MV < mv - (before >> 8) < _NEAR_MV
             if near or again:
                 self.limits.hard_cell(cell, mv)
@@ -192,14 +184,13 @@ class JkCan(Heard):
         warmest = NO_SENSOR_DC
         for i in range(2):
             dc = (data[2 * i] - 50) * 10
-            if _NO_SENSOR_DC < dc < _MOST_DC:
+            if _LEAST_DC < dc < _MOST_DC:
                 warmest = self.sensor(m, i, dc, warmest, now)
         self.warms(m, warmest, now)
 
     def _status(self, m, data, now):
         self.heard(m, _STATUS_PART)
-        self.current_ma = ((data[2] | data[3] << 8) - 4000) * 100
-        self.soc_pm = data[4] * 10
+        read_fields(self, self.FIELDS, data, 0)
         if self.fit(m, _STATUS_PART, True, 0):
-            self._stack_dv[m] = data[0] | data[1] << 8
+            self._stack_dv[m] = word_le(data, 0)
             self._stack_at[m] = now

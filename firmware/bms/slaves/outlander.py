@@ -1,25 +1,24 @@
 """Driver of the cell monitors (CMU) of a Mitsubishi Outlander PHEV on a CAN bus of their own.
 
-Source: open implementations and captures of the modules' bus; nothing of it is documented by the
-maker. 500 kbit/s, 11-bit identifiers 0x600 + node * 16 + k, big-endian, 8 bytes each: k = 1 bits
-of the cells that bleed and temperatures, k = 2 cells 1-4, k = 3 cells 5-8 in mV, k = 4 all FF
-where a module has no more cells. FFFF is no cell. The modules speak by themselves, as soon as
-they have power; no word that wakes them is known to be needed. In the car they have the numbers
-1-5 and 7-11.
+Source: open implementations and captures of the modules' bus; the maker documents nothing of it.
+500 kbit/s, 11-bit identifiers 0x600 + node * 16 + k, big-endian, 8 bytes each: k = 1 bits of the
+cells that are balanced and temperatures, k = 2 cells 1-4, k = 3 cells 5-8 in mV, k = 4 all FF where
+a module has no more cells. FFFF is no cell. The modules broadcast as soon as they have power; no
+frame that wakes them is known to be needed. In the car they have the numbers 1-5 and 7-11.
 
 Balancing: 0x3C3 `target mV, 01, 04 03 00 00 00` every 400 ms goes to all modules of the bus, each
-bleeds what is above the target; zeros and `00 04 03 ..` end it. So the lowest target of all slaves
-that want to bleed holds for the whole port, for slaves that want nothing as well: strings on one
-port are pulled to one level. It is sent only while every module of the port reads a temperature
-below balance_temp_max. Whether modules give up by themselves is not known.
+balances its cells above the target; zeros and `00 04 03 ..` end it. So the lowest target of all
+slaves in the plan is valid for the whole port, also for slaves that the plan does not balance:
+strings on one port are balanced to one level. It is sent only while every module of the port reads
+a temperature below balance_temp_max. Whether modules stop by themselves is not known.
 
-Uncertain, to be looked at on a bench: the period in which they speak (`answer` of [[link]]), and
-the temperatures. One project reads three words of 0.0038 degC less 52. Captures in which a module
-was warmed show five bytes at 2-6 in degC less 50 (LEV40) or less 70 (LEV46), of which the words
-see only every other: `temp_offset` takes them so. An open sensor reads 0 or all ones.
+Uncertain, to be verified on a bench: the period of the broadcasts (`answer` of [[link]]), and the
+temperatures. One project reads three words of 0.0038 degC less 52. Captures in which a module was
+warmed show five bytes at 2-6 in degC less 50 (LEV40) or less 70 (LEV46), of which the words contain
+only every other: with `temp_offset` the driver reads the bytes. An open sensor reads 0 or all ones.
 
-Its frames carry no checksum but that of CAN: see `Boards.WEAK`. It measures neither its stack nor
-itself: the sum of its cells and its warmest sensor stand for them. It has no alarms.
+Its frames have no checksum but that of CAN: see `Boards.WEAK`. It measures neither its stack nor
+its own temperature: the sum of its cells and its warmest sensor stand for them. It has no alarms.
 """
 
 from micropython import const
@@ -27,7 +26,9 @@ from micropython import const
 from bms import ticks
 from bms.errors import ConfigError
 from bms.slaves.base import BALANCE_TARGET
-from bms.slaves.heard import LEAST_MV, MOST_MV, NO_SENSOR_DC, Heard
+from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.heard import Heard
+from bms.ticks import MASK
 
 STATUS = 0x601  # + node * 16
 CELLS = 0x602
@@ -36,12 +37,12 @@ COMMAND = 0x3C3
 _WORDS = const(3)
 _NONE = const(0xFFFF)
 _AGAIN_MS = const(400)
-_OFFS = const(3)  # times that modules are told to end it at once, and then now and then
+_OFFS = const(3)  # times that the end of balancing is sent at once; then every _OFF_MS
 _OFF_MS = const(5000)
 
 
 class Outlander(Heard):
-    """All modules of one port; see `Heard`. bits: mask of the cells that bleed, by member."""
+    """All modules of one port; see `Heard`. bits: mask of balanced cells, by member."""
 
     ABILITIES = BALANCE_TARGET
     NODES = (1, 15)
@@ -52,6 +53,7 @@ class Outlander(Heard):
     FILTERS = ((0x600, 0x700),)
     WEAK = True
     SLOTS = 2
+    NO_CELL = _NONE
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
@@ -79,26 +81,26 @@ class Outlander(Heard):
         return ident >> 8 == 6 and self._member[ident >> 4 & 15] > 0 and 1 <= ident & 15 <= 4
 
     def rest(self, now):
-        """ms until modules must be told again."""
+        """ms until the target must be sent again."""
         if not self._told:
             return 0
         each = _AGAIN_MS if self._offs < _OFFS else _OFF_MS
         left = each - ticks.since(now, self._told_at)
         return left if left > 1 else 1
 
-    # --- what they say ---
+    # --- what they send ---
 
     def on_frame(self, ident, n, data, now):
-        """Take one frame from the link; a reading out of its hard bounds trips before this ends."""
+        """A frame from the link; a reading out of its hard bounds trips before this returns."""
         k = ident & 15
         if ident >> 8 != 6 or not 1 <= k <= 4:
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.strange = (self.strange + 1) & MASK
             return
         m = self.member(ident >> 4 & 15)
         if m < 0:
             return
         if n != 8:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
         elif k == 1:
             self._status(m, data, now)
         else:
@@ -108,26 +110,11 @@ class Outlander(Heard):
         """Four cells from 4 * k on."""
         part = 2 << k
         self.heard(m, part)
-        want = self.pack.slave_cells[self.members[m]] - 4 * k
-        good = more = none = 0
-        for i in range(4):
-            mv = data[2 * i] << 8 | data[2 * i + 1]
-            cell = LEAST_MV <= mv <= MOST_MV
-            if i < want:
-                good += cell
-                none += mv == _NONE
-            else:
-                more += cell
-        if want > 4:
-            want = 4
-        if not self.brings(m, part, 4 * k, want, good, more, none):
+        n = self.cells_of(m, part, 4 * k, data)
+        if not n:
             return
-        self.swings(m, k & 1, data[0] << 8 | data[1])
-        bits = self.bits[m] >> 4 * k
-        for i in range(want):
-            mv = data[2 * i] << 8 | data[2 * i + 1]
-            if mv <= MOST_MV:  # else no reading: let the old one age
-                self.cell(m, 4 * k + i, mv, now, bits >> i & 1)
+        self.swings(m, k & 1, word(data, 0))
+        self.take_cells(m, 4 * k, n, data, now, self.bits[m] >> 4 * k)
         # its last cells, of the same moment as the others
         if 2 * part > self._want[m] and self.is_warm(m, now):
             self.sums(m, now)
@@ -138,7 +125,7 @@ class Outlander(Heard):
         if offset:
             raw = data[2 + i]
             return (raw - offset) * 10 if 0 < raw < 0xFF else NO_SENSOR_DC
-        raw = data[2 + 2 * i] << 8 | data[3 + 2 * i]
+        raw = word(data, 2 + 2 * i)
         return (raw * 38 + 500) // 1000 - 520 if raw < _NONE else NO_SENSOR_DC
 
     def _status(self, m, data, now):
@@ -153,10 +140,10 @@ class Outlander(Heard):
                 warmest = self.sensor(m, i, dc, warmest, now)
         self.warms(m, warmest, now)
 
-    # --- what they are told ---
+    # --- commands ---
 
     def speak(self, now):
-        """The target of all, again and again; the end of it several times, and now and then."""
+        """Send the common target, repeatedly; its end several times at once, then rarely."""
         if self._told and ticks.since(now, self._told_at) < _AGAIN_MS:
             return
         target = self._target()
@@ -175,7 +162,7 @@ class Outlander(Heard):
                 self._offs += 1
 
     def _target(self):
-        """The lowest target of those that want to bleed in mV, 0: nobody may."""
+        """The lowest target in mV of the slaves in the plan, 0: no balancing."""
         lowest = 0
         pack = self.pack
         for slave in self.members:

@@ -3,21 +3,24 @@
 Source: the vendor's "RS485-protocol-pylon-low-voltage" V3.3 as read in public. 115200 8N1, on older
 packs 9600 (`rate` in [[link]]). `~ VER ADR 46 CID2 LENGTH INFO CHKSUM CR`, two ASCII digits a byte:
 LENGTH carries a sum of its own nibbles, CHKSUM is the two's complement of the sum of all characters
-before it. An answer has the same head, with a return code for CID2 (00 = good). A scan asks 44
-(alarms), and 42 (all readings) where that was answered: who says no alarms is not read. Units:
+before it. An answer has the same head, with a return code for CID2 (00 = good). A scan polls 44
+(alarms), and 42 (all readings) if that was answered: a pack without alarms is not read. Units:
 cells mV; temperatures 0.1 K; current 0.1 A, + = charge; stack voltage mV. The first temperature is
-the board's, the others are the cells'. The checksum is a sum: see `Asked.WEAK`; the document's own
+the board's, the others are the cells'. The checksum is a sum: see `Boards.WEAK`; the document's own
 sample answer carries a wrong one, and is refused.
-A pack has FETs and a balancer of its own, and no word for either is used here. Uncertain: which
-of two bits is which FET (either open one is told); `ADR` in INFO differs between firmwares, and
+A pack has FETs and a balancer of its own; the driver commands neither. Uncertain: which
+of two bits is which FET (either open one is reported); `ADR` in INFO differs between firmwares, and
 only that of the head is looked at. INFO may go on behind what is documented.
 """
 
 from micropython import const
 
-from bms.links.reply import ReplyLink
+from bms.links.reply import CHECKSUM, NO_FAULT, ReplyLink
 from bms.slaves import base
 from bms.slaves.asked import Asked
+from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.fields import S16, U16, U24, alarm_flags, read_fields, take_cells, take_temps
+from bms.ticks import MASK
 
 ANALOG = const(0x42)
 ALARM = const(0x44)
@@ -29,26 +32,13 @@ _DISCHARGE_FET = const(4)
 _BELOW = const(1)
 _ABOVE = const(2)
 _OTHER = const(0xF0)
-_CHARGE_WARM = const(6)  # the open charge FET limits the power
-# bits of the first status byte: what each protection that has come on is to us
-_PROTECTION = (
-    base.A_CELL_HIGH,  # stack voltage high
-    base.A_CELL_LOW,
-    base.A_CURRENT,  # of charge
-    0,  # not used
-    base.A_CURRENT,  # of discharge
-    base.A_TEMP_HIGH,  # in discharge
-    0,  # too warm to charge: it only warns
-    base.A_CELL_LOW,  # stack voltage low
-)
 
 _START = const(0x7E)
 _CR = const(13)
 _LONGEST = const(300)
 _KELVIN_DC = const(2731)
-_NO_SENSOR_DC = const(-400)
-_MOST_DC = const(1500)
-_MOST_MV = const(8000)
+_SHORT = const(2)  # a pack's charge in 16 bits, or 24 bits further behind
+_LONG = const(4)
 _NO_ALARMS_MV = const(1000)  # two bytes of alarms are less, or far more than a cell
 _VERSION = const(0x20)
 _DIGITS = b"0123456789ABCDEF"
@@ -114,7 +104,7 @@ class PylonLink(ReplyLink):
 
     def _good(self, at, size):
         data = self._in
-        self.fault = 2  # CHECKSUM
+        self.fault = CHECKSUM
         end = at + size
         if data[end - 1] != _CR:
             return False
@@ -131,16 +121,16 @@ class PylonLink(ReplyLink):
             if byte < 0:
                 return False
             self.data[i] = byte
-        self.fault = 0
+        self.fault = NO_FAULT
         return True
 
     def _hand_over(self, at, size, sink, now):
         code = self._byte(at + 7)
         if code == ANALOG or code == ALARM:
-            # a command where an answer has its return code: our own question
-            self.echoes = (self.echoes + 1) & 0x1FFFFFFF
+            # a command where an answer has its return code: our own poll
+            self.echoes = (self.echoes + 1) & MASK
             return
-        self.rx = (self.rx + 1) & 0x1FFFFFFF
+        self.rx = (self.rx + 1) & MASK
         sink.on_reply(self._byte(at + 3), code, size - 18 >> 1, now)
 
 
@@ -156,8 +146,8 @@ def _digit(c):
 class Pylontech(Asked):
     """All packs of one line; see `Asked`.
 
-    What the pack that answered last says of itself: current_ma, remaining_mah, nominal_mah, cycles;
-    -1 = not said yet. refused: answers with another return code than 00; code: the last one.
+    FIELDS: of the pack that answered last, offsets from the current on. refused: answers with
+    another return code than 00; code: the last one.
     """
 
     NODES = (2, 16)
@@ -172,14 +162,30 @@ class Pylontech(Asked):
     LONGEST = 190
     UART_BPS = 115200
     frame = PylonLink
+    FIELDS = (
+        ("current_ma", 0, S16, 0, 100),
+        ("remaining_mah", 4, U16, 0, 1),
+        ("nominal_mah", 7, U16, 0, 1),
+        ("cycles", 9, U16, 0, 1),
+    )
+    LONG_FIELDS = (("remaining_mah", 11, U24, 0, 1), ("nominal_mah", 14, U24, 0, 1))
+    ALARMS = (  # bits of the first status byte
+        b"H pack_overvoltage\n"
+        b"L cell_undervoltage\n"
+        b"C charge_overcurrent\n"
+        b"- not_used\n"
+        b"C discharge_overcurrent\n"
+        b"T discharge_overtemperature\n"
+        b"t charge_overtemperature\n"  # the open charge FET limits the power
+        b"L pack_undervoltage\n"
+    )
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
-        self.current_ma = self.remaining_mah = self.nominal_mah = self.cycles = -1
         self.refused = self.code = 0
 
     def size(self, m, step):
-        """Bytes of a question and its answer."""
+        """Bytes of a poll and its answer."""
         slave = self.members[m]
         cells = self.pack.slave_cells[slave]
         temps = self.pack.slave_temps[slave] + 1
@@ -194,30 +200,27 @@ class Pylontech(Asked):
     # FETs and balancing: the pack's own
 
     def on_reply(self, address, code, n, now):
-        """One good answer, its INFO in `link.data`; which question it answers its place tells."""
+        """One good answer, its INFO in `link.data`; its place shows which poll it answers."""
         m = self.member(address)
         step = self._step
         if m < 0 or not self.waits_for(m, step):
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.strange = (self.strange + 1) & MASK
             return
         self.code = code
         if code:
-            self.refused = (self.refused + 1) & 0x1FFFFFFF
+            self.refused = (self.refused + 1) & MASK
             return
         if self._listening:
             step = 1 if self.is_analog(n) else 0
         elif not step and self.is_analog(n):
-            # late: counted as alarms, some voltages would be false ones
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            # late: read as alarms, some voltages would be false ones
+            self.strange = (self.strange + 1) & MASK
             return
         done = self._take_readings(m, n, now) if step else self._take_alarms(m, n, now)
         if done:
             self.answered(now)
         else:
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
-
-    def _word(self, at):
-        return self.link.data[at] << 8 | self.link.data[at + 1]
+            self.strange = (self.strange + 1) & MASK
 
     def is_analog(self, n):
         """Whether n bytes of INFO are readings: their counts and the length fit.
@@ -232,12 +235,12 @@ class Pylontech(Asked):
             return False
         at += 1 + 2 * data[at]
         # current, voltage, remaining, a count of 2 or 4, total, cycles, and what 4 has more
-        if at + 11 > n or data[at + 6] not in (2, 4):
+        if at + 11 > n or data[at + 6] != _SHORT and data[at + 6] != _LONG:
             return False
-        at += 11 + (6 if data[at + 6] == 4 else 0)
+        at += 11 + (6 if data[at + 6] == _LONG else 0)
         if n > at:
             for i in range(data[2]):
-                if not _NO_ALARMS_MV <= self._word(3 + 2 * i) <= _MOST_MV:
+                if not _NO_ALARMS_MV <= word(data, 3 + 2 * i) <= self.MOST_MV:
                     return False
         return n >= at
 
@@ -251,29 +254,17 @@ class Pylontech(Asked):
         temps_at = 3 + 2 * cells
         temps = data[temps_at] - 1  # the first one is the board's
         at = temps_at + 1 + 2 * data[temps_at]
-        current = self._word(at)
-        self.current_ma = (current - 0x10000 if current & 0x8000 else current) * 100
-        self.cycles = self._word(at + 9)
-        if data[at + 6] == 4:
-            self.remaining_mah = data[at + 11] << 16 | self._word(at + 12)
-            self.nominal_mah = data[at + 14] << 16 | self._word(at + 15)
-        else:
-            self.remaining_mah = self._word(at + 4)
-            self.nominal_mah = self._word(at + 7)
+        read_fields(self, self.FIELDS, data, at)
+        if data[at + 6] == _LONG:
+            read_fields(self, self.LONG_FIELDS, data, at)
         fits = cells == pack.slave_cells[slave] and temps >= pack.slave_temps[slave]
         if not self.fit(m, 1, fits, cells):
             return True
-        for i in range(cells):
-            mv = self._word(3 + 2 * i)
-            if mv <= _MOST_MV:
-                self.cell(m, i, mv, now)
-        die_dc = self._word(temps_at + 1) - _KELVIN_DC
-        for i in range(pack.slave_temps[slave]):
-            dc = self._word(temps_at + 3 + 2 * i) - _KELVIN_DC
-            if _NO_SENSOR_DC < dc < _MOST_DC:
-                self.temp(m, i, dc, now)
-        if _NO_SENSOR_DC < die_dc < _MOST_DC:
-            self.board(m, self._word(at + 2), die_dc, now)
+        take_cells(self, m, 3, cells, now)
+        take_temps(self, m, temps_at + 3, _KELVIN_DC, now)
+        die_dc = word(data, temps_at + 1) - _KELVIN_DC
+        if NO_SENSOR_DC < die_dc < self.MOST_DC:
+            self.board(m, word(data, at + 2), die_dc, now)
         return True
 
     def _take_alarms(self, m, n, now):
@@ -288,8 +279,8 @@ class Pylontech(Asked):
         at = temps_at + 1 + data[temps_at]
         if n < at + 8 or n > at + 8 and not self._are_alarms(at):
             return False
-        trip = 0
-        warn = base.A_TEMP_HIGH if data[at + 3] >> _CHARGE_WARM & 1 else 0
+        flags = alarm_flags(self.ALARMS, data, at + 3)
+        trip = flags & 0xFF
         for i in range(cells):
             trip |= _alarm(data[3 + i], base.A_CELL_LOW, base.A_CELL_HIGH)
         for i in range(data[temps_at]):
@@ -297,12 +288,9 @@ class Pylontech(Asked):
         trip |= _alarm(data[at], base.A_CURRENT, base.A_CURRENT)
         trip |= _alarm(data[at + 1], base.A_CELL_LOW, base.A_CELL_HIGH)
         trip |= _alarm(data[at + 2], base.A_CURRENT, base.A_CURRENT)
-        for bit in range(8):
-            if data[at + 3] >> bit & 1:
-                trip |= _PROTECTION[bit]
         if data[at + 6] or data[at + 7]:
             trip |= base.A_HARDWARE
-        self.alarms(m, trip, warn, now)
+        self.alarms(m, trip, flags >> 8, now)
         if self.fit(m, 2, cells == self.pack.slave_cells[self.members[m]], cells):
             status = data[at + 4]
             self.switches(m, status & _CHARGE_FET, status & _DISCHARGE_FET)

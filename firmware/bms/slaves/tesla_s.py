@@ -1,19 +1,20 @@
 """Driver of Tesla Model S modules: a daisy chain on a UART at 612500 bit/s, 8N1, TTL, isolated.
 
-Source: the modules' protocol as read in open implementations. A word is `address << 1 | write,
-register, length or value`, a write has a CRC-8 (poly 07, init 0) behind it and is echoed, a read is
+Source: the modules' protocol as read in open implementations. A command is `address << 1 | write,
+register, length or value`; a write has a CRC-8 (poly 07, init 0) behind it and is echoed, a read is
 answered by `address << 1, register, length, data, CRC-8`. A module without an address answers with
-bit 7 set, its CRC is made without it. Nodes 1.. are the places in the chain from the master's end.
-Start: all are reset, then each in turn gets its address. Whoever is lost afterwards, all are reset
-and addressed anew: only so is it sure who stands where. Fewer modules than in the pack file: which
-ones they are can't be told, and none is read. One module more is a mismatch as well.
+bit 7 set, and its CRC is made without that bit. Nodes 1.. are the places in the chain, from the
+master's end. Start: all modules are reset, then each in turn gets its address. If one is lost
+later, all are reset and addressed again: only then the places are certain. With fewer modules than
+in the pack file nobody knows which ones are missing, and none is read. One module more is a
+mismatch as well.
 Units: cells in steps of 6.25 V / 16383, the module 33.333 V / 16383; temperatures of two
-thermistors by the formula of Steinhart and Hart, from a table made at start. Bleeding by a mask of
-six; it is stopped while a module measures, and ends by itself after a minute. It has no temperature
-of its own: its warmer sensor stands for it. A reading that jumps is asked for once more. Its alerts
-are latches: they are cleared at start, and not more often than each 5 s once they were judged; what
-still holds comes back, and an alarm ends 4 s after it was said last. Uncertain: what its alerts but
-over-voltage, under-voltage and over-temperature mean; the others only warn.
+thermistors by the formula of Steinhart and Hart, from a table made at start. Balancing by a mask of
+six cells; it is stopped while a module measures, and ends by itself after a minute. A module has no
+temperature of its own: its warmer sensor stands for it. A reading that jumps is polled once more.
+Alerts are latches: the driver clears them at start, and at most every 5 s after it has evaluated
+them; those that still hold come back, and an alarm ends 4 s after its last report. Uncertain: what
+the alerts mean other than over-voltage, under-voltage and over-temperature; these only warn.
 """
 
 from array import array
@@ -24,9 +25,11 @@ from micropython import const
 from bms import faults as F
 from bms import ticks
 from bms.kernels import crc8
-from bms.links.reply import ReplyLink
+from bms.links.reply import CHECKSUM, ReplyLink
 from bms.slaves import base
 from bms.slaves.asked import COMMAND, Asked
+from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.ticks import MASK
 
 # registers
 SAMPLE = const(0x01)
@@ -45,6 +48,15 @@ SAMPLE_BYTES = const(18)
 STATUS_BYTES = const(4)
 ALL = const(0x3F)
 
+# bits of the alerts and of the faults
+_HOT = const(0x0B)  # a thermistor or the chip is too warm
+_ALERT_OTHERS = const(0x60)  # their meaning is not certain
+_FAULT_OTHERS = const(0x20)
+
+_WRITE = const(1)  # of the first byte of a command
+_NO_ADDRESS = const(0x80)  # of the first byte of an answer
+_ADDRESSED = const(0x80)  # of a value written to _ADDRESS
+_ALL_CELLS = const(0x3F)
 _MINUTE = const(0x81)
 _START_MS = const(4)  # to wait for an answer at start
 _START_TRIES = const(3)
@@ -57,11 +69,11 @@ _TABLE = const(258)
 _LEAST_RAW = const(200)  # an open thermistor is below, a shorted one above
 _MOST_RAW = const(16300)
 
-# what is written to all once they have their addresses: register, value; the first words clear
-# latches, and are said to a module again whose status shows some
+# what is written to all modules once they have their addresses: register, value; the first
+# commands clear latches, and are repeated to a module whose status shows some
 _CLEARS = const(4)
 _SETTLE = bytes((_ALERTS, 0xFF, _ALERTS, 0x00, _FAULTS, 0xFF, _FAULTS, 0x00, _BLEED, 0x00))
-# the questions of a scan: register, value; the last two are reads: register, length
+# the commands of a scan: register, value; the last two are reads: register, length
 _ASKS = bytes((_BLEED, 0, _ADC, 0x3D, _IO, 3, _CONVERT, 1, SAMPLE, 18, STATUS, 4))
 
 
@@ -73,10 +85,10 @@ def celsius(raw):
 
 
 class TeslaLink(ReplyLink):
-    """data: the bytes. The answer that is awaited goes to `sink.on_reply(register, at, n, now)`,
-    its n bytes of data (a write: 0) from `at`.
+    """data: the bytes. The awaited answer goes to `sink.on_reply(register, at, n, now)`, its n
+    bytes of data (a write: 0) from `at`.
 
-    echoing: an adapter lets us hear ourselves, so that of two like words the first is our own.
+    echoing: the adapter returns what was sent: of two equal commands the first is our own.
     """
 
     def __init__(self, stream, rate=0):
@@ -94,7 +106,7 @@ class TeslaLink(ReplyLink):
         out[1] = register
         out[2] = n
         head = self._head
-        head[0] = out[0] if address else 0x80
+        head[0] = out[0] if address else _NO_ADDRESS
         head[1] = register
         head[2] = n
         self._bytes = n
@@ -104,7 +116,7 @@ class TeslaLink(ReplyLink):
     def write(self, address, register, value):
         """Write a byte to a register."""
         out = self.out
-        out[0] = address << 1 | 1
+        out[0] = address << 1 | _WRITE
         out[1] = register
         out[2] = value
         out[3] = crc8(out, 0, 3)
@@ -122,8 +134,8 @@ class TeslaLink(ReplyLink):
             return 0
         if left > 1 and data[at + 1] != head[1] or left > 2 and data[at + 2] != head[2]:
             return 0
-        if self.echoing and not self._copies and self._bytes and head[0] < 0x80:
-            return 3  # our own question, which the answer begins with as well
+        if self.echoing and not self._copies and self._bytes and head[0] < _NO_ADDRESS:
+            return 3  # our own poll: the answer begins with the same bytes
         return 4 + self._bytes
 
     def _good(self, at, size):
@@ -131,33 +143,33 @@ class TeslaLink(ReplyLink):
         if size == 3:
             return True
         first = data[at]
-        data[at] = first & 0x7F  # as the CRC was made
+        data[at] = first & ~_NO_ADDRESS  # the CRC was made without it
         good = crc8(data, at, at + size - 1) == data[at + size - 1]
         data[at] = first
         if not good:
-            self.fault = 2  # CHECKSUM
+            self.fault = CHECKSUM
         return good
 
     def _hand_over(self, at, size, sink, now):
         self._copies += 1
         if size == 3 or not self._bytes and self._copies <= self.echoing:
-            self.echoes = (self.echoes + 1) & 0x1FFFFFFF
+            self.echoes = (self.echoes + 1) & MASK
             return
-        self.rx = (self.rx + 1) & 0x1FFFFFFF
+        self.rx = (self.rx + 1) & MASK
         sink.on_reply(self._in[at + 1], at + 3, self._bytes, now)
 
 
 class TeslaS(Asked):
     """A whole chain; see `Asked`.
 
-    starts: times that all were reset and addressed; found: modules that were found then.
+    starts: times that all modules were reset and addressed; found: modules found then.
     """
 
     ABILITIES = base.BALANCE_MASK
     CELLS = 6
     TEMPS = 2
-    WEAK = CHEAP = True  # a CRC of 8 bits; asked again, the same conversion is read
-    ALARM_MS = 4000  # what lasts comes back within the module's own delay, 3.1 s at most
+    WEAK = CHEAP = True  # a CRC of 8 bits; another poll reads the same conversion
+    ALARM_MS = 4000  # an alarm that lasts comes back within the module's own delay, 3.1 s at most
     ANSWER_MS = 4
     TYPICAL_MS = 1  # a cycle of the master's
     LONGEST = 32
@@ -171,16 +183,16 @@ class TeslaS(Asked):
         self._top = max(self._node)
         self._stage = _RESETTING
         self._count = 0
-        self._heard = 0  # answers to the word of the start
+        self._heard = 0  # answers to the last command of the start
         self._due_at = 0
         self._first = True
         self._tries_left = _START_TRIES
         self._echoing = 0
-        self._more = 0  # starts in a row with a module more
-        self._paused = bytearray([1] * n)  # it may have been bleeding as this scan began
-        self._mask = bytearray(n)  # what it may be bleeding
-        self._untold = bytearray(n)  # it has to be told: 2 the timer, 1 the mask
-        self._uncleared = bytearray(n)  # of the words that clear latches, those to be said
+        self._more = 0  # starts in a row with one module too many
+        self._paused = bytearray([1] * n)  # it may have been balancing when this scan began
+        self._mask = bytearray(n)  # cells that it may be balancing
+        self._untold = bytearray(n)  # it still needs 2: timer and mask, 1: the mask
+        self._uncleared = bytearray(n)  # commands that clear latches, still to be sent
         self._cleared_at = array("i", [0] * n)
         self._table = array("h", [0] * _TABLE)
         for k in range(_TABLE):
@@ -189,14 +201,14 @@ class TeslaS(Asked):
                 self._table[k] = round(10 * celsius(raw))
 
     def size(self, m, step):
-        """Bytes of a question and its answer."""
+        """Bytes of a command and its answer."""
         s = step + 1 - self._paused[m]
         if s < 4:
             return 8
         return 7 + _ASKS[2 * s + 1]
 
     def steps(self, m):
-        """Three words, the sample, the status; bleeding is stopped first."""
+        """Three commands, the sample, the status; a command before them stops balancing."""
         return 5 + self._paused[m]
 
     def ask(self, m, step):
@@ -214,7 +226,7 @@ class TeslaS(Asked):
             super().begin(seq, now)
 
     def _open(self, now):
-        """A scan begins; or, where somebody is lost, all get their addresses anew."""
+        """A scan begins; or, where a module is lost, all get their addresses again."""
         for m in range(len(self._silent)):
             if self._silent[m]:
                 self._restart(now)
@@ -236,7 +248,7 @@ class TeslaS(Asked):
             self._start(now)
 
     def rest(self, now):
-        """ms until `step` has something to do by time."""
+        """ms until `step` has something to do, if nothing arrives before."""
         if self._stage == RUN:
             return super().rest(now)
         rest = ticks.diff(self._due_at, now)
@@ -253,21 +265,21 @@ class TeslaS(Asked):
             self.pack.known[slave] = 0
 
     def _start(self, now):
-        """The next word; what the last one was answered stands in `_heard`."""
+        """Send the next command; `_heard` counts the answers to the last one."""
         link = self.link
         stage = self._stage
         heard = self._heard
         self._heard = 0
         self._due_at = ticks.add(now, _START_MS)
         if stage == _RESETTING:
-            self.starts = (self.starts + 1) & 0x1FFFFFFF
+            self.starts = (self.starts + 1) & MASK
             self._count = 0
             self._echoing = 0
             self._tries_left = _START_TRIES
             self._reset_all(now)
             return
         if stage == _RESET_HEARD:
-            # twice the same: an adapter lets us hear ourselves; any damage hides it
+            # heard twice: the adapter returns what was sent; any damage hides it
             if heard > 1:
                 self._echoing = 1
             self._tries_left -= 1
@@ -279,7 +291,7 @@ class TeslaS(Asked):
         elif stage == _PROBED:
             if heard and self._count < self._top:
                 link.forget()
-                link.write(0, _ADDRESS, 0x80 | self._count + 1)
+                link.write(0, _ADDRESS, _ADDRESSED | self._count + 1)
                 self._stage = _GIVEN
                 return
             self._tries_left -= 1
@@ -296,7 +308,7 @@ class TeslaS(Asked):
                 if self._tries_left:
                     self._check()
                 else:
-                    self._restart(now)  # who stands where isn't sure any more
+                    self._restart(now)  # the modules' places are not certain any more
                 return
             self._tries_left = _START_TRIES
             self._count += 1
@@ -314,7 +326,7 @@ class TeslaS(Asked):
             self._stage = stage + 1
             return
         link.forget()
-        link.read(0, 0, 1)  # who has no address yet?
+        link.read(0, 0, 1)  # a module without an address answers
         self._stage = _PROBED
 
     def _reset_all(self, now):
@@ -325,7 +337,7 @@ class TeslaS(Asked):
         self._due_at = ticks.add(now, _START_MS)
 
     def _check(self):
-        """Ask the module that was given an address whether it has it."""
+        """Poll the module that has just got an address by that address."""
         self.link.forget()
         self.link.read(self._count + 1, 0, 1)
         self._stage = _CHECKED
@@ -338,7 +350,7 @@ class TeslaS(Asked):
             self._stage = _SETTLING
             self._due_at = now
             return
-        # fewer: their readings age, and say so; more: believed when it comes twice
+        # fewer: their readings become stale; more: counts when it is seen twice
         self._more = self._more + 1 if more and self._more < 2 else self._more
         if self._more == 2:
             self.faults.raised(F.SLAVE_MISMATCH, self.members[0], self.found)
@@ -350,13 +362,13 @@ class TeslaS(Asked):
     # --- commands ---
 
     def command(self, m, now):
-        """A timer, then the mask: after each scan, since it was stopped for measuring; then what
-        clears latches.
+        """A timer, then the mask: after each scan, as measuring has stopped it; then the commands
+        that clear latches.
         """
-        mask = self.pack.bleed[2 * self.members[m]] & 0x3F
+        mask = self.pack.bleed[2 * self.members[m]] & _ALL_CELLS
         if self._untold[m] == 1:
             self._untold[m] = 0
-            self._mask[m] |= mask  # until it answers, it may bleed both
+            self._mask[m] |= mask  # until it answers, it may balance both
             return self.link.write(self._node[m], _BLEED, mask)
         if self._untold[m] == 2 and mask:
             self._untold[m] = 1
@@ -369,7 +381,7 @@ class TeslaS(Asked):
         if self._uncleared[m]:
             i = 2 * (_CLEARS - self._uncleared[m])
             if _SETTLE[i + 1]:
-                self._uncleared[m] -= 1  # not said again: it would hide what comes back
+                self._uncleared[m] -= 1  # not repeated: it would hide alerts that come back
             return self.link.write(self._node[m], _SETTLE[i], _SETTLE[i + 1])
         return False
 
@@ -385,7 +397,7 @@ class TeslaS(Asked):
         m = self._m
         step = COMMAND if self._command else self._step
         if m < 0 or not self.waits_for(m, step):
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.strange = (self.strange + 1) & MASK
             return
         if self._command:
             if register == _BLEED:
@@ -399,36 +411,33 @@ class TeslaS(Asked):
                 self.take_status(m, at, now)
         self.answered(now)
 
-    def _word(self, at):
-        return self.link.data[at] << 8 | self.link.data[at + 1]
-
     def _mv(self, at):
         """Of a cell."""
-        return (self._word(at) * 6250 + 8191) // _ADC_MOST
+        return (word(self.link.data, at) * 6250 + 8191) // _ADC_MOST
 
     def take_sample(self, m, at, now):
         """Module, six cells, two temperatures, from `at` in `link.data`."""
         slave = self.members[m]
-        self.fit(m, 1, True, self.found)  # all are there, and each has said his address
-        # a CRC of 8 bits passes one damaged answer in 256: all must be what 14 bits can say, and
-        # the module's voltage must fit
+        self.fit(m, 1, True, self.found)  # all are there, and each has confirmed its address
+        # a CRC of 8 bits passes one damaged answer in 256: all values must fit into 14 bits, and
+        # the module's voltage must fit its cells
         for i in range(7):
-            if self._word(at + 2 * i) > _ADC_MOST:
-                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            if word(self.link.data, at + 2 * i) > _ADC_MOST:
+                self.damaged = (self.damaged + 1) & MASK
                 return
         total = 0
         for i in range(6):
             total += self._mv(at + 2 + 2 * i)
-        module = (self._word(at) * 33333 + 8191) // _ADC_MOST
+        module = (word(self.link.data, at) * 33333 + 8191) // _ADC_MOST
         if not -_APART_MV < module - total < _APART_MV:
-            self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            self.damaged = (self.damaged + 1) & MASK
             return
-        bleeding = self._paused[m] != 0
+        balancing = self._paused[m] != 0
         for i in range(self.pack.slave_cells[slave]):
-            self.cell(m, i, self._mv(at + 2 + 2 * i), now, bleeding)
-        hottest = -400
+            self.cell(m, i, self._mv(at + 2 + 2 * i), now, balancing)
+        hottest = NO_SENSOR_DC
         for i in range(2):
-            raw = self._word(at + 14 + 2 * i)
+            raw = word(self.link.data, at + 14 + 2 * i)
             if i:
                 # the second thermistor's constants, as the first one's
                 raw = (raw + 9) * 33046 // 33068 - 2 if raw <= _MOST_RAW else raw
@@ -443,7 +452,7 @@ class TeslaS(Asked):
                 self.temp(m, i, dc, now)
         self._untold[m] = 2 if self._mask[m] else 0
         if self._mask[m]:
-            self._mask[m] = 0  # it was stopped, and is told again
+            self._mask[m] = 0  # it was stopped, and is commanded again
         if self._doubt[m] != 1:
             self.board(m, module, hottest, now)
 
@@ -451,22 +460,22 @@ class TeslaS(Asked):
         """Alerts, faults, cells above and below the module's own bounds."""
         data = self.link.data
         trip = warn = 0
-        if data[at] & 0x0B:
+        if data[at] & _HOT:
             trip |= base.A_TEMP_HIGH
-        if data[at] & 0x60 or data[at + 1] & 0x20:
+        if data[at] & _ALERT_OTHERS or data[at + 1] & _FAULT_OTHERS:
             warn |= base.A_HARDWARE
         if data[at + 2]:
             trip |= base.A_CELL_HIGH
         if data[at + 3]:
             trip |= base.A_CELL_LOW
         self.alarms(m, trip, warn, now)
-        said = data[at] or data[at + 1] or data[at + 2] or data[at + 3]
-        if said and self._doubt[m] != 1:
-            # judged: latches are cleared, what still holds comes back
+        latched = data[at] or data[at + 1] or data[at + 2] or data[at + 3]
+        if latched and self._doubt[m] != 1:
+            # evaluated: latches are cleared, alerts that still hold come back
             if ticks.since(now, self._cleared_at[m]) >= _CLEAR_MS:
                 self._uncleared[m] = _CLEARS
                 self._cleared_at[m] = now
 
 
-# the start, in its order; from _SETTLING on one word of _SETTLE each
+# the steps of the start; from _SETTLING on one command of _SETTLE each
 _RESETTING, _RESET_HEARD, _PROBED, _GIVEN, _CHECKED, RUN, _SETTLING = range(7)

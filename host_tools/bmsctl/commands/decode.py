@@ -26,15 +26,15 @@ EXAMPLE = """examples:
   candump -L can0 | head -n 100 | bmsctl decode outlander -
 
 A file holds raw bytes, hex digits (blanks, commas, colons and lines that begin with # are skipped),
-slcan text or lines of candump. In --json, "each" lists the boards with what each said of itself;
-what they say differently is null outside of it. Exit 1 where anything was damaged, truncated, said
-by somebody who wasn't asked, or nothing was answered.
+slcan text or lines of candump. In --json, "each" lists the boards with the values of each; values
+in which they differ are null outside of it. Exit 1 where anything was damaged or truncated, a board
+answered that was not polled, or there is no answer.
 """
 
 _CANDUMP = re.compile(
     r"\b([0-9A-Fa-f]{8}|[0-9A-Fa-f]{3})(?:#([0-9A-Fa-f]*)|\s+\[(\d)\]((?: +[0-9A-Fa-f]{2})*))\s*$"
 )
-# a frame, maybe with the adapter's time behind it, and what a program wrote before it
+# a frame, maybe with the adapter's time behind it and a program's text before it
 _SLCAN = re.compile(r"^(?:\S+\s+)*?((?:t[0-9A-Fa-f]{3}|T[0-9A-Fa-f]{8})[0-8][0-9A-Fa-f]*)\s*$")
 _TIME = 4  # digits of the time that an slcan adapter may write behind a frame
 _ONLY_REQUESTS = "only requests in it"
@@ -47,10 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "file", nargs="?", type=Path, metavar="FILE", help="a file that holds them; - is stdin"
     )
-    parser.add_argument(
-        "--asked", metavar="REG", help="the register or command that was asked, as 04"
-    )
-    parser.add_argument("--node", type=int, metavar="N", help="the board that was asked")
+    parser.add_argument("--asked", metavar="REG", help="the register that was polled, as 04")
+    parser.add_argument("--node", type=int, metavar="N", help="the board that was polled")
     parser.add_argument("--json", action="store_true", help="one object as the last line")
 
 
@@ -70,7 +68,7 @@ def _bytes(args: argparse.Namespace) -> tuple[bytes, bool]:
         text = data.decode("ascii")
     except UnicodeDecodeError:
         return data, False
-    # an end of line that is missing says that the last frame may be cut
+    # without an end of line the last frame may be cut
     lines = [x for x in text.splitlines(keepends=True) if x.strip() and x.strip()[0] != "#"]
     if any(_SLCAN.match(line) for line in lines):
         return b"".join(_slcan(line) for line in lines), True
@@ -91,7 +89,7 @@ def _slcan(line: str) -> bytes:
 
 
 def _refuse(where: str, reason: str) -> NoReturn:
-    """What stands on the command line is wrong usage, what stands in a file isn't."""
+    """Refuse data: on the command line it is wrong usage, in a file it is not."""
     if where.startswith("--"):
         wrong_use(f"{where}: {reason}")
     raise ToolError(f"{where}: {reason}")
@@ -122,7 +120,7 @@ def _from_hex(text: str, where: str) -> bytes:
 
 
 def _check(args: argparse.Namespace) -> int | None:
-    """Refuse what no board of the kind can be asked; the register as a number."""
+    """Refuse a node or register that the kind does not have; the register as a number."""
     low, high = driver_class(args.driver).NODES
     if args.node is not None and not low <= args.node <= high:
         has = f"nodes {low} to {high}" if low < high else f"node {low} only"

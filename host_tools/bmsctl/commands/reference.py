@@ -5,15 +5,17 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bms import config, fault_catalog, faults, kinds, telemetry
 from bms.sensors.build import KINDS as SENSORS
 from bms.slaves import KINDS, base
+from bms.slaves.fields import MEANINGS
 from bmssim import campaign_kinds, scenario
 from bmssim.trial import MOMENTS
 
 from .. import cell_link_page
-from ..decoders.base import driver_class
+from ..decoders.base import alarm_rows, driver_class
 from ..errors import ToolError
 from ..markdown import table
 
@@ -109,7 +111,7 @@ def _kinds() -> list[str]:
         rows.append(row)
         if kind != "cell_link":
             doc = inspect.getdoc(sys.modules[cls.__module__]) or ""
-            texts += [f"## {kind}", "", doc.replace("<", "\\<"), ""]
+            texts += [f"## {kind}", "", doc.replace("<", "\\<"), "", *_from_tables(cls)]
     head = ["kind", "over", "boards a port", "node", "cells", "temps", "balancing", "FETs", "gap"]
     return [
         "# Slave kinds",
@@ -121,6 +123,28 @@ def _kinds() -> list[str]:
         *table([*head, "answer"], rows),
         *texts,
     ]
+
+
+def _from_tables(cls: Any) -> list[str]:
+    """What the tables of a driver say: polls, values, alarm bits; see `bms.slaves.fields`."""
+    out = []
+    polls = getattr(cls, "POLLS", ())
+    if polls:
+        said = [f"`{name}` ({command:02X})" for name, command, *_sizes in polls]
+        out += ["Polls of a scan: " + ", ".join(said) + ".", ""]
+    fields = list(dict.fromkeys(row[0] for row in getattr(cls, "FIELDS", ())))
+    if fields:
+        out += ["It reports of itself: " + ", ".join(f"`{name}`" for name in fields) + ".", ""]
+    bits = alarm_rows(getattr(cls, "ALARMS", b""))
+    if bits:
+        rows = []
+        for bit, (letter, name) in enumerate(bits):
+            k = MEANINGS.find(letter.upper().encode())
+            meaning = base.ALARMS[k] if k >= 0 else "-"
+            does = "-" if k < 0 else "trips" if letter.isupper() else "warns"
+            rows.append([str(bit), f"`{name}`", meaning, does])
+        out += table(["bit", "alarm", "means", "the master"], rows)
+    return out
 
 
 def _settings() -> list[str]:

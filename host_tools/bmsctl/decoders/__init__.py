@@ -1,30 +1,25 @@
-"""Captured bytes through the firmware's own drivers, one file per kind of slave board.
+"""Captured bytes through the firmware's own drivers.
 
-A module has `decode(capture) -> Decoded`; where `find` is there as well, `bmsctl scan` uses it in
-place of asking each node in turn.
+A kind may have a module of its own here, with `decode(capture) -> Decoded`; where `find` is there
+as well, `bmsctl scan` uses it instead of polling each node in turn. For the others `tables` reads
+what the tables of their drivers say.
 """
 
 from importlib import import_module
-from types import ModuleType
+from importlib.util import find_spec
+from typing import Any
+
+from bms.slaves import KINDS
+
+from . import tables
 
 # every kind that can be decoded
-NAMES = (
-    "bmw_i3",
-    "bq796xx",
-    "cell_link",
-    "daly",
-    "diybms",
-    "jbd",
-    "jbd_up",
-    "jk_can",
-    "jk_pb",
-    "jk_ttl",
-    "outlander",
-    "pylontech",
-    "tesla_s",
-)
+NAMES = tuple(sorted(KINDS))
 
 
-def decoder(kind: str) -> ModuleType:
-    """The module of a kind."""
-    return import_module(f".{kind}", __package__)
+def decoder(kind: str) -> Any:
+    """The module of a kind, or what stands for it."""
+    name = f".{kind}"
+    if find_spec(name, __package__) is None:
+        return tables.decoder(kind)
+    return import_module(name, __package__)

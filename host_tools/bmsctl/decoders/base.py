@@ -1,4 +1,4 @@
-"""What the decoders share: a driver on a stream that holds a capture, and what came of it."""
+"""What the decoders share: a driver on a stream that holds a capture, and what it read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ from bms.current import Current
 from bms.faults import Faults
 from bms.limits import Limits
 from bms.links.slcan import Slcan
-from bms.pack import Pack
+from bms.pack import FRESH, Pack
 from bms.slaves import KINDS, base
 from bms.strings import Strings
 from bmssim.protocol import Frame
@@ -18,7 +18,7 @@ from bmssim.slcan import to_line
 
 from ..still import StillHal
 
-# every kind has these, unknown ones stay None; a kind may add its own behind them
+# every kind has these, unknown ones stay None; a kind may add its own after them
 KEYS = (
     "boards",
     "cells_mv",
@@ -44,9 +44,10 @@ ALL_BOARDS = ("boards", "cells_mv", "temps_dc", "pack_mv", "alarms", "protection
 
 @dataclass
 class Capture:
-    """Bytes of a line, or slcan text of a CAN bus; asked: what the caller says was asked.
+    """Bytes of a line, or slcan text of a CAN bus; asked, node: the register and the board that
+    were polled, where the caller says so.
 
-    only: what others than `node` said is left out, as if it weren't in it.
+    only: what other boards than `node` sent is left out.
     """
 
     data: bytes
@@ -58,7 +59,7 @@ class Capture:
 
 @dataclass
 class Decoded:
-    """What a capture says: `error` None where all of it is good; unknown values stay None.
+    """What a capture holds: `error` None where all of it is good; unknown values stay None.
 
     each: the values of each board by itself, with its "node".
     """
@@ -89,7 +90,7 @@ class Shape:
 
 @dataclass
 class Found:
-    """One board that answered; nominal_mah: where it says so; highest_mv: of its cells."""
+    """One board that answered; nominal_mah: where it reports it; highest_mv: of its cells."""
 
     shape: Shape
     nominal_mah: int | None = None
@@ -109,7 +110,7 @@ class Found:
 
 
 class Stream:
-    """A stream whose bytes are all there; what is written to it is kept in `sent`."""
+    """A stream that holds all its bytes; what is written to it is kept in `sent`."""
 
     def __init__(self, data: bytes = b"") -> None:
         self.data = data
@@ -162,9 +163,9 @@ def link_of(kind: str, capture: Capture) -> tuple[Any, Stream]:
 
 
 def listen(kind: str, capture: Capture, boards: list[Shape], passes: int = 1) -> tuple[Any, Pack]:
-    """A capture through the driver of these boards, which takes answers to any question.
+    """A capture through the driver of these boards, which takes answers to any poll.
 
-    passes: 2 where what came first may only be understood by what came last.
+    passes: 2 where the first frames may only be understood with the last ones.
     """
     link, stream = link_of(kind, capture)
     stream.sent = b""
@@ -222,7 +223,7 @@ def replies(kind: str, capture: Capture, sink: Any) -> Any:
 
 
 class _Only:
-    """Passes on to `sink` what one board said."""
+    """Passes on to `sink` what one board sent."""
 
     def __init__(self, sink: Any, node: int) -> None:
         self._sink = sink
@@ -232,7 +233,7 @@ class _Only:
         take = getattr(self._sink, name)
 
         def taken(whose: int, *rest: Any) -> None:
-            # behind an identifier stands the node of the one kind that goes over both media
+            # the identifier of the one kind that uses both media ends with the node
             if whose == self._node or name == "on_frame" and whose & 0xFF == self._node:
                 take(whose, *rest)
 
@@ -240,14 +241,14 @@ class _Only:
 
 
 def only(sink: Any, capture: Capture) -> Any:
-    """The sink, or one that hears `Capture.node` only."""
+    """The sink, or one that gets the frames of `Capture.node` only."""
     return _Only(sink, capture.node) if capture.only and capture.node is not None else sink
 
 
 def apart(decode: Callable[[Capture], Decoded], capture: Capture, out: Decoded) -> None:
-    """Complete `each` with what a kind says beyond cells.
+    """Complete `each` with what boards report beyond cells.
 
-    A value that only a board has, and that they differ in, isn't the pack's: it becomes None there.
+    A value of a single board in which the boards differ isn't the pack's: it becomes None there.
     """
     out.each = [row for row in out.each if row["node"] in (out.values["boards"] or [])]
     for row in out.each:
@@ -255,7 +256,7 @@ def apart(decode: Callable[[Capture], Decoded], capture: Capture, out: Decoded) 
         if len(out.each) > 1:
             values = decode(replace(capture, node=row["node"], only=True)).values
             if values["boards"] != [row["node"]]:
-                continue  # these kinds say no more
+                continue  # these kinds report no more
         row.update((key, value) for key, value in values.items() if key != "boards")
     for key in out.values:
         said = [row[key] for row in out.each if key in row]
@@ -264,14 +265,14 @@ def apart(decode: Callable[[Capture], Decoded], capture: Capture, out: Decoded) 
 
 
 def readings(pack: Pack) -> tuple[list[int | None], list[int | None]]:
-    """Cells in mV and temperatures in 0.1 degC, None where nothing valid was said."""
-    cells = [v if f & 1 else None for v, f in zip(pack.cell_mv, pack.cell_flags, strict=True)]
-    temps = [v if f & 1 else None for v, f in zip(pack.temp_dc, pack.temp_flags, strict=True)]
+    """Cells in mV and temperatures in 0.1 degC, None where nothing valid was received."""
+    cells = [v if f & FRESH else None for v, f in zip(pack.cell_mv, pack.cell_flags, strict=True)]
+    temps = [v if f & FRESH else None for v, f in zip(pack.temp_dc, pack.temp_flags, strict=True)]
     return cells, temps
 
 
 def fill(out: Decoded, boards: list[Shape], pack: Pack) -> None:
-    """What every kind says: its boards, readings, stack voltages, alarms by base.ALARMS."""
+    """What every kind has: its boards, readings, stack voltages, alarms by base.ALARMS."""
     values = out.values
     values["boards"] = [board.node for board in boards]
     values["cells_mv"], values["temps_dc"] = readings(pack)
@@ -284,6 +285,23 @@ def fill(out: Decoded, boards: list[Shape], pack: Pack) -> None:
         said |= flags | flags >> 8
     values["alarms"] = _alarms(said)
     out.each = rows(boards, pack)
+
+
+def fill_fields(out: Decoded, driver: Any) -> None:
+    """The values of the driver's FIELDS."""
+    for name, *_row in driver.FIELDS:
+        out.values[name] = getattr(driver, name)
+
+
+def alarm_rows(table: bytes) -> list[tuple[str, str]]:
+    """The bits of a driver's ALARMS: letter, name; see `bms.slaves.fields`."""
+    rows = [line.split(" ", 1) for line in table.decode().splitlines()]
+    return [(letter, name) for letter, name in rows]
+
+
+def alarm_names(table: bytes, bits: int) -> list[str]:
+    """The names of the bits that are set."""
+    return [name for bit, (_letter, name) in enumerate(alarm_rows(table)) if bits >> bit & 1]
 
 
 def _alarms(flags: int) -> list[str]:

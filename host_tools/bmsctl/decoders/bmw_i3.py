@@ -1,4 +1,4 @@
-"""What modules of a BMW i3 say, and polls; `Capture.node`: the only module that is looked for."""
+"""Answers of modules of a BMW i3, and polls; `Capture.node`: the only module that is decoded."""
 
 from typing import Any
 
@@ -21,11 +21,11 @@ from .base import (
 )
 
 _ANSWER_MS = 50
-_LOOPS = 6  # until a module that has just been greeted has measured; then it is greeted anew
+_LOOPS = 6  # until a greeted module has measured; else it is greeted again
 
 
 def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
-    """Modules with the cells that read, and the sensors, as their frames show them."""
+    """Modules with the cells that have a reading, and the sensors, as their frames show them."""
     cells: dict[int, int] = {}
     temps: dict[int, int] = {}
     for ident, data in frames:
@@ -40,7 +40,7 @@ def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
 
 
 def decode(capture: Capture) -> Decoded:
-    """What the modules of a bus said."""
+    """The frames of the modules of a bus."""
     out = Decoded("bmw_i3")
     link, frames = can_frames("bmw_i3", capture)
     unended = link.unended()
@@ -91,14 +91,14 @@ def decode(capture: Capture) -> Decoded:
 
 
 def find(port: Any) -> list[Found]:
-    """Modules that answer polls, the first of which greet them; until all that answer measure."""
+    """Modules that answer polls, the first of which greet them, until all of these measure."""
     nodes = range(1, 13)
     driver, _pack = driver_of("bmw_i3", Slcan(Stream()), [Shape(n, 1, 0) for n in nodes])
     frames: list[tuple[int, bytes]] = []
     there: set[int] = set()
     for loop in range(1, 2 * _LOOPS + 1):
         for m in range(len(nodes)):
-            ident = driver.word(m)
+            ident = driver.next_poll(m)
             frames += port.ask([(ident, bytes(driver.out))], _ANSWER_MS)
         there = {(ident & 15) + 1 for ident, _data in frames if ident & ~15 == bmw_i3.STATUS}
         if loop >= _LOOPS and there <= {s.node for s in _shapes(frames)}:

@@ -1,4 +1,4 @@
-"""Words to a stack of BQ79616, and what its devices answered."""
+"""Commands to a stack of BQ79616, and the answers of its devices."""
 
 import time
 from typing import Any
@@ -19,7 +19,7 @@ WORDS = {
 
 
 def words(data: bytes) -> tuple[list[str], bytes]:
-    """(what was said by the master, the bytes that are no words of it)."""
+    """(the master's commands as text, the bytes that belong to none)."""
     out = []
     rest = b""
     at = 0
@@ -46,7 +46,7 @@ def words(data: bytes) -> tuple[list[str], bytes]:
 
 
 class _Sink:
-    """Passes answers on to `driver`, and notes which devices there are."""
+    """Passes answers on to `driver`, and records which devices there are."""
 
     def __init__(self, driver: Any = None) -> None:
         self.driver = driver
@@ -81,7 +81,7 @@ def _pass(data: bytes, boards: list[Shape] | None) -> tuple[_Sink, Any]:
 
 
 def decode(capture: Capture) -> Decoded:
-    """What was said on the line of a stack."""
+    """Commands and answers on the line of a stack."""
     out = Decoded("bq796xx")
     said, rest = words(capture.data)
     seen, link = _pass(rest, None)
@@ -106,7 +106,7 @@ def decode(capture: Capture) -> Decoded:
 
 
 def find(port: Any) -> list[Found]:
-    """Wake and address a stack as the driver does, for as many as there may be; who answers."""
+    """Wake and address a stack as the driver does, for the most devices; those that answer."""
     most = 62
     driver, _pack = driver_of("bq796xx", bq796xx.BqLink(_Line(port)), [Shape(most, 16, 0)])
     now = 0
@@ -131,7 +131,7 @@ def find(port: Any) -> list[Found]:
 
 
 class _Line:
-    """The port as the stream of a link: what is sent is asked, what came is read."""
+    """The port as the stream of a link."""
 
     def __init__(self, port: Any) -> None:
         self._port = port

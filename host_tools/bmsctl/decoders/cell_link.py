@@ -1,4 +1,4 @@
-"""Cell link frames from UART bytes or slcan text; `Capture.node`: the only board that was asked."""
+"""Cell link frames from UART bytes or slcan text; `Capture.node`: the only board polled."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,17 +25,17 @@ from .base import (
 
 _HELLO_MS = 500  # all boards of a CAN bus have answered by then
 _NODE_MS = 40
-# bytes of what a master says
+# bytes of a master's frames
 _ASKS = {cell_link.SCAN: 2, cell_link.BALANCE: 8, cell_link.HELLO: 0, cell_link.ASSIGN: 5}
 
 
 def decode(capture: Capture) -> Decoded:
-    """What boards said, over CAN or UART."""
+    """The frames of boards, over CAN or UART."""
     out = Decoded("cell_link")
     node = capture.node
     frames = Frames()
     link = replies("cell_link", capture, frames)
-    link.polled = False  # whoever was asked, a capture holds only the answers
+    link.polled = False  # a capture may hold the answers without the polls
     unended = link.unended()
     boards: dict[int, list[int]] = {}
     wrong = asked = 0
@@ -46,7 +46,7 @@ def decode(capture: Capture) -> Decoded:
             asked += not ident & EXTENDED
             continue
         if not 1 <= number <= 62 or cell_link.HELLO < function < cell_link.CELLS:
-            continue  # somebody else's
+            continue  # not of a slave
         if cell_link.SCAN <= function <= cell_link.BALANCE or function > cell_link.STATUS:
             continue
         if node is not None and number != node:
@@ -116,7 +116,7 @@ def _trimmed(values: list[int | None]) -> list[int | None]:
 
 
 def find(port: Any) -> Iterator[Found]:
-    """Who says hello, over CAN all at once, over UART each by its number; then their cells."""
+    """Boards that answer HELLO, over CAN all at once, over UART one by one; then their cells."""
     ask, scan = cell_link.HELLO << 6, cell_link.SCAN << 6
     once = bytes([1, cell_link.PAUSE_BALANCING])
     if port.medium == "can":
@@ -147,7 +147,7 @@ def _frames(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def _found(heard: list[tuple[int, bytes]], capture: Capture) -> list[Found]:
-    """Who said hello, with what a capture shows of their cells."""
+    """Boards that answered HELLO, with their cells in a capture."""
     shapes = {
         ident & 63: Shape(ident & 63, payload[1], payload[2])
         for ident, payload in heard

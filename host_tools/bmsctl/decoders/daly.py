@@ -1,17 +1,17 @@
-"""Answers of Daly boards on UART, RS-485 or CAN; `Capture.node`: the only board that was asked."""
+"""Answers of Daly boards on UART, RS-485 or CAN; `Capture.node`: the only one that was polled."""
 
 from typing import Any
 
 from bms.links.can import EXTENDED
 from bms.slaves import daly
 
-from .base import Capture, Decoded, Shape, fill, first, listen, replies
+from .base import Capture, Decoded, Shape, alarm_names, fill, first, listen, replies
 
 _REQUEST, _REQUEST_MASK = EXTENDED | 0x18000040, EXTENDED | 0x1F0000FF
 
 
 class _Seen:
-    """What frames show of their boards; on CAN also what the frames are."""
+    """What frames show of their boards; on CAN also which frames they are."""
 
     def __init__(self) -> None:
         self.link: Any = None  # set by `replies`
@@ -32,9 +32,9 @@ class _Seen:
         else:
             self._take(ident & 0xFF, ident >> 16 & 0xFF, bytes(data[:8]))
 
-    def on_reply(self, node: int, command: int, at: int, now: int) -> None:
+    def on_reply(self, node: int, command: int, at: int, n: int, now: int) -> None:
         """A reply of a line."""
-        del now
+        del n, now
         self._take(node, command, bytes(self.link.data[at : at + 8]))
 
     def _take(self, node: int, command: int, data: bytes) -> None:
@@ -43,7 +43,7 @@ class _Seen:
         if command == daly.COUNTS:
             self.cells[node], self.temps[node] = data[0], data[1]
         elif command == daly.CELLS:
-            # an answer may go on behind the last cell, with nothing in it
+            # an answer may go on, empty, after the last cell
             read = max((k + 1 for k in range(3) if any(data[1 + 2 * k : 3 + 2 * k])), default=0)
             numbered = self.numbered.setdefault(node, {})
             numbered[data[0]] = max(numbered.get(data[0], 0), read)
@@ -58,7 +58,7 @@ class _Seen:
             self.more = {**self.more, "lowest_dc": data[2] * 10 - 400}
 
     def count(self, node: int) -> int:
-        """Cells of a board, 0 where nothing shows how many."""
+        """Cells of a board, 0 where no frame shows how many."""
         numbered = self.numbered.get(node, {})
         first = 0 if 0 in numbered else 1
         shown = max((3 * (n - first) + read for n, read in numbered.items() if read), default=0)
@@ -66,7 +66,7 @@ class _Seen:
 
 
 def decode(capture: Capture) -> Decoded:
-    """What the boards of a port said."""
+    """The answers of the boards of a port."""
     out = Decoded("daly")
     seen = _Seen()
     link = replies("daly", capture, seen)
@@ -82,7 +82,7 @@ def decode(capture: Capture) -> Decoded:
     wrong = sum(capture.node not in (None, board.node) for board in boards)
     values = out.values
     if boards:
-        # where frames begin to be numbered may be told by the last one
+        # the last frame may show whether numbers begin at 0 or 1
         driver, pack = listen("daly", capture, boards, passes=2)
         fill(out, boards, pack)
         said = set().union(*seen.frames.values())
@@ -94,11 +94,7 @@ def decode(capture: Capture) -> Decoded:
             values["cycles"] = driver.cycles
         if daly.BALANCE in said:
             values["balance"] = driver.balance
-        values["alarms"] = [
-            name
-            for bit, (name, _kind, _trips) in enumerate(daly.ALARMS)
-            if driver.alarm_bits[bit >> 3] >> (bit & 7) & 1
-        ]
+        values["alarms"] = alarm_names(driver.ALARMS, int.from_bytes(driver.alarm_bits, "little"))
         values.update(seen.more)
     unended = link.unended() if capture.can else 0
     requests = seen.requests if capture.can else link.echoes

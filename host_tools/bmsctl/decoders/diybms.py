@@ -1,4 +1,4 @@
-"""Packets of a diyBMS ring as they come back, or as they were sent."""
+"""Packets of a diyBMS ring as they came back, or as they were sent."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ class _Seen:
 
 
 def decode(capture: Capture) -> Decoded:
-    """What the modules of a ring said."""
+    """The answers of the modules of a ring."""
     out = Decoded("diybms")
     seen = _Seen()
     link = replies("diybms", capture, seen)
@@ -66,7 +66,7 @@ def decode(capture: Capture) -> Decoded:
 
 
 def find(port: Any) -> list[Found]:
-    """The modules of a ring: how many there are, then what each block reads."""
+    """Count the modules of a ring, then read each block."""
     from .base import Stream
 
     link = diybms.DiybmsLink(Stream())

@@ -1,16 +1,16 @@
-"""Replies of one JBD board; `Capture.asked`: the only register that was asked for."""
+"""Replies of one JBD board; `Capture.asked`: the only register that was polled."""
 
 from typing import Any
 
 from bms.slaves import jbd
 
-from .base import Capture, Decoded, Shape, driver_of, fill, first, link_of
+from .base import Capture, Decoded, Shape, alarm_names, driver_of, fill, first, link_of
 
 SAYS = ("current_ma", "soc_pm", "remaining_mah", "nominal_mah", "cycles", "protection", "fets")
 
 
 class _Sink:
-    """Passes replies on to `driver`, and notes what they show of the board."""
+    """Passes replies on to `driver`, and records what they show of the board."""
 
     def __init__(self, link: jbd.JbdLink, asked: int | None, driver: Any) -> None:
         self._link = link
@@ -19,12 +19,12 @@ class _Sink:
         self.cells = self.temps = self.strange = self.refused = 0
         self.name: str | None = None
 
-    def on_reply(self, register: int, status: int, n: int, now: int) -> None:
-        reply = bytes(self._link.reply[:n])
+    def on_reply(self, node: int, register: int, at: int, n: int, now: int) -> None:
+        reply = bytes(self._link.data[at : at + n])
         if self._asked not in (None, register):
             self.strange += 1
             return
-        if status:
+        if self._link.data[at - 2]:  # its status
             self.refused += 1
         elif register == jbd.CELLS:
             self.cells = n // 2
@@ -33,7 +33,7 @@ class _Sink:
         elif register == jbd.NAME:
             self.name = reply.decode(errors="replace")
         if self._driver is not None:
-            self._driver.on_reply(register, status, n, now)
+            self._driver.on_reply(node, register, at, n, now)
 
 
 def _pass(capture: Capture, driver: Any, link: Any) -> _Sink:
@@ -45,7 +45,7 @@ def _pass(capture: Capture, driver: Any, link: Any) -> _Sink:
 
 
 def decode(capture: Capture) -> Decoded:
-    """What a port with one board said."""
+    """The replies of a port with one board."""
     out = Decoded("jbd")
     seen = _pass(capture, None, link_of("jbd", capture)[0])
     board = Shape(1, min(seen.cells, 32) or 1, min(seen.temps, 16))
@@ -63,9 +63,7 @@ def decode(capture: Capture) -> Decoded:
             values[key] = getattr(driver, key)
         values["balance"] = driver.balance_low | driver.balance_high << 16
         values["version"] = f"{driver.version >> 4}.{driver.version & 15}"
-        values["alarms"] = [
-            name for bit, (name, _) in enumerate(jbd.PROTECTION) if driver.protection >> bit & 1
-        ]
+        values["alarms"] = alarm_names(driver.ALARMS, driver.protection)
     damaged = link.damaged + driver.damaged
     out.frames = {
         "good": link.rx,

@@ -1,4 +1,4 @@
-"""What JK boards broadcast on CAN; `Capture.node`: the only one that is looked for."""
+"""What JK boards broadcast on CAN; `Capture.node`: the only one that is decoded."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def _node(ident: int) -> int:
 
 
 def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
-    """Boards with the cells that read, as their frames show them."""
+    """Boards with the cells that have a reading, as their frames show them."""
     cells: dict[int, int] = {}
     temps: set[int] = set()
     for ident, data in frames:
@@ -44,7 +44,7 @@ def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
 
 
 def decode(capture: Capture) -> Decoded:
-    """What the boards of a bus said."""
+    """The frames of the boards of a bus."""
     out = Decoded("jk_can")
     link, frames = can_frames("jk_can", capture)
     unended = link.unended()
@@ -77,5 +77,5 @@ def decode(capture: Capture) -> Decoded:
 
 
 def find(port: Any) -> list[Found]:
-    """Boards that are heard."""
+    """Boards that broadcast."""
     return found_in(decode(can_capture(port.ask([], _LISTEN_MS))))

@@ -1,11 +1,11 @@
-"""Frames of JK-PB boards on RS-485; a frame of 300 bytes alone doesn't say whose it is."""
+"""Frames of JK-PB boards on RS-485; a frame of 300 bytes alone doesn't name its board."""
 
 from dataclasses import replace
 from typing import Any
 
 from bms.slaves import jk_pb
 
-from .base import Capture, Decoded, Shape, driver_of, fill, first, link_of, only
+from .base import Capture, Decoded, Shape, alarm_names, driver_of, fill, first, link_of, only
 
 # 32-bit fields of a settings frame: offset, name, unit inside
 SETTINGS = (
@@ -22,7 +22,7 @@ SAYS = ("current_ma", "soc_pm", "remaining_mah", "nominal_mah", "cycles")
 
 
 class _Sink:
-    """Passes frames on to `driver`, and notes what they show."""
+    """Passes frames on to `driver`, and records what they show."""
 
     def __init__(self, link: Any, driver: Any = None) -> None:
         self._link = link
@@ -30,7 +30,7 @@ class _Sink:
         self.shapes: dict[int, Shape] = {}
         self.settings: dict[str, int] | None = None
         self.acks = self.frames = 0
-        self.lone: list[int] = []  # boards that acknowledged, and whose frame isn't there
+        self.lone: list[int] = []  # boards whose acknowledgement has no frame
 
     def on_ack(self, address: int, page: int, register: int, now: int) -> None:
         del register, now
@@ -63,7 +63,7 @@ class _Sink:
 
 
 def decode(capture: Capture) -> Decoded:
-    """What the boards of a line said; `Capture.node`: the only one that was asked."""
+    """The answers of the boards of a line; `Capture.node`: the only one that was polled."""
     seen, link = _pass(capture, False)
     if not seen.frames:
         bare, other = _pass(capture, True)
@@ -92,7 +92,7 @@ def _filled(capture: Capture, seen: _Sink, link: Any, bare: bool) -> Decoded:
     shapes = [seen.shapes[node] for node in sorted(seen.shapes)]
     wrong = 0 if bare else sum(capture.node not in (None, s.node) for s in shapes)
     if shapes:
-        # without an acknowledgement nobody knows whose it is: the driver calls it 0
+        # without an acknowledgement a frame names no board: the link calls it 0
         asked = [replace(s, node=s.node or 1) for s in shapes]
         driver, link = _pass(capture, bare, asked)
         fill(out, [] if bare else shapes, driver.pack)
@@ -101,11 +101,7 @@ def _filled(capture: Capture, seen: _Sink, link: Any, bare: bool) -> Decoded:
         values["fets"] = driver._fets[0]
         values["balance"] = driver.balancing
         values["protection"] = driver.alarm_bits
-        values["alarms"] = [
-            name
-            for bit, (name, _kind, _trips) in enumerate(jk_pb.ALARMS)
-            if driver.alarm_bits >> bit & 1
-        ]
+        values["alarms"] = alarm_names(driver.ALARMS, driver.alarm_bits)
         values["health_pm"] = driver.health_pm
         values["board_dc"] = driver.pack.die_dc[0]
     if seen.settings is not None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from bms.slaves import jk_ttl
 
-from .base import Capture, Decoded, Shape, fill, first, listen, replies
+from .base import Capture, Decoded, Shape, alarm_names, fill, first, listen, replies
 
 
 class _Seen:
@@ -14,8 +14,8 @@ class _Seen:
         self.cells = self.all = 0
         self.link: Any = None  # set by `replies`
 
-    def on_reply(self, command: int, at: int, end: int, now: int) -> None:
-        del end, now
+    def on_reply(self, node: int, command: int, at: int, n: int, now: int) -> None:
+        del node, n, now
         if command == jk_ttl.READ_ALL:
             self.all += 1
             if self.link.data[at] == 0x79:
@@ -23,7 +23,7 @@ class _Seen:
 
 
 def decode(capture: Capture) -> Decoded:
-    """What a port with one board said."""
+    """The answers of a port with one board."""
     out = Decoded("jk_ttl")
     seen = _Seen()
     link = replies("jk_ttl", capture, seen)
@@ -41,11 +41,7 @@ def decode(capture: Capture) -> Decoded:
         values["fets"] = driver.state_bits & 3
         values["balance"] = driver.state_bits >> 2 & 1
         values["protection"] = driver.alarm_bits
-        values["alarms"] = [
-            name
-            for bit, (name, _kind, _trips) in enumerate(jk_ttl.ALARMS)
-            if driver.alarm_bits >> bit & 1
-        ]
+        values["alarms"] = alarm_names(driver.ALARMS, driver.alarm_bits)
     damaged = link.damaged + driver.damaged
     out.frames = {"good": link.rx, "damaged": damaged, "echoes": link.echoes}
     reason = link.REASONS[link.fault] if link.fault else "fields and length disagree"

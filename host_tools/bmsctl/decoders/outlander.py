@@ -1,4 +1,4 @@
-"""What cell monitors of an Outlander PHEV say; `Capture.node`: the only one that is looked for."""
+"""What cell monitors of an Outlander PHEV send; `Capture.node`: the only one that is decoded."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ from .base import (
     heard,
 )
 
-_LISTEN_MS = 1500  # they speak by themselves, how often isn't known for sure
+_LISTEN_MS = 1500  # they broadcast; their period is not certain
 
 
 def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
-    """Modules with the cells that read, and the sensors, as their frames show them."""
+    """Modules with the cells that have a reading, and the sensors, as their frames show them."""
     cells: dict[int, int] = {}
     temps: dict[int, int] = {}
     for ident, data in frames:
@@ -37,7 +37,7 @@ def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
 
 
 def decode(capture: Capture) -> Decoded:
-    """What the modules of a bus said."""
+    """The frames of the modules of a bus."""
     out = Decoded("outlander")
     link, frames = can_frames("outlander", capture)
     unended = link.unended()
@@ -78,5 +78,5 @@ def decode(capture: Capture) -> Decoded:
 
 
 def find(port: Any) -> list[Found]:
-    """Modules that are heard."""
+    """Modules that broadcast."""
     return found_in(decode(can_capture(port.ask([], _LISTEN_MS))))

@@ -1,4 +1,4 @@
-"""Frames of Pylontech packs on RS-485; `Capture.node`: the only pack that was asked."""
+"""Frames of Pylontech packs on RS-485; `Capture.node`: the only pack that was polled."""
 
 from typing import Any
 
@@ -21,7 +21,8 @@ class _Seen:
         if code:
             self.refused += 1
         elif n > 3 and data[2] and n > 3 + data[2]:
-            probe = _Probe(self.link)
+            probe = object.__new__(pylontech.Pylontech)  # the driver's own view of its form
+            probe.link = self.link
             if probe.is_analog(n):
                 temps = data[3 + 2 * data[2]]
                 self.shapes[address] = Shape(address, data[2], max(temps - 1, 0))
@@ -29,17 +30,8 @@ class _Seen:
                 self.shapes[address] = Shape(address, data[2], 0)
 
 
-class _Probe:
-    """The driver's own look at an answer's form."""
-
-    def __init__(self, link: Any) -> None:
-        self.link = link
-
-    is_analog = pylontech.Pylontech.is_analog
-
-
 def decode(capture: Capture) -> Decoded:
-    """What the packs of a line said."""
+    """The answers of the packs of a line."""
     out = Decoded("pylontech")
     seen = _Seen()
     link = replies("pylontech", capture, seen)
@@ -65,7 +57,7 @@ def decode(capture: Capture) -> Decoded:
     out.error = first(
         (link.damaged, link.REASONS[link.fault or 2]),
         (wrong, f"wrong responder: an answer of another pack than {capture.node}"),
-        (seen.refused, "the pack refused the question"),
+        (seen.refused, "the pack refused the request"),
         (not link.rx and not link.echoes, "no frame in it: no ~ .. CR"),
         (not link.rx, "only requests in it"),
     )

@@ -1,4 +1,4 @@
-"""Words to a chain of Tesla Model S modules, and what they answered."""
+"""Commands to a chain of Tesla Model S modules, and their answers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +27,7 @@ NAMES = {
 
 
 def _parts(data: bytes) -> tuple[list[str], dict[int, dict[int, bytes]], int]:
-    """(words, data of answers by address and register, bytes that are neither)."""
+    """(commands, data of answers by address and register, bytes that are neither)."""
     words: list[str] = []
     answers: dict[int, dict[int, bytes]] = {}
     stray = at = 0
@@ -60,7 +60,7 @@ def _parts(data: bytes) -> tuple[list[str], dict[int, dict[int, bytes]], int]:
 
 
 def decode(capture: Capture) -> Decoded:
-    """What was said on the line of a chain."""
+    """Commands and answers on the line of a chain."""
     out = Decoded("tesla_s")
     words, answers, stray = _parts(capture.data)
     boards = []
@@ -117,7 +117,7 @@ def find(port: Any) -> Iterator[Found]:
         while sure and count < 62 and read(0, 0, 1):
             count += 1
             word(0, 0x3B, 0x80 | count)
-            sure = bool(read(count, 0, 1))  # where not, who stands where isn't: all anew
+            sure = bool(read(count, 0, 1))  # if not, the places are not certain: start again
         if sure:
             break
     for node in range(1, count + 1):

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..protocol import Frame
 from .can import CanBoard
+from .kind import Kind
 
 PERIOD_US = 50_000
 ANSWER_US = 2_000
@@ -104,3 +105,14 @@ class BmwI3Board(CanBoard):
     def _answer(self, frames: list[tuple[int, bytes]], life: int) -> None:
         if life == self._starts:
             self.say(frames)
+
+
+KIND = Kind(
+    ("can",),
+    {"can": 500_000},
+    BmwI3Board,
+    most=12,
+    cells=12,
+    temps=4,
+    scan_ms=lambda boards, cells: boards * PERIOD_US / 1000,
+)

@@ -8,6 +8,7 @@ from math import exp
 import numpy as np
 
 from ..bus import UartBus
+from .kind import Kind
 from .serial import SerialBoard, crc16
 
 BPS = 1_000_000
@@ -193,3 +194,14 @@ class Bq79616(SerialBoard):
 
     def step_mv(self, mv: int) -> int:
         return int(np.clip(round(round(mv / 0.19073) * 0.19073), -6000, 6000))
+
+
+KIND = Kind(
+    ("uart",),
+    {"uart": 1_000_000},
+    Bq79616,
+    cells=16,
+    temps=8,
+    back=5,  # found lost in two scans, then addressed; each lost word costs one more
+    scan_ms=lambda boards, cells: 10 + 0.8 * boards,
+)

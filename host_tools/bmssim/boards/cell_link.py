@@ -9,6 +9,7 @@ from .. import protocol as p
 from ..bus import CanBus, UartBus
 from ..events import Events
 from ..protocol import Frame
+from .kind import Kind
 
 SAMPLE_US = 1500  # conversion of all cells
 TURNAROUND_US = 30  # a UART board's time from the request's last bit to its answer's first
@@ -238,3 +239,24 @@ class UartPort:
         if self._board.alive:
             for i, frame in enumerate(frames):
                 self._bus.from_board(frame, p.uart_encode(frame), self, i == len(frames) - 1)
+
+
+def _make(
+    events: Events,
+    bus: CanBus | UartBus,
+    node: int,
+    cells: int,
+    temps: int,
+    measure: Measure,
+    rng: np.random.Generator,
+    noise_mv: float,
+) -> CellLinkBoard:
+    board = CellLinkBoard(events, node, cells, temps, measure, rng, noise_mv)
+    if isinstance(bus, CanBus):
+        CanPort(bus, board)
+    else:
+        UartPort(bus, board)
+    return board
+
+
+KIND = Kind(("can", "uart"), {"can": 500_000, "uart": 1_000_000}, _make)

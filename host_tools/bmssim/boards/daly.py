@@ -12,6 +12,7 @@ from ..events import Events
 from ..protocol import EXTENDED, Frame
 from .bought import BoughtBoard
 from .can import CanBoard
+from .kind import Kind
 from .serial import SerialBoard
 
 # (byte, bit) of the alarm frame
@@ -156,3 +157,13 @@ def make(events: Events, bus: CanBus | UartBus, *args: Any) -> BoughtBoard:
     if isinstance(bus, CanBus):
         return DalyCanBoard(events, bus, *args)
     return DalyBoard(events, bus, *args)
+
+
+KIND = Kind(
+    ("uart", "can"),
+    {"uart": 9600, "can": 250_000},
+    make,
+    most=16,
+    balances=False,
+    scan_ms=lambda boards, cells: boards * (200 + 13 * 1.05 * (10 + (cells + 2) // 3)),
+)

@@ -9,6 +9,7 @@ import binascii
 import numpy as np
 
 from ..bus import UartBus
+from .kind import Kind
 from .serial import SerialBoard
 
 _VOLTAGE, _TEMPERATURE, _SETTINGS, _WRITE, _TIMING = 1, 3, 5, 6, 8
@@ -143,3 +144,16 @@ def _wire(packet: bytes) -> bytes:
     for byte in packet:
         out += bytes([0x88, byte & 0x7F]) if byte in (0xAA, 0x88) else bytes([byte])
     return out
+
+
+KIND = Kind(
+    ("uart",),
+    {"uart": BPS},
+    DiybmsBlock,
+    most=13,
+    few=3,
+    cells=16,
+    temps=16,
+    says_rate=True,
+    scan_ms=lambda boards, cells: 3 * boards * (boards * cells + 1) * 410_000 / BPS,
+)

@@ -3,6 +3,7 @@
 `DD A5 reg 00 ck ck 77` in, `DD reg status len data ck ck 77` out, big-endian.
 """
 
+from .kind import Kind
 from .serial import SerialBoard
 
 _BASIC, _CELLS, _NAME, _FETS = 0x03, 0x04, 0x05, 0xE1
@@ -77,3 +78,13 @@ def _reply(register: int, data: bytes, status: int = 0) -> bytes:
     body = bytes([status, len(data)]) + data
     check = (-sum(body) & 0xFFFF).to_bytes(2, "big")
     return bytes([0xDD, register]) + body + check + b"\x77"
+
+
+KIND = Kind(
+    ("uart",),
+    {"uart": 9600},
+    JbdBoard,
+    most=1,
+    balances=False,
+    scan_ms=lambda boards, cells: 120 + 2.1 * cells + 30,
+)

@@ -1,5 +1,6 @@
 """A JBD-UP rack unit on RS-485, written from the layout of its status block."""
 
+from .kind import Kind
 from .serial import SerialBoard, crc16
 
 _PROTECTION = {
@@ -53,3 +54,13 @@ class JbdUpUnit(SerialBoard):
         out += b"".join(word(0 if dc is None else dc + 500) for dc in self.dc)
         out += bytes(4) + b"\x0c\x04" + b"JBD-SIM".ljust(30, b"\0") + bytes(14)
         return out + bytes(self.longer)
+
+
+KIND = Kind(
+    ("uart",),
+    {"uart": 9600},
+    JbdUpUnit,
+    most=16,
+    balances=False,
+    scan_ms=lambda boards, cells: boards * (100 + 1.05 * (160 + 2 * cells)),
+)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..protocol import EXTENDED
 from .can import CanBoard
+from .kind import Kind
 
 PERIOD_US = 1_000_000
 
@@ -60,3 +61,16 @@ class JkCanBoard(CanBoard):
 
     def step_dc(self, dc: int) -> int:
         return round(dc / 10) * 10
+
+
+KIND = Kind(
+    ("can",),
+    {"can": 250_000},
+    JkCanBoard,
+    most=12,
+    asked=False,
+    cells=25,
+    temps=2,
+    balances=False,
+    scan_ms=lambda boards, cells: 1000,
+)

@@ -3,6 +3,7 @@
 A write of 0000 to register 1620 is answered by 300 bytes, 00, and the write's acknowledgement.
 """
 
+from .kind import Kind
 from .serial import SerialBoard, crc16
 
 _ALARMS = {
@@ -108,3 +109,13 @@ class JkPbBoard(SerialBoard):
         out[199] = self.fets >> 1 & 1
         out[299] = sum(out[:299]) & 0xFF
         return bytes(out)
+
+
+KIND = Kind(
+    ("uart",),
+    {"uart": 115200},
+    JkPbBoard,
+    most=15,
+    temps=4,
+    scan_ms=lambda boards, cells: 175 * boards,
+)

@@ -3,6 +3,7 @@
 `4E57 len id(4) cmd src type info record(4) 68 0000 sum`, big-endian, fields of a code and a value.
 """
 
+from .kind import Kind
 from .serial import SerialBoard
 
 _ALARMS = {
@@ -126,3 +127,13 @@ def _frame(command: int, fields: bytes) -> bytes:
     body = bytes(4) + bytes([command, 0, 1]) + fields + bytes(4) + b"\x68"
     head = b"\x4e\x57" + (len(body) + 6).to_bytes(2, "big")
     return head + body + b"\0\0" + (sum(head + body) & 0xFFFF).to_bytes(2, "big")
+
+
+KIND = Kind(
+    ("uart",),
+    {"uart": 115200},
+    JkTtlBoard,
+    most=1,
+    temps=2,
+    scan_ms=lambda boards, cells: 150 + 0.26 * cells,
+)

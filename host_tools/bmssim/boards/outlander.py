@@ -6,6 +6,7 @@ Identifiers 0x600 + node * 16 + k, big-endian; it speaks every PERIOD_US by itse
 from typing import Any
 
 from .can import CanBoard
+from .kind import Kind
 
 PERIOD_US = 100_000
 _COMMAND = 0x3C3
@@ -56,3 +57,15 @@ class OutlanderBoard(CanBoard):
 
 def _big(words: list[int]) -> bytes:
     return b"".join(word.to_bytes(2, "big") for word in words)
+
+
+KIND = Kind(
+    ("can",),
+    {"can": 500_000},
+    OutlanderBoard,
+    most=15,
+    asked=False,
+    cells=8,
+    temps=3,
+    scan_ms=lambda boards, cells: PERIOD_US / 1000,
+)

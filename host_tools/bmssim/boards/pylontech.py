@@ -1,5 +1,6 @@
 """A Pylontech pack on RS-485, written from the layout of its ASCII frames."""
 
+from .kind import Kind
 from .serial import SerialBoard
 
 
@@ -69,3 +70,15 @@ class PylontechPack(SerialBoard):
         current = 2 if "current" in self.alarms else 0
         fets = (2 if self.fets & 1 else 0) | (4 if self.fets & 2 else 0)
         return out + bytes([0, 0, current, 0, fets, 0, 0, 0])
+
+
+KIND = Kind(
+    ("uart",),
+    {"uart": 115_200},
+    PylontechPack,
+    most=15,
+    first=2,
+    temps=15,
+    balances=False,
+    scan_ms=lambda boards, cells: boards * (90 + (180 + 6 * cells) * 0.087),
+)

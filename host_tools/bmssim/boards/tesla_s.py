@@ -7,6 +7,7 @@ from math import exp
 
 import numpy as np
 
+from .kind import Kind
 from .serial import SerialBoard
 
 
@@ -164,3 +165,13 @@ class TeslaModule(SerialBoard):
 
     def step_mv(self, mv: int) -> int:
         return int(np.clip(mv, 0, 6250))
+
+
+KIND = Kind(
+    ("uart",),
+    {"uart": 612_500},
+    TeslaModule,
+    cells=6,
+    temps=2,
+    scan_ms=lambda boards, cells: 1 + 1.5 * boards,
+)
