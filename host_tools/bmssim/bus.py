@@ -4,6 +4,7 @@ A CAN bus arbitrates by id and carries one frame at a time. A UART bus (half-dup
 pair of isolated TTL lines used in turn) carries bytes; two that talk at once destroy each other.
 """
 
+import heapq
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,10 +135,11 @@ class Usage:
         self.frames += 1
         if frame.marked and self.violation_us is None:
             self.violation_us = round(end_us)
-        if frame.function >= CELLS:
+        function = frame.function
+        if function >= CELLS:
             self.readings_us += end_us - start_us
             self._answer_us = end_us
-        elif frame.function == SCAN and frame.node == 0:
+        elif function == SCAN and frame.node == 0:
             if self._scan_us is not None and self._answer_us > self._scan_us:
                 self.scan_ms.append((self._answer_us - self._scan_us) / 1000)
             self._scan_us = start_us
@@ -201,15 +203,13 @@ class CanBus:
     def send(self, frame: Frame, sender: CanNode) -> None:
         """Queue a frame; it is sent when it wins the bus."""
         self._made += 1
-        self._queue.append((rank(frame.ident), self._made, frame, sender))
+        heapq.heappush(self._queue, (rank(frame.ident), self._made, frame, sender))
         if not self._busy:
             self._start()
 
     def _start(self) -> None:
-        first = min(self._queue)
-        self._queue.remove(first)
         self._busy = True
-        frame, sender = first[2], first[3]
+        _rank, _made, frame, sender = heapq.heappop(self._queue)
         us = self.frame_us(frame)
         now = self._events.now_us
         self.usage.on_frame(frame, now, now + us)

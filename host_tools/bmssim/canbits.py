@@ -18,17 +18,6 @@ def _crc15_table() -> list[int]:
 _CRC15 = _crc15_table()
 
 
-def _stuff_table() -> list[list[tuple[int, int]]]:
-    # state: 2 * (run length - 1) + last bit, run 1..5; entry: (stuff bits, next state) per byte
-    table = []
-    for state in range(10):
-        row = []
-        for byte in range(256):
-            row.append(_stuff(state, byte, 8))
-        table.append(row)
-    return table
-
-
 def _stuff(state: int, value: int, bits: int) -> tuple[int, int]:
     run, last = state // 2 + 1, state % 2
     added = 0
@@ -43,7 +32,29 @@ def _stuff(state: int, value: int, bits: int) -> tuple[int, int]:
     return added, 2 * (run - 1) + last
 
 
-_STUFF = _stuff_table()
+class _Run(list[tuple[int, "_Run"]]):
+    """What comes after a run of equal bits: (stuff bits, run at the end) by the next byte."""
+
+    full = False  # five equal bits: a stuff bit follows
+
+
+def _runs() -> list[_Run]:
+    # state: 2 * (run length - 1) + last bit, run 1..5
+    runs = [_Run() for _ in range(10)]
+    for state, run in enumerate(runs):
+        run.full = state // 2 == 4
+        for byte in range(256):
+            added, then = _stuff(state, byte, 8)
+            run.append((added, runs[then]))
+    return runs
+
+
+_RUNS = _runs()
+# after the dominant start bit, a run of one, by the bits of the identifier before the first byte
+_FIRST = {
+    bits: [(added, _RUNS[then]) for added, then in (_stuff(0, v, bits) for v in range(1 << bits))]
+    for bits in (1, 5)
+}
 _TAIL_BITS = 1 + 2 + 7 + 3  # CRC delimiter, acknowledge, end of frame, intermission
 
 
@@ -61,23 +72,16 @@ def frame_bits(ident: int, data: bytes) -> int:
     # the CRC runs over them and the data
     value = head << (8 * n) | int.from_bytes(data, "big")
     width = head_bits + 8 * n
-    pad = -width % 8  # leading zeros change nothing in a CRC of init 0
     crc = 0
-    for byte in value.to_bytes((width + pad) // 8, "big"):
-        crc = ((crc << 8) & 0x7FFF) ^ _CRC15[((crc >> 7) ^ byte) & 0xFF]
+    # leading zeros change nothing in a CRC of init 0
+    for byte in value.to_bytes((width + 7) // 8, "big"):
+        crc = ((crc << 8) & 0x7FFF) ^ _CRC15[(crc >> 7) ^ byte]
     value = value << 15 | crc
-    width += 15
-    first = width % 8
-    # before the frame the bus is recessive: the dominant start bit begins a run of one
-    added, state = (
-        _stuff(0, value >> (width - first) & ((1 << (first - 1)) - 1), first - 1)
-        if (first)
-        else _stuff(0, value >> (width - 8) & 127, 7)
-    )
-    width -= first or 8
+    width = (width + 15) // 8 * 8
+    bits = (head_bits + 14) % 8  # behind the start bit, before the whole bytes
+    added, run = _FIRST[bits][value >> width & ((1 << bits) - 1)]
     for byte in (value & ((1 << width) - 1)).to_bytes(width // 8, "big"):
-        more, state = _STUFF[state][byte]
+        more, run = run[byte]
         added += more
-    if state // 2 == 4:
-        added += 1  # five equal bits at the end of the CRC are stuffed as well
-    return head_bits + 8 * n + 15 + added + _TAIL_BITS
+    # five equal bits at the end of the CRC are stuffed as well
+    return head_bits + 8 * n + 15 + added + run.full + _TAIL_BITS
