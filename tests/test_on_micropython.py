@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bmssim.micropython_path import find_micropython
+from extent import HANG_S
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "tests" / "unit").glob("test_*.py"))
@@ -34,7 +36,8 @@ LARGER = {
 
 
 def run(path: Path) -> subprocess.CompletedProcess[str]:
-    folders = [ROOT / "firmware", path.parent, ROOT / "tests" / "unit", ROOT / "boards" / "HOST"]
+    folders = [ROOT / "firmware", path.parent, ROOT / "tests" / "unit", ROOT / "tests"]
+    folders.append(ROOT / "boards" / "HOST")
     env = dict(os.environ, MICROPYPATH=":".join(map(str, folders)))
     return subprocess.run(
         [
@@ -48,11 +51,17 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         env=env,
         cwd=ROOT,
-        timeout=300,
+        timeout=HANG_S,
     )
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def param(path: Path) -> Any:
+    """A file; it has a long form where it uses `extent`."""
+    marks = [pytest.mark.long] if "from extent" in path.read_text() else []
+    return pytest.param(path, id=path.stem, marks=marks)
+
+
+@pytest.mark.parametrize("path", [param(path) for path in FILES])
 def test_unit(path: Path) -> None:
     done = run(path)
     said = done.stdout + done.stderr
