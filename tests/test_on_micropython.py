@@ -35,7 +35,17 @@ LARGER = {
 }
 
 
-def run(path: Path) -> subprocess.CompletedProcess[str]:
+# what takes more than some seconds runs in parts, so that workers can share it
+PARTS = {
+    "test_bq796xx": 2,
+    "test_cell_link": 2,
+    "test_contactors": 2,
+    "test_lessons": 3,
+    "test_limits": 2,
+}
+
+
+def run(path: Path, part: int = 0, parts: int = 1) -> subprocess.CompletedProcess[str]:
     folders = [ROOT / "firmware", path.parent, ROOT / "tests" / "unit", ROOT / "tests"]
     folders.append(ROOT / "boards" / "HOST")
     env = dict(os.environ, MICROPYPATH=":".join(map(str, folders)))
@@ -46,6 +56,7 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
             f"heapsize={LARGER.get(path.stem, HEAP)}",
             ROOT / "tests" / "mpy_runner.py",
             path,
+            f"{part}/{parts}",
         ],
         capture_output=True,
         text=True,
@@ -55,23 +66,31 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def param(path: Path) -> Any:
-    """A file; it has a long form where it uses `extent`."""
+def param(path: Path, part: int, parts: int) -> Any:
+    """A part of a file; it has a long form where the file uses `extent`."""
     marks = [pytest.mark.long] if "from extent" in path.read_text() else []
-    return pytest.param(path, id=path.stem, marks=marks)
+    name = path.stem if parts == 1 else f"{path.stem}-{part + 1}"
+    return pytest.param(path, part, parts, id=name, marks=marks)
 
 
-@pytest.mark.parametrize("path", [param(path) for path in FILES])
-def test_unit(path: Path) -> None:
-    done = run(path)
+@pytest.mark.parametrize(
+    ("path", "part", "parts"),
+    [
+        param(path, part, PARTS.get(path.stem, 1))
+        for path in FILES
+        for part in range(PARTS.get(path.stem, 1))
+    ],
+)
+def test_unit(path: Path, part: int, parts: int) -> None:
+    done = run(path, part, parts)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     total = re.search(r"^(\d+) tests, 0 failed$", done.stdout, re.MULTILINE)
     assert total, said
     assert int(total[1]) > 0
     # as many as pytest finds in the file
-    found = re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
-    assert int(total[1]) == len(set(found)), said
+    found = set(re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE))
+    assert int(total[1]) == len(sorted(found)[part::parts]), said
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ class CanBus:
         self._events = events
         self._us_per_bit = 1e6 / rate_bps
         self._noise = noise
-        self._nodes: list[CanNode] = []
+        self._on_frame: list[tuple[CanNode, Callable[[Frame], None]]] = []
         self._queue: list[tuple[int, int, Frame, CanNode]] = []
         self._made = 0
         self._busy = False
@@ -194,7 +194,7 @@ class CanBus:
         self.usage = Usage()
 
     def attach(self, node: CanNode) -> None:
-        self._nodes.append(node)
+        self._on_frame.append((node, node.on_frame))
 
     def frame_us(self, frame: Frame) -> float:
         """How long a frame is on the bus."""
@@ -219,7 +219,7 @@ class CanBus:
         self._busy = False
         struck = self._noise.strikes()
         sender.on_sent(frame)
-        for node in self._nodes:
+        for node, on_frame in self._on_frame:
             if node is sender:
                 continue
             # damage behind the bus' own CRC: in a transceiver, a gateway, a controller's buffer
@@ -227,7 +227,7 @@ class CanBus:
             if struck:
                 got = self._noise.frame(frame) if self.sealed else self._noise.cut(frame)
             if got is not None:
-                node.on_frame(got)
+                on_frame(got)
         if self._queue and not self._busy:
             self._start()
 

@@ -1,5 +1,7 @@
 """How many bits a CAN 2.0 data frame has on the wire, stuff bits included (ISO 11898-1)."""
 
+from functools import lru_cache
+
 from .protocol import EXTENDED
 
 
@@ -58,6 +60,14 @@ _FIRST = {
 _TAIL_BITS = 1 + 2 + 7 + 3  # CRC delimiter, acknowledge, end of frame, intermission
 
 
+@lru_cache(maxsize=4096)
+def _crc_of_head(head: int) -> int:
+    crc = 0
+    for byte in head.to_bytes(5, "big"):  # leading zeros change nothing in a CRC of init 0
+        crc = (crc << 8 & 0x7FFF) ^ _CRC15[crc >> 7 ^ byte]
+    return crc
+
+
 def frame_bits(ident: int, data: bytes) -> int:
     """Bits from the start of frame to the end of the intermission."""
     n = len(data)
@@ -69,18 +79,15 @@ def frame_bits(ident: int, data: bytes) -> int:
         # start, id, RTR, IDE, r0, DLC
         head_bits = 19
         head = ident << 7 | n
-    # the CRC runs over them and the data
-    value = head << (8 * n) | int.from_bytes(data, "big")
-    width = head_bits + 8 * n
-    crc = 0
-    # leading zeros change nothing in a CRC of init 0
-    for byte in value.to_bytes((width + 7) // 8, "big"):
-        crc = ((crc << 8) & 0x7FFF) ^ _CRC15[(crc >> 7) ^ byte]
-    value = value << 15 | crc
-    width = (width + 15) // 8 * 8
-    bits = (head_bits + 14) % 8  # behind the start bit, before the whole bytes
-    added, run = _FIRST[bits][value >> width & ((1 << bits) - 1)]
-    for byte in (value & ((1 << width) - 1)).to_bytes(width // 8, "big"):
+    # the CRC runs over them and the data; it is the same for all frames with this head up to these
+    crc = _crc_of_head(head)
+    for byte in data:
+        crc = (crc << 8 & 0x7FFF) ^ _CRC15[crc >> 7 ^ byte]
+    value = (head << 8 * n | int.from_bytes(data, "big")) << 15 | crc
+    width = head_bits + 8 * n + 15 & ~7
+    bits = head_bits + 14 & 7  # behind the start bit, before the whole bytes
+    added, run = _FIRST[bits][value >> width]  # the start bit is 0
+    for byte in (value & (1 << width) - 1).to_bytes(width >> 3, "big"):
         more, run = run[byte]
         added += more
     # five equal bits at the end of the CRC are stuffed as well

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tty
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,9 @@ ALL_GOOD = INTERLOCK | ESTOP | FAULT_LINE
 CAUSES = ("power_on", "watchdog", "reset", "brown_out", "unknown")
 _WAITING, _CHANGED, _POWER_LOST = 1, 2, 3  # the last one: test programs only
 _GO, _QUIT = 1, 2
-_FRAME = struct.Struct("48i")
+_WORDS = 48
+_FRAME_BYTES = 4 * _WORDS
+_HEAD = struct.Struct("6i")  # of the firmware's frame; the rest of it is unused
 _WRITE = struct.Struct("<BH")
 IN_ROOM = 2048  # bytes that a stream may get in a step
 _FIRST_MA, _FIRST_STRING_MV = 8, 16  # bits that say a string's reading is valid
@@ -151,6 +154,7 @@ class Firmware:
         self.terminals = [] if stepped else [Terminal() for _ in range(self._streams)]
         fds = [t.slave for t in self.terminals] or [-1] * self._streams
         self._unread = b""  # of the firmware's frames
+        self._word = array("i", [0] * _WORDS)  # the frame to the firmware
         from_fw, fw_write = os.pipe()
         fw_read, self._to_fw = os.pipe()
         self.io_fd = from_fw
@@ -212,19 +216,22 @@ class Firmware:
 
     def request(self) -> Request:
         """The firmware's next word; waits for it. Raises FirmwareDied."""
-        self._fetch(_FRAME.size)
-        word = _FRAME.unpack_from(self._unread)
-        end = _FRAME.size + word[5]
-        self._fetch(end)
+        if len(self._unread) < _FRAME_BYTES:
+            self._fetch(_FRAME_BYTES)
+        kind, pins, wait_ms, held, lows, follow = _HEAD.unpack_from(self._unread)
+        end = _FRAME_BYTES + follow
+        if len(self._unread) < end:
+            self._fetch(end)
         written = [b""] * self._streams
-        at = _FRAME.size
+        at = _FRAME_BYTES
         while at < end:
             number, n = _WRITE.unpack_from(self._unread, at)
             at += _WRITE.size + n
             written[number] += self._unread[at - n : at]
         self._unread = self._unread[end:]
-        wait_ms = word[2] if word[0] == _WAITING else None
-        return Request(word[1], wait_ms, written, word[3], word[0] == _POWER_LOST, word[4])
+        return Request(
+            pins, wait_ms if kind == _WAITING else None, written, held, kind == _POWER_LOST, lows
+        )
 
     def _fetch(self, n: int) -> None:
         """Have `n` bytes unread, or more."""
@@ -236,7 +243,7 @@ class Firmware:
 
     def readable(self) -> bool:
         """True where `request` would not wait."""
-        if len(self._unread) >= _FRAME.size:
+        if len(self._unread) >= _FRAME_BYTES:
             return True
         return bool(select.select([self.io_fd], [], [], 0)[0])
 
@@ -250,14 +257,14 @@ class Firmware:
         self._say(_QUIT, 0, Inputs(), ())
 
     def _say(self, kind: int, now_us: int, inputs: Inputs, pending: Sequence[bytes]) -> None:
-        word = [0] * 48
+        word = self._word
         word[0] = kind
         word[1] = (FIRST_US + now_us) & TICK_MASK
         word[2] = (FIRST_MS + now_us // 1000) & TICK_MASK
         word[3] = inputs.feedback
         word[4] = inputs.wired
         word[6] = inputs.lines
-        valid = 0
+        valid = 0  # what isn't valid is not looked at
         if inputs.link_mv is not None:
             valid |= 1
             word[7] = inputs.link_mv
@@ -268,17 +275,17 @@ class Firmware:
             word[i] = len(data)
         word[17] = CAUSES.index(inputs.cause)
         word[47] = inputs.mark
-        for first_bit, first, readings in (
-            (_FIRST_MA, 24, inputs.current_ma),
-            (_FIRST_STRING_MV, 32, inputs.string_mv),
-        ):
-            for i, value in enumerate(readings):
-                if value is not None:
-                    valid |= 1 << (first_bit + i)
-                    word[first + i] = value
+        for i, value in enumerate(inputs.current_ma):
+            if value is not None:
+                valid |= 1 << (_FIRST_MA + i)
+                word[24 + i] = value
+        for i, value in enumerate(inputs.string_mv):
+            if value is not None:
+                valid |= 1 << (_FIRST_STRING_MV + i)
+                word[32 + i] = value
         word[5] = valid
         try:
-            frame = _FRAME.pack(*word) + b"".join(pending)
+            frame = word.tobytes() + b"".join(pending)
             while frame:
                 frame = frame[os.write(self._to_fw, frame) :]
         except BrokenPipeError:

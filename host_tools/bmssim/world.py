@@ -189,6 +189,7 @@ class World:
         self.mark = 0
         self.on_coils: Callable[[int, int], None] = lambda now_us, coils: None
         self._interrupt = False
+        self._wired = (1 << 3 * setup.strings) - 1
         self._cells_us = 0
         self._charge_as = np.zeros(setup.strings)
         self._plant_us = 0
@@ -500,7 +501,7 @@ class World:
         rng = self._sensor_rng
         return Inputs(
             feedback=plant.feedback(),
-            wired=(1 << 3 * self.setup.strings) - 1,
+            wired=self._wired,
             lines=self.lines,
             current_ma=[
                 sensor.read(string.current_a * 1000, rng)

@@ -115,7 +115,9 @@ class RawBoard:
 
 
 def be_patient(patch: pytest.MonkeyPatch) -> None:
-    """Let the tools wait for what must come until only a hang explains that it doesn't."""
+    """Let the tools wait for what must come until only a hang explains that it doesn't, and start
+    mpremote, which costs more than all that it copies here, for many files at once."""
+    patch.setattr(flashing, "BATCH", 40)
     patch.setattr(mpremote, "TIMEOUT_S", HANG_S)
     patch.setattr(flashing, "ANSWER_S", HANG_S)
     patch.setattr(flashing, "LEAVE_RAW_S", 1)

@@ -25,17 +25,32 @@ def boards(monkeypatch: pytest.MonkeyPatch) -> None:
     be_patient(monkeypatch)
 
 
+@pytest.fixture(scope="session")
+def disks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where disks of flashed boards are kept, by their kind."""
+    return tmp_path_factory.mktemp("disks")
+
+
 @pytest.fixture(params=["lfs", "stm32"])
-def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RawBoard]:
+def board(request: pytest.FixtureRequest, tmp_path: Path, disks: Path) -> Iterator[RawBoard]:
     """A board that runs with PACK."""
     board = RawBoard(tmp_path, request.param)
-    board.on()
-    path = tmp_path / "pack.toml"
-    path.write_text(PACK)
-    code = cli.main(["flash", "--board", "RAW", "--port", board.path, "--pack", str(path)])
-    assert code == 0
-    yield board
-    board.close()
+    try:
+        flashed = disks / request.param
+        if not flashed.exists():
+            board.on()
+            path = tmp_path / "pack.toml"
+            path.write_text(PACK)
+            words = ["flash", "--board", "RAW", "--port", board.path, "--pack", str(path)]
+            assert cli.main(words) == 0
+            board.off()
+            board.save(flashed)
+        board.restore(flashed)
+        board.on()
+        running(board)
+        yield board
+    finally:
+        board.close()
 
 
 one_kind = pytest.mark.parametrize("board", ["lfs"], indirect=True)

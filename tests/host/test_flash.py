@@ -373,6 +373,7 @@ def test_a_new_board_interrupted_starts_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(mpremote.Mpremote, "run", run)
+        patch.setattr(flashing, "BATCH", 6)
         assert flash(board, "--pack", pack) == 130
     board.off()
     board.on()

@@ -166,12 +166,14 @@ class CellLinkBoard:
             four = self._mv[4 * k : 4 * k + 4]
             marked = wild and any(v is not None and not low <= v <= high for v in four)
             frames.append(p.cells_frame(self.node, k, four, seq, marked))
+        hot = any(v is not None and v > hottest for v in self._dc)
         for k in range((self.temps + 3) // 4):
             four = self._dc[4 * k : 4 * k + 4]
-            marked = any(v is not None and v > hottest for v in four)
+            marked = hot and any(v is not None and v > hottest for v in four)
             frames.append(p.temps_frame(self.node, k, four, seq, marked))
-        die_c = 30 + self.hotter_c + 2 * bin(self.bleeding()).count("1")
-        duty = 100 if self.bleeding() else 0
+        bleeding = self.bleeding()
+        die_c = 30 + self.hotter_c + 2 * bleeding.bit_count()
+        duty = 100 if bleeding else 0
         frames.append(
             p.status_frame(
                 self.node, sum(known) + self.stack_error_mv, self.faults, die_c, duty, seq
