@@ -84,9 +84,10 @@ class RawBoard:
             str(self.rom or ""),
             str(self.journal or ""),
         ]
-        script = 'trap "exit 0" TERM; while true; do "$@"; sleep 0.05; done'
+        # it ends with the tests, also where they are killed
+        script = 'trap "exit 0" TERM; while kill -0 "$0"; do "$@"; sleep 0.05; done'
         self._process = subprocess.Popen(
-            ["sh", "-c", script, "sh", *words],
+            ["sh", "-c", script, str(os.getpid()), *words],
             stdin=self._board_end,
             stdout=self._board_end,
             stderr=self._board_end,
