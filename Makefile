@@ -1,25 +1,38 @@
 # `make run` and `make test` set themselves up: Python 3.11 or newer and make are all they need.
+# $(RUN) has what running needs, $(DEV) the development tools besides.
 PYTHON ?= python3
 VENV := .venv
+RUN := $(VENV)/.run
+DEV := $(VENV)/.dev
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST := $(BIN)/pytest -q -n auto --dist worksteal
 # Types of MicroPython's modules; they shadow the standard library's, so they stay out of .venv.
 STUBS := stm32==1.28.0.post5 rp2==1.28.0.post4 esp32==1.28.0.post4
 STDLIB_STUBS := micropython-stdlib-stubs==1.28.0.post6
 BOARDS := $(patsubst boards/%/board.toml,%,$(wildcard boards/*/board.toml))
 
-.PHONY: help run test lint format bench campaign reference device image clean setup
+.PHONY: help run test test-long tests lint format bench campaign reference device image clean
+.PHONY: setup
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "make %-9s %s\n", $$1, $$2}'
 
-run: setup ## the whole system simulated on this computer, a tour of 30 s
+run: $(RUN) ## the whole system simulated on this computer, a tour of 30 s
 	@$(BIN)/bmsctl sim demo
 
-test: lint ## lint, types and all tests
-	@$(BIN)/pytest -q -n auto --dist worksteal
+test: $(DEV) ## lint, types and tests, beside each other
+	@$(MAKE) --no-print-directory -j 2 lint tests
 
-lint: setup typings/.installed ## style, spelling, words, imports and types
+test-long: $(DEV) ## the long forms of tests, drawn anew; SEED=n draws as the run that printed it
+	@seed="$(SEED)"; seed=$${seed:-$$($(BIN)/python -c 'import random; print(random.randrange(2**32))')}; \
+		echo "drawn with seed $$seed; the same again: make test-long SEED=$$seed"; \
+		BMS_TEST_LONG=1 $(PYTEST) --hypothesis-seed=$$seed
+
+tests: $(DEV)
+	@$(PYTEST)
+
+lint: $(DEV) typings/.installed ## style, spelling, words, imports and types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/codespell
@@ -29,20 +42,20 @@ lint: setup typings/.installed ## style, spelling, words, imports and types
 	@$(BIN)/basedpyright -p firmware
 	@for board in $(BOARDS); do $(BIN)/basedpyright -p boards/$$board || exit 1; done
 
-format: setup ## write the code in the project's form
+format: $(DEV) ## write the code in the project's form
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-bench: setup ## measured figures: speed, reaction, heap, bus load
+bench: $(RUN) ## measured figures: speed, reaction, heap, bus load
 	@$(BIN)/bmsctl bench
 
-campaign: setup ## RUNS=2000 faults injected at every moment, and as many faultless runs
+campaign: $(RUN) ## RUNS=2000 faults injected at every moment, and as many faultless runs
 	@$(BIN)/bmsctl sim --campaign --runs $(or $(RUNS),2000)
 
-reference: setup ## write docs/reference anew from the code
+reference: $(RUN) ## write docs/reference anew from the code
 	@$(BIN)/bmsctl reference --out docs/reference
 
-device: setup ## IMAGE=file.uf2: the firmware on an emulated Pico, tests and figures
+device: $(DEV) ## IMAGE=file.uf2: the firmware on an emulated Pico, tests and figures
 	@test -f "$(IMAGE)" || { echo "make: IMAGE must be MicroPython's .uf2 for RPI_PICO: make device IMAGE=file.uf2" >&2; exit 1; }
 	@$(BIN)/pytest -q -n auto tests/device --image "$(IMAGE)"
 	@PYTHONPATH=tests/unit $(BIN)/python tests/device/measure.py --image "$(IMAGE)" --moments $(or $(MOMENTS),1000)
@@ -61,19 +74,24 @@ clean: ## remove what these commands made; recorded logs stay
 	@rm -rf $(VENV) typings build dist .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-setup: $(VENV)/.installed ## .venv with all that is needed; the others do it themselves
+setup: $(DEV) ## .venv with all that is needed; the others do it themselves
 
-$(VENV)/.installed: pyproject.toml
+$(RUN): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "make: $(PYTHON) is missing or older than Python 3.11; name another: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 		{ echo "make: $(PYTHON) has no venv module; on Debian: apt install python3-venv" >&2; exit 1; }
 	@echo "setting up $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install -e .
+	@touch $@
+
+$(DEV): $(RUN)
+	@echo "setting up the development tools"
 	@$(PIP) install -e '.[dev]'
 	@touch $@
 
-typings/.installed: Makefile | setup
+typings/.installed: Makefile | $(DEV)
 	@rm -rf typings
 	@for port in $(STUBS); do \
 		$(PIP) install --no-deps --target typings/$${port%%=*} \

@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bmssim.micropython_path import find_micropython
+from extent import HANG_S
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "tests" / "unit").glob("test_*.py"))
@@ -33,8 +35,19 @@ LARGER = {
 }
 
 
-def run(path: Path) -> subprocess.CompletedProcess[str]:
-    folders = [ROOT / "firmware", path.parent, ROOT / "tests" / "unit", ROOT / "boards" / "HOST"]
+# what takes more than some seconds runs in parts, so that workers can share it
+PARTS = {
+    "test_bq796xx": 2,
+    "test_cell_link": 2,
+    "test_contactors": 2,
+    "test_lessons": 3,
+    "test_limits": 2,
+}
+
+
+def run(path: Path, part: int = 0, parts: int = 1) -> subprocess.CompletedProcess[str]:
+    folders = [ROOT / "firmware", path.parent, ROOT / "tests" / "unit", ROOT / "tests"]
+    folders.append(ROOT / "boards" / "HOST")
     env = dict(os.environ, MICROPYPATH=":".join(map(str, folders)))
     return subprocess.run(
         [
@@ -43,26 +56,41 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
             f"heapsize={LARGER.get(path.stem, HEAP)}",
             ROOT / "tests" / "mpy_runner.py",
             path,
+            f"{part}/{parts}",
         ],
         capture_output=True,
         text=True,
         env=env,
         cwd=ROOT,
-        timeout=300,
+        timeout=HANG_S,
     )
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_unit(path: Path) -> None:
-    done = run(path)
+def param(path: Path, part: int, parts: int) -> Any:
+    """A part of a file; it has a long form where the file uses `extent`."""
+    marks = [pytest.mark.long] if "from extent" in path.read_text() else []
+    name = path.stem if parts == 1 else f"{path.stem}-{part + 1}"
+    return pytest.param(path, part, parts, id=name, marks=marks)
+
+
+@pytest.mark.parametrize(
+    ("path", "part", "parts"),
+    [
+        param(path, part, PARTS.get(path.stem, 1))
+        for path in FILES
+        for part in range(PARTS.get(path.stem, 1))
+    ],
+)
+def test_unit(path: Path, part: int, parts: int) -> None:
+    done = run(path, part, parts)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     total = re.search(r"^(\d+) tests, 0 failed$", done.stdout, re.MULTILINE)
     assert total, said
     assert int(total[1]) > 0
     # as many as pytest finds in the file
-    found = re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
-    assert int(total[1]) == len(set(found)), said
+    found = set(re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE))
+    assert int(total[1]) == len(sorted(found)[part::parts]), said
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ The program that starts it hands over descriptors in JSON, cut into as many argu
 {"stepped": bool, "io": [read, write], "console": fd, "pack": path,
  "ports": {"can0": {"medium": "can", "fd": n, "rate": bit/s or 0}, ..}, "store": folder or null}.
 `io` carries the pins: 48 ints of 32 bits each way (`OUT_*`, `IN_*`). Stepped: the other side owns
-the time and answers every wait; otherwise the firmware runs by the computer's clock. A CAN port is
-an slcan adapter.
+the time and answers every wait, and the bytes of the streams follow the ints, so that a step is one
+write and one answer: to the firmware the console's first, from it as `Outgoing` has them. Otherwise
+the firmware runs by the computer's clock, and each stream is a descriptor. A CAN port is an slcan
+adapter.
 """
 
 import gc
@@ -18,17 +20,17 @@ from array import array
 import bytecode_kernels  # noqa: F401  (before whatever imports the kernels)
 from bms import ticks
 from bms.links.slcan import Slcan
-from fdio import ON_MICROPYTHON, FdStream, exactly
+from fdio import IN_ROOM, ON_MICROPYTHON, FdStream, Outgoing, SteppedStream, exactly, splice
 
 # to the other side: kind, coils and heartbeat, ms to wait, coils that are economised (bits as the
-# coils'), lines to be held low (bits: 1 console, 2 port 0, ..), 8..15 bytes written to each
-OUT_KIND, OUT_PINS, OUT_WAIT_MS, OUT_HELD, OUT_LOW, OUT_WRITTEN = 0, 1, 2, 3, 4, 8
+# coils'), lines to be held low (bits: 1 console, 2 port 0, ..), bytes of the streams that follow
+OUT_KIND, OUT_PINS, OUT_WAIT_MS, OUT_HELD, OUT_LOW, OUT_FOLLOW = 0, 1, 2, 3, 4, 5
 WAITING, CHANGED = 1, 2
 # pin bits: coil 3 * string + (0 minus, 1 precharge, 2 plus)
 COILS = 0xFFFFFF
 HEARTBEAT = 1 << 24
 # from the other side: kind, time, auxiliary contacts and which are wired (bits as the coils'),
-# what is valid, inputs, link voltage, 8..15 bytes pending on console, port 0..6, isolation,
+# what is valid, inputs, link voltage, 8..15 bytes that follow for console, port 0..6, isolation,
 # reset cause, 24..31 currents, 32..39 voltages of the strings
 IN_KIND, IN_US, IN_MS, IN_FEEDBACK, IN_WIRED, IN_VALID, IN_INPUTS, IN_LINK_MV = range(8)
 IN_PENDING, IN_KOHM, IN_CAUSE, IN_MA, IN_STRING_MV = 8, 16, 17, 24, 32
@@ -39,6 +41,7 @@ GOOD = 7  # input bits of interlock, emergency stop and fault line
 CAUSES = (b"power_on", b"watchdog", b"reset", b"brown_out", b"unknown")
 WORDS = 48
 STORE_SLOTS, STORE_SIZE = 16, 4096
+OUT_ROOM = 4096  # bytes that the streams take in a step
 
 _AT_START = (
     ("bms", "config"),
@@ -110,7 +113,6 @@ class Board:
         self._to = open(write, "wb", buffering=0)
         self._in = array("i", [0] * WORDS)
         self._in[IN_INPUTS] = GOOD
-        self._out = array("i", [0] * WORDS)
         self._pins = 0
         self._held = 0
         self._fresh_ma = 0  # a bit a string
@@ -122,15 +124,20 @@ class Board:
             from hal.storage import FileStorage  # pyright: ignore[reportMissingImports]
 
             self.storage = FileStorage(args["store"], STORE_SLOTS, STORE_SIZE)
-        self.console = FdStream(args["console"], self._stepped)
-        self._streams = [self.console]
+        self._out = array("i", [0] * WORDS)
+        # viper takes ints as bytes
+        self._out_bytes = self._out if ON_MICROPYTHON else memoryview(self._out).cast("B")
+        room = 4 * WORDS + (OUT_ROOM if self._stepped else 0)
+        self._outgoing = Outgoing(bytearray(room), 4 * WORDS, room)
+        self._spare = bytearray(IN_ROOM if self._stepped else 0)
+        self._streams = []
+        self.console = self._stream(args["console"])
         self.ports = {}
         self._by_port = {}
         self._rates = {}
         for name in sorted(args["ports"]):
             port = args["ports"][name]
-            stream = FdStream(port["fd"], self._stepped)
-            self._streams.append(stream)
+            stream = self._stream(port["fd"])
             self._by_port[name] = stream
             self.ports[name] = port["medium"]
             self._rates[name] = port["rate"]
@@ -144,6 +151,14 @@ class Board:
             for stream in self._streams:
                 # MicroPython polls objects, CPython descriptors: both take the file
                 self._poll.register(stream._file, select.POLLIN)
+
+    def _stream(self, fd):
+        if self._stepped:
+            stream = SteppedStream(len(self._streams), self._outgoing, self._spare)
+        else:
+            stream = FdStream(fd)
+        self._streams.append(stream)
+        return stream
 
     def open_can(self, name, rate, filters):
         """The slcan adapter on a CAN port; it lets everything through."""
@@ -303,21 +318,32 @@ class Board:
         out[OUT_WAIT_MS] = ms
         out[OUT_HELD] = self._held
         out[OUT_LOW] = 0
-        for i in range(len(self._streams)):
-            out[OUT_WRITTEN + i] = self._streams[i].written
-            self._streams[i].written = 0
-            if self._streams[i].lows:
-                self._streams[i].lows = 0
+        i = 0
+        for stream in self._streams:
+            if stream.lows:
+                stream.lows = 0
                 out[OUT_LOW] |= 1 << i
-        self._to.write(out)
+            i += 1
+        outgoing = self._outgoing
+        n = outgoing.end
+        outgoing.end = outgoing.start
+        out[OUT_FOLLOW] = n - outgoing.start
+        splice(outgoing.data, 0, self._out_bytes, 0, outgoing.start)
+        if ON_MICROPYTHON:
+            self._to.write(outgoing.data, 0, n)
+        else:
+            self._to.write(memoryview(outgoing.data)[:n])
 
     def _receive(self):
         frame = self._in
         exactly(self._from, frame, 4 * WORDS)
         if frame[IN_KIND] == QUIT:
             raise SystemExit(0)
+        i = IN_PENDING
+        for stream in self._streams:
+            if frame[i]:
+                stream.take(self._from, frame[i])
+            i += 1
         self._fresh_ma = frame[IN_VALID] >> FIRST_MA_VALID & 0xFF
         if self._guarded & ~frame[IN_INPUTS]:
             self._look()
-        for i in range(len(self._streams)):
-            self._streams[i].pending += frame[IN_PENDING + i]

@@ -20,6 +20,7 @@ from .plan import plan
 from .serial_port import PortLost, open_port, read_some, wait_readable, write_all
 
 ANSWER_S = 5  # for the answer to `service`: it may wait for a contactor's feedback
+LEAVE_RAW_S = 4  # then a raw REPL, which answers nothing, is ended
 BOOT_S = 20
 ROOM_BYTES = 16384  # of the file system, besides the files
 BATCH = 6  # files a run of mpremote, which takes 0.3 s to start
@@ -126,7 +127,7 @@ class Service:
         is a bad line to a master.
         """
         with open_port(self.port, self.baud) as port:
-            leave_raw_at = time.monotonic() + ANSWER_S - 1
+            leave_raw_at = time.monotonic() + LEAVE_RAW_S
             reader = LineReader()
             tail = b""
             answer: dict[str, Any] | None = None

@@ -14,7 +14,12 @@ TIMEOUT_S = 60
 
 
 class Mpremote:
-    """One port; every method is one run of mpremote. Raises ToolError with mpremote's words."""
+    """One port; every method is one run of mpremote. Raises ToolError with mpremote's words.
+
+    process: the run of this moment, or the last one; who kills it ends the run.
+    """
+
+    process: subprocess.Popen[bytes] | None = None
 
     def __init__(self, port: str) -> None:
         self.port = port
@@ -29,6 +34,7 @@ class Mpremote:
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is ours to handle
         ) as process:
+            Mpremote.process = process
             try:
                 out, err = process.communicate(timeout=TIMEOUT_S)
             except subprocess.TimeoutExpired:

@@ -4,6 +4,7 @@ A CAN bus arbitrates by id and carries one frame at a time. A UART bus (half-dup
 pair of isolated TTL lines used in turn) carries bytes; two that talk at once destroy each other.
 """
 
+import heapq
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,10 +135,11 @@ class Usage:
         self.frames += 1
         if frame.marked and self.violation_us is None:
             self.violation_us = round(end_us)
-        if frame.function >= CELLS:
+        function = frame.function
+        if function >= CELLS:
             self.readings_us += end_us - start_us
             self._answer_us = end_us
-        elif frame.function == SCAN and frame.node == 0:
+        elif function == SCAN and frame.node == 0:
             if self._scan_us is not None and self._answer_us > self._scan_us:
                 self.scan_ms.append((self._answer_us - self._scan_us) / 1000)
             self._scan_us = start_us
@@ -184,7 +186,7 @@ class CanBus:
         self._events = events
         self._us_per_bit = 1e6 / rate_bps
         self._noise = noise
-        self._nodes: list[CanNode] = []
+        self._on_frame: list[tuple[CanNode, Callable[[Frame], None]]] = []
         self._queue: list[tuple[int, int, Frame, CanNode]] = []
         self._made = 0
         self._busy = False
@@ -192,7 +194,7 @@ class CanBus:
         self.usage = Usage()
 
     def attach(self, node: CanNode) -> None:
-        self._nodes.append(node)
+        self._on_frame.append((node, node.on_frame))
 
     def frame_us(self, frame: Frame) -> float:
         """How long a frame is on the bus."""
@@ -201,15 +203,13 @@ class CanBus:
     def send(self, frame: Frame, sender: CanNode) -> None:
         """Queue a frame; it is sent when it wins the bus."""
         self._made += 1
-        self._queue.append((rank(frame.ident), self._made, frame, sender))
+        heapq.heappush(self._queue, (rank(frame.ident), self._made, frame, sender))
         if not self._busy:
             self._start()
 
     def _start(self) -> None:
-        first = min(self._queue)
-        self._queue.remove(first)
         self._busy = True
-        frame, sender = first[2], first[3]
+        _rank, _made, frame, sender = heapq.heappop(self._queue)
         us = self.frame_us(frame)
         now = self._events.now_us
         self.usage.on_frame(frame, now, now + us)
@@ -219,7 +219,7 @@ class CanBus:
         self._busy = False
         struck = self._noise.strikes()
         sender.on_sent(frame)
-        for node in self._nodes:
+        for node, on_frame in self._on_frame:
             if node is sender:
                 continue
             # damage behind the bus' own CRC: in a transceiver, a gateway, a controller's buffer
@@ -227,7 +227,7 @@ class CanBus:
             if struck:
                 got = self._noise.frame(frame) if self.sealed else self._noise.cut(frame)
             if got is not None:
-                node.on_frame(got)
+                on_frame(got)
         if self._queue and not self._busy:
             self._start()
 

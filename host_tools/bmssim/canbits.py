@@ -1,5 +1,7 @@
 """How many bits a CAN 2.0 data frame has on the wire, stuff bits included (ISO 11898-1)."""
 
+from functools import lru_cache
+
 from .protocol import EXTENDED
 
 
@@ -18,17 +20,6 @@ def _crc15_table() -> list[int]:
 _CRC15 = _crc15_table()
 
 
-def _stuff_table() -> list[list[tuple[int, int]]]:
-    # state: 2 * (run length - 1) + last bit, run 1..5; entry: (stuff bits, next state) per byte
-    table = []
-    for state in range(10):
-        row = []
-        for byte in range(256):
-            row.append(_stuff(state, byte, 8))
-        table.append(row)
-    return table
-
-
 def _stuff(state: int, value: int, bits: int) -> tuple[int, int]:
     run, last = state // 2 + 1, state % 2
     added = 0
@@ -43,8 +34,38 @@ def _stuff(state: int, value: int, bits: int) -> tuple[int, int]:
     return added, 2 * (run - 1) + last
 
 
-_STUFF = _stuff_table()
+class _Run(list[tuple[int, "_Run"]]):
+    """What comes after a run of equal bits: (stuff bits, run at the end) by the next byte."""
+
+    full = False  # five equal bits: a stuff bit follows
+
+
+def _runs() -> list[_Run]:
+    # state: 2 * (run length - 1) + last bit, run 1..5
+    runs = [_Run() for _ in range(10)]
+    for state, run in enumerate(runs):
+        run.full = state // 2 == 4
+        for byte in range(256):
+            added, then = _stuff(state, byte, 8)
+            run.append((added, runs[then]))
+    return runs
+
+
+_RUNS = _runs()
+# after the dominant start bit, a run of one, by the bits of the identifier before the first byte
+_FIRST = {
+    bits: [(added, _RUNS[then]) for added, then in (_stuff(0, v, bits) for v in range(1 << bits))]
+    for bits in (1, 5)
+}
 _TAIL_BITS = 1 + 2 + 7 + 3  # CRC delimiter, acknowledge, end of frame, intermission
+
+
+@lru_cache(maxsize=4096)
+def _crc_of_head(head: int) -> int:
+    crc = 0
+    for byte in head.to_bytes(5, "big"):  # leading zeros change nothing in a CRC of init 0
+        crc = (crc << 8 & 0x7FFF) ^ _CRC15[crc >> 7 ^ byte]
+    return crc
 
 
 def frame_bits(ident: int, data: bytes) -> int:
@@ -58,26 +79,16 @@ def frame_bits(ident: int, data: bytes) -> int:
         # start, id, RTR, IDE, r0, DLC
         head_bits = 19
         head = ident << 7 | n
-    # the CRC runs over them and the data
-    value = head << (8 * n) | int.from_bytes(data, "big")
-    width = head_bits + 8 * n
-    pad = -width % 8  # leading zeros change nothing in a CRC of init 0
-    crc = 0
-    for byte in value.to_bytes((width + pad) // 8, "big"):
-        crc = ((crc << 8) & 0x7FFF) ^ _CRC15[((crc >> 7) ^ byte) & 0xFF]
-    value = value << 15 | crc
-    width += 15
-    first = width % 8
-    # before the frame the bus is recessive: the dominant start bit begins a run of one
-    added, state = (
-        _stuff(0, value >> (width - first) & ((1 << (first - 1)) - 1), first - 1)
-        if (first)
-        else _stuff(0, value >> (width - 8) & 127, 7)
-    )
-    width -= first or 8
-    for byte in (value & ((1 << width) - 1)).to_bytes(width // 8, "big"):
-        more, state = _STUFF[state][byte]
+    # the CRC runs over them and the data; it is the same for all frames with this head up to these
+    crc = _crc_of_head(head)
+    for byte in data:
+        crc = (crc << 8 & 0x7FFF) ^ _CRC15[crc >> 7 ^ byte]
+    value = (head << 8 * n | int.from_bytes(data, "big")) << 15 | crc
+    width = head_bits + 8 * n + 15 & ~7
+    bits = head_bits + 14 & 7  # behind the start bit, before the whole bytes
+    added, run = _FIRST[bits][value >> width]  # the start bit is 0
+    for byte in (value & (1 << width) - 1).to_bytes(width >> 3, "big"):
+        more, run = run[byte]
         added += more
-    if state // 2 == 4:
-        added += 1  # five equal bits at the end of the CRC are stuffed as well
-    return head_bits + 8 * n + 15 + added + _TAIL_BITS
+    # five equal bits at the end of the CRC are stuffed as well
+    return head_bits + 8 * n + 15 + added + run.full + _TAIL_BITS

@@ -84,8 +84,7 @@ class CellArray:
 
     def emf_v(self) -> np.ndarray:
         """Voltages that would show if the current stopped now; overrides in place."""
-        volts = self.ocv_v() + self._rc_v
-        return np.where(np.isnan(self.override_v), volts, self.override_v)
+        return self._shown(self.ocv_v() + self._rc_v, self.override_v)
 
     def ohm(self) -> np.ndarray:
         """Resistances that a step of the current meets; 0 where a voltage is overridden."""
@@ -94,13 +93,18 @@ class CellArray:
     def voltage_v(self) -> np.ndarray:
         """Terminal voltages at the current of the last step; overrides in place."""
         volts = self.ocv_v() + self._rc_v + self._current_a * self.r0_ohm
-        return np.where(np.isnan(self.override_v), volts, self.override_v)
+        return self._shown(volts, self.override_v)
+
+    @staticmethod
+    def _shown(values: np.ndarray, override: np.ndarray) -> np.ndarray:
+        usual = np.isnan(override)
+        return values if usual.all() else np.where(usual, values, override)
 
     @property
     def temp_c(self) -> np.ndarray:
         """Temperatures; overrides in place."""
         degrees = self.ambient_c + self._offset_c + self._warm_k
-        return np.where(np.isnan(self.override_temp_c), degrees, self.override_temp_c)
+        return self._shown(degrees, self.override_temp_c)
 
     def set_voltage(self, index: int, volt: float) -> None:
         """Give a cell the charge at which its open-circuit voltage is `volt`.

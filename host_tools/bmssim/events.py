@@ -7,11 +7,12 @@ from collections.abc import Callable
 class Events:
     """`now_us` moves only in `run_until`; events of the same time run in the order of their making.
 
-    `at` returns a handle for `cancel`; a cancelled event never runs.
+    `at` returns a handle for `cancel`; a cancelled event never runs. ran: how many have begun.
     """
 
     def __init__(self) -> None:
         self.now_us = 0
+        self.ran = 0
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._made = 0
         self._cancelled: set[int] = set()
@@ -51,6 +52,7 @@ class Events:
             if made in self._cancelled:
                 self._cancelled.discard(made)
             else:
+                self.ran += 1
                 action()
             return True
         self.now_us = max(self.now_us, until_us)

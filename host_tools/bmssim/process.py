@@ -1,6 +1,8 @@
 """The firmware as a process on this computer: its descriptors, its pins, its clock.
 
 `boards/HOST/board.py` is the other end of everything here; the layout of the pin frames is its.
+Where the caller owns the time, the bytes of console and ports follow the pins in the same pipe; in
+real time they have pseudo-terminals, to which other programs may be attached.
 """
 
 import json
@@ -11,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tty
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +22,9 @@ from typing import Any
 from .micropython_path import find_micropython
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAP = "512K"  # objects are twice the size of a 32-bit board's: 256 KiB there
+# objects are twice the size of a 32-bit board's: 256 KiB there; and what the streams wait in, which
+# a board has in its chip or port
+HEAP = "520K"
 TICK_MASK = 0x1FFFFFFF
 # the clock starts shortly before its ticks wrap, so that every run passes a wrap
 FIRST_US = TICK_MASK - 5_000_000
@@ -36,7 +41,11 @@ ALL_GOOD = INTERLOCK | ESTOP | FAULT_LINE
 CAUSES = ("power_on", "watchdog", "reset", "brown_out", "unknown")
 _WAITING, _CHANGED, _POWER_LOST = 1, 2, 3  # the last one: test programs only
 _GO, _QUIT = 1, 2
-_FRAME = struct.Struct("48i")
+_WORDS = 48
+_FRAME_BYTES = 4 * _WORDS
+_HEAD = struct.Struct("6i")  # of the firmware's frame; the rest of it is unused
+_WRITE = struct.Struct("<BH")
+IN_ROOM = 2048  # bytes that a stream may get in a step
 _FIRST_MA, _FIRST_STRING_MV = 8, 16  # bits that say a string's reading is valid
 
 
@@ -52,23 +61,17 @@ class FirmwareDied(Exception):
 
 
 class Terminal:
-    """A raw pseudo-terminal: the firmware has one end, `master` is ours."""
+    """A raw pseudo-terminal that doesn't block: the firmware has one end, `master` is ours."""
 
-    def __init__(self, blocking: bool) -> None:
+    def __init__(self) -> None:
         self.master, self.slave = os.openpty()
         tty.setraw(self.slave)
-        os.set_blocking(self.slave, blocking)
-        os.set_blocking(self.master, blocking)
+        os.set_blocking(self.slave, False)
+        os.set_blocking(self.master, False)
 
     @property
     def path(self) -> str:
         return os.ttyname(self.slave)
-
-    def read_exactly(self, n: int) -> bytes:
-        data = b""
-        while len(data) < n:
-            data += os.read(self.master, n - len(data))
-        return data
 
     def read_now(self) -> bytes:
         try:
@@ -111,13 +114,14 @@ class Inputs:
 class Request:
     """What the firmware said: its pins and, where it waits, for how long.
 
-    held: coils that get less than their full voltage, bits as in pins; lost: the power is cut now;
-    lows: lines to be held low, bit 0 the console, then the ports.
+    written: bytes of the console, then of the ports by name, where the caller owns the time; held:
+    coils that get less than their full voltage, bits as in pins; lost: the power is cut now; lows:
+    lines to be held low, bit 0 the console, then the ports.
     """
 
     pins: int
     wait_ms: int | None
-    written: list[int] = field(default_factory=list)
+    written: list[bytes] = field(default_factory=list)
     held: int = 0
     lost: bool = False
     lows: int = 0
@@ -128,8 +132,8 @@ class Firmware:
     bit/s where the pack file needn't say. store: the folder of its storage, None = it has none.
     program, extra: another program than firmware/main.py, and what its JSON argument says more.
 
-    runtime "micropython" or "cpython"; stepped: the caller owns the time and must answer each
-    waiting request with `go`. Raises MicroPythonMissing, FirmwareDied.
+    runtime "micropython" or "cpython"; stepped: the caller owns the time, must answer each waiting
+    request with `go`, and there are no terminals. Raises MicroPythonMissing, FirmwareDied.
     """
 
     def __init__(
@@ -145,25 +149,24 @@ class Firmware:
     ) -> None:
         self.runtime = runtime
         self.stepped = stepped
-        self.console = Terminal(stepped)
-        self.ports = {name: Terminal(stepped) for name in sorted(ports)}
-        self.terminals = [self.console, *self.ports.values()]
+        self.names = sorted(ports)
+        self._streams = 1 + len(ports)
+        self.terminals = [] if stepped else [Terminal() for _ in range(self._streams)]
+        fds = [t.slave for t in self.terminals] or [-1] * self._streams
+        self._unread = b""  # of the firmware's frames
+        self._word = array("i", [0] * _WORDS)  # the frame to the firmware
         from_fw, fw_write = os.pipe()
         fw_read, self._to_fw = os.pipe()
         self.io_fd = from_fw
         slots = {
-            name: {
-                "medium": ports[name],
-                "fd": self.ports[name].slave,
-                "rate": (rates or {}).get(name, 0),
-            }
-            for name in self.ports
+            name: {"medium": ports[name], "fd": fd, "rate": (rates or {}).get(name, 0)}
+            for name, fd in zip(self.names, fds[1:], strict=True)
         }
         args = json.dumps(
             {
                 "stepped": stepped,
                 "io": [fw_read, fw_write],
-                "console": self.console.slave,
+                "console": fds[0],
                 "pack": str(pack),
                 "ports": slots,
                 "store": str(store) if store is not None else None,
@@ -193,6 +196,16 @@ class Firmware:
         os.close(fw_read)
         os.close(fw_write)
 
+    @property
+    def console(self) -> Terminal:
+        """Its terminal, in real time."""
+        return self.terminals[0]
+
+    @property
+    def ports(self) -> dict[str, Terminal]:
+        """The terminals of its ports, in real time."""
+        return dict(zip(self.names, self.terminals[1:], strict=True))
+
     def share_cpu(self) -> None:
         """Keep this process and the firmware on one CPU: they take turns, and wake faster so."""
         if hasattr(os, "sched_setaffinity"):
@@ -203,58 +216,78 @@ class Firmware:
 
     def request(self) -> Request:
         """The firmware's next word; waits for it. Raises FirmwareDied."""
-        data = b""
-        while len(data) < _FRAME.size:
-            got = os.read(self.io_fd, _FRAME.size - len(data))
+        if len(self._unread) < _FRAME_BYTES:
+            self._fetch(_FRAME_BYTES)
+        kind, pins, wait_ms, held, lows, follow = _HEAD.unpack_from(self._unread)
+        end = _FRAME_BYTES + follow
+        if len(self._unread) < end:
+            self._fetch(end)
+        written = [b""] * self._streams
+        at = _FRAME_BYTES
+        while at < end:
+            number, n = _WRITE.unpack_from(self._unread, at)
+            at += _WRITE.size + n
+            written[number] += self._unread[at - n : at]
+        self._unread = self._unread[end:]
+        return Request(
+            pins, wait_ms if kind == _WAITING else None, written, held, kind == _POWER_LOST, lows
+        )
+
+    def _fetch(self, n: int) -> None:
+        """Have `n` bytes unread, or more."""
+        while len(self._unread) < n:
+            got = os.read(self.io_fd, 65536)
             if not got:
                 raise self._death()
-            data += got
-        word = _FRAME.unpack(data)
-        written = list(word[8 : 8 + len(self.terminals)])
-        wait_ms = word[2] if word[0] == _WAITING else None
-        return Request(word[1], wait_ms, written, word[3], word[0] == _POWER_LOST, word[4])
+            self._unread += got
 
     def readable(self) -> bool:
         """True where `request` would not wait."""
+        if len(self._unread) >= _FRAME_BYTES:
+            return True
         return bool(select.select([self.io_fd], [], [], 0)[0])
 
-    def go(self, now_us: int, inputs: Inputs, pending: list[int]) -> None:
-        """Answer a waiting firmware: the time, its inputs, the bytes waiting on each terminal."""
+    def go(self, now_us: int, inputs: Inputs, pending: Sequence[bytes] = ()) -> None:
+        """Answer a waiting firmware: the time, its inputs, and, where the caller owns the time,
+        bytes for its console and ports, IN_ROOM each at most."""
         self._say(_GO, now_us, inputs, pending)
 
     def quit(self) -> None:
         """Ask it to end at its next wait."""
-        self._say(_QUIT, 0, Inputs(), [])
+        self._say(_QUIT, 0, Inputs(), ())
 
-    def _say(self, kind: int, now_us: int, inputs: Inputs, pending: list[int]) -> None:
-        word = [0] * 48
+    def _say(self, kind: int, now_us: int, inputs: Inputs, pending: Sequence[bytes]) -> None:
+        word = self._word
         word[0] = kind
         word[1] = (FIRST_US + now_us) & TICK_MASK
         word[2] = (FIRST_MS + now_us // 1000) & TICK_MASK
         word[3] = inputs.feedback
         word[4] = inputs.wired
         word[6] = inputs.lines
-        valid = 0
+        valid = 0  # what isn't valid is not looked at
         if inputs.link_mv is not None:
             valid |= 1
             word[7] = inputs.link_mv
         if inputs.isolation_kohm is not None:
             valid |= 2
             word[16] = inputs.isolation_kohm
-        word[8 : 8 + len(pending)] = pending
+        for i, data in enumerate(pending, 8):
+            word[i] = len(data)
         word[17] = CAUSES.index(inputs.cause)
         word[47] = inputs.mark
-        for first_bit, first, readings in (
-            (_FIRST_MA, 24, inputs.current_ma),
-            (_FIRST_STRING_MV, 32, inputs.string_mv),
-        ):
-            for i, value in enumerate(readings):
-                if value is not None:
-                    valid |= 1 << (first_bit + i)
-                    word[first + i] = value
+        for i, value in enumerate(inputs.current_ma):
+            if value is not None:
+                valid |= 1 << (_FIRST_MA + i)
+                word[24 + i] = value
+        for i, value in enumerate(inputs.string_mv):
+            if value is not None:
+                valid |= 1 << (_FIRST_STRING_MV + i)
+                word[32 + i] = value
         word[5] = valid
         try:
-            os.write(self._to_fw, _FRAME.pack(*word))
+            frame = word.tobytes() + b"".join(pending)
+            while frame:
+                frame = frame[os.write(self._to_fw, frame) :]
         except BrokenPipeError:
             raise self._death() from None
 

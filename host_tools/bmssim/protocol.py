@@ -4,7 +4,7 @@ Shares no code with the firmware, so that a mistake in one of the two shows; onl
 identifiers with 29 bits, which no wire carries, is the firmware's.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bms.links.can import EXTENDED
 
@@ -18,8 +18,7 @@ VERSION = 1
 ABILITY_BALANCE_MASK = 1
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """One CAN 2.0 frame, or the same inside a UART frame.
 
     ident: 11 bits, or 29 and EXTENDED. marked: it carries a reading out of hard bounds, said by the
@@ -50,14 +49,14 @@ def crc8(data: bytes) -> int:
     return crc ^ 0xFF
 
 
-_CRC8 = [crc8(bytes([i])) ^ 0xFF for i in range(256)]
+# the next state by the state xor the byte
+_CRC8 = [crc8(bytes([i ^ 0xFF])) ^ 0xFF for i in range(256)]
 
 
 def _crc8_fast(data: bytes) -> int:
-    # table of one-byte CRCs from init FF: index i is reached from state FF by byte i
     crc = 0xFF
     for byte in data:
-        crc = _CRC8[crc ^ byte ^ 0xFF]
+        crc = _CRC8[crc ^ byte]
     return crc ^ 0xFF
 
 
@@ -73,23 +72,25 @@ def seal_is_good(frame: Frame) -> bool:
     return bool(frame.data) and _crc8_fast(head) == frame.data[-1]
 
 
-def _four(function: int, node: int, raw: list[int], seq: int) -> Frame:
-    word = 0
+def _four(
+    function: int, node: int, values: list[int | None], offset: int, seq: int, marked: bool
+) -> Frame:
+    word = (seq & 15) << 52
     for k in range(4):
-        word |= (raw[k] if k < len(raw) else NO_READING) << (13 * k)
-    return sealed(function, node, (word | (seq & 15) << 52).to_bytes(7, "little"))
+        v = values[k] if k < len(values) else None
+        word |= (NO_READING if v is None else min(max(v + offset, 0), 8190)) << (13 * k)
+    frame = sealed(function, node, word.to_bytes(7, "little"))
+    return Frame(frame.ident, frame.data, True) if marked else frame
 
 
-def cells_frame(node: int, k: int, mv: list[int | None], seq: int) -> Frame:
+def cells_frame(node: int, k: int, mv: list[int | None], seq: int, marked: bool = False) -> Frame:
     """CELLS k: up to four voltages in mV, None = no valid reading."""
-    raw = [NO_READING if v is None else min(max(v, 0), 8190) for v in mv]
-    return _four(CELLS + k, node, raw, seq)
+    return _four(CELLS + k, node, mv, 0, seq, marked)
 
 
-def temps_frame(node: int, k: int, dc: list[int | None], seq: int) -> Frame:
+def temps_frame(node: int, k: int, dc: list[int | None], seq: int, marked: bool = False) -> Frame:
     """TEMPS k: up to four temperatures in 0.1 degC, None = no sensor."""
-    raw = [NO_READING if v is None else min(max(v + 1000, 0), 8190) for v in dc]
-    return _four(TEMPS + k, node, raw, seq)
+    return _four(TEMPS + k, node, dc, 1000, seq, marked)
 
 
 def status_frame(node: int, stack_mv: int, faults: int, die_c: int, duty: int, seq: int) -> Frame:

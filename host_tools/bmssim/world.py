@@ -1,7 +1,7 @@
 """The simulated pack around the running firmware: boards, bus, plant, cells, and time.
 
 `run` goes on to a moment, either in the simulator's own time (the firmware is stepped) or in real
-time. The firmware is a process like on a bench: bytes over pseudo-terminals, pins over `process`.
+time. The firmware is a process like on a bench: bytes and pins go over `process`.
 """
 
 import math
@@ -27,7 +27,17 @@ from .layout import Place, places
 from .lines import LineReader
 from .load import US06_CELL_AH, Profile
 from .plant import Plant
-from .process import ALL_GOOD, COILS, HEARTBEAT, PLUS, STRINGS, Firmware, FirmwareDied, Inputs
+from .process import (
+    ALL_GOOD,
+    COILS,
+    HEARTBEAT,
+    IN_ROOM,
+    PLUS,
+    STRINGS,
+    Firmware,
+    FirmwareDied,
+    Inputs,
+)
 from .sensors import Sensor
 
 CYCLE_US = 100  # the firmware's own time for one step, where the simulator owns the clock
@@ -179,6 +189,7 @@ class World:
         self.mark = 0
         self.on_coils: Callable[[int, int], None] = lambda now_us, coils: None
         self._interrupt = False
+        self._wired = (1 << 3 * setup.strings) - 1
         self._cells_us = 0
         self._charge_as = np.zeros(setup.strings)
         self._plant_us = 0
@@ -240,6 +251,11 @@ class World:
     def _make_boards(self, hard_bounds: tuple[int, int, int]) -> None:
         s = self.setup
         self.places = places(s)
+        self._cells_at = [slice(p.first, p.first + p.cells) for p in self.places]
+        self._temps_at = [
+            p.first + np.arange(p.temps) * p.cells // max(p.temps, 1) for p in self.places
+        ]
+        self._measured_at = -1  # event of `_measured`, voltages and temperatures of all cells
         self.ports: dict[str, Port] = {}
         self.boards: list[Board] = []
         for n, place in enumerate(self.places):
@@ -261,6 +277,9 @@ class World:
             board.on_sample = self._sampled
             self.boards.append(board)
         self.bus = self.ports[self.places[0].port].bus
+        # the firmware's order: the console first, then the ports by name
+        self._by_name = [self.ports[name] for name in sorted(self.ports)]
+        self._sinks = [self._heard, *(port.adapter.on_bytes for port in self._by_name)]
 
         if s.ivt_s and isinstance(self.bus, CanBus):
             for n in range(s.strings):
@@ -309,11 +328,12 @@ class World:
         return board
 
     def _measure(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        self._physics()
-        place = self.places[n]
-        first, cells, temps = place.first, place.cells, place.temps
-        where = first + np.arange(temps) * cells // max(temps, 1)
-        return self.cells.voltage_v()[first : first + cells], self.cells.temp_c[where]
+        if self._measured_at != self.events.ran:  # boards that hear one question sample together
+            self._measured_at = self.events.ran
+            self._physics()
+            self._measured = self.cells.voltage_v(), self.cells.temp_c
+        volts, degrees = self._measured
+        return volts[self._cells_at[n]], degrees[self._temps_at[n]]
 
     def _sampled(self, board: Any, mv: list, dc: list, seq: int) -> None:
         self._samples[self.boards.index(board)].append((mv, dc, self.events.now_us))
@@ -479,15 +499,18 @@ class World:
         self._settle()
         plant = self.plant
         rng = self._sensor_rng
-        strings = range(self.setup.strings)
         return Inputs(
             feedback=plant.feedback(),
-            wired=(1 << 3 * self.setup.strings) - 1,
+            wired=self._wired,
             lines=self.lines,
             current_ma=[
-                self.currents[n].read(plant.strings[n].current_a * 1000, rng) for n in strings
+                sensor.read(string.current_a * 1000, rng)
+                for sensor, string in zip(self.currents, plant.strings, strict=True)
             ],
-            string_mv=[self.voltages[n].read(plant.terminal_v(n) * 1000, rng) for n in strings],
+            string_mv=[
+                sensor.read(plant.terminal_v(n) * 1000, rng)
+                for n, sensor in enumerate(self.voltages)
+            ],
             link_mv=self.link.read(plant.link_v * 1000, rng),
             isolation_kohm=self.isolation.read(self.isolation_kohm, rng),
             cause=self.cause,
@@ -586,11 +609,9 @@ class World:
             except FirmwareDied as death:
                 self._died(death)
                 continue
-            # the console first, then the ports in the order of their names
-            sinks = [self._heard, *(self.ports[name].adapter.on_bytes for name in firmware.ports)]
-            for terminal, sink, n in zip(firmware.terminals, sinks, request.written, strict=True):
-                if n:
-                    sink(terminal.read_exactly(n))
+            for sink, data in zip(self._sinks, request.written, strict=True):
+                if data:
+                    sink(data)
             self._hold_low(request.lows)
             self._take_pins(request.pins, request.held)
             if request.lost:
@@ -605,16 +626,15 @@ class World:
                     break
             if self.firmware is not firmware:
                 continue
-            pending = [len(self._typed)]
-            firmware.console.write(self._typed)
-            self._typed = b""
-            for name, terminal in firmware.ports.items():
-                port = self.ports[name]
-                terminal.write(port.inbox)
-                pending.append(len(port.inbox))
-                port.inbox = b""
             self._arrived = False
             self._interrupt = False
+            pending = [self._typed[:IN_ROOM]]
+            self._typed = self._typed[IN_ROOM:]
+            for port in self._by_name:
+                pending.append(port.inbox[:IN_ROOM])
+                port.inbox = port.inbox[IN_ROOM:]
+                if port.inbox:
+                    self._arrived = True
             firmware.go(self._firmware_us(self.events.now_us), self._inputs(), pending)
 
     def _hold_low(self, lows: int) -> None:
@@ -699,6 +719,6 @@ class World:
     def _say_inputs(self) -> None:
         if self.firmware is not None:
             try:
-                self.firmware.go(self.events.now_us, self._inputs(), [])
+                self.firmware.go(self.events.now_us, self._inputs())
             except FirmwareDied as death:
                 self._died(death)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from bmsctl import flashing, mpremote
+from bmsctl import cli, flashing, mpremote, pushing
 from bmsctl.ask import ask
 from bmsctl.errors import ToolError
 from bmssim.micropython_path import find_micropython
+from extent import HANG_S
 
 HERE = Path(__file__).parent
 BOARDS = HERE / "boards"
@@ -35,7 +36,7 @@ class RawBoard:
         self.kind = kind
         self.rom = folder / "rom.img" if rom_bytes else None
         self.welded = False
-        self.cuts = 0  # of the power, by `cut_after`
+        self.cuts = 0  # of the power, by `cut_after`; what mpremote does then is ended with it
         self.journal: Path | None = None  # gets every block written from the next start on
         size = disk_bytes or SIZES[kind]
         self.disk.write_bytes(b"\xff" * size if kind == "lfs" else bytes(size))
@@ -65,6 +66,8 @@ class RawBoard:
                         self.cut_after = None
                         self.cuts += 1
                         self.off()
+                        if mpremote.Mpremote.process is not None:
+                            mpremote.Mpremote.process.kill()
                 os.write(self._port if fd == self._board else self._board, data)
 
     def on(self) -> None:
@@ -81,9 +84,10 @@ class RawBoard:
             str(self.rom or ""),
             str(self.journal or ""),
         ]
-        script = 'trap "exit 0" TERM; while true; do "$@"; sleep 0.05; done'
+        # it ends with the tests, also where they are killed
+        script = 'trap "exit 0" TERM; while kill -0 "$0"; do "$@"; sleep 0.05; done'
         self._process = subprocess.Popen(
-            ["sh", "-c", script, "sh", *words],
+            ["sh", "-c", script, str(os.getpid()), *words],
             stdin=self._board_end,
             stdout=self._board_end,
             stderr=self._board_end,
@@ -111,12 +115,29 @@ class RawBoard:
             os.close(fd)
 
 
+def be_patient(patch: pytest.MonkeyPatch) -> None:
+    """Let the tools wait for what must come until only a hang explains that it doesn't, and start
+    mpremote, which costs more than all that it copies here, for many files at once."""
+    patch.setattr(flashing, "BATCH", 40)
+    patch.setattr(mpremote, "TIMEOUT_S", HANG_S)
+    patch.setattr(flashing, "ANSWER_S", HANG_S)
+    patch.setattr(flashing, "LEAVE_RAW_S", 1)
+    patch.setattr(flashing, "BOOT_S", HANG_S)
+    patch.setattr(pushing, "NAME_S", HANG_S)
+
+
+def leave(board: RawBoard) -> None:
+    """`service`: to the prompt."""
+    words = ["console", "--port", board.path, "--timeout", str(HANG_S), "service", "yes"]
+    assert cli.main(words) == 0
+
+
 def running(board: RawBoard) -> dict:
     """The boot line of what runs."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + HANG_S
     while True:
         try:
-            lines = ask(board.path, 115200, "version", 3)
+            lines = ask(board.path, 115200, "version", 3)  # again, as a board that boots is deaf
         except ToolError:
             assert time.monotonic() < end, "nothing runs"
             continue
@@ -144,9 +165,7 @@ def interrupted(
                 if how == "ctrl-c":
                     raise KeyboardInterrupt
                 board.cut_after = 40 + bytes_each * (at % 5)
-                # nobody answers any more: no need to wait for long
-                patch.setattr(mpremote, "TIMEOUT_S", 2)
-                patch.setattr(flashing, "BOOT_S", 2)
+                patch.setattr(flashing, "BOOT_S", 1)  # nobody answers any more
             return real(self, *words)
 
         patch.setattr(mpremote.Mpremote, "run", run)

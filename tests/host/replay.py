@@ -1,9 +1,10 @@
 """What a board would start had its power been cut at any moment of a journal of raw_board.py.
 
-`micropython -X heapsize=32M replay.py DISK KIND JOURNAL`: before the first write, after each and,
-on littlefs, in the middle of each, mounts the disk and asks its own main.py which firmware is the
-newest that is whole. One line each time: SHA-256 of main.py, the folder, the digest of its files,
-the digest in its seal; "-" for none. A line that was said before is not said again in a row.
+`micropython -X heapsize=32M replay.py DISK KIND JOURNAL EACH`: before the first write, after each
+and, on littlefs, in the middle of each, mounts the disk and asks its own main.py which firmware is
+the newest that is whole. One line each time: SHA-256 of main.py, the folder, the digest of its
+files, the digest in its seal; "-" for none. A line that was said before is not said again in a row.
+Of the moments it looks at every EACHth and at the last one.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportCallIssue=false
@@ -102,19 +103,22 @@ with open(sys.argv[1], "rb") as file:
 journal = open(sys.argv[3], "rb")  # noqa: SIM115  as / goes away
 vfs.umount("/")
 print(look(disk))
+each = int(sys.argv[4])
 last = ""
 moments = 1
 while True:
     head = journal.read(20)
-    if not head:
-        break
-    at, length = int(head[:10]), int(head[10:])
+    at, length = int(head[:10] or 0), int(head[10:] or 0)
     data = journal.read(length)
     for part in (length,) if FAT else (length // 2, length):
         disk.data[at : at + part] = data[:part]
-        line = look(disk)
         moments += 1
+        if head and moments % each:
+            continue
+        line = look(disk)
         if line != last:
             print(line)
             last = line
+    if not head:
+        break
 print("moments", moments)

@@ -13,12 +13,12 @@ import tty
 from collections.abc import Callable
 from pathlib import Path
 
-PATIENCE_S = 60  # for something that must come; reached only when it doesn't
+from extent import HANG_S
 
 
 def until(done: Callable[[], object], what: str) -> None:
     """Wait for a condition."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + HANG_S
     while not done():
         assert time.monotonic() < end, f"waited in vain until {what}"
         time.sleep(0.01)
@@ -60,7 +60,7 @@ class Board:
         """The next whole line that the other side sends; b"" for an empty one."""
         line = b""
         while not line.endswith(b"\n"):
-            assert select.select([self.master], [], [], PATIENCE_S)[0], "nothing comes"
+            assert select.select([self.master], [], [], HANG_S)[0], "nothing comes"
             line += os.read(self.master, 1)
         return line[:-1]
 
@@ -109,7 +109,7 @@ class Tool:
     def run(self, *words: object, **env: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr."""
         process = self.start(*words, **env)
-        out, err = process.communicate(timeout=PATIENCE_S)
+        out, err = process.communicate(timeout=HANG_S)
         return process.returncode, out, err
 
     def close(self) -> None:

@@ -5,34 +5,52 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from raw import BOARDS, RawBoard, interrupted, running
+from raw import BOARDS, RawBoard, be_patient, interrupted, leave, running
 
 from bmsctl import board_files, cli, mpremote, pushing, slots
 from bmssim import scenario
 from bmssim.world import Setup
+from extent import HANG_S, extent
 
 PACK = scenario.pack_text(
     Setup(slaves=1, cells=4, temps=1), {"link_sensor": False, "current_sensor": False}
 )
+PATIENT = ("--timeout", str(HANG_S))
 OTHER = PACK.replace("simulated", "another one") + "# \u00e4\r\n# no line end"
 
 
 @pytest.fixture(autouse=True)
 def boards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(board_files, "BOARDS", BOARDS)
+    be_patient(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def disks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where disks of flashed boards are kept, by their kind."""
+    return tmp_path_factory.mktemp("disks")
 
 
 @pytest.fixture(params=["lfs", "stm32"])
-def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RawBoard]:
+def board(request: pytest.FixtureRequest, tmp_path: Path, disks: Path) -> Iterator[RawBoard]:
     """A board that runs with PACK."""
     board = RawBoard(tmp_path, request.param)
-    board.on()
-    path = tmp_path / "pack.toml"
-    path.write_text(PACK)
-    code = cli.main(["flash", "--board", "RAW", "--port", board.path, "--pack", str(path)])
-    assert code == 0
-    yield board
-    board.close()
+    try:
+        flashed = disks / request.param
+        if not flashed.exists():
+            board.on()
+            path = tmp_path / "pack.toml"
+            path.write_text(PACK)
+            words = ["flash", "--board", "RAW", "--port", board.path, "--pack", str(path)]
+            assert cli.main(words) == 0
+            board.off()
+            board.save(flashed)
+        board.restore(flashed)
+        board.on()
+        running(board)
+        yield board
+    finally:
+        board.close()
 
 
 one_kind = pytest.mark.parametrize("board", ["lfs"], indirect=True)
@@ -50,7 +68,7 @@ def push(board: RawBoard, *words: str | Path) -> int:
 
 
 def pull(board: RawBoard, path: Path) -> bytes:
-    assert cli.main(["config", "pull", "--port", board.path, str(path)]) == 0
+    assert cli.main(["config", "pull", "--port", board.path, *PATIENT, str(path)]) == 0
     return path.read_bytes()
 
 
@@ -58,9 +76,8 @@ def active(board: RawBoard) -> dict[str, int]:
     """Names and values of faults that are active."""
     from bmsctl.ask import ask
 
-    return {
-        x["name"]: x["value"] for x in ask(board.path, 115200, "faults", 3) if x["k"] == "fault"
-    }
+    lines = ask(board.path, 115200, "faults", HANG_S)
+    return {x["name"]: x["value"] for x in lines if x["k"] == "fault"}
 
 
 def test_pull_and_push(
@@ -87,7 +104,7 @@ def test_pull_and_push(
 def test_pull_to_the_terminal(board: RawBoard, capsys: pytest.CaptureFixture[str]) -> None:
     running(board)
     capsys.readouterr()
-    assert cli.main(["config", "pull", "--port", board.path, "-"]) == 0
+    assert cli.main(["config", "pull", "--port", board.path, *PATIENT, "-"]) == 0
     assert capsys.readouterr().out == PACK
 
 
@@ -132,7 +149,7 @@ def test_a_weld_refuses(board: RawBoard, other: Path, capsys: pytest.CaptureFixt
 
 def damage(board: RawBoard, *names: str) -> None:
     """Turn a byte of files of the running slot, and start anew."""
-    assert cli.main(["console", "--port", board.path, "service", "yes"]) == 0
+    leave(board)
     remote = mpremote.Mpremote(board.path)
     there = slots.parse(remote.execute(slots.LIST))
     slot = there.running()
@@ -166,9 +183,9 @@ def test_both_damaged_it_stays_open_and_says_so(
     running(board)
     damage(board, slots.PACK, slots.COPY)
     assert "self_test" not in running(board)
-    assert cli.main(["console", "--port", board.path, "close"]) == 1
+    assert cli.main(["console", "--port", board.path, *PATIENT, "close"]) == 1
     assert "are damaged" in capsys.readouterr().out
-    assert cli.main(["config", "pull", "--port", board.path, "-"]) == 1
+    assert cli.main(["config", "pull", "--port", board.path, *PATIENT, "-"]) == 1
     assert "are damaged" in capsys.readouterr().err
     assert push(board, other) == 0  # and this is the way out
     assert running(board)["self_test"] == "ok"
@@ -184,7 +201,7 @@ def test_interrupted_at_every_step(how: str, board: RawBoard, other: Path, tmp_p
     board.save(saved)
     _, new = pushing.checked(other, False)
     seen = []
-    for at in range(1, 30):
+    for at in range(1, 30, extent(3, 1)):
         board.off()
         board.restore(saved)
         board.on()

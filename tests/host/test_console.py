@@ -9,6 +9,7 @@ import pytest
 from terminal import Board, Tool, until
 
 from bmssim.lines import encode
+from extent import HANG_S
 
 STATUS = encode({"k": "text", "t_ms": 1, "seen": 1})
 
@@ -101,7 +102,7 @@ def test_a_command_is_one_line(board: Board, bmsctl: Tool) -> None:
 
 def test_talking(board: Board, bmsctl: Tool, heard: list[bytes]) -> None:
     process = bmsctl.start("console", "--port", board.link)
-    out, _ = process.communicate("open\n\nclose\n", timeout=60)
+    out, _ = process.communicate("open\n\nclose\n", timeout=HANG_S)
     assert process.returncode == 0
     # the keyboard ended, yet what it asked is answered
     assert "open: ok, contactors open" in out and "precharge failed" in out
@@ -110,7 +111,7 @@ def test_talking(board: Board, bmsctl: Tool, heard: list[bytes]) -> None:
 
 def test_lines_as_they_come(board: Board, bmsctl: Tool, heard: list[bytes]) -> None:
     process = bmsctl.start("console", "--port", board.link, "--raw")
-    out, _ = process.communicate("open\n", timeout=60)
+    out, _ = process.communicate("open\n", timeout=HANG_S)
     assert REPLIES[b"open"].decode() == out
 
 

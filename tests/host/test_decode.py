@@ -16,6 +16,7 @@ from bmsctl.decoders.base import Capture, Decoded
 from bmsctl.errors import ToolError
 from bmssim import protocol as p
 from bmssim.slcan import from_line
+from extent import HANG_S
 
 FRAMES = json.loads((Path(__file__).parents[1] / "data" / "frames.json").read_text())
 
@@ -336,7 +337,7 @@ def test_stdin_and_the_forms_of_captures(bmsctl: Tool, tmp_path: Path) -> None:
         "# noon\n" + i3_text(I3_CELLS),
     ):
         process = bmsctl.start("decode", "bmw_i3", "-", "--json")
-        out, err = process.communicate(text, timeout=60)
+        out, err = process.communicate(text, timeout=HANG_S)
         got = json.loads(out or "{}")
         assert got.get("ok") is True and got["boards"] == [3, 4], (text, out, err)
     for text in (CELLS.hex(":"), "# cells\n" + CELLS.hex(" ") + "\n  # end\n", CELLS.hex(",")):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raw import BOARDS, RawBoard, running
+from raw import BOARDS, RawBoard, be_patient, running
 from terminal import Board, Tool
 
 from bmsctl import board_files, cli
@@ -16,6 +16,7 @@ from bmsctl.ask import ask
 from bmssim import scenario
 from bmssim.lines import encode
 from bmssim.world import Setup
+from extent import HANG_S
 
 TOTALS = {
     "k": "totals",
@@ -187,6 +188,7 @@ def test_over_several_starts_of_a_real_board(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(board_files, "BOARDS", BOARDS)
+    be_patient(monkeypatch)
     settings = {"link_sensor": False, "store_soon": "0 ms", "store_rest": "50 ms"}
     path = tmp_path / "pack.toml"
     path.write_text(scenario.pack_text(Setup(slaves=1, cells=4, temps=1), settings))
@@ -197,11 +199,12 @@ def test_over_several_starts_of_a_real_board(
         assert cli.main(["flash", "--board", "RAW", *words, "--pack", str(path)]) == 0
         for _ in range(2):
             running(board)
-            ask(board.path, 115200, "status", 3)  # some time for a write
+            ask(board.path, 115200, "status", HANG_S)  # some time for a write
             board.off()  # a power cut
             board.on()
         running(board)
         capsys.readouterr()
+        words += ["--timeout", str(HANG_S)]
         assert cli.main(["events", *words, "--frames", "--json"]) == 0
         got = json.loads(capsys.readouterr().out)
         assert got["totals"]["boot"] == 3

@@ -17,14 +17,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from raw import BOARDS, RawBoard, interrupted, running
+from raw import BOARDS, RawBoard, be_patient, interrupted, leave, running
 
 from bms.version import VERSION
 from bmsctl import board_files, cli, flashing, mpremote, slots
-from bmsctl.serial_port import open_port, read_some, write_all
+from bmsctl.serial_port import open_port, read_some, wait_readable, write_all
 from bmssim import scenario
 from bmssim.micropython_path import find_micropython
 from bmssim.world import Setup
+from extent import HANG_S, extent
 
 REPLAY = Path(__file__).parent / "replay.py"
 SWITCH = flashing.SWITCH
@@ -37,6 +38,7 @@ PACK = scenario.pack_text(
 @pytest.fixture(autouse=True)
 def boards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(board_files, "BOARDS", BOARDS)
+    be_patient(monkeypatch)
 
 
 @pytest.fixture(params=["lfs", "stm32"])
@@ -65,6 +67,18 @@ def flash(board: RawBoard, *words: str | Path) -> int:
 def prompt(board: RawBoard) -> bool:
     """Whether the board is at its bare prompt."""
     return mpremote.Mpremote(board.path).execute("print(6 * 7)").strip() == "42"
+
+
+def begin(board: RawBoard, data: bytes, answer: bytes) -> None:
+    """Send what a transfer begins with, and wait for what the board says to it."""
+    with open_port(board.path, 115200) as port:
+        write_all(port, data)
+        said = b""
+        end = time.monotonic() + HANG_S
+        while answer not in said:
+            assert time.monotonic() < end, said
+            wait_readable(port, 0.1)
+            said += read_some(port)
 
 
 def version(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +151,10 @@ def test_pack_files_are_checked_before_anything(
     assert prompt(board)
 
 
-def test_nobody_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nobody_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flashing, "ANSWER_S", 1)
     board = RawBoard(tmp_path)
     try:
         assert flash(board) == 1
@@ -216,24 +233,22 @@ def test_ctrl_c_within_a_transfer(
 
 @one_kind
 def test_what_a_killed_transfer_leaves(
-    board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str]
+    board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_port(board.path, 115200) as port:
-        write_all(port, b"\r\x01x = 1")  # the raw REPL, half a line
-        time.sleep(0.5)
-        read_some(port)
+    assert prompt(board)
+    begin(board, b"\r\x01x = 1", b"raw REPL")  # half a line
     assert flash(board, "--pack", pack) == 0
-    assert cli.main(["console", "--port", board.path, "service", "yes"]) == 0
-    with open_port(board.path, 115200) as port:
-        time.sleep(1)
-        write_all(port, b"\r\x01\x05A\x01x = 1")  # raw paste ends with nothing but Ctrl-C or -D
-        time.sleep(0.5)
-        read_some(port)
+    leave(board)
+    assert prompt(board)
+    # raw paste ends with nothing but Ctrl-C or -D
+    begin(board, b"\r\x01\x05A\x01x = 1", b"R\x01")
     capsys.readouterr()
-    assert flash(board) == 1
-    said = capsys.readouterr().err
-    assert "was killed" in said and flashing.UNTOUCHED in said
-    assert flash(board, "--force") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(flashing, "ANSWER_S", 2)
+        assert flash(board) == 1
+        said = capsys.readouterr().err
+        assert "was killed" in said and flashing.UNTOUCHED in said
+        assert flash(board, "--force") == 0
     assert running(board)["self_test"] == "ok"
 
 
@@ -260,7 +275,7 @@ def test_interrupted_at_every_step_the_board_starts_one_of_both_whole(
     board.save(saved)
     version("9.8.7", monkeypatch)
     seen = set()
-    for at in range(1, 40):
+    for at in range(1, 40, extent(4, 1)):
         board.off()
         board.restore(saved)
         board.on()
@@ -273,7 +288,7 @@ def test_interrupted_at_every_step_the_board_starts_one_of_both_whole(
         running_version = running(board)["version"]
         assert running_version in (old, "9.8.7")
         # whole: what it started from holds every file of that version, as its seal says
-        assert cli.main(["console", "--port", board.path, "service", "yes"]) == 0
+        leave(board)
         there = slots.parse(mpremote.Mpremote(board.path).execute(slots.LIST))
         slot = there.running()
         assert slot is not None
@@ -294,13 +309,15 @@ def test_interrupted_at_every_step_the_board_starts_one_of_both_whole(
 def moments(board: RawBoard, disk: Path) -> list[list[str]]:
     """What the board would start, had its power been cut at any moment since `disk`."""
     words = [find_micropython(), "-X", "heapsize=32M", REPLAY, disk, board.kind, board.journal]
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=300)
+    words.append(extent(4, 1))  # each fourth moment, or all
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stdout + done.stderr
     *lines, last = done.stdout.splitlines()
     assert int(last.split()[1]) > 20, "the journal holds nothing"
     return [line.split() for line in lines]
 
 
+@pytest.mark.long
 def test_cut_at_any_block_the_board_starts_one_of_both_whole(
     board: RawBoard, pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,6 +373,7 @@ def test_a_new_board_interrupted_starts_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(mpremote.Mpremote, "run", run)
+        patch.setattr(flashing, "BATCH", 6)
         assert flash(board, "--pack", pack) == 130
     board.off()
     board.on()
@@ -422,7 +440,6 @@ def test_romfs(
 
         with monkeypatch.context() as patch:
             patch.setattr(mpremote.Mpremote, "run", run)
-            patch.setattr(mpremote, "TIMEOUT_S", 10)
             assert flash(board, "--romfs") == 1
         assert board.cuts == 1
         assert flashing.OLD_RUNS in capsys.readouterr().err
@@ -527,9 +544,10 @@ def test_the_console_and_the_flashed_board(
 ) -> None:
     assert flash(board, "--pack", pack) == 0
     capsys.readouterr()
-    assert cli.main(["console", "--port", board.path, "status"]) == 0
+    patient = ["--timeout", str(HANG_S)]
+    assert cli.main(["console", "--port", board.path, *patient, "status"]) == 0
     assert "open" in capsys.readouterr().out
-    assert cli.main(["console", "--port", board.path, "close"]) == 1
+    assert cli.main(["console", "--port", board.path, *patient, "close"]) == 1
     assert "not answered as the pack file says" in capsys.readouterr().out
 
 

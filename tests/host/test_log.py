@@ -10,6 +10,7 @@ import pytest
 from terminal import Board, Tool, until
 
 from bmssim.lines import LineReader, encode
+from extent import HANG_S
 
 
 def line(number: int) -> bytes:
@@ -47,7 +48,7 @@ def aside(path: Path, suffix: str) -> bytes:
 
 def finish(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[str, str]:
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, err
     assert "Traceback" not in err
     return out, err

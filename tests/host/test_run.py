@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from simulated import PACK, Boards
-from terminal import PATIENCE_S, Tool
+from terminal import HANG_S, Tool
 
 
 class Output:
@@ -25,7 +25,7 @@ class Output:
 
     def until(self, words: str) -> None:
         pipe = self.process.stdout
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + HANG_S
         while words not in self.text:
             assert time.monotonic() < end, f"waited in vain for {words!r} in {self.text!r}"
             if select.select([pipe.fileno()], [], [], 0.2)[0]:
@@ -65,7 +65,7 @@ def test_boards_are_found_closed_and_tripped(
         out.until("TRIP raised: cell_hard_high")
         out.until("contactors: open")
         out.say("service yes")
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(HANG_S) == 0
     finally:
         boards.close()
     assert list((tmp_path / "log").glob("run-*.jsonl"))
@@ -170,7 +170,7 @@ def test_ctrl_c_is_130_and_the_time_s_end_0(pack, bmsctl: Tool, tmp_path: Path) 
         process = bmsctl.start(*args)
         Output(process).until("console for other programs: ")
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_S) == 130
+        assert process.wait(HANG_S) == 130
     finally:
         boards.close()
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import terminal
 from simulated import Boards
-from terminal import PATIENCE_S, Tool
+from terminal import HANG_S, Tool
 
 from bms import config
 from bms.errors import ConfigError
@@ -94,7 +95,7 @@ def test_boards_are_found_and_their_pack_file_is_valid(
 def until(process: Any, words: str) -> None:
     """Read what a process says until it says that."""
     text = ""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + HANG_S
     while words not in text:
         assert time.monotonic() < end, text
         if select.select([process.stdout.fileno()], [], [], 0.2)[0]:
@@ -257,10 +258,17 @@ def test_ctrl_c_says_what_was_found_so_far(bmsctl: Tool, tmp_path: Path) -> None
     boards = Boards(tmp_path / "ttyUSB0", "uart", 1, "jk_pb", 16, 4)
     try:
         link = _link(boards, "jk_pb", "uart")
+        board = boards.boards[0]
+        answered: list[int] = []  # by the time of each question
+        ask = board.bus.from_master
+        board.bus.from_master = lambda data: (answered.append(board.answered), ask(data))
         process = bmsctl.start("scan", "--kind", "jk_pb", "--link", link)
-        time.sleep(3)
+        terminal.until(
+            lambda: answered and answered[-1] and answered[-3:] == 3 * answered[-1:],
+            "others are asked",
+        )
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=PATIENCE_S)
+        out, err = process.communicate(timeout=HANG_S)
     finally:
         boards.close()
     assert (process.returncode, out) == (130, "")

@@ -4,6 +4,8 @@ from heard_system import Frame, System, junk, strangers, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extent import extent
+
 NODES = (1, 4)
 
 
@@ -37,7 +39,7 @@ good = st.tuples(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=extent(200, 800))
 @given(level, st.lists(good | junk() | strangers(range(0x100, 0x180)), max_size=25), st.data())
 def test_every_frame_is_found_and_nothing_else_is_read(
     level: int, pieces: list, data: st.DataObject

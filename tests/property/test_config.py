@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bms import config
 from bms.errors import ConfigError
+from extent import extent
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,7 +114,7 @@ def test_the_example_itself() -> None:
     assert (c.cell_max_mv, c.temp_min_dc, c.precharge_ratio_pm) == (3650, -205, 935)
 
 
-@settings(max_examples=300)
+@settings(max_examples=extent(300, 1200))
 @given(st.text())
 def test_any_text(text: str) -> None:
     take(text)
@@ -122,7 +123,7 @@ def test_any_text(text: str) -> None:
 letters = st.sampled_from("\"[]=#.-+_ \t\0\r\\'0123456789aVA%n")
 
 
-@settings(max_examples=600)
+@settings(max_examples=extent(600, 2400))
 @given(st.data())
 def test_a_good_file_with_some_letters_changed(data: st.DataObject) -> None:
     text = GOOD
@@ -133,7 +134,7 @@ def test_a_good_file_with_some_letters_changed(data: st.DataObject) -> None:
     take(text)
 
 
-@settings(max_examples=300)
+@settings(max_examples=extent(300, 1200))
 @given(st.data())
 def test_a_good_file_with_its_lines_mixed(data: st.DataObject) -> None:
     lines = list(LINES)
@@ -172,7 +173,7 @@ def setting(draw: st.DrawFn) -> tuple[str, str]:
     return table, f"{key} = {text}"
 
 
-@settings(max_examples=400)
+@settings(max_examples=extent(400, 1600))
 @given(st.lists(setting(), max_size=4))
 def test_any_settings(rows: list[tuple[str, str]]) -> None:
     tables: dict[str, list[str]] = {"pack": [], "limits": [], "contactors": []}

@@ -8,6 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from extent import extent
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
 from bms import faults as F  # noqa: E402
@@ -186,6 +188,6 @@ class Parallel(Contactors):
 
 
 TestOneString = Contactors.TestCase
-TestOneString.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestOneString.settings = settings(max_examples=extent(150, 600), stateful_step_count=40)
 TestThreeStrings = Parallel.TestCase
-TestThreeStrings.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestThreeStrings.settings = settings(max_examples=extent(100, 400), stateful_step_count=40)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bms.links.can import EXTENDED
+from extent import extent
 
 NODES = (1, 16)
 CELLS = 7
@@ -39,7 +40,7 @@ strangers = st.tuples(
 short = st.tuples(st.sampled_from([CELLS_ID | 1, TEMPS_ID | 16]), st.binary(max_size=7))
 
 
-@settings(max_examples=200)
+@settings(max_examples=extent(200, 800))
 @given(st.lists(good | junk() | strangers | short, max_size=25), st.data())
 def test_every_frame_is_found_and_nothing_else_is_read(pieces: list, data: st.DataObject) -> None:
     s = system()

@@ -12,6 +12,7 @@ from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
 from bms.strings import Strings
 from bmssim import protocol as p
+from extent import extent
 
 PACK = """
 [pack]
@@ -105,7 +106,7 @@ good = st.one_of(
     ),
     st.builds(p.hello_frame, node, st.integers(0, 8), st.integers(0, 8), st.integers(0, 2**32 - 1)),
 )
-anything = st.builds(p.Frame, st.integers(0, 0x7FF), st.binary(max_size=8))
+anything = st.builds(p.Frame, st.integers(0, 0x7FF), st.binary(max_size=8), st.just(False))
 
 
 @st.composite
@@ -137,7 +138,7 @@ def readings(frame: p.Frame) -> dict[tuple[str, int], int]:
     return out
 
 
-@settings(max_examples=400)
+@settings(max_examples=extent(400, 1600))
 @given(st.lists(st.one_of(good, good, damaged(), anything), max_size=25))
 def test_only_what_was_said_is_read_and_no_violation_is_lost(frames: list[p.Frame]) -> None:
     s = System()
@@ -182,7 +183,7 @@ def test_a_good_frame_is_read_to_the_bit(cells: list, temps: list) -> None:
     assert bool(latched[TEMP_HARD_HIGH]) == hot
 
 
-@settings(max_examples=200)
+@settings(max_examples=extent(200, 800))
 @given(st.lists(st.binary(max_size=30), max_size=20))
 def test_any_bytes_on_the_wire(pieces: list[bytes]) -> None:
     s = System()

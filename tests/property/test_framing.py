@@ -16,8 +16,8 @@ from bmssim.slcan import from_line, to_line
 standard = st.integers(0, 0x7FF)
 ident = standard | st.integers(EXTENDED, EXTENDED | BITS)
 payload = st.binary(max_size=8)
-frames = st.builds(p.Frame, ident, payload)
-uart_frames = st.builds(p.Frame, standard, payload)
+frames = st.builds(p.Frame, ident, payload, st.just(False))
+uart_frames = st.builds(p.Frame, standard, payload, st.just(False))
 
 
 class Port:

@@ -10,6 +10,7 @@ from bms.faults import CELL_HIGH, CHARGE_CURRENT, Faults
 from bms.limits import Limits
 from bms.pack import FRESH, NEW, SEEN, Pack
 from bms.strings import Strings
+from extent import extent
 
 PACK = """
 [pack]
@@ -92,7 +93,7 @@ value = st.sampled_from([OUT, OUT, HELD, BACK, None])
 history = st.lists(st.tuples(value, st.sampled_from([50, 100, 100, 150])), max_size=40)
 
 
-@settings(max_examples=300)
+@settings(max_examples=extent(300, 1200))
 @given(start, history, st.integers(0, 2))
 def test_a_lasting_violation_trips_whatever_came_before(
     t: int, before: list[tuple[int | None, int]], cell: int
@@ -108,7 +109,7 @@ def test_a_lasting_violation_trips_whatever_came_before(
     assert s.faults.latched[CELL_HIGH]
 
 
-@settings(max_examples=200)
+@settings(max_examples=extent(200, 800))
 @given(start, st.lists(st.integers(1, 4), min_size=20, max_size=20))
 def test_a_cell_out_of_bound_in_every_reading_trips_however_rare_they_are(
     t: int, gaps: list[int]
@@ -121,7 +122,7 @@ def test_a_cell_out_of_bound_in_every_reading_trips_however_rare_they_are(
     assert s.faults.latched[CELL_HIGH]
 
 
-@settings(max_examples=300)
+@settings(max_examples=extent(300, 1200))
 @given(start, history)
 def test_no_trip_before_the_time_out_of_bound_adds_up(
     t: int, samples: list[tuple[int | None, int]]
@@ -136,7 +137,7 @@ def test_no_trip_before_the_time_out_of_bound_adds_up(
             assert not s.faults.active[CELL_HIGH]
 
 
-@settings(max_examples=300)
+@settings(max_examples=extent(300, 1200))
 @given(start, history)
 def test_a_trip_stays_latched_and_active_while_it_lasts(
     t: int, after: list[tuple[int | None, int]]
@@ -157,7 +158,7 @@ def test_a_trip_stays_latched_and_active_while_it_lasts(
         assert s.faults.latched[CELL_HIGH] or not s.faults.active[CELL_HIGH]
 
 
-@settings(max_examples=200)
+@settings(max_examples=extent(200, 800))
 @given(start, st.lists(st.tuples(st.integers(-9000, 9000), st.integers(1, 1900)), max_size=30))
 def test_a_lasting_current_trips_in_time_at_any_rate_of_samples(
     t: int, before: list[tuple[int, int]]

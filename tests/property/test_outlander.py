@@ -4,6 +4,8 @@ from heard_system import Frame, System, junk, strangers, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extent import extent
+
 NODES = (1, 7)
 
 
@@ -32,7 +34,7 @@ good = st.tuples(
 warm = st.lists(st.integers(15000, 25000), min_size=4, max_size=4)
 
 
-@settings(max_examples=200)
+@settings(max_examples=extent(200, 800))
 @given(st.lists(good | junk() | strangers(range(0x610, 0x700)), max_size=25), st.data())
 def test_every_frame_is_found_and_nothing_else_is_read(pieces: list, data: st.DataObject) -> None:
     s = system()

@@ -6,6 +6,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extent import extent
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
 from test_power import Pack  # noqa: E402
@@ -20,7 +22,7 @@ moment = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=extent(60, 240))
 @given(st.lists(moment, min_size=1, max_size=6), st.sampled_from([1, 3]))
 def test_limits(moments: list[tuple[int, ...]], parallel: int) -> None:
     p = Pack(

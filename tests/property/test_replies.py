@@ -22,6 +22,7 @@ from bmssim.boards.serial import SerialBoard
 from bmssim.boards.tesla_s import TeslaModule
 from bmssim.bus import Noise, UartBus
 from bmssim.events import Events
+from extent import extent
 
 # kinds whose answers are only known beside the questions
 AWAITED = ["tesla_s"]
@@ -122,7 +123,7 @@ dc = st.integers(-100, 600)
 
 
 @pytest.mark.parametrize("kind", SERIAL)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=extent(40, 160))
 @given(data=st.data())
 def test_every_answer_among_any_bytes_is_found(kind: str, data: st.DataObject) -> None:
     cells, temps = sizes(kind)
@@ -157,7 +158,7 @@ def test_every_answer_among_any_bytes_is_found(kind: str, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("kind", SERIAL)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=extent(60, 240))
 @given(pieces=st.lists(st.binary(max_size=300), max_size=8))
 def test_any_bytes_are_no_reading(kind: str, pieces: list[bytes]) -> None:
     _driver, pack = heard(kind, pieces)
@@ -165,7 +166,7 @@ def test_any_bytes_are_no_reading(kind: str, pieces: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("kind", SERIAL)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=extent(60, 240))
 @given(data=st.data())
 def test_one_damaged_byte_is_never_a_wrong_reading(kind: str, data: st.DataObject) -> None:
     cells, temps = sizes(kind)
@@ -221,7 +222,7 @@ def answered(
 
 
 @pytest.mark.parametrize("kind", AWAITED)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=extent(40, 160))
 @given(data=st.data())
 def test_an_awaited_answer_behind_any_bytes_is_found(kind: str, data: st.DataObject) -> None:
     cells, temps = sizes(kind)
@@ -237,7 +238,7 @@ def test_an_awaited_answer_behind_any_bytes_is_found(kind: str, data: st.DataObj
 
 
 @pytest.mark.parametrize("kind", AWAITED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=extent(60, 240))
 @given(data=st.data())
 def test_a_damaged_awaited_answer_is_never_a_wrong_reading(kind: str, data: st.DataObject) -> None:
     cells, temps = sizes(kind)

@@ -12,6 +12,7 @@ from bmssim.boards import cab500, ivt_s
 from bmssim.bus import CanBus, Noise
 from bmssim.events import Events
 from bmssim.protocol import Frame
+from extent import extent
 
 ENTRY = SimpleNamespace(
     kind="", string=1, gain_ppm=1_000_000, reversed=0, id=0, range_ma=0, link="can0"
@@ -59,7 +60,7 @@ def _run(events: Events, ms: int) -> None:
 
 
 @given(st.sampled_from(["ivt_s", "cab500"]), st.integers(-500_000, 500_000))
-@settings(max_examples=50)
+@settings(max_examples=extent(50, 200))
 def test_it_reads_what_the_simulated_one_says(kind: str, ma: int) -> None:
     node, events = _bus(kind, lambda: ma / 1000)
     _run(events, 300)
@@ -69,7 +70,7 @@ def test_it_reads_what_the_simulated_one_says(kind: str, ma: int) -> None:
 
 
 @given(st.sampled_from(["ivt_s", "cab500"]), st.integers(0, 1 << 16))
-@settings(max_examples=40)
+@settings(max_examples=extent(40, 160))
 def test_one_percent_of_damage_gives_no_wrong_reading(kind: str, seed: int) -> None:
     # two damaged ones in three, and alike, would: once in a million frames
     node, events = _bus(kind, lambda: 123.456, 0.01, seed)
@@ -90,7 +91,7 @@ FRAMES = st.lists(
 
 
 @given(st.sampled_from([IvtS, Cab500]), FRAMES)
-@settings(max_examples=200)
+@settings(max_examples=extent(200, 800))
 def test_arbitrary_frames(cls: type[IvtS] | type[Cab500], frames) -> None:
     sensor = cls(ENTRY)
     now = 0
@@ -110,7 +111,7 @@ def test_arbitrary_frames(cls: type[IvtS] | type[Cab500], frames) -> None:
 
 
 @given(st.sampled_from([IvtS, Cab500]), FRAMES, st.integers(-500_000, 500_000))
-@settings(max_examples=100)
+@settings(max_examples=extent(100, 400))
 def test_good_frames_behind_any_others_are_found(
     cls: type[IvtS] | type[Cab500], frames, ma: int
 ) -> None:

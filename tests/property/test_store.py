@@ -14,6 +14,7 @@ from bms import config as pack_config
 from bms import store as S
 from bms.clock import Clock
 from bms.store import Store
+from extent import extent
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from fake_storage import PowerCut, Slots  # noqa: E402
@@ -186,4 +187,4 @@ class Power(RuleBasedStateMachine):
 
 
 TestPower = Power.TestCase
-TestPower.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestPower.settings = settings(max_examples=extent(60, 240), stateful_step_count=30)

@@ -9,11 +9,13 @@ import pytest
 from bmssim import campaign
 from bmssim.campaign_kinds import BY_NAME, KINDS, STAGES
 from bmssim.trial import MOMENTS, Case, Verdict
+from extent import extent
 
-RUNS = 200
+RUNS = extent(len(KINDS), 200)  # each kind once, or more
 SLICES = 4  # so that the workers of the test run share them
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", range(SLICES))
 def test_a_slice_of_the_campaign(part: int) -> None:
     todo = list(itertools.islice(campaign.cases(1), RUNS))[part::SLICES]

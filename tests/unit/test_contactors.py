@@ -12,6 +12,7 @@ from bms.contactors import (
     PRECHARGE_REST,
     PRECHARGING,
 )
+from extent import extent
 from fakes import Parts, warning
 
 WRAP = 1 << 29
@@ -414,7 +415,7 @@ def test_welded_for_days():
 def test_precharge_is_never_left_on():
     # every way out of the sequence, at every moment of it
     for way in ("open", "trip", "lost", "link"):
-        for at in range(0, 700, 50):
+        for at in range(0, 700, extent(100, 50)):
             p = _close(_parts())
             p.steps(at)
             if way == "open":

@@ -3,6 +3,7 @@
 from bms import contactors as C
 from bms import faults as F
 from bms.contactors import MINUS, PLUS, PRECHARGE
+from extent import extent
 from fakes import Parts
 
 
@@ -195,7 +196,7 @@ def test_precharge_is_off_on_every_way_out():
     # lesson 15, on one string and on three
     for parallel in (1, 3):
         for way in ("open", "trip", "cut", "lost"):
-            for at in range(0, 2200, 70):
+            for at in range(0, 2200, extent(210, 70)):
                 p = Parts(slaves=parallel, parallel=parallel).ready()
                 p.board.pack_mv = 4 * 3300
                 p.strings.close(p.now)

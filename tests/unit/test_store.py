@@ -9,6 +9,7 @@ from bms import store as S
 from bms.clock import Clock
 from bms.faults import CLEARED, GONE, RAISED
 from bms.store import Store
+from extent import extent
 from fake_storage import PowerCut, Slots
 from fakes import FakeClock, pack_lines, raises
 
@@ -154,6 +155,11 @@ def test_hours_are_counted():
     assert b.store.totals[S.CLOSED_S] == 30
 
 
+def _cuts(n, step):
+    """Bytes to cut behind: of `n` each `step`th, and all of the last ones, which decide."""
+    return [k for k in range(n) if k % step == 0 or k >= n - 12 and step < 37]
+
+
 def test_a_cut_at_any_byte_of_a_record():
     for torn in ERASED:
         storage = Slots(4, S.BYTES, torn)
@@ -162,8 +168,7 @@ def test_a_cut_at_any_byte_of_a_record():
         b.save()
         # slots never written, then slots with older records
         for turn in range(2):
-            step = 1 if torn is ERASED[turn] else 37
-            for k in range(0, S.BYTES, step):
+            for k in _cuts(S.BYTES, extent(7, 1) if torn is ERASED[turn] else 37):
                 before = b.store.totals[S.SOC]
                 seq = b.store.totals[S.SEQ]
                 b.store.totals[S.SOC] = before + 1
@@ -192,7 +197,7 @@ def test_a_cut_at_any_byte_of_a_frame():
         b = _frame_bench(storage, size)
         old = {}
         seed = 0
-        for k in range(0, 2 * size, 1 if torn is ERASED[0] else 61):
+        for k in _cuts(2 * size, extent(5, 1) if torn is ERASED[0] else 61):
             seed += 1
             assert b.store.frame(3, 7, Picture(_picture(2 * room - 9, seed)), 2 * room - 9)
             storage.cut_at = k

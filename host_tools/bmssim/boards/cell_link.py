@@ -1,7 +1,6 @@
 """A slave board that speaks the cell link, over CAN or UART."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
@@ -142,15 +141,15 @@ class CellLinkBoard:
     def _sample(self, seq: int) -> None:
         volts, degrees = self._measure()
         noise = self._rng.normal(0.0, self._noise_mv, self.cells)
-        mv = np.rint(volts * 1000 + noise).astype(int)
+        mv = np.rint(volts * 1000 + noise).astype(int).tolist()
         degrees = degrees[: self.temps] * 10
         if self.temp_noise_dc:
             degrees = degrees + self._rng.normal(0.0, self.temp_noise_dc, self.temps)
-        dc = np.rint(degrees).astype(int)
-        self._mv = [None if i in self.open_cells else int(v) for i, v in enumerate(mv)]
+        dc = np.rint(degrees).astype(int).tolist()
+        self._mv = [None if i in self.open_cells else v for i, v in enumerate(mv)]
         for i, value in self.stuck.items():
             self._mv[i] = value
-        self._dc = [None if i in self.open_temps else int(v) for i, v in enumerate(dc)]
+        self._dc = [None if i in self.open_temps else v for i, v in enumerate(dc)]
         self._seq = seq
         self._ready_us = self.events.now_us + round(SAMPLE_US * self.drift)
         self.on_sample(self, self._mv, self._dc, seq)
@@ -163,16 +162,19 @@ class CellLinkBoard:
         if self.alarm_high_mv and known and max(known) > self.alarm_high_mv:
             cell = self._mv.index(max(known))
             frames.append(p.alarm_frame(self.node, 1, cell + 1, max(known), seq))
+        wild = bool(known) and not (low <= min(known) and max(known) <= high)
         for k in range((self.cells + 3) // 4):
             four = self._mv[4 * k : 4 * k + 4]
-            marked = any(v is not None and not low <= v <= high for v in four)
-            frames.append(replace(p.cells_frame(self.node, k, four, seq), marked=marked))
+            marked = wild and any(v is not None and not low <= v <= high for v in four)
+            frames.append(p.cells_frame(self.node, k, four, seq, marked))
+        hot = any(v is not None and v > hottest for v in self._dc)
         for k in range((self.temps + 3) // 4):
             four = self._dc[4 * k : 4 * k + 4]
-            marked = any(v is not None and v > hottest for v in four)
-            frames.append(replace(p.temps_frame(self.node, k, four, seq), marked=marked))
-        die_c = 30 + self.hotter_c + 2 * bin(self.bleeding()).count("1")
-        duty = 100 if self.bleeding() else 0
+            marked = hot and any(v is not None and v > hottest for v in four)
+            frames.append(p.temps_frame(self.node, k, four, seq, marked))
+        bleeding = self.bleeding()
+        die_c = 30 + self.hotter_c + 2 * bleeding.bit_count()
+        duty = 100 if bleeding else 0
         frames.append(
             p.status_frame(
                 self.node, sum(known) + self.stack_error_mv, self.faults, die_c, duty, seq
@@ -198,7 +200,9 @@ class CanPort:
         """Its own frame has left."""
 
     def on_frame(self, frame: Frame) -> None:
-        self._board.receive(frame)
+        node = frame.ident & 63
+        if not node or node == self._board.node:  # most frames are those of other boards
+            self._board.receive(frame)
 
     def send(self, frames: list[Frame], delay_us: int) -> None:
         self._board.events.after(delay_us, lambda: self._now(frames))
