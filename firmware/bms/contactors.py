@@ -82,8 +82,8 @@ class Contactors:
         self._breaking_ma = config.breaking_current_ma
         self._fuse_wait = config.fuse_wait_ms
         self._gap = config.opening_gap_ms
-        self._hold = config.hold_pm
-        self._pull_in = config.pull_in_ms
+        self._hold = config.coil_hold_pm
+        self._pull_in = config.coil_pull_in_ms
         self._idle_ma = config.current_idle_ma
         self.state = OPEN
         self._since = 0  # tick of the last change of state

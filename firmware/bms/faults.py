@@ -154,7 +154,7 @@ class Faults:
         from bms.fault_catalog import QUANTITIES as LEVELS  # large, and needed at start only
         from bms.fault_catalog import SINGLE
 
-        rows = self.rows = LEVELLED + len(SINGLE) + 1
+        rows = self.rows = DEEP_DISCHARGE + 1  # the last one
         self.names = [b""] * rows  # without the suffix of the level, see `suffix`
         self.code = bytearray(rows)
         self.level = bytearray(rows)

@@ -297,11 +297,11 @@ def percentile(values: list[float], share: float) -> float:
 
 def cuts(table: Table, folder: Path, count: int) -> None:
     """Rows of the interlock, with coils at full voltage and with the economiser's PWM."""
-    for name, more in (("full voltage", {}), ("PWM", {"hold": "40 %"})):
+    for name, more in (("full voltage", {}), ("PWM", {"coil_hold": "40 %"})):
         bench = Bench(Setup(), folder, settings={"interlock": True, **more})
         bench.found_us()
         bench.close()
-        bench.run_until(lambda: False, 500_000)  # `pull_in` is over
+        bench.run_until(lambda: False, 500_000)  # `coil_pull_in` is over
         figures = reactions(bench, count, os.cpu_count() or 1, cut)
         table.row(f"interlock to coils off, {name}, median", percentile(figures, 0.5), "us")
         table.row(f"interlock to coils off, {name}, worst", max(figures), "us", 1000)

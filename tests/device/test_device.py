@@ -304,7 +304,7 @@ def test_a_loop_that_opens_cuts_within_its_interrupt(
     image: Path, tmp_path: Path, line: int, key: str, hold: str
 ) -> None:
     EmulatedWorld.image = image
-    pico = Pico(tmp_path, {key: True, "hold": hold, "reclose": "0 ms"})
+    pico = Pico(tmp_path, {key: True, "coil_hold": hold, "reclose": "0 ms"})
     pico.closed()
     pico.run(0.4)  # the economiser's turn
     assert pico.world.pico is not None

@@ -136,7 +136,7 @@ def test_clocks_that_drift_do_no_harm(tmp_path) -> None:
 
 
 def test_coils_are_economised_after_they_pulled_in(tmp_path) -> None:
-    run = start(tmp_path, {"hold": "400 permille"})
+    run = start(tmp_path, {"coil_hold": "400 permille"})
     try:
         run.go(1.0)
         run.world.type("close")

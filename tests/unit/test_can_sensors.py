@@ -256,6 +256,16 @@ def lines(*tables, **packfile):
     return out
 
 
+def _built(c, board):
+    """Pack, limits and faults, as drivers need them."""
+    clock = Clock(board.clock)
+    pack = Pack(c)
+    faults = Faults(clock, pack)
+    currents = [Current(c, s) for s in range(pack.strings)]
+    strings = Strings(c, board, faults, pack, currents, clock)
+    return pack, Limits(c, pack, currents, faults, strings, clock.now), faults
+
+
 class Shared:
     """Slave boards and a sensor on one CAN port, everything below the master."""
 
@@ -355,10 +365,7 @@ def test_identifiers_of_slaves_are_theirs():
         text[text.index('node = "1"')] = 'node = "%d"' % node
         c = config.parse(text)
         board = FakeBoard()
-        clock = Clock(board.clock)
-        pack = Pack(c)
-        found = sensors.build(c, board)
-        args = (c, board, pack, None, Faults(clock, pack), found)
+        args = (c, board) + _built(c, board) + (sensors.build(c, board),)
         if clash:
             error = raises(ConfigError, slaves.build, *args)
             assert error.key == "id"
@@ -386,12 +393,8 @@ def test_build_refuses_by_line():
     both = 'kind = "ivt_s"; link = "can0"'
     c = config.parse(lines(both, both))
     board = FakeBoard(ports=ports)
-    clock = Clock(board.clock)
-    pack = Pack(c)
-    error = raises(
-        ConfigError, slaves.build, c, board, pack, None, Faults(clock, pack),
-        sensors.build(c, board),
-    )  # fmt: skip
+    args = (c, board) + _built(c, board) + (sensors.build(c, board),)
+    error = raises(ConfigError, slaves.build, *args)
     assert error.key == "id"
 
 

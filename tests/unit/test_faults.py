@@ -1,10 +1,11 @@
 """Faults latch with their first cause, and go only when a person says so."""
 
+from bms import fault_catalog
 from bms import faults as F
 from bms import limits as L
 from bms.clock import Clock
 from bms.fault_catalog import QUANTITIES, SINGLE, by_quantity, table
-from fakes import FakeClock, warning
+from fakes import FakeClock, raises, warning
 
 TRIP = F.CELL_HIGH
 OTHER = F.TEMP_HIGH
@@ -59,6 +60,17 @@ def test_every_fault_has_one_row_with_its_name_and_a_code_of_its_own():
         if i > F.LEVELLED or level == F.TRIP:
             # the name of the constant in the row is the fault's own
             assert getattr(F, name.upper()) == i, name
+
+
+def test_a_fault_without_a_row_ends_the_start():
+    for table_, name in ((QUANTITIES, "QUANTITIES"), (SINGLE, "SINGLE")):
+        for i in (0, 7, len(table_) - 1):
+            setattr(fault_catalog, name, table_[:i] + table_[i + 1 :])
+            try:
+                raises(ValueError, _faults)
+            finally:
+                setattr(fault_catalog, name, table_)
+    _faults()
 
 
 def test_the_order_of_rows_has_no_meaning():

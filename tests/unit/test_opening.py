@@ -111,7 +111,7 @@ def test_the_first_contactor_to_open_follows_the_current():
 
 
 def test_the_economiser_holds_with_less():
-    p = _closed(contactors='hold = "25 %"; pull_in = "150 ms"')
+    p = _closed(contactors='coil_hold = "25 %"; coil_pull_in = "150 ms"')
     assert p.board.coils[:3] == [250, 0, 250]
     full = [x for x in p.board.history if x[1] == MINUS]
     assert [x[2] for x in full] == [1000, 250]
