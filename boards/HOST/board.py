@@ -46,6 +46,7 @@ _AT_START = (
     ("bms", "packfile"),
     ("bms", "self_test"),
     ("bms.sensors", "build"),
+    ("bms.slaves", "build"),
 )
 
 if ON_MICROPYTHON:
@@ -163,7 +164,7 @@ class Board:
 
     def started(self):
         """Everything is built: free what building left, so that the heap stands still from here."""
-        gc.collect()
+        self.forget()
 
     def self_test(self):
         """Nothing of its own to test: b"ok"."""

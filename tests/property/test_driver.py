@@ -3,7 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bms import config, slaves
+from bms import config
+from bms.slaves import build as slaves
 from bms.clock import Clock
 from bms.current import Current
 from bms.faults import CELL_HARD_HIGH, CELL_HARD_LOW, TEMP_HARD_HIGH, Faults

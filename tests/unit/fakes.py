@@ -7,7 +7,7 @@ share no code with the firmware. What a real board refuses is refused here by an
 import json
 
 from bms import config as config_
-from bms import slaves as slaves_
+from bms.slaves import build as slaves_
 from bms.clock import Clock
 from bms.current import Current
 from bms.fault_table import TABLE

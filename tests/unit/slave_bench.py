@@ -6,7 +6,7 @@ Runs under CPython and MicroPython.
 import micropython
 
 from bms import config as config_
-from bms import slaves as slaves_
+from bms.slaves import build as slaves_
 from bms.clock import Clock
 from bms.current import Current
 from bms.faults import Faults

@@ -4,7 +4,8 @@ import gc
 
 import micropython
 
-from bms import config, slaves
+from bms import config
+from bms.slaves import build as slaves
 from bms.clock import Clock
 from bms.current import Current
 from bms.errors import ConfigError

@@ -6,7 +6,8 @@ import sys
 
 from bms import config, fault_table, faults, kinds, telemetry
 from bms.sensors.build import KINDS as SENSORS
-from bms.slaves import KINDS, base
+from bms.slaves import base
+from bms.slaves.build import KINDS
 from bmssim import campaign_kinds, scenario
 from bmssim.trial import MOMENTS
 
