@@ -11,6 +11,7 @@ from bms.errors import ConfigError
 
 MARK = b"#= "
 COPY = ".copy"
+READY = ".ready"  # what `bmsctl` has read from it: see `ready_pack`
 WHOLE, BARE, DAMAGED, MISSING = range(4)
 
 

@@ -55,7 +55,7 @@ class EmulatedWorld(World):
         super().__init__(setup, pack, hard_bounds)
 
     def boot(self) -> None:
-        compiled = board_files.compiled(board_files.load("RPI_PICO"))
+        compiled = slots.with_sums(board_files.compiled(board_files.load("RPI_PICO")))
         # as `bmsctl flash` leaves the board
         slot = {**compiled, slots.PACK: self.pack_file.read_bytes()}
         shas = {path: hashlib.sha256(data).hexdigest() for path, data in slot.items()}
