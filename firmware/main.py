@@ -44,11 +44,19 @@ def build(board):
 
 def _settings(board):
     """The pack file; what reads it is large, and forgotten before the rest is loaded."""
-    from bms import config
-
-    settings = config.load(board.pack_path)
-    del config
+    settings = _read(board.pack_path)
     board.forget()
+    return settings
+
+
+def _read(path):
+    from bms import ready_pack
+
+    settings = ready_pack.load(path)
+    if settings is None:
+        from bms import config
+
+        settings = config.load(path)
     return settings
 
 

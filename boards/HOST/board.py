@@ -44,6 +44,7 @@ _AT_START = (
     ("bms", "fault_table"),
     ("bms", "limit_table"),
     ("bms", "packfile"),
+    ("bms", "ready_pack"),
     ("bms", "self_test"),
     ("bms.sensors", "build"),
     ("bms.slaves", "build"),

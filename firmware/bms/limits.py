@@ -134,14 +134,14 @@ class Limits:
         self._side = bytearray([1 if row[0] == BELOW else 0 for row in TABLE])
         for q in range(QUANTITIES):
             row = TABLE[q]
-            found = [getattr(config, x) if isinstance(x, str) and x else x or 0 for x in row[1:]]
+            found = [config.number(x) if isinstance(x, str) and x else x or 0 for x in row[1:]]
             if VOLTAGE_MAX <= q <= VOLTAGE_MIN:
                 for i in range(3):
-                    by_cell = getattr(config, str(TABLE[CELL_MAX + q - VOLTAGE_MAX][1 + i]))
+                    by_cell = config.number(str(TABLE[CELL_MAX + q - VOLTAGE_MAX][1 + i]))
                     found[i] = found[i] or by_cell * pack.string_cells[0]
             elif PACK_CHARGE <= q <= PACK_DISCHARGE:
-                found[2] = found[2] or strings * getattr(
-                    config, str(TABLE[q - PACK_CHARGE + CHARGE][3])
+                found[2] = found[2] or strings * config.number(
+                    str(TABLE[q - PACK_CHARGE + CHARGE][3])
                 )
             elif q == AGE:
                 found[0] = found[0] or found[2] * 6 // 10

@@ -26,6 +26,7 @@ _AT_START = (
     (bms, "fault_table"),
     (bms, "limit_table"),
     (bms, "packfile"),
+    (bms, "ready_pack"),
     (bms, "self_test"),
     (sensors, "build"),
     (slaves, "build"),

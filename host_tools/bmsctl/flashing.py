@@ -319,7 +319,7 @@ class Flashing(Service):
         wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
         if pack is None:
             pack = self.own_pack(there)
-        for name, data in packs.both(pack).items():
+        for name, data in packs.files(pack).items():
             files = {**files, name: data}
             wanted[name] = hashlib.sha256(data).hexdigest()
         changed = [path for path in wanted if target.files.get(path) != wanted[path]]

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 BYTECODE, NATIVE, VIPER, ASM = range(4)
 # tags of constants (py/persistentcode.h)
-_FUN_TABLE, _NONE, _FALSE, _TRUE, _ELLIPSIS, _STR, _BYTES, _INT, _FLOAT, _COMPLEX, _TUPLE = range(11)
+_FUN_TABLE, _NONE, _FALSE, _TRUE, _ELLIPSIS = range(5)
+_STR, _BYTES, _INT, _FLOAT, _COMPLEX, _TUPLE = range(5, 11)
 _RODATA, _BSS = 0x20, 0x40  # scope flags of viper code (py/runtime0.h)
 WORD = 4  # bytes of an object on a 32-bit board
 _EXCEPTION_WORDS = 3  # of a `try` that is open (py/bc.h, mp_exc_stack_t)

@@ -7,7 +7,6 @@ share no code with the firmware. What a real board refuses is refused here by an
 import json
 
 from bms import config as config_
-from bms.slaves import build as slaves_
 from bms.clock import Clock
 from bms.current import Current
 from bms.fault_table import TABLE
@@ -17,6 +16,7 @@ from bms.links.can import BITS, EXTENDED
 from bms.links.slcan import Slcan
 from bms.master import Master
 from bms.pack import FRESH, NEW, SEEN, Pack
+from bms.slaves import build as slaves_
 from bms.strings import Strings
 
 ALARM, SCAN, BALANCE, HELLO, ASSIGN = range(5)
