@@ -41,6 +41,7 @@ STORE_SLOTS, STORE_SIZE = 16, 4096
 
 _AT_START = (
     ("bms", "config"),
+    ("bms", "constructors"),
     ("bms", "fault_table"),
     ("bms", "limit_table"),
     ("bms", "packfile"),
@@ -165,6 +166,10 @@ class Board:
 
     def started(self):
         """Everything is built: free what building left, so that the heap stands still from here."""
+        if ON_MICROPYTHON:
+            from bms import constructors
+
+            constructors.forget()
         self.forget()
 
     def self_test(self):

@@ -23,6 +23,7 @@ WATCHDOG_MS = const(2000)
 # modules that nothing needs once all is built
 _AT_START = (
     (bms, "config"),
+    (bms, "constructors"),
     (bms, "fault_table"),
     (bms, "limit_table"),
     (bms, "packfile"),
@@ -346,6 +347,10 @@ class McuBoard:
     def started(self):
         """Everything is built: the watchdog runs from here, and Ctrl-C is a byte like others."""
         micropython.kbd_intr(-1)
+        from bms import constructors
+
+        constructors.forget()
+        del constructors
         self.forget()
         self._watchdog = WDT(timeout=WATCHDOG_MS)
 
