@@ -9,10 +9,10 @@ from pathlib import Path
 from . import board_files
 from .errors import ToolError
 
-MANIFEST = '''include("$(PORT_DIR)/boards/manifest.py")
+MANIFEST = """include("$(PORT_DIR)/boards/manifest.py")
 package("bms", opt=3)
 package("hal", opt=3)
-'''
+"""
 
 
 def write(board: str, folder: Path) -> Path:
