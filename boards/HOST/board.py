@@ -41,7 +41,6 @@ STORE_SLOTS, STORE_SIZE = 16, 4096
 
 _AT_START = (
     ("bms", "config"),
-    ("bms", "constructors"),
     ("bms", "fault_table"),
     ("bms", "limit_table"),
     ("bms", "packfile"),

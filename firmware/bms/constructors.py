@@ -9,10 +9,10 @@ import sys
 _OURS = ("bms", "hal", "board", "pico")
 
 
-def forget():
-    """Take `__init__` out of every class of the firmware that is loaded."""
+def forget(ours=_OURS):
+    """Take `__init__` out of every class in the packages `ours` that is loaded."""
     for name in sys.modules:
-        if name.split(".")[0] in _OURS:
+        if name.split(".")[0] in ours:
             module = sys.modules[name].__dict__
             for key in module:
                 _without(module[key])

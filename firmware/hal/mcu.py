@@ -23,7 +23,6 @@ WATCHDOG_MS = const(2000)
 # modules that nothing needs once all is built
 _AT_START = (
     (bms, "config"),
-    (bms, "constructors"),
     (bms, "fault_table"),
     (bms, "limit_table"),
     (bms, "packfile"),
@@ -350,7 +349,6 @@ class McuBoard:
         from bms import constructors
 
         constructors.forget()
-        del constructors
         self.forget()
         self._watchdog = WDT(timeout=WATCHDOG_MS)
 
