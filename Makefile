@@ -60,14 +60,15 @@ device: $(DEV) ## IMAGE=file.uf2: the firmware on an emulated Pico, tests and fi
 	@$(BIN)/pytest -q -n auto tests/device --image "$(IMAGE)"
 	@PYTHONPATH=tests/unit $(BIN)/python tests/device/measure.py --image "$(IMAGE)" --moments $(or $(MOMENTS),1000)
 
-image: ## BOARD=name MICROPYTHON_DIR=checkout: MicroPython's image with the firmware frozen into it
+image: setup ## BOARD=name MICROPYTHON_DIR=checkout: MicroPython's image with the firmware frozen into it
 	@test -f "boards/$(BOARD)/board.toml" || { echo "make: BOARD must be one of: $(BOARDS)" >&2; exit 1; }
 	@test -f "$(MICROPYTHON_DIR)/py/mpconfig.h" || \
 		{ echo "make: MICROPYTHON_DIR must be a checkout of MicroPython with its submodules" >&2; exit 1; }
+	@rm -rf build/$(BOARD) && $(BIN)/python -m bmsctl.frozen $(BOARD) build/$(BOARD)
 	@port=$$(sed -n 's/^port = "\(.*\)".*/\1/p' boards/$(BOARD)/board.toml); \
 		$(MAKE) -C "$(MICROPYTHON_DIR)/mpy-cross" && \
 		$(MAKE) -C "$(MICROPYTHON_DIR)/ports/$$port" BOARD=$(BOARD) BUILD=build-$(BOARD)-bms \
-			FROZEN_MANIFEST=$(CURDIR)/boards/$(BOARD)/manifest.py && \
+			FROZEN_MANIFEST=$(CURDIR)/build/$(BOARD)/manifest.py && \
 		echo "the image is in $(MICROPYTHON_DIR)/ports/$$port/build-$(BOARD)-bms"
 
 clean: ## remove what these commands made; recorded logs stay

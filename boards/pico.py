@@ -6,9 +6,6 @@ from machine import mem32
 
 from hal.console import UsbConsole
 from hal.mcu import McuBoard
-from hal.rp2_spi import SpiBus
-from hal.spi_can import spi_can
-from hal.uart import Uart
 
 # minus, precharge, plus of each string; the second has the pins of both UARTs
 COILS = (11, 12, 13, 8, 9, 10)
@@ -47,10 +44,15 @@ class PicoBoard(McuBoard):
 
     def open_can(self, name, rate, filters):
         """The CAN controller on SPI. Raises ValueError for a rate it can't give, OSError."""
+        from hal.rp2_spi import SpiBus  # loaded where a pack file asks for a port of its kind
+        from hal.spi_can import spi_can
+
         return self.linked(spi_can(SpiBus(**CAN_SPI), rate, filters, MCP2515_HZ, MCP2518FD_HZ))
 
     def open_uart(self, name, rate):
         """A UART as a stream. Raises ValueError where a second string has its pins."""
+        from hal.uart import Uart
+
         return self.linked(Uart(rate=rate, **UARTS[self.taken(name)]))
 
     def reset_cause(self):

@@ -1,6 +1,27 @@
 """Start of the firmware: load the board and its pack file, build the master, run it."""
 
-from board import Board
+import sys
+
+
+def _register_builtins():
+    """Put MicroPython's own modules into `sys.modules`.
+
+    It looks for them in every folder of `sys.path` at each import, since a file may replace them
+    (py/builtinimport.c): a quarter of the start. With an empty path it takes its own at once.
+    """
+    path = sys.path[:]
+    sys.path[:] = []
+    for name in ("array", "binascii", "hashlib", "io", "json", "machine", "os", "select", "time"):
+        try:
+            if name not in sys.modules:
+                sys.modules[name] = __import__(name)
+        except ImportError:
+            pass
+    sys.path[:] = path
+
+
+_register_builtins()
+from board import Board  # noqa: E402
 
 
 def build(board):
@@ -23,18 +44,25 @@ def build(board):
 
 def _settings(board):
     """The pack file; what reads it is large, and forgotten before the rest is loaded."""
-    from bms import config
-
-    settings = config.load(board.pack_path)
-    del config
+    settings = _read(board.pack_path)
     board.forget()
+    return settings
+
+
+def _read(path):
+    from bms import ready_pack
+
+    settings = ready_pack.load(path)
+    if settings is None:
+        from bms import config
+
+        settings = config.load(path)
     return settings
 
 
 def _words(error):
     """An exception and where it came from, in a line, as bytes."""
     import io
-    import sys
 
     text = "%s: %s" % (type(error).__name__, error)
     if hasattr(sys, "print_exception"):
@@ -43,7 +71,9 @@ def _words(error):
         said = out.getvalue()  # pyright: ignore
         where = [x for x in said.split("\n") if x.startswith("  File")]
         if where:
-            text += ", " + where[-1].split("/")[-1].replace('"', "")
+            place = where[-1].split("/")[-1].replace('"', "").replace("  File ", "")
+            # on a board its module stands for a file, and every line is 1
+            text += ", " + place.replace(", line 1, in", " in")
     return text.encode()
 
 

@@ -47,8 +47,10 @@ _AT_START = (
     ("bms", "config"),
     ("bms", "fault_catalog"),
     ("bms", "packfile"),
+    ("bms", "ready_pack"),
     ("bms", "self_test"),
     ("bms.sensors", "build"),
+    ("bms.slaves", "build"),
 )
 
 if ON_MICROPYTHON:
@@ -178,7 +180,11 @@ class Board:
 
     def started(self):
         """Everything is built: free what building left, so that the heap stands still from here."""
-        gc.collect()
+        if ON_MICROPYTHON:
+            from bms import constructors
+
+            constructors.forget()
+        self.forget()
 
     def self_test(self):
         """Nothing of its own to test: b"ok"."""

@@ -5,6 +5,8 @@ The board and the host read a pack file with this same code. The format is a sub
 with its unit, as in `cell_max = "3.65 V"`. Allocates freely: it runs before the cycle starts.
 """
 
+from array import array
+
 from bms.errors import ConfigError
 from bms.settings import Config, LinkConfig, SensorConfig, SlaveConfig
 
@@ -513,16 +515,25 @@ def load(path):
 
     Raises ConfigError, OSError.
     """
-    from array import array
+    from bms import packfile
 
+    path, damaged = packfile.choose(path)
+    with open(path, "rb") as f:
+        config = read(f)
+    config.path = path
+    config.damaged = damaged
+    return config
+
+
+def read(raws):
+    """Read and check a pack file's lines as bytes; a `Config`. Raises ConfigError."""
     from bms import packfile
     from bms.kernels import crc16
 
-    path, damaged = packfile.choose(path)
     crc = array("i", [0xFFFF])
 
-    def lines(f):
-        for raw in f:
+    def lines():
+        for raw in raws:
             if raw.startswith(packfile.MARK):
                 continue
             crc[0] = crc16(raw, 0, len(raw), crc[0])
@@ -531,11 +542,8 @@ def load(path):
             except UnicodeError:
                 yield "\0"
 
-    with open(path, "rb") as f:
-        config = parse(lines(f))
+    config = parse(lines())
     config.crc = crc[0]
-    config.path = path
-    config.damaged = damaged
     return config
 
 
@@ -742,12 +750,17 @@ def _check(given, many_of):
     config = Config()
     chemistry = CHEMISTRIES.index(name)
     line_of = {}
+    limits = []
+    others = []
     for table, key, unit, _low, _high, lfp, nmc, _meaning in SETTINGS:
         value, line = given.get(table + "." + key, (nmc if chemistry else lfp, 0))
         if value is None:
             raise ConfigError(0, key, "missing in [%s]: it has no default" % table)
         line_of[key] = (line, value, unit)
-        setattr(config, attribute(key, unit), value)
+        if unit == "text":
+            setattr(config, key, value)
+        else:
+            (limits if table == "limits" else others).append(value)
     config.chemistry = chemistry
     for row in ORDER:
         for i in range(len(row) - 1):
@@ -764,7 +777,7 @@ def _check(given, many_of):
                     "%s = %s must be below %s = %s"
                     % (row[i], show(low, unit), row[i + 1], show(high, unit)),
                 )
-    _name(config)
+    config.values = array("i", limits + others)
     _absolute(config, chemistry, line_of)
     config.links = _links(many_of["link"], config.scan_period_ms)
     config.slaves = _slaves(many_of["slave"])
@@ -777,22 +790,6 @@ def _check(given, many_of):
             "the pack has %d cells but the slaves bring %d" % (config.cells, cells),
         )
     return config
-
-
-def _name(config):
-    """Names of all numbers, those of [limits] first, as the very strings of the attributes."""
-    own = {}
-    for name in config.__dict__:
-        own[name] = name
-    config.limits = 0
-    names = []
-    for limits in (True, False):
-        for row in SETTINGS:
-            if (row[0] == "limits") == limits and row[2] != "text":
-                names.append(own[attribute(row[1], row[2])])
-        if limits:
-            config.limits = len(names)
-    config.names = names
 
 
 def _absolute(config, chemistry, line_of):
@@ -863,8 +860,10 @@ def _slaves(entries):
     taken = {}
     for entry in entries:
         nodes = entry["node"][0] if "node" in entry else range(1, 2)
+        at = {key: entry[key][1] for key in entry}
         for node in nodes:
             slave = _fields(entry, "slave", SLAVE_KEYS, SlaveConfig)
+            slave.at = at  # one for all
             slave.node = node
             _own_keys(slave)
             place = (slave.link, node)

@@ -74,7 +74,7 @@ def _value(config, what):
     """The value of a bound in fault_catalog: of a setting by name, or the number itself."""
     if isinstance(what, int):
         return what
-    return getattr(config, what) if what else 0
+    return config.number(what) if what else 0
 
 
 class Limits:

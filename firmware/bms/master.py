@@ -6,7 +6,7 @@ built from the pack file. No stage waits, and after start-up none allocates.
 
 from micropython import const
 
-from bms import self_test, slaves, ticks
+from bms import ticks
 from bms.balancing import Balancing
 from bms.clock import Clock
 from bms.console import Console
@@ -56,7 +56,9 @@ class Master:
         self.inputs = Inputs(config, board, self.faults, self.strings, self.limits)
         self.freeze = Freeze(self.pack, self.currents, self.strings, self.faults, self.clock)
         self.balancing = Balancing(config, self.pack, self.faults, self.clock.now)
-        from bms.sensors import build as sensors  # needed here only
+        from bms import self_test  # needed here only, as the two below
+        from bms.sensors import build as sensors
+        from bms.slaves import build as slaves
 
         found = sensors.build(config, board)
         self.drivers = slaves.build(config, board, self.pack, self.limits, self.faults, found)
@@ -65,7 +67,6 @@ class Master:
         self.sources = sensors.sources(
             config, found, self.currents, self.strings, self.pack, self.faults, self.clock.now
         )
-        del sensors
         self._slow = [driver for driver in self.drivers if driver.SLOW]
         self.self_test = self_test.run(board)
         if self.self_test != b"ok":

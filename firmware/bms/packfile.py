@@ -11,6 +11,7 @@ from bms.errors import ConfigError
 
 MARK = b"#= "
 COPY = ".copy"
+READY = ".ready"  # what `bmsctl` has read from it: see `ready_pack`
 WHOLE, BARE, DAMAGED, MISSING = range(4)
 
 
@@ -19,25 +20,30 @@ def mark(size, crc):
     return MARK + ("%d %08x\n" % (size, crc)).encode()
 
 
-def state(path):
-    """WHOLE, BARE (nothing to check it by), DAMAGED or MISSING."""
+def _look(path):
+    """(WHOLE, BARE (nothing to check it by), DAMAGED or MISSING; its last line)."""
     size = crc = 0
     last = b""
     try:
         with open(path, "rb") as f:
             for raw in f:
                 if last:
-                    return DAMAGED
+                    return DAMAGED, last
                 if raw.startswith(MARK):
                     last = raw
                 else:
                     size += len(raw)
                     crc = crc32(raw, crc)
     except OSError:
-        return MISSING
+        return MISSING, last
     if not last:
-        return BARE
-    return WHOLE if last == mark(size, crc) else DAMAGED
+        return BARE, last
+    return WHOLE if last == mark(size, crc) else DAMAGED, last
+
+
+def state(path):
+    """WHOLE, BARE (nothing to check it by), DAMAGED or MISSING."""
+    return _look(path)[0]
 
 
 def choose(path):
@@ -45,14 +51,19 @@ def choose(path):
 
     Raises ConfigError.
     """
-    one = state(path)
-    copy = state(path + COPY)
+    return chosen(path)[:2]
+
+
+def chosen(path):
+    """What `choose` gives, and the last line of what to use. Raises ConfigError."""
+    one, mark_of_one = _look(path)
+    copy, mark_of_copy = _look(path + COPY)
     if one == WHOLE:
-        return path, 0 if copy == WHOLE else 2
+        return path, 0 if copy == WHOLE else 2, mark_of_one
     if copy == WHOLE:
-        return path + COPY, 1
+        return path + COPY, 1, mark_of_copy
     if copy == MISSING and one != DAMAGED:
-        return path, 0
+        return path, 0, mark_of_one
     if copy == MISSING:
         raise ConfigError(
             0, "", "its checksum is wrong; after changing it by hand, remove its last line: #= .."

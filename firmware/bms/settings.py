@@ -3,6 +3,8 @@
 On its own, so that a board can forget the reader: an object keeps the whole module of its class.
 """
 
+from array import array
+
 
 class SlaveConfig:
     """One slave board of the pack file, fields as SLAVE_KEYS.
@@ -67,8 +69,8 @@ class Config:
     `slaves` [SlaveConfig], `links` [LinkConfig], `sensors` [SensorConfig], `crc` of the file's
     bytes (CRC-16/CCITT-FALSE) without its own last line, `chemistry` 0 = LFP, 1 = NMC; `beyond`:
     bounds outside the chemistry's absolute range; `path` of the file, `damaged` as
-    `packfile.choose` says; `names` of all attributes that are numbers, those of [limits] first,
-    `limits` of them.
+    `packfile.choose` says; `values`: an array('i') of all settings that are numbers, in the order
+    of `setting_names.NAMES`. On a board `config.cell_max_mv` is compiled as a place in it.
     """
 
     def __init__(self):
@@ -77,11 +79,11 @@ class Config:
         self.sensors = []
         self.chemistry = 0
         self.beyond = 0
-        self.limits = 0
-        self.names = []
+        self.values = array("i")
         self.crc = 0
         self.path = ""
         self.damaged = 0
+        self._names = []
 
     def link_of(self, port):
         """The settings of a port, None = the file has none."""
@@ -90,6 +92,16 @@ class Config:
                 return link
         return None
 
+    def number(self, name):
+        """A setting by its name. Allocates. Raises ValueError where there is none."""
+        if not self._names:
+            from bms.setting_names import NAMES
+
+            self._names = NAMES.split(b" ")
+        return self.values[self._names.index(name.encode())]
+
     def __getattr__(self, name) -> int:
-        # for checkers: every setting of the table is there as an int, and nothing else is
-        raise AttributeError(name)
+        try:
+            return self.number(name)
+        except ValueError:
+            raise AttributeError(name)

@@ -11,7 +11,9 @@ from micropython import const
 from bms import contactors as C
 from bms import faults as F
 from bms import ticks
+from bms.kernels import find
 from bms.power import CHARGE, DISCHARGE, REASONS
+from bms.setting_names import LIMITS, NAMES
 from bms.version import VERSION
 
 # jobs, the first pending one goes first
@@ -83,7 +85,8 @@ class Telemetry:
         self._version = VERSION.encode()
         self._board_name = board.NAME.encode()
         self._config_crc = config.crc
-        self._config = config
+        self._values_of = config.values
+        self._name_at = 0  # where the name of the next setting stands
         self._pending[BOOT] = 1
 
     def request(self, job):
@@ -142,7 +145,7 @@ class Telemetry:
                 if self._pending[job]:
                     self._pending[job] = 0
                     self._job = job
-                    self._at = self._part = 0
+                    self._at = self._part = self._name_at = 0
                     break
             else:
                 return
@@ -450,14 +453,20 @@ class Telemetry:
         return self._at >= n
 
     def _settings(self):
-        config = self._config
-        name = config.names[self._at]
-        self._at += 1
+        name = self._name_at
+        end = find(NAMES, name, len(NAMES), 32)
+        if end < 0:
+            end = len(NAMES)
         if self._out.begin(b"setting"):
-            self._out.text(b"name", name)
-            self._out.number(b"value", getattr(config, name))
+            self._out.key(b"name")
+            self._out.raw(b'"')
+            self._out.part(NAMES, name, end - name)
+            self._out.raw(b'"')
+            self._out.number(b"value", self._values_of[self._at])
             self._out.end()
-        return self._at >= (len(config.names) if self._all_settings else config.limits)
+        self._at += 1
+        self._name_at = end + 1
+        return self._at >= (len(self._values_of) if self._all_settings else LIMITS)
 
     def _help(self):
         word, _unlock, meaning = COMMANDS[self._at]

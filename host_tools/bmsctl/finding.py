@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from bms import slaves
 from bms.config import CHEMISTRIES
 from bms.links.slcan import Slcan
+from bms.slaves import build as slaves
 
 from .bridge import Bridge
 from .decoders import decoder

@@ -235,7 +235,7 @@ class Flashing(Service):
         pack = self._pack()
         self.reach()
         self.progress.phase(f"compiling for {self.board.name} ({self.board.arch})")
-        files = board_files.compiled(self.board)
+        files = slots.with_sums(board_files.compiled(self.board))
         self.enter()
         try:
             return self._flash(files, pack, romfs)
@@ -298,6 +298,8 @@ class Flashing(Service):
         # an architecture above two bits of sub-version, which must match where there is native code
         reads = there.mpy & 0xFF, there.mpy >> 8 & 3
         for path, data in files.items():
+            if not path.endswith(".mpy"):
+                continue
             if data[1] != reads[0] or data[2] >> 2 and data[2] & 3 != reads[1]:
                 raise ToolError(
                     f"the board's MicroPython reads .mpy version {reads[0]}.{reads[1]}, {path} is"
@@ -318,7 +320,7 @@ class Flashing(Service):
         wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
         if pack is None:
             pack = self.own_pack(there)
-        for name, data in packs.both(pack).items():
+        for name, data in packs.files(pack).items():
             files = {**files, name: data}
             wanted[name] = hashlib.sha256(data).hexdigest()
         changed = [path for path in wanted if target.files.get(path) != wanted[path]]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bms import config as pack_config
-from bms import slaves
 from bms.clock import Clock
 from bms.current import Current
 from bms.errors import ConfigError
@@ -17,6 +16,7 @@ from bms.limits import Limits
 from bms.links.slcan import Slcan
 from bms.pack import Pack
 from bms.sensors import build as sensors
+from bms.slaves import build as slaves
 from bms.strings import Strings
 
 from . import board_files

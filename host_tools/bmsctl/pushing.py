@@ -84,10 +84,13 @@ class Pushing(Service):
             names.reverse()  # it isn't what the board started with: the copy is
         new = there.path(NEW)
         data = packs.checked(pack)
+        ready = packs.ready(pack)
         self.state = EITHER
         for name in names:
             self.progress.phase(f"writing {paths[name]}")
             self._replace(data, new, paths[name])
+        # what is ready counts by the pack file that it was made from: any moment is good
+        self._replace(ready, new, there.path(f"{folder}/{slots.READY}"))
         self.state = WRITTEN
 
     def _read(self, path: str) -> bytes | None:

@@ -14,16 +14,29 @@ A, B, ROM = "/a", "/b", "/rom"
 SEALS = {A: "/a/seal", B: "/b/seal", ROM: "/rom.seal"}
 PACK = "pack.toml"
 COPY = PACK + packfile.COPY
+READY = PACK + packfile.READY
+SUMS = "sums"  # the lines that a slot's digest is made of, see firmware/hal/seal.py
 FROZEN = ".frozen"  # in sys.path: what is in the image (MicroPython's py/builtinimport.c)
 
 
-def digest(files: dict[str, str]) -> str:
-    """SHA-256 over the sorted list of `path sha256` lines of a slot's files.
+def sums(files: dict[str, str]) -> str:
+    """The sorted list of `path sha256` lines of a slot's files.
 
-    The pack file and its copy have checksums of their own, so that they can change by themselves.
+    The pack files have checksums of their own, so that they can change by themselves.
     """
-    text = "".join(f"{p} {files[p]}\n" for p in sorted(files) if p not in (PACK, COPY))
-    return hashlib.sha256(text.encode()).hexdigest()
+    others = (PACK, COPY, READY, SUMS)
+    return "".join(f"{p} {files[p]}\n" for p in sorted(files) if p not in others)
+
+
+def digest(files: dict[str, str]) -> str:
+    """SHA-256 over `sums`."""
+    return hashlib.sha256(sums(files).encode()).hexdigest()
+
+
+def with_sums(files: dict[str, bytes]) -> dict[str, bytes]:
+    """A firmware's files and the list of their digests, by path."""
+    found = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+    return {**files, SUMS: sums(found).encode()}
 
 
 def seal(number: int, files: dict[str, str]) -> str:

@@ -62,7 +62,7 @@ def files(folder, below=""):
         path = below + "/" + entry[0]
         if entry[1] & 0x4000:
             yield from files(folder, path)
-        elif path not in ("/seal", "/pack.toml", "/pack.toml.copy"):
+        elif path not in ("/seal", "/sums", "/pack.toml", "/pack.toml.copy", "/pack.toml.ready"):
             yield path[1:]
 
 

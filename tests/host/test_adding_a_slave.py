@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bms import slaves
+from bms.slaves import build as slaves
 from bmsctl.commands import reference
 from bmsctl.decoders import decoder
 from bmsctl.decoders.base import Capture, Shape, Stream, driver_of
@@ -39,7 +39,7 @@ def demo() -> Iterator[tuple[ModuleType, Any]]:
     known = dict(slaves.KINDS)
     try:
         driver = module("bms.slaves.demo", "firmware/bms/slaves/demo.py")
-        exec(BLOCKS["firmware/bms/slaves/__init__.py"], {"KINDS": slaves.KINDS})
+        exec(BLOCKS["firmware/bms/slaves/build.py"], {"KINDS": slaves.KINDS})
         kind = module("bmssim.boards.demo", "host_tools/bmssim/boards/demo.py").KIND
         rng = np.random.default_rng(1)
         events = Events()

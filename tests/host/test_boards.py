@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bms.slaves import KINDS
+from bms.slaves.build import KINDS
 from bmsctl import board_files, cli, mip
 from bmsctl.commands import ports
 from bmsctl.decoders.base import alarm_rows, driver_class

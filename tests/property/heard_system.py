@@ -4,13 +4,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from bms import config, slaves
+from bms import config
 from bms.clock import Clock
 from bms.current import Current
 from bms.faults import Faults
 from bms.limits import Limits
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
+from bms.slaves import build as slaves
 from bms.strings import Strings
 from bmssim.protocol import Frame as BusFrame
 from bmssim.slcan import to_line

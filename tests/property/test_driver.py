@@ -3,13 +3,14 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bms import config, slaves
+from bms import config
 from bms.clock import Clock
 from bms.current import Current
 from bms.faults import CELL_HARD_HIGH, CELL_HARD_LOW, TEMP_HARD_HIGH, Faults
 from bms.limits import Limits
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
+from bms.slaves import build as slaves
 from bms.strings import Strings
 from bmssim import protocol as p
 from extent import extent

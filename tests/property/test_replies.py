@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bms.pack import FRESH
-from bms.slaves import KINDS as DRIVERS
 from bms.slaves.asked import Asked
+from bms.slaves.build import KINDS as DRIVERS
 from bms.slaves.tesla_s import RUN
 from bmsctl.decoders.base import Shape, Stream, driver_class, driver_of
 from bmssim.boards.kinds import KINDS

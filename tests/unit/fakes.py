@@ -8,7 +8,6 @@ import json
 
 from bms import config as config_
 from bms import faults as F
-from bms import slaves as slaves_
 from bms.clock import Clock
 from bms.current import Current
 from bms.faults import Faults
@@ -17,6 +16,7 @@ from bms.links.can import BITS, EXTENDED
 from bms.links.slcan import Slcan
 from bms.master import Master
 from bms.pack import FRESH, NEW, SEEN, Pack
+from bms.slaves import build as slaves_
 from bms.strings import Strings
 
 ALARM, SCAN, BALANCE, HELLO, ASSIGN = range(5)

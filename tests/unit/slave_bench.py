@@ -6,12 +6,12 @@ Runs under CPython and MicroPython.
 import micropython
 
 from bms import config as config_
-from bms import slaves as slaves_
 from bms.clock import Clock
 from bms.current import Current
 from bms.faults import Faults
 from bms.limits import Limits
 from bms.pack import FRESH, Pack
+from bms.slaves import build as slaves_
 from bms.strings import Strings
 from fakes import FakeBoard, names_of
 

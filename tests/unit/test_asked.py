@@ -5,7 +5,8 @@ from slave_bench import SlaveBench
 from bms.errors import ConfigError
 from bms.links.reply import ReplyLink
 from bms.pack import FRESH
-from bms.slaves import KINDS, asked, least_age_ms
+from bms.slaves import asked
+from bms.slaves.build import KINDS, least_age_ms
 from fakes import raises
 
 

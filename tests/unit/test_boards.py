@@ -6,7 +6,7 @@ import fake_machine
 from fake_machine import CAN, Pin, View
 
 import bms
-from bms import config
+from bms import config, constructors
 from bms.links.can import BITS, EXTENDED
 from fakes import raises
 from mcp2515_chip import Mcp2515Chip
@@ -32,7 +32,10 @@ def _board(name, port, with_can):
 
 def _started(board):
     # on a board the modules that only building needs are forgotten; here others need them
+    # on a board the constructors, too: test_constructors
+    forget, constructors.forget = constructors.forget, lambda: None
     board.started()
+    constructors.forget = forget
     bms.config = config
     sys.modules["bms.config"] = config
 

@@ -5,7 +5,7 @@ from math import exp
 
 from slave_bench import SlaveBench
 
-from bms import slaves
+from bms.slaves import build as slaves
 from extent import extent
 
 

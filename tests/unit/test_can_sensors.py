@@ -4,7 +4,7 @@ import gc
 
 import micropython
 
-from bms import config, slaves
+from bms import config
 from bms.clock import Clock
 from bms.current import Current
 from bms.errors import ConfigError
@@ -17,6 +17,7 @@ from bms.sensors.base import STANDS
 from bms.sensors.cab500 import Cab500
 from bms.sensors.ivt_s import IvtS
 from bms.sensors.router import Router
+from bms.slaves import build as slaves
 from bms.strings import Strings
 from fakes import FakeBoard, FakeSlave, Random, pack_lines, raises
 

@@ -1044,7 +1044,7 @@ def test_build_refuses_by_line():
         ({"slaves": 62, "cells": 32}, "link", "longer than scan_period"),
     ):
         if more.get("link"):
-            from bms import slaves
+            from bms.slaves import build as slaves
             from fakes import Parts
 
             p = Parts(**more)
@@ -1057,8 +1057,8 @@ def test_build_refuses_by_line():
 
 
 def test_an_unknown_kind_is_refused():
-    from bms import slaves
     from bms.config import parse
+    from bms.slaves import build as slaves
     from fakes import Parts, pack_lines
 
     lines = [line.replace("cell_link", "tea_leaf") for line in pack_lines()]

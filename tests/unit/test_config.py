@@ -3,7 +3,7 @@
 from bms import config
 from bms.config import ORDER, SETTINGS, SUFFIX, UNITS, attribute, parse
 from bms.errors import ConfigError
-from bms.slaves import KINDS
+from bms.slaves.build import KINDS
 from fakes import pack_lines, raises
 
 

@@ -236,7 +236,7 @@ def test_garbage_on_the_console_of_a_refused_board():
 
 
 def test_a_kind_whose_driver_is_missing_is_refused():
-    from bms import slaves
+    from bms.slaves import build as slaves
 
     slaves.KINDS["nobody"] = ("bms.slaves.nobody", "Nobody", ("can",))
     try:

@@ -116,3 +116,53 @@ def test_without_a_seal_there_is_nothing_to_hold_to():
         assert _intact(base)
     finally:
         _remove(base)
+
+
+def _sums():
+    return b"".join(
+        [
+            path.encode() + b" " + hexlify(sha256(FILES[path]).digest()) + b"\n"
+            for path in sorted(FILES)
+        ]
+    )
+
+
+def test_with_sums_only_what_runs_is_read():
+    base = _slot()
+    try:
+        _write(base + "/sums", _sums())
+        assert _intact(base)
+        _write(base + "/bms/slaves/x.mpy", b"damaged")
+        assert _intact(base)  # this pack has no such board
+        sys.modules["bms.slaves.x"] = sys
+        assert not _intact(base)
+        del sys.modules["bms.slaves.x"]
+        for path in ("main.mpy", "bms/a.mpy", "bms.mpy"):
+            _write(base + "/" + path, FILES[path][:-1] + b"\x55")
+            assert not _intact(base), path
+            _write(base + "/" + path, FILES[path])
+        os.remove(base + "/bms/slaves/x.mpy")
+        assert not _intact(base)
+        _write(base + "/bms/slaves/x.mpy", b"")
+        _write(base + "/bms/slaves/x.py", b"")  # MicroPython would load it instead
+        assert not _intact(base)
+        os.remove(base + "/bms/slaves/x.py")
+        assert _intact(base)
+    finally:
+        os.remove(base + "/sums")
+        _remove(base)
+
+
+def test_damaged_sums():
+    base = _slot()
+    try:
+        text = _sums()
+        for n in range(0, len(text) - 1, 7):
+            for damaged in (text[:n], text[:n] + bytes([text[n] ^ 1]) + text[n + 1 :]):
+                _write(base + "/sums", damaged)
+                # a line that isn't whole, or none: all files are read, as without it
+                words = len(damaged.split())
+                assert _intact(base) == (words == 0 or words % 2 == 1), damaged
+    finally:
+        os.remove(base + "/sums")
+        _remove(base)

@@ -35,7 +35,6 @@ from bms.kernels.readings import (
     ROW,
 )
 from bms.links.can import EXTENDED
-from bms.links.cobs import DEFAULT_BPS, CobsLink
 from bms.pack import BLEEDING, FRESH, NEW, SEEN
 from bms.slaves.base import BALANCE_MASK, Driver
 
@@ -75,8 +74,14 @@ class CellLink(Driver):
     ABILITIES = BALANCE_MASK
     # ALARM, HELLO, CELLS, TEMPS, STATUS
     FILTERS = ((0x000, 0x7C0), (0x0C0, 0x7C0), (0x200, 0x600), (0x400, 0x700), (0x500, 0x7C0))
-    UART_BPS = DEFAULT_BPS
-    frame = CobsLink
+    UART_BPS = 1000000
+
+    @staticmethod
+    def frame(stream, rate=0):
+        """The link over a UART; on CAN its code isn't loaded."""
+        from bms.links.cobs import CobsLink
+
+        return CobsLink(stream, rate)
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bms.links.can import BITS, EXTENDED
-from bms.slaves import KINDS
+from bms.slaves.build import KINDS
 from bmssim.protocol import Frame
 from bmssim.slcan import to_line
 

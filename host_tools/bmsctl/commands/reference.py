@@ -9,7 +9,8 @@ from typing import Any
 
 from bms import config, fault_catalog, faults, kinds, telemetry
 from bms.sensors.build import KINDS as SENSORS
-from bms.slaves import KINDS, base
+from bms.slaves import base
+from bms.slaves.build import KINDS
 from bms.slaves.fields import MEANINGS
 from bmssim import campaign_kinds, scenario
 from bmssim.trial import MOMENTS

@@ -12,7 +12,7 @@ from typing import Any
 
 from bms import config as pack_config
 from bms.errors import ConfigError
-from bms.slaves import KINDS
+from bms.slaves.build import KINDS
 from bmssim.lines import LineReader
 from bmssim.mirror import Mirror
 from bmssim.process import Firmware, FirmwareDied, Inputs

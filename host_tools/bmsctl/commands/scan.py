@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from bms.slaves import KINDS
+from bms.slaves.build import KINDS
 
 from ..bridge import LinkSpec, named_link, open_bridge, port_medium
 from ..decoders import NAMES

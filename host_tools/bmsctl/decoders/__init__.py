@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from bms.slaves import KINDS
+from bms.slaves.build import KINDS
 
 from . import tables
 

@@ -11,7 +11,8 @@ from bms.faults import Faults
 from bms.limits import Limits
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
-from bms.slaves import KINDS, base
+from bms.slaves import base
+from bms.slaves.build import KINDS
 from bms.strings import Strings
 from bmssim.protocol import Frame
 from bmssim.slcan import to_line

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from bms import slaves
+from bms.slaves import build as slaves
 
 from .bought import BoughtBoard
 from .cell_link import CellLinkBoard
