@@ -1,6 +1,10 @@
 """Start of the firmware: load the board and its pack file, build the master, run it."""
 
-from board import Board
+# free again before the cycle: a hole at the start of the heap, in which small blocks are found at
+# once while the heap is unlocked, or always where the port can't lock it
+_hole = bytearray(4096)
+
+from board import Board  # noqa: E402
 
 
 def build(board):
@@ -49,11 +53,13 @@ def _words(error):
 
 def main():
     """Run until a person leaves; the board does what comes then."""
+    global _hole
     board = Board()
     board.safe()
     program = None
     try:
         program = build(board)
+        _hole = None
         board.started()
         program.run()
     except Exception as error:

@@ -102,6 +102,7 @@ SINGLE = (
     ),
     (101, "store_failed", WARN, NOWHERE, "times", "the storage could not be written"),
     (102, "store_lost", WARN, NOWHERE, "", "nothing whole in the storage: totals begin anew"),
+    (103, "memory_error", WARN, NOWHERE, "times", "the cycle asked for memory, which it must not"),
     (110, "deep_discharge", WARN, STRING, "mV", "a cell fell below deep_cell: see clear deep"),
 )
 

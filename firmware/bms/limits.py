@@ -315,6 +315,19 @@ class Limits:
         if dc > self._hard_high_dc:
             self._faults.raised(faults.TEMP_HARD_HIGH, temp, dc)
 
+    def hard_again(self):
+        """Evaluate all fresh readings against their hard bounds: an error may have come between."""
+        pack = self._pack
+        pack.update()
+        for s in range(pack.strings):
+            cell = pack.string_cell[s]
+            if cell.count:
+                self.hard_cell(cell.high_at, cell.high)
+                self.hard_cell(cell.low_at, cell.low)
+            temp = pack.string_temp[s]
+            if temp.count:
+                self.hard_temp(temp.high_at, temp.high)
+
     def sampled(self, string, now):
         """Judge a current sample of a string that has just arrived."""
         ma = self._currents[string].ma

@@ -16,7 +16,7 @@ from micropython import const
 
 import bms
 import hal
-from bms import sensors
+from bms import heap_lock, sensors
 from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
@@ -142,8 +142,9 @@ class McuBoard:
         if self._off:
             pm = 0
         if pwm is None and 1 < pm < _FULL:
-            # a table of the port's has these: nothing is allocated (but on esp32, once)
+            locked = heap_lock.unlock()  # esp32 allocates it; other ports have a table
             pwm = self._pwms[which] = machine.PWM(self._coils[which], freq=_PWM_HZ, duty_u16=0)
+            heap_lock.restore(locked)
         if pwm is None:
             self._coils[which].value(pm)
         else:
@@ -259,7 +260,9 @@ class McuBoard:
             return None
         adc = self._adcs[channel]
         if adc is None:
+            locked = heap_lock.unlock()
             adc = self._adcs[channel] = self._adc(Pin(self.ADCS[channel]))
+            heap_lock.restore(locked)
         return self._mv(adc)
 
     def _adc(self, pin):
