@@ -5,6 +5,8 @@ The board and the host read a pack file with this same code. The format is a sub
 with its unit, as in `cell_max = "3.65 V"`. Allocates freely: it runs before the cycle starts.
 """
 
+from array import array
+
 from bms.errors import ConfigError
 from bms.settings import Config, LinkConfig, SensorConfig, SlaveConfig
 
@@ -590,6 +592,15 @@ def show(value, unit):
     return "%d %s" % (value, unit) if unit else str(value)
 
 
+def _small(value):
+    """A number as a small int; a text as it is.
+
+    In a frozen image the ints of a constant tuple from 8192 on are long ones (`mpy-tool.py`): to
+    compute with them takes memory.
+    """
+    return array("i", (value,))[0] if isinstance(value, int) else value
+
+
 def _check(given, many_of):
     name, line = given.get("pack.chemistry", ("", 0))
     if name not in CHEMISTRIES:
@@ -603,7 +614,7 @@ def _check(given, many_of):
         if value is None:
             raise ConfigError(0, key, "missing in [%s]: it has no default" % table)
         line_of[key] = (line, value, unit)
-        setattr(config, attribute(key, unit), value)
+        setattr(config, attribute(key, unit), _small(value))
     config.chemistry = chemistry
     for row in ORDER:
         for i in range(len(row) - 1):
@@ -677,7 +688,7 @@ def _fields(entry, table, rows, cls):
         value = entry[key][0] if key in entry else default
         if value is None:
             raise ConfigError(out.line, key, "missing in this [[%s]]" % table)
-        setattr(out, attribute(key, unit), value)
+        setattr(out, attribute(key, unit), _small(value))
     out.at = {key: entry[key][1] for key in entry}
     return out
 

@@ -507,3 +507,53 @@ def test_no_memory_at_all_ends_the_program():
     m.strings.step = none
     raises(MemoryError, _on_the_road, m, 1000)
     assert not heap_lock.unlock()  # as a crash finds it: its text needs memory
+
+
+def _long(value):
+    """As a frozen image holds an int of 8192 or more."""
+    return pow(value, 1, 1 << 80) if value > 0 else value
+
+
+def _rows(rows):
+    return tuple([tuple([_long(x) if isinstance(x, int) else x for x in row]) for row in rows])
+
+
+def _adds(value):
+    """Whether it can be computed with while the heap is locked."""
+    heap_lock.lock()
+    try:
+        return value + 1 > value
+    except MemoryError:
+        return False
+    finally:
+        heap_lock.unlock()
+
+
+def test_all_settings_are_small_ints():
+    assert _adds(10000)
+    assert _adds(_long(10000)) is not heap_lock.LOCKS
+    tables = ("SETTINGS", "SLAVE_KEYS", "LINK_KEYS", "SENSOR_KEYS")
+    kept = [getattr(config, name) for name in tables]
+    read = 0
+    try:
+        for name in tables:
+            setattr(config, name, _rows(getattr(config, name)))
+        for chemistry in ("LFP", "NMC"):
+            c = config.parse(
+                pack_lines(
+                    slaves=2,
+                    chemistry=chemistry,
+                    behind='[[link]]; port = "can0"; rate = "250 kbit/s"',
+                )
+            )
+            for part in [c] + c.slaves + c.links + c.sensors:
+                for name in part.__dict__:
+                    value = getattr(part, name)
+                    if isinstance(value, int):
+                        assert _adds(value), name
+                        read += 1
+            assert len(c.sensors) == 1 and len(c.links) == 1
+    finally:
+        for i in range(len(tables)):
+            setattr(config, tables[i], kept[i])
+    assert read > 2 * 150
