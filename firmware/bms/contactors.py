@@ -135,7 +135,8 @@ class Contactors:
 
     def cut(self):
         """The board has switched all coils off by itself: follow."""
-        self._wear()
+        if self._coil[PLUS]:
+            self._wear()
         self._all_off()
         if self.state != OPEN:
             self._enter(OPEN, self._clock.now)
@@ -155,23 +156,26 @@ class Contactors:
         return current.ma if current.ma >= 0 else -current.ma
 
     def _wear(self):
-        if self._coil[PLUS] and self._magnitude() > self._idle_ma:
+        """Count an opening of plus where it was under load."""
+        if self._magnitude() > self._idle_ma:
             self.worn += 1
 
     def _part(self, now):
         """Both main contactors off, the one first that the current's direction asks for."""
         if self.state == PARTING:
             return
-        self._wear()
-        if self._gap and self._coil[PLUS] and self._coil[MINUS]:
+        on = self._coil[PLUS]
+        if self._gap and on and self._coil[MINUS]:
             # polarised contactors: each breaks best what flows through it forward
             self._set(MINUS if self._current.ma > 0 else PLUS, 0)
             self._set(PRECHARGE, 0)
             self._enter(PARTING, now)
-            return
-        self._all_off()
-        if self.state != OPEN:
-            self._enter(OPEN, now)
+        else:
+            self._all_off()
+            if self.state != OPEN:
+                self._enter(OPEN, now)
+        if on:
+            self._wear()
 
     def seen_closed(self):
         """The first contactor whose feedback says closed, -1 = none does."""

@@ -31,6 +31,7 @@ from bms.tables import (
     H_MISSING,
     H_NOW,
     H_ROW_OF,
+    H_SCAN,
     H_SEQ,
     H_TEMP,
     HEX_VALUE,
@@ -48,6 +49,7 @@ from bms.tables import (
     R_FLAGS,
     R_GOT,
     R_OPEN,
+    R_SLAVE,
     R_TEMP,
     R_TEMPS,
     R_WANT,
@@ -241,6 +243,75 @@ def take13(ident, data, t, values, flags, stamps):
         if not worst and (value < t[kind] or value > t[kind + 1]):
             worst = k + 1
     return worst
+
+
+def take_status(ident, data, t, mv, at, ok, flags, die):
+    """Take one STATUS frame of the cell link that reports no severe fault; 0, or -1 as `take13`.
+
+    mv, at: array('i') of stack mV and time by slave, ok: whether they are valid; flags array('H');
+    die array('h'), 0.1 degC.
+    """
+    row = t[H_ROW_OF + (ident & 63)]
+    bit = 0x1000
+    if not row or not t[row + R_OPEN] or t[row + R_GOT] & bit or not t[row + R_WANT] & bit:
+        return -1
+    if data[6] != t[H_SCAN] or data[2] or crc8_frame(ident, data, 7) != data[7]:
+        return -1
+    t[row + R_GOT] |= bit
+    t[row + R_CRC + 12] = data[7]
+    if t[row + R_GOT] == t[row + R_WANT]:
+        t[H_MISSING] -= 1
+    t[H_HEARD] = t[H_NOW]
+    i = t[row + R_SLAVE]
+    mv[i] = (data[0] | data[1] << 8) * 10
+    at[i] = t[H_NOW]
+    ok[i] = 1
+    flags[i] = data[3] << 8
+    die[i] = (data[4] - 40) * 10
+    return 0
+
+
+def mcp_readings(
+    ring, at, last, data, t, cell_mv, cell_flags, cell_at, temp_dc, temp_flags, temp_at
+):
+    """Take readings of the cell link (`take13`) from the front of an MCP2515's ring.
+
+    at: slot to be written, slot to be read, of slots of 16 bytes as `mcp_frame` has them, numbered
+    up to `last`. Ends at the first frame that is something else: -1, or below it the identifier of
+    a STATUS frame, negative, whose payload is in `data` then; both stay in the ring. A reading out
+    of bounds gives identifier << 3 | what `take13` gave; 0: the ring is empty.
+    """
+    while at[1] != at[0]:
+        slot = 16 * at[1]
+        low = ring[slot + 2]
+        ident = ring[slot + 1] << 3 | low >> 5
+        part = (ident >> 6) - 8
+        if low & 0x18 or ring[slot + 5] & 0x4F != 8 or not 0 <= part <= 12:
+            return -1
+        for i in range(8):
+            data[i] = ring[slot + 6 + i]
+        if part == 12:
+            return -ident
+        if part < 8:
+            worst = take13(ident, data, t, cell_mv, cell_flags, cell_at)
+        else:
+            worst = take13(ident, data, t, temp_dc, temp_flags, temp_at)
+        if worst < 0:
+            return -1
+        at[1] = (at[1] + 1) & last
+        if worst:
+            return ident << 3 | worst
+    return 0
+
+
+def wait_for(at, ms, ticks_ms, idle):
+    """Call `idle` until at[0] and at[1] differ (1) or `ms` of `ticks_ms` have passed (0)."""
+    start = ticks_ms()
+    while (ticks_ms() - start) & 0x1FFFFFFF < ms:
+        if at[0] != at[1]:
+            return 1
+        idle()
+    return 0
 
 
 def mcp_frame(ring, at, data, ident):

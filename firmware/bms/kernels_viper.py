@@ -225,6 +225,93 @@ def take13(ident: int, data: ptr8, t: ptr32, values: ptr16, flags: ptr8, stamps:
 
 
 @micropython.viper
+def take_status(
+    ident: int, data: ptr8, t: ptr32, mv: ptr32, at: ptr32, ok: ptr8, flags: ptr16, die: ptr16
+) -> int:
+    row = int(t[16 + (ident & 63)])
+    if row == 0 or int(t[row + 2]) == 0:
+        return -1
+    got = int(t[row + 1])
+    want = int(t[row])
+    if got & 0x1000 or want & 0x1000 == 0 or int(data[6]) != int(t[10]) or int(data[2]):
+        return -1
+    table = ptr8(CRC8_J1850)
+    crc = int(table[0xFF ^ (ident >> 8)])
+    crc = int(table[crc ^ (ident & 0xFF)])
+    k = 0
+    while k < 7:
+        crc = int(table[crc ^ data[k]])
+        k += 1
+    if crc ^ 0xFF != int(data[7]):
+        return -1
+    got |= 0x1000
+    t[row + 1] = got
+    t[row + 21] = data[7]
+    if got == want:
+        t[2] = int(t[2]) - 1
+    now = int(t[1])
+    t[3] = now
+    i = int(t[row + 22])
+    mv[i] = (int(data[0]) | int(data[1]) << 8) * 10
+    at[i] = now
+    ok[i] = 1
+    flags[i] = int(data[3]) << 8
+    die[i] = (int(data[4]) - 40) * 10
+    return 0
+
+
+@micropython.viper
+def mcp_readings(
+    ring: ptr8,
+    at: ptr32,
+    last: int,
+    data: ptr8,
+    t: ptr32,
+    cell_mv: ptr16,
+    cell_flags: ptr8,
+    cell_at: ptr32,
+    temp_dc: ptr16,
+    temp_flags: ptr8,
+    temp_at: ptr32,
+) -> int:
+    tail = int(at[1])
+    while tail != int(at[0]):
+        slot = tail << 4
+        low = int(ring[slot + 2])
+        ident = int(ring[slot + 1]) << 3 | low >> 5
+        part = (ident >> 6) - 8
+        if low & 0x18 or int(ring[slot + 5]) & 0x4F != 8 or part < 0 or part > 12:
+            return -1
+        i = 0
+        while i < 8:
+            data[i] = ring[slot + 6 + i]
+            i += 1
+        if part == 12:
+            return 0 - ident
+        if part < 8:
+            worst = int(take13(ident, data, t, cell_mv, cell_flags, cell_at))
+        else:
+            worst = int(take13(ident, data, t, temp_dc, temp_flags, temp_at))
+        if worst < 0:
+            return -1
+        tail = (tail + 1) & last
+        at[1] = tail
+        if worst:
+            return ident << 3 | worst
+    return 0
+
+
+@micropython.viper
+def wait_for(at: ptr32, ms: int, ticks_ms, idle) -> int:
+    start = int(ticks_ms())
+    while (int(ticks_ms()) - start) & 0x1FFFFFFF < ms:
+        if int(at[0]) != int(at[1]):
+            return 1
+        idle()
+    return 0
+
+
+@micropython.viper
 def mcp_frame(ring: ptr8, at: int, data: ptr8, ident: ptr32) -> int:
     low = int(ring[at + 2])
     n = int(ring[at + 5]) & 0x4F

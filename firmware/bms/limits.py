@@ -385,7 +385,7 @@ class Limits:
 
     def scanned(self, now):
         """A scan has ended: every fresh reading is to be judged once, by `go_on` until it has."""
-        self.aged(now)  # what is lost is told as what it is, before a missing slave
+        self._aged(now)  # what is lost is told as what it is, before a missing slave
         if self.judging:
             self._again = True  # the one before has not judged all yet
             return
@@ -675,6 +675,20 @@ class Limits:
 
     def aged(self, now):
         """Judge what silence alone decides: readings too old, a current sensor gone quiet."""
+        if self._pack.may_expire(now):
+            self._aged(now)
+        f = self._faults
+        for s in range(self._pack.strings):
+            current = self._currents[s]
+            if current.fitted:
+                age = current.age(now)
+                if age <= self._current_age:
+                    f.gone(faults.CURRENT_LOST, s)
+                elif self._strings.each[s].energised():
+                    f.raised(faults.CURRENT_LOST, s, age)
+
+    def _aged(self, now):
+        """Take validity from readings that are too old; say which are lost."""
         pack = self._pack
         f = self._faults
         pack.expire(now)
@@ -689,13 +703,6 @@ class Limits:
                 f.raised(faults.TEMP_LOST, lost, pack.temp_dc[lost])
             elif pack.temp_from[s + 1] > pack.temp_from[s]:
                 f.gone(faults.TEMP_LOST, pack.temp_from[s])
-            current = self._currents[s]
-            if current.fitted:
-                age = current.age(now)
-                if age <= self._current_age:
-                    f.gone(faults.CURRENT_LOST, s)
-                elif self._strings.each[s].energised():
-                    f.raised(faults.CURRENT_LOST, s, age)
 
     def measured(self, string, mv, now):
         """Judge a string's own measured voltage, None = none came."""

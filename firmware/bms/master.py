@@ -26,9 +26,10 @@ from bms.store import Store
 from bms.strings import Strings
 from bms.telemetry import Telemetry
 
-_TICK_MS = const(20)  # ages, contactors, balancing and the console are looked at so often
+_TICK_MS = const(20)  # ages, inputs, contactors and console: so often, all else half as often
 _FEED_MS = const(50)
-_NONE, _JUDGE, _ACT, _BALANCE, _POWER, _REPORT = range(6)  # pieces of a tick's work
+# pieces of a tick's work; of the last three one tick has the first two, the next one the last
+_NONE, _JUDGE, _ACT, _COMMANDS, _BALANCE, _POWER, _REPORT = range(7)
 _SCANNED, _JUDGED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
 _LEAVE_MS = const(200)  # time for the last lines to get out
 _UNLOCKED_MS = const(10000)  # the heap stays unlocked for so long after a MemoryError
@@ -106,6 +107,7 @@ class Master:
         self._seq = 0
         self._open_scan = False  # started, and not judged yet
         self._work = _NONE
+        self._reports = False  # this tick ends with _REPORT
         self._evidence = 0
         self.memory_errors = 0
         self._unlocked = False  # after a MemoryError, until `_lock_at`
@@ -258,15 +260,20 @@ class Master:
             self._judge(now)
         elif work == _ACT:
             self._act(now)
+        elif work == _COMMANDS:
+            self.console.step(now)
         elif work == _BALANCE:
             self.balancing.step(now)
-            self.console.step(now)
         elif work == _POWER:
             self.soc.step(now)
             self.power.step(now)
         else:
             self._report(now)
-        self._work = work + 1 if work < _REPORT else _NONE
+        if work == _COMMANDS:
+            self._reports = not self._reports
+            self._work = _REPORT if self._reports else _BALANCE
+        else:
+            self._work = work + 1 if work < _POWER else _NONE
 
     def _judge(self, now):
         self.strings.link_mv = self.board.link_mv()

@@ -28,12 +28,14 @@ CRC8_J1850 = _crc_table(8, 0x1D, bytearray(256))
 CRC16_CCITT = _crc_table(16, 0x1021, array("H", bytearray(512)))
 HEX_VALUE = _hex_values()
 
-# table of kernels.take13, an array('i'): the scan; bounds and shift of cells, of temperatures;
-# from H_ROW_OF on the row of each node, 0 = none; then rows of ROW ints
+# table of kernels.take13, an array('i'): the scan, 4 bits of it; bounds and shift of cells, of
+# temperatures; all 8 bits of the scan; from H_ROW_OF on the row of each node, 0 = none; then rows
+# of ROW ints
 H_SEQ, H_NOW, H_MISSING, H_HEARD, H_CELL = range(5)
-H_TEMP, H_ROW_OF, H_ROWS, ROW = 7, 16, 80, 24
+H_TEMP, H_SCAN, H_ROW_OF, H_ROWS, ROW = 7, 10, 16, 80, 24
 # of a row: parts wanted, had; whether it may be taken; flags of a reading; first index and count
 R_WANT, R_GOT, R_OPEN, R_FLAGS, R_CELL, R_CELLS, R_TEMP, R_TEMPS, R_DUE, R_CRC = range(10)
+R_SLAVE = 22  # its place in the pack
 
 # parameters of kernels.choose, an array('i'); the masks of cells 1-16 and 17-32 are its result too
 B_FIRST, B_COUNT, B_LOWEST, B_START, B_STOP, B_FLOOR, B_MOST, B_LOW, B_HIGH = range(9)

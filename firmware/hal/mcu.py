@@ -17,6 +17,7 @@ from micropython import const
 import bms
 import hal
 from bms import heap_lock, sensors
+from bms.kernels import wait_for
 from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
@@ -395,6 +396,9 @@ class McuBoard:
         """Until something came on a port, or `ms` are over; the processor sleeps meanwhile."""
         rings = self._rings
         links = self._links
+        if not links and len(rings) == 1:
+            wait_for(rings[0], ms, ticks_ms, idle)
+            return
         start = ticks_ms()
         while ticks_diff(ticks_ms(), start) < ms:
             # what `pending` does, without its call: the processor's time goes by here

@@ -12,7 +12,7 @@ from micropython import const
 
 from bms import faults as F
 from bms import ticks
-from bms.kernels import crc8_frame, take13
+from bms.kernels import crc8_frame, mcp_readings, take13, take_status
 from bms.links.can import EXTENDED
 from bms.links.cobs import DEFAULT_BPS, CobsLink
 from bms.pack import BLEEDING, FRESH, NEW, SEEN
@@ -24,6 +24,7 @@ from bms.tables import (
     H_NOW,
     H_ROW_OF,
     H_ROWS,
+    H_SCAN,
     H_SEQ,
     H_TEMP,
     R_CELL,
@@ -33,6 +34,7 @@ from bms.tables import (
     R_FLAGS,
     R_GOT,
     R_OPEN,
+    R_SLAVE,
     R_TEMP,
     R_TEMPS,
     R_WANT,
@@ -133,6 +135,9 @@ class CellLink(Driver):
             t[row + R_CELLS] = slave.cells
             t[row + R_TEMP] = pack.first_temp[members[m]]
             t[row + R_TEMPS] = slave.temps
+            t[row + R_SLAVE] = members[m]
+        if hasattr(link, "take_readings"):
+            link.take_readings = self._take_readings
 
     def scan_ms(self, config):
         """ms that a scan of all members takes on the wire at the least, rounded up.
@@ -168,6 +173,7 @@ class CellLink(Driver):
         self._seq = seq
         self._idle_at = now
         t[H_SEQ] = seq & 15
+        t[H_SCAN] = seq
         missing = 0
         for m in range(len(self._node)):
             row = H_ROWS + ROW * m
@@ -395,6 +401,57 @@ class CellLink(Driver):
 
     # --- answers ---
 
+    def _take_readings(self, ring, at, last, data):
+        """Take the readings in front of a link's ring, up to a frame that `on_frame` must see.
+
+        A reading out of its hard bounds trips before the next frame is looked at.
+        """
+        pack = self.pack
+        t = self._t
+        while True:
+            found = mcp_readings(
+                ring,
+                at,
+                last,
+                data,
+                t,
+                pack.cell_mv,
+                pack.cell_flags,
+                pack.cell_at,
+                pack.temp_dc,
+                pack.temp_flags,
+                pack.temp_at,
+            )
+            if found > 0:
+                self._hard(found >> 3, found & 7)
+            elif found >= -1:
+                return
+            elif take_status(
+                -found,
+                data,
+                t,
+                pack.stack_mv,
+                pack.stack_at,
+                pack.stack_ok,
+                pack.slave_flags,
+                pack.die_dc,
+            ):
+                return
+            else:
+                at[1] = (at[1] + 1) & last
+
+    def _hard(self, ident, k):
+        """Reading k (from 1) of a frame is out of its hard bounds."""
+        pack = self.pack
+        row = self._t[H_ROW_OF + (ident & 63)]
+        function = ident >> 6
+        if function < TEMPS:
+            i = self._t[row + R_CELL] + 4 * (function - CELLS) + k - 1
+            self.limits.hard_cell(i, pack.cell_mv[i])
+        else:
+            i = self._t[row + R_TEMP] + 4 * (function - TEMPS) + k - 1
+            self.limits.hard_temp(i, pack.temp_dc[i])
+
     def on_frame(self, ident, n, data, now):
         """Take one frame from the link; a reading out of its hard bounds trips before this ends."""
         function = ident >> 6
@@ -474,14 +531,10 @@ class CellLink(Driver):
         t = self._t
         if function < TEMPS:
             k = take13(ident, data, t, pack.cell_mv, pack.cell_flags, pack.cell_at)
-            if k > 0:
-                i = t[t[H_ROW_OF + (ident & 63)] + R_CELL] + 4 * (function - CELLS) + k - 1
-                self.limits.hard_cell(i, pack.cell_mv[i])
         else:
             k = take13(ident, data, t, pack.temp_dc, pack.temp_flags, pack.temp_at)
-            if k > 0:
-                i = t[t[H_ROW_OF + (ident & 63)] + R_TEMP] + 4 * (function - TEMPS) + k - 1
-                self.limits.hard_temp(i, pack.temp_dc[i])
+        if k > 0:
+            self._hard(ident, k)
         return k
 
     def _again(self, m, crc, data):
