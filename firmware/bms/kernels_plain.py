@@ -42,7 +42,34 @@ from bms.tables import (
     J_DELAY,
     J_SAMPLES,
     J_SHIFT,
+    L_BOARD_AT,
+    L_CELL,
+    L_CELLS,
+    L_CELLS_AT,
+    L_CHARGED_AT,
+    L_PLAIN,
+    L_ROW,
+    L_STACK_AT,
+    L_STACK_OUT,
+    L_TEMP,
+    L_TEMPS,
+    L_TEMPS_AT,
     LEVEL,
+    P_AGE,
+    P_AGE_AT,
+    P_BOARD,
+    P_CELL_HIGH,
+    P_CELL_LOW,
+    P_CHARGED,
+    P_END,
+    P_HOTTEST,
+    P_NOW,
+    P_OWN,
+    P_SCAN_AT,
+    P_SLAVE,
+    P_TEMP_HIGH,
+    P_TEMP_LOW,
+    P_TOLERANCE,
     R_CELL,
     R_CELLS,
     R_CRC,
@@ -419,6 +446,73 @@ def judge(bounds, row, out, at, levels, value, standing, elapsed):
         row += LEVEL
         at += 1
     return result
+
+
+def plain_slaves(
+    p,
+    rows,
+    own,
+    cell_mv,
+    cell_flags,
+    cell_at,
+    temp_dc,
+    temp_flags,
+    stack_mv,
+    stack_at,
+    stack_ok,
+    die,
+    flags,
+):
+    """Evaluate slaves of which nothing is out of a bound, nor was; the first that isn't so.
+
+    p, rows: see tables.P_*, L_*; own: what `judge` adds up of each; the others are the pack's.
+    Notes of each what an evaluation notes: readings are no longer new, when they were evaluated,
+    the warmest board, the oldest reading.
+    """
+    i = p[P_SLAVE]
+    while i < p[P_END]:
+        row = L_ROW * i
+        cells = range(rows[row + L_CELL], rows[row + L_CELL] + rows[row + L_CELLS])
+        temps = range(rows[row + L_TEMP], rows[row + L_TEMP] + rows[row + L_TEMPS])
+        mv = [cell_mv[k] for k in cells]
+        dc = [temp_dc[k] for k in temps]
+        if (
+            not rows[row + L_PLAIN]
+            or not stack_ok[i]
+            or flags[i] & 0xFF00
+            or die[i] > p[P_BOARD] - J_BIAS
+            or rows[row + L_STACK_OUT]
+            or stack_at[i] in (rows[row + L_STACK_AT], rows[row + L_BOARD_AT])
+            or any(own[p[P_OWN] * i + k] for k in range(p[P_OWN]))
+            or any(cell_flags[k] & 25 != 17 for k in cells)  # FRESH and NEW, not LOST
+            or any(temp_flags[k] & 17 != 17 for k in temps)
+            or not p[P_CELL_LOW] - J_BIAS <= min(mv) <= max(mv) <= p[P_CELL_HIGH] - J_BIAS
+            or (dc and min(dc) < p[P_TEMP_LOW] - J_BIAS)
+            or (dc and max(dc) > p[P_TEMP_HIGH] - J_BIAS)
+            or not -p[P_TOLERANCE] <= stack_mv[i] - sum(mv) <= p[P_TOLERANCE]
+        ):
+            break
+        for k in cells:
+            cell_flags[k] &= 0xEF
+            age = ((p[P_NOW] - cell_at[k] + 0x10000000) & 0x1FFFFFFF) - 0x10000000
+            if age > p[P_AGE]:
+                p[P_AGE] = age
+                p[P_AGE_AT] = i
+        for k in temps:
+            temp_flags[k] &= 0xEF
+        for k in (L_CELLS_AT, L_TEMPS_AT, L_BOARD_AT):
+            if k == L_TEMPS_AT and not dc:
+                continue
+            when = stack_at[i] if k == L_BOARD_AT else p[P_SCAN_AT]
+            gap = (when - rows[row + k]) & 0x1FFFFFFF
+            rows[row + k] = when
+            rows[row + k + 1] = min(gap, 0xFFFFFFF)
+        if dc:
+            rows[row + L_CHARGED_AT] = p[P_CHARGED]
+        rows[row + L_STACK_AT] = stack_at[i]
+        p[P_HOTTEST] = max(p[P_HOTTEST], die[i] + J_BIAS)
+        i += 1
+    return i
 
 
 def any_set(values, start, end):

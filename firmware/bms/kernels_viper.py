@@ -426,6 +426,110 @@ def judge(
 
 
 @micropython.viper
+def plain_slaves(
+    p: ptr32,
+    rows: ptr32,
+    own: ptr32,
+    cell_mv: ptr16,
+    cell_flags: ptr8,
+    cell_at: ptr32,
+    temp_dc: ptr16,
+    temp_flags: ptr8,
+    stack_mv: ptr32,
+    stack_at: ptr32,
+    stack_ok: ptr8,
+    die: ptr16,
+    flags: ptr16,
+) -> int:
+    end = int(p[1])
+    scan_at = int(p[2])
+    now = int(p[3])
+    charged = int(p[4])
+    tolerance = int(p[5])
+    each = int(p[6])
+    cell_low = int(p[7]) - 0x20000000
+    cell_high = int(p[8]) - 0x20000000
+    temp_low = int(p[9]) - 0x20000000
+    temp_high = int(p[10]) - 0x20000000
+    board = int(p[11]) - 0x20000000
+    hottest = int(p[12]) - 0x20000000
+    i = int(p[0])
+    while i < end:
+        row = i << 4
+        if int(rows[row + 4]) == 0 or int(stack_ok[i]) == 0 or int(flags[i]) & 0xFF00:
+            break
+        dc = (int(die[i]) ^ 0x8000) - 0x8000
+        at = int(stack_at[i])
+        if dc > board or int(rows[row + 12]) or at == int(rows[row + 11]):
+            break
+        if at == int(rows[row + 9]):
+            break
+        k = i * each
+        last = k + each
+        while k < last:
+            if int(own[k]):
+                break
+            k += 1
+        if k < last:
+            break
+        age = 0
+        total = 0
+        first_cell = int(rows[row])
+        last = first_cell + int(rows[row + 1])
+        k = first_cell
+        while k < last:
+            mv = (int(cell_mv[k]) ^ 0x8000) - 0x8000
+            if int(cell_flags[k]) & 0x19 != 0x11 or mv < cell_low or mv > cell_high:
+                break
+            total += mv
+            one = ((now - int(cell_at[k]) + 0x10000000) & 0x1FFFFFFF) - 0x10000000
+            if one > age:
+                age = one
+            k += 1
+        if k < last:
+            break
+        by = int(stack_mv[i]) - total
+        if by > tolerance or by < 0 - tolerance:
+            break
+        first_temp = int(rows[row + 2])
+        last = first_temp + int(rows[row + 3])
+        k = first_temp
+        while k < last:
+            value = (int(temp_dc[k]) ^ 0x8000) - 0x8000
+            if int(temp_flags[k]) & 0x11 != 0x11 or value < temp_low or value > temp_high:
+                break
+            k += 1
+        if k < last:
+            break
+        while k > first_temp:
+            k -= 1
+            temp_flags[k] = int(temp_flags[k]) & 0xEF
+        k = first_cell + int(rows[row + 1])
+        while k > first_cell:
+            k -= 1
+            cell_flags[k] = int(cell_flags[k]) & 0xEF
+        k = 5
+        while k < 11:
+            when = at if k == 9 else scan_at
+            if k != 7 or int(rows[row + 3]):
+                gap = (when - int(rows[row + k])) & 0x1FFFFFFF
+                rows[row + k] = when
+                rows[row + k + 1] = gap if gap < 0x10000000 else 0xFFFFFFF
+            k += 2
+        if int(rows[row + 3]):
+            rows[row + 13] = charged
+        rows[row + 11] = at
+        if dc > hottest:
+            hottest = dc
+        if age > int(p[13]):
+            p[13] = age
+            p[14] = i
+        i += 1
+    p[12] = hottest + 0x20000000
+    return i
+
+
+@micropython.viper
 def any_set(values: ptr32, start: int, end: int) -> int:
     while start < end:
         if int(values[start]):

@@ -15,7 +15,7 @@ from micropython import const
 
 from bms import faults, ticks
 from bms import tables as T
-from bms.kernels import any_set, changed, judge, oldest, open_pair
+from bms.kernels import any_set, changed, judge, oldest, open_pair, plain_slaves
 
 # quantities: their places in limit_table.TABLE and fault_table.LEVELS
 CELL_MAX, CELL_MIN, SPREAD, TEMP_MAX, TEMP_MIN, CHARGE_TEMP_MAX, CHARGE_TEMP_MIN = range(7)
@@ -24,6 +24,7 @@ CHARGE, DISCHARGE, CHARGE_PEAK, DISCHARGE_PEAK, PACK_CHARGE, PACK_DISCHARGE = ra
 ISOLATION, AGE, QUANTITIES = range(18, 21)
 
 _BEGIN, _SLAVES, _WHOLE = range(3)  # pieces of a string's judgement, and the rest
+_AT_ONCE = const(8)  # slaves in one piece, of which nothing is out
 _OWN = const(9)  # quantities up to BOARD: a slave's own, but for the two spreads
 _NEVER_BACK = const(1 << 28)
 _FULL = const(1 << 20)  # an I2t budget
@@ -34,16 +35,17 @@ _LONGEST_SCAN = const(10000)  # and what its current may stand for
 _TICK = const(100)  # ms that one tick's measurement may stand for, at most
 
 
-def _stands(at, gaps, i, now, turn):
+def _stands(at, i, now, turn):
     """ms that the value of `now` stands for; notes in at[i] when it was judged.
 
-    The time since the one before, but twice the `turn` or gap before it at most: a longer one is
-    silence, not time out of bound.
+    The time since the one before, but twice the `turn` or gap before it at[i + 1] at most: a
+    longer one is silence, not time out of bound.
     """
     ms = ticks.since(now, at[i])
-    most = 2 * (gaps[i] if gaps[i] > turn else turn)
+    gap = at[i + 1]
+    most = 2 * (gap if gap > turn else turn)
     at[i] = now
-    gaps[i] = ms
+    at[i + 1] = ms
     return ms if ms < most else most
 
 
@@ -76,21 +78,21 @@ class Limits:
         self._tolerance = config.stack_tolerance_mv
         self._open_wire = config.open_wire_mv
         self._fitted = bool(config.voltage_sensor)
-        self._stack_out = bytearray(pack.slaves)  # 2 for each scan out of tolerance, less 1 for in
-        self._stack_at = array("i", [-1] * pack.slaves)  # stamp of the value judged last
         self._wire = array("h", [-1] * pack.strings)  # a pair that was apart, as it was read
         self._wire_at = array("i", [0] * pack.strings)
-        # when a slave's were judged last, and the ms from the time before to that
-        self._cells_at = array("i", [now] * pack.slaves)
-        self._cells_gap = array("i", [0] * pack.slaves)
-        self._temps_at = array("i", [now] * pack.slaves)
-        self._temps_gap = array("i", [0] * pack.slaves)
-        self._board_at = array("i", [-1] * pack.slaves)
-        self._board_gap = array("i", [0] * pack.slaves)
+        # what is noted of a slave from one evaluation to the next: tables.L_*
+        self._rows = array("i", [0] * (T.L_ROW * pack.slaves))
+        for i in range(pack.slaves):
+            row = T.L_ROW * i
+            self._rows[row + T.L_CELL] = pack.first_cell[i]
+            self._rows[row + T.L_CELLS] = pack.slave_cells[i]
+            self._rows[row + T.L_TEMP] = pack.first_temp[i]
+            self._rows[row + T.L_TEMPS] = pack.slave_temps[i]
+            self._rows[row + T.L_CELLS_AT] = self._rows[row + T.L_TEMPS_AT] = now
+            self._rows[row + T.L_BOARD_AT] = self._rows[row + T.L_STACK_AT] = -1
         self._cells_age = array("i", [0] * pack.strings)  # of the oldest reading, of this scan
         self._temps_age = array("i", [0] * pack.strings)
         self._charged_ms = array("i", [0] * pack.strings)  # time that it charged, as ticks
-        self._charged_at = array("i", [0] * pack.slaves)  # the same when judged last
         self._at = now  # of this scan
         self._period = config.scan_period_ms
         self._slave_age = 0
@@ -117,6 +119,14 @@ class Limits:
         self._peak = array("i", [0] * n)
         self._peak_at = array("i", [-1] * n)
         self.pack_ma = 0
+        p = self._p = array("i", [0] * 15)  # of the kernel `plain_slaves`
+        p[T.P_TOLERANCE] = self._tolerance
+        p[T.P_OWN] = 3 * _OWN
+        p[T.P_CELL_LOW] = self._inside_mv[0] + T.J_BIAS
+        p[T.P_CELL_HIGH] = self._inside_mv[1] + T.J_BIAS
+        p[T.P_TEMP_LOW] = self._inside_dc[0] + T.J_BIAS
+        p[T.P_TEMP_HIGH] = self._inside_dc[1] + T.J_BIAS
+        p[T.P_BOARD] = self._inside_board_dc + T.J_BIAS
 
     def _table(self, config):
         """The kernel's tables: bounds, and what adds up beyond them. Allocates, at start."""
@@ -129,8 +139,8 @@ class Limits:
         self._raised = bytearray(3 * _OWN * strings)  # by slaves of a string
         self._raising = bytearray(strings)  # any of it
         self._out_ms = array("i", bytearray(4 * 3 * QUANTITIES * strings))
-        self._judged_at = array("i", [-1] * (QUANTITIES * strings))
-        self._judged_gap = array("i", [0] * (QUANTITIES * strings))
+        # when each was judged last, and the ms from the time before to that
+        self._judged = array("i", [-1, 0] * (QUANTITIES * strings))
         self._side = bytearray([1 if row[0] == BELOW else 0 for row in TABLE])
         for q in range(QUANTITIES):
             row = TABLE[q]
@@ -210,12 +220,12 @@ class Limits:
         """
         i = string * QUANTITIES + quantity
         if turn:
-            ms = _stands(self._judged_at, self._judged_gap, i, now, turn)
+            ms = _stands(self._judged, 2 * i, now, turn)
         else:
-            ms = ticks.since(now, self._judged_at[i])
+            ms = ticks.since(now, self._judged[2 * i])
             if ms > longest:
                 ms = longest
-            self._judged_at[i] = now
+            self._judged[2 * i] = now
         if self._side[quantity]:
             value_ = -value
             standing = -standing
@@ -296,6 +306,10 @@ class Limits:
         pack = self._pack
         for s in range(pack.strings):
             self._turn_ms[s] = max(pack.turn_ms[pack.slave_from[s] : pack.slave_from[s + 1]])
+            for i in range(pack.slave_from[s], pack.slave_from[s + 1]):
+                # read in each scan, and its age is not to be scaled
+                often = pack.turn_ms[i] <= self._period and pack.cell_age[i] == self._cell_age
+                self._rows[T.L_ROW * i + T.L_PLAIN] = 1 if often else 0
             # what is read rarely must be the same in many readings, not only for a time
             least = _STUCK_READINGS * self._turn_ms[s]
             if self._stuck_ms[s] and self._stuck_ms[s] < least:
@@ -416,10 +430,7 @@ class Limits:
         if step == _BEGIN:
             self._begin(s, now)
         elif step == _SLAVES:
-            i = self._slave
-            self._readings(i, s, now)
-            self._one_slave(i, now)
-            self._slave += 1
+            self._slave = self._some_slaves(self._slave, s, now)
             if self._slave < self._pack.slave_from[s + 1]:
                 self._step = _SLAVES
         elif step == _WHOLE:
@@ -438,6 +449,49 @@ class Limits:
                     self._again = False
                     self.scanned(now)
 
+    def _some_slaves(self, i, s, now):
+        """Judge slave `i`, or several from it on of which nothing is out; the next one."""
+        if not self._looking and not (self._moved and self._ending):
+            pack = self._pack
+            p = self._p
+            end = pack.slave_from[s + 1]
+            p[T.P_SLAVE] = i
+            p[T.P_END] = i + _AT_ONCE if i + _AT_ONCE < end else end
+            p[T.P_SCAN_AT] = self._at
+            p[T.P_NOW] = now
+            p[T.P_CHARGED] = self._charged_ms[s]
+            p[T.P_HOTTEST] = self._hottest + T.J_BIAS
+            p[T.P_AGE] = self._age
+            p[T.P_AGE_AT] = self._age_at
+            end = plain_slaves(
+                p,
+                self._rows,
+                self._own,
+                pack.cell_mv,
+                pack.cell_flags,
+                pack.cell_at,
+                pack.temp_dc,
+                pack.temp_flags,
+                pack.stack_mv,
+                pack.stack_at,
+                pack.stack_ok,
+                pack.die_dc,
+                pack.slave_flags,
+            )
+            if end > i:
+                self._hottest = p[T.P_HOTTEST] - T.J_BIAS
+                if p[T.P_AGE] > self._age:
+                    self._age = self._age_ms = p[T.P_AGE]
+                    self._age_at = p[T.P_AGE_AT]
+                if self._moved:
+                    last = end - 1
+                    last = pack.first_cell[last] + pack.slave_cells[last]
+                    changed(pack.cell_mv, self._before, self._moved, pack.first_cell[i], last)
+                return end
+        self._readings(i, s, now)
+        self._one_slave(i, now)
+        return i + 1
+
     def _whole(self, s):
         """What is made of all readings of a string: judged once each of them is another.
 
@@ -453,7 +507,7 @@ class Limits:
             self._apart(s, TEMP_SPREAD, temp)
 
     def _anew(self, s, quantity, age):
-        at = self._judged_at[s * QUANTITIES + quantity]
+        at = self._judged[2 * (s * QUANTITIES + quantity)]
         return at < 0 or age < ticks.since(self._at, at)
 
     def _apart(self, s, quantity, all_):
@@ -472,9 +526,11 @@ class Limits:
         first = pack.first_cell[i]
         age = self._slave_age = oldest(pack.cell_flags, pack.cell_at, first, first + n, now)
         new = pack.new_cells(i)
-        if self._ready(new[T.E_COUNT], n, age, self._cells_at[i], turn):
+        rows = self._rows
+        row = T.L_ROW * i
+        if self._ready(new[T.E_COUNT], n, age, rows[row + T.L_CELLS_AT], turn):
             pack.judged_cells(i)
-            ms = _stands(self._cells_at, self._cells_gap, i, self._at, turn)
+            ms = _stands(rows, row + T.L_CELLS_AT, self._at, turn)
             if out or new[T.E_MAX] > self._inside_mv[1] or new[T.E_MIN] < self._inside_mv[0]:
                 self._slave_cells(i, new, ms)
         n = pack.slave_temps[i]
@@ -483,13 +539,13 @@ class Limits:
         if turn > self._period:
             age = oldest(pack.temp_flags, pack.temp_at, first, first + n, now)
         new = pack.new_temps(i)
-        if self._ready(new[T.E_COUNT], n, age, self._temps_at[i], turn):
+        if self._ready(new[T.E_COUNT], n, age, rows[row + T.L_TEMPS_AT], turn):
             pack.judged_temps(i)
-            ms = _stands(self._temps_at, self._temps_gap, i, self._at, turn)
+            ms = _stands(rows, row + T.L_TEMPS_AT, self._at, turn)
             if out or new[T.E_MAX] > self._inside_dc[1] or new[T.E_MIN] < self._inside_dc[0]:
                 self._slave_temps(i, s, new, ms)
             else:
-                self._charged_at[i] = self._charged_ms[s]
+                rows[row + T.L_CHARGED_AT] = self._charged_ms[s]
 
     def _ready(self, new, all_, age, at, turn):
         """Whether a slave's readings are judged: all are new and of one answer, or some don't come.
@@ -525,8 +581,9 @@ class Limits:
         else:
             # of the time since its readings before, what it charged counts, and half of the rest
             # against it
-            charged = ticks.since(self._charged_ms[s], self._charged_at[i])
-            self._charged_at[i] = self._charged_ms[s]
+            before = T.L_ROW * i + T.L_CHARGED_AT
+            charged = ticks.since(self._charged_ms[s], self._rows[before])
+            self._rows[before] = self._charged_ms[s]
             if charged > ms:
                 charged = ms
             rest = ms - charged
@@ -544,21 +601,23 @@ class Limits:
     def _one_slave(self, i, now):
         """A slave's stack voltage against its cells, its own temperature, its age."""
         pack = self._pack
-        out = self._stack_out[i]
+        rows = self._rows
+        row = T.L_ROW * i
+        out = rows[row + T.L_STACK_OUT]
         if pack.stack_ok[i]:
             dc = pack.die_dc[i]
             if dc > self._hottest:
                 self._hottest = dc
-            if pack.stack_at[i] != self._board_at[i]:
+            if pack.stack_at[i] != rows[row + T.L_BOARD_AT]:
                 at = pack.stack_at[i]
-                ms = _stands(self._board_at, self._board_gap, i, at, pack.turn_ms[i])
+                ms = _stands(rows, row + T.L_BOARD_AT, at, pack.turn_ms[i])
                 own = 3 * (_OWN * i + BOARD)
                 if dc > self._inside_board_dc or any_set(self._own, own, own + 3):
                     self._judge_own(i, BOARD, dc, dc, i, ms, 3)
-            if pack.stack_at[i] != self._stack_at[i]:
+            if pack.stack_at[i] != rows[row + T.L_STACK_AT]:
                 cells = pack.slave_extremes(i)
                 if cells.complete:
-                    self._stack_at[i] = pack.stack_at[i]
+                    rows[row + T.L_STACK_AT] = pack.stack_at[i]
                     by = pack.stack_mv[i] - cells.total
                     # a good scan undoes half of a bad one
                     if (by if by >= 0 else -by) > self._tolerance:
@@ -567,7 +626,7 @@ class Limits:
                             self._faults.raised(faults.STACK_VOLTAGE, i, by)
                     elif out:
                         out = out - 1 if out < 6 else 0
-                    self._stack_out[i] = out
+                    rows[row + T.L_STACK_OUT] = out
         if out:
             self._stack_bad = True
         first = pack.first_cell[i]

@@ -43,6 +43,20 @@ B_FIRST, B_COUNT, B_LOWEST, B_START, B_STOP, B_FLOOR, B_MOST, B_LOW, B_HIGH = ra
 # results of kernels.extremes, an array('i')
 E_MIN, E_MIN_AT, E_MAX, E_MAX_AT, E_SUM, E_COUNT = range(6)
 
+# rows of kernels.plain_slaves, an array('i') of L_ROW ints a slave: first cell and how many, the
+# same of temperatures; whether the kernel may evaluate it; when its cells, its temperatures, its
+# board's values were evaluated last, each with the ms from the time before to that; time of the
+# stack voltage that was evaluated last, and 2 for each scan out of tolerance, less 1 for in; ms of
+# charging when its temperatures were evaluated last
+L_CELL, L_CELLS, L_TEMP, L_TEMPS, L_PLAIN, L_CELLS_AT, L_CELLS_GAP, L_TEMPS_AT = range(8)
+L_TEMPS_GAP, L_BOARD_AT, L_BOARD_GAP, L_STACK_AT, L_STACK_OUT, L_CHARGED_AT = range(8, 14)
+L_ROW = 16
+# its parameters, an array('i'): first slave, end; time of the scan, now; ms of charging; stack
+# tolerance; values of a slave that can be out; then with J_BIAS added: bounds of cells, of
+# temperatures, of boards, warmest board (a result, too); age of the oldest reading and its slave
+P_SLAVE, P_END, P_SCAN_AT, P_NOW, P_CHARGED, P_TOLERANCE, P_OWN, P_CELL_LOW, P_CELL_HIGH = range(9)
+P_TEMP_LOW, P_TEMP_HIGH, P_BOARD, P_HOTTEST, P_AGE, P_AGE_AT = range(9, 15)
+
 # bounds of kernels.judge, an array('i'): BOUNDS ints for a quantity, LEVEL for each of its levels
 J_BOUND, J_BACK, J_DELAY, J_SAMPLES, LEVEL, BOUNDS = 0, 1, 2, 3, 4, 12
 J_BIAS = 0x20000000  # added to bounds: viper reads no negative numbers on 64-bit machines
