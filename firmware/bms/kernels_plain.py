@@ -331,6 +331,58 @@ def mcp_readings(
     return 0
 
 
+def wait_readings(
+    until,
+    ticks_ms,
+    idle,
+    ring,
+    at,
+    last,
+    data,
+    t,
+    cell_mv,
+    cell_flags,
+    cell_at,
+    temp_dc,
+    temp_flags,
+    temp_at,
+):
+    """Call `idle`, and take readings as they come, until the tick `until` is reached.
+
+    Ends before where `mcp_readings`, which does it, gives anything but 0: that is the result; and
+    where no answer of the scan is missing after it: 0, as at the end.
+    """
+    while True:
+        now = ticks_ms() & 0x1FFFFFFF
+        if at[0] != at[1]:
+            t[H_NOW] = now
+            found = mcp_readings(
+                ring, at, last, data, t, cell_mv, cell_flags, cell_at, temp_dc, temp_flags, temp_at
+            )
+            if found or not t[H_MISSING]:
+                return found
+        if (now - until) & 0x1FFFFFFF < 0x10000000:
+            return 0
+        if at[0] == at[1]:
+            idle()
+
+
+def put_values(buf, at, values, flags, start, end, first):
+    """Write values start..end-1 of an array('h') as a JSON list has them; the place behind.
+
+    `null` where a flag is not FRESH; a comma before each but the one at `first`.
+    """
+    for i in range(start, end):
+        if i > first:
+            buf[at] = 0x2C
+            at += 1
+        if flags[i] & 1:
+            at = put_int(buf, at, values[i])
+        else:
+            at = put(buf, at, b"null", 4)
+    return at
+
+
 def wait_for(at, ms, ticks_ms, idle):
     """Call `idle` until at[0] and at[1] differ (1) or `ms` of `ticks_ms` have passed (0)."""
     start = ticks_ms()

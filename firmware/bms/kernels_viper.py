@@ -302,6 +302,73 @@ def mcp_readings(
 
 
 @micropython.viper
+def wait_readings(
+    until: int,
+    ticks_ms,
+    idle,
+    ring: ptr8,
+    at: ptr32,
+    last: int,
+    data: ptr8,
+    t: ptr32,
+    cell_mv: ptr16,
+    cell_flags: ptr8,
+    cell_at: ptr32,
+    temp_dc: ptr16,
+    temp_flags: ptr8,
+    temp_at: ptr32,
+) -> int:
+    while True:
+        now = int(ticks_ms()) & 0x1FFFFFFF
+        if int(at[0]) != int(at[1]):
+            t[1] = now
+            found = int(
+                mcp_readings(
+                    ring,
+                    at,
+                    last,
+                    data,
+                    t,
+                    cell_mv,
+                    cell_flags,
+                    cell_at,
+                    temp_dc,
+                    temp_flags,
+                    temp_at,
+                )
+            )
+            if found:
+                return found
+            if int(t[2]) == 0:
+                return 0
+        if (now - until) & 0x1FFFFFFF < 0x10000000:
+            return 0
+        if int(at[0]) == int(at[1]):
+            idle()
+
+
+@micropython.viper
+def put_values(
+    buf: ptr8, at: int, values: ptr16, flags: ptr8, start: int, end: int, first: int
+) -> int:
+    i = start
+    while i < end:
+        if i > first:
+            buf[at] = 0x2C
+            at += 1
+        if int(flags[i]) & 1:
+            at = int(put_int(buf, at, (int(values[i]) ^ 0x8000) - 0x8000))
+        else:
+            buf[at] = 0x6E
+            buf[at + 1] = 0x75
+            buf[at + 2] = 0x6C
+            buf[at + 3] = 0x6C
+            at += 4
+        i += 1
+    return at
+
+
+@micropython.viper
 def wait_for(at: ptr32, ms: int, ticks_ms, idle) -> int:
     start = int(ticks_ms())
     while (int(ticks_ms()) - start) & 0x1FFFFFFF < ms:

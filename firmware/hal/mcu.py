@@ -17,7 +17,6 @@ from micropython import const
 import bms
 import hal
 from bms import heap_lock, sensors
-from bms.kernels import wait_for
 from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
@@ -96,6 +95,7 @@ class McuBoard:
         self._timer = None
         self._links = []
         self._rings = []
+        self._ring_link = None
         self.pack_path = pack_path()
         self.clock = Clock()
         self.console = console
@@ -115,6 +115,7 @@ class McuBoard:
         at = getattr(link, "at", None)
         if at is not None and not link.polled:
             self._rings.append(at)  # filled by an interrupt: a look at it costs no call
+            self._ring_link = link
         else:
             self._links.append(link)
         return link
@@ -397,7 +398,7 @@ class McuBoard:
         rings = self._rings
         links = self._links
         if not links and len(rings) == 1:
-            wait_for(rings[0], ms, ticks_ms, idle)
+            self._ring_link.wait(ms, ticks_ms, idle)  # pyright: ignore[reportOptionalMemberAccess]
             return
         start = ticks_ms()
         while ticks_diff(ticks_ms(), start) < ms:

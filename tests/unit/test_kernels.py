@@ -70,7 +70,7 @@ def test_machine_code_is_used_where_there_is_any():
 
 def test_twins_have_the_same_names():
     names = [n for n in dir(plain) if callable(getattr(plain, n)) and not n.startswith("_")]
-    assert len(names) == 35
+    assert len(names) == 37
     for name in names:
         for twin in TWINS:
             assert callable(getattr(twin, name)), name
@@ -840,3 +840,87 @@ def test_plain_slaves_twins_agree():
             assert flags[4 * i] & 16 == 0
         assert p[T.P_AGE] == 0 if end == 0 else p[T.P_AGE] > 0
     assert ends == {0, 1, 2, 3, 4, 5, 6}
+
+
+class _Time:
+    """`idle` lets a millisecond pass; frames come into the ring at given times."""
+
+    def __init__(self, taken, now, coming):
+        self.taken = taken
+        self.now = now
+        self.coming = coming  # (ms, frame)
+        self.idled = 0
+
+    def ticks_ms(self):
+        return self.now
+
+    def idle(self):
+        self.idled += 1
+        self.now += 1
+        while self.coming and self.coming[0][0] <= self.now:
+            at = self.taken.at
+            slot = 16 * at[0]
+            self.taken.ring[slot : slot + 16] = _slot(*self.coming.pop(0)[1])
+            at[0] = (at[0] + 1) & 15
+
+    def wait(self, ms):
+        b = self.taken
+        until = (self.now + ms) & (TOP - 1)
+        return b.k.wait_readings(
+            until, self.ticks_ms, self.idle, b.ring, b.at, 15, b.data, b.t, *b.cells, *b.temps
+        )
+
+
+def test_readings_are_taken_while_waiting():
+    for k in TWINS:
+        for now in (100, TOP - 3, 2 * TOP - 3):
+            frames = [cells_frame(1, i, [3300 + i] * 4, 7) for i in range(4)]
+            frames += [temps_frame(1, 0, [250] * 4, 7)]
+            time = _Time(_Taken(k, [], 14), now, [(now + 1 + i, frames[i]) for i in range(5)])
+            assert time.wait(3) == 0
+            assert time.now == now + 3
+            assert list(time.taken.cells[0][:12]) == [3300] * 4 + [3301] * 4 + [3302] * 4
+            assert time.taken.cells[2][0] == (now + 1) & (TOP - 1)
+            assert time.taken.cells[2][8] == (now + 3) & (TOP - 1)
+            time.coming.append((now + 6, status_frame(1, 0x57, 53000)))
+            assert time.wait(20) == -0x501
+            assert time.now == now + 6
+            time.taken.at[1] = time.taken.at[0]
+            time.coming.append((now + 9, cells_frame(2, 1, [3300, 1999, 3300, 3300], 7)))
+            found = cells_frame(2, 1, [], 7)[0] << 3 | 2
+            assert time.wait(20) == found
+            assert time.now == now + 9
+            assert time.wait(0) == 0 and time.now == now + 9
+            # the last frame that is missing ends the wait
+            t = time.taken.t
+            t[H_MISSING] = 1
+            t[H_ROWS + ROW + R_WANT] = 6
+            time.coming.append((now + 11, cells_frame(2, 2, [3300] * 4, 7)))
+            assert time.wait(20) == 0
+            assert time.now == now + 11
+            time.coming.append((now + 12, (0x041, bytes(8))))
+            assert time.wait(20) == -1
+            assert time.taken.at[1] != time.taken.at[0]
+
+
+def test_waiting_for_a_ring():
+    for k in TWINS:
+        for now in (5, 2 * TOP - 2):
+            time = _Time(_Taken(k, [], 0), now, [(now + 4, (0x041, bytes(8)))])
+            assert k.wait_for(time.taken.at, 3, time.ticks_ms, time.idle) == 0
+            assert time.idled == 3
+            assert k.wait_for(time.taken.at, 3, time.ticks_ms, time.idle) == 1
+            assert time.idled == 4
+            assert k.wait_for(time.taken.at, 0, time.ticks_ms, time.idle) == 0
+            assert time.idled == 4
+
+
+def test_values_as_a_list():
+    values = array("h", [0, 3300, -105, 32767, -32768, 9])
+    for k in TWINS:
+        buf = bytearray(b"." * 60)
+        end = k.put_values(buf, 2, values, b"\1\x15\7\1\0\1", 1, 4, 1)
+        assert bytes(buf[: end + 1]) == b"..3300,-105,32767."
+        end = k.put_values(buf, end, values, b"\1\x15\7\1\x14\1", 4, 6, 1)
+        assert bytes(buf[: end + 1]) == b"..3300,-105,32767,null,9."
+        assert k.put_values(buf, 7, values, b"", 3, 3, 1) == 7

@@ -12,7 +12,7 @@ from micropython import const
 
 from bms import faults as F
 from bms import ticks
-from bms.kernels import crc8_frame, mcp_readings, take13, take_status
+from bms.kernels import crc8_frame, mcp_readings, take13, take_status, wait_readings
 from bms.links.can import EXTENDED
 from bms.links.cobs import DEFAULT_BPS, CobsLink
 from bms.pack import BLEEDING, FRESH, NEW, SEEN
@@ -136,6 +136,7 @@ class CellLink(Driver):
             t[row + R_TEMP] = pack.first_temp[members[m]]
             t[row + R_TEMPS] = slave.temps
             t[row + R_SLAVE] = members[m]
+        self._found = 0  # a reading out of its hard bounds: identifier << 3 | which, from 1
         if hasattr(link, "take_readings"):
             link.take_readings = self._take_readings
 
@@ -195,6 +196,10 @@ class CellLink(Driver):
         """Take what has come; ask for what is missing; between scans greet and balance."""
         t = self._t
         t[H_NOW] = now
+        if self._found:
+            found = self._found
+            self._found = 0
+            self._hard(found >> 3, found & 7)
         self.link.poll(self.sink, now)
         if self._alarms:
             self.alarm_step(now)
@@ -401,29 +406,52 @@ class CellLink(Driver):
 
     # --- answers ---
 
-    def _take_readings(self, ring, at, last, data):
+    def _take_readings(self, ring, at, last, data, until, ticks_ms, idle):
         """Take the readings in front of a link's ring, up to a frame that `on_frame` must see.
 
-        A reading out of its hard bounds trips before the next frame is looked at.
+        One out of its hard bounds trips before the next is looked at. With `ticks_ms` and `idle`
+        take those, too, that come up to the tick `until` or the end of the scan; what trips then
+        does so in `step`, which follows.
         """
         pack = self.pack
         t = self._t
-        while True:
-            found = mcp_readings(
-                ring,
-                at,
-                last,
-                data,
-                t,
-                pack.cell_mv,
-                pack.cell_flags,
-                pack.cell_at,
-                pack.temp_dc,
-                pack.temp_flags,
-                pack.temp_at,
-            )
+        while not self._found:
+            if ticks_ms is None:
+                found = mcp_readings(
+                    ring,
+                    at,
+                    last,
+                    data,
+                    t,
+                    pack.cell_mv,
+                    pack.cell_flags,
+                    pack.cell_at,
+                    pack.temp_dc,
+                    pack.temp_flags,
+                    pack.temp_at,
+                )
+            else:
+                found = wait_readings(
+                    until,
+                    ticks_ms,
+                    idle,
+                    ring,
+                    at,
+                    last,
+                    data,
+                    t,
+                    pack.cell_mv,
+                    pack.cell_flags,
+                    pack.cell_at,
+                    pack.temp_dc,
+                    pack.temp_flags,
+                    pack.temp_at,
+                )
             if found > 0:
-                self._hard(found >> 3, found & 7)
+                if ticks_ms is None:
+                    self._hard(found >> 3, found & 7)
+                else:
+                    self._found = found
             elif found >= -1:
                 return
             elif take_status(
@@ -439,6 +467,8 @@ class CellLink(Driver):
                 return
             else:
                 at[1] = (at[1] + 1) & last
+                if not t[H_MISSING]:
+                    return
 
     def _hard(self, ident, k):
         """Reading k (from 1) of a frame is out of its hard bounds."""
