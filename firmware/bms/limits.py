@@ -23,7 +23,8 @@ TEMP_SPREAD, BOARD, VOLTAGE_MAX, VOLTAGE_MIN, VOLTAGE_DIFFERS = range(7, 12)
 CHARGE, DISCHARGE, CHARGE_PEAK, DISCHARGE_PEAK, PACK_CHARGE, PACK_DISCHARGE = range(12, 18)
 ISOLATION, AGE, QUANTITIES = range(18, 21)
 
-_BEGIN, _SLAVES, _WHOLE = range(3)  # pieces of a string's judgement, and the rest
+# pieces of a string's judgement, and the rest; before the first string what all need
+_BEGIN, _SLAVES, _WHOLE, _LAST, _PREPARE = range(5)
 _AT_ONCE = const(8)  # slaves in one piece, of which nothing is out
 _OWN = const(9)  # quantities up to BOARD: a slave's own, but for the two spreads
 _NEVER_BACK = const(1 << 28)
@@ -403,6 +404,11 @@ class Limits:
         if self.judging:
             self._again = True  # the one before has not judged all yet
             return
+        self._string = 0
+        self._step = _PREPARE
+        self.judging = True
+
+    def _prepare(self, now):
         pack = self._pack
         pack.update()
         ms = ticks.since(now, self._at)
@@ -418,9 +424,7 @@ class Limits:
             self._temps_age[s] = oldest(pack.temp_flags, pack.temp_at, start, end, now)
             if self._currents[s].charging:
                 self._charged_ms[s] = ticks.add(self._charged_ms[s], ms)
-        self._string = self._step = 0
         self._stack_bad = False
-        self.judging = True
 
     def go_on(self, now):
         """Judge what is a string's, or one of its slaves."""
@@ -435,6 +439,9 @@ class Limits:
                 self._step = _SLAVES
         elif step == _WHOLE:
             self._whole(s)
+        elif step == _PREPARE:
+            self._prepare(now)
+            self._step = _BEGIN
         else:
             self._last(s, now)
             self._string = s + 1

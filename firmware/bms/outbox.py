@@ -21,7 +21,7 @@ from bms.kernels import (
 
 _HALF = const(2048)
 _LINE = const(1024)  # room for any line: a status with every number at its longest takes 600
-_WRITES = const(4)  # pieces given to the port in one step
+_WRITES = const(2)  # pieces given to the port in one step
 
 
 class Outbox:

@@ -29,7 +29,7 @@ REASONS = (
     b"no_reading",
 )
 CHARGE, DISCHARGE = range(2)
-_TURNS = const(2)  # steps for one string: readings don't come more often
+_TURNS = const(3)  # steps for one string, one side in each of two: readings don't come more often
 
 
 class Power:
@@ -107,13 +107,13 @@ class Power:
         return self._ma[DISCHARGE]
 
     def step(self, now):
-        """Find the limits of the next string, each second time; move towards those of all."""
-        self._turn += 1
-        if self._turn == _TURNS:
-            self._turn = 0
-            s = self._string
-            self._one(s, CHARGE)
-            self._one(s, DISCHARGE)
+        """Find the limits of the next string in three steps; move towards those of all."""
+        turn = self._turn
+        self._turn = turn + 1 if turn + 1 < _TURNS else 0
+        s = self._string
+        if turn == CHARGE or turn == DISCHARGE:
+            self._one(s, turn)
+        else:
             self._string = s + 1 if s + 1 < self._pack.strings else 0
         ms = ticks.diff(now, self._at)
         self._at = now

@@ -491,6 +491,12 @@ class CellLink(Driver):
             self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         node = ident & 63
+        if function == ALARM and n == 7 and self._member_of[node]:  # first: it may have to trip
+            if crc8_frame(ident, data, 6) == data[6]:
+                self._alarm(self._member_of[node] - 1, data, now)
+            else:
+                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            return
         if function == HELLO:
             if n:  # an empty one is a question: our own echo
                 self._hello(node, n, data)
@@ -505,13 +511,7 @@ class CellLink(Driver):
         if n < 7 or crc8_frame(ident, data, n - 1) != data[n - 1]:
             self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
-        if function == ALARM:
-            if n == 7:
-                self._alarm(m, data, now)
-            else:
-                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
-            return
-        if n != 8:
+        if function == ALARM or n != 8:
             self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         t = self._t
