@@ -2,6 +2,10 @@
 
 import sys
 
+# free again before the cycle: a hole at the start of the heap, in which small blocks are found at
+# once while the heap is unlocked, or always where the port can't lock it
+_hole = bytearray(4096)
+
 
 def _register_builtins():
     """Put MicroPython's own modules into `sys.modules`.
@@ -79,11 +83,13 @@ def _words(error):
 
 def main():
     """Run until a person leaves; the board does what comes then."""
+    global _hole
     board = Board()
     board.safe()
     program = None
     try:
         program = build(board)
+        _hole = None
         board.started()
         program.run()
     except Exception as error:

@@ -61,7 +61,8 @@ def viper(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, its arguments that are annotated as pointers made ones at each call."""
     kinds: dict[str, Any] = function.__annotations__
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    pointers = [(i, kinds[x]) for i, x in enumerate(names) if kinds[x] in (ptr8, ptr16, ptr32)]
+    wanted = (ptr8, ptr16, ptr32)
+    pointers = [(i, kinds[x]) for i, x in enumerate(names) if kinds.get(x) in wanted]
     if not pointers:
         return function
 

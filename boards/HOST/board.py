@@ -153,6 +153,9 @@ class Board:
             for stream in self._streams:
                 # MicroPython polls objects, CPython descriptors: both take the file
                 self._poll.register(stream._file, select.POLLIN)
+            if ON_MICROPYTHON:
+                for _ in self._poll.ipoll(0):  # the first call allocates
+                    break
 
     def _stream(self, fd):
         if self._stepped:

@@ -742,6 +742,15 @@ def show(value, unit):
     return "%d %s" % (value, unit) if unit else str(value)
 
 
+def _small(value):
+    """A number as a small int; a text as it is.
+
+    In a frozen image the ints of a constant tuple from 8192 on are long ones (`mpy-tool.py`): to
+    compute with them takes memory.
+    """
+    return array("i", (value,))[0] if isinstance(value, int) else value
+
+
 def _check(given, many_of):
     name, line = given.get("pack.chemistry", ("", 0))
     if name not in CHEMISTRIES:
@@ -819,7 +828,7 @@ def _fields(entry, table, rows, cls):
         value = entry[key][0] if key in entry else default
         if value is None:
             raise ConfigError(out.line, key, "missing in this [[%s]]" % table)
-        setattr(out, attribute(key, unit), value)
+        setattr(out, attribute(key, unit), _small(value))
     out.at = {key: entry[key][1] for key in entry}
     return out
 

@@ -131,7 +131,8 @@ class Contactors:
 
     def cut(self):
         """The board has switched all coils off by itself: follow."""
-        self._count_load()
+        if self._coils[PLUS]:
+            self._count_load()
         self._all_off()
         if self.state != OPEN:
             self._enter(OPEN, self._clock.now)
@@ -151,24 +152,26 @@ class Contactors:
         return current.ma if current.ma >= 0 else -current.ma
 
     def _count_load(self):
-        """Count an opening under load, where one is about to happen."""
-        if self._coils[PLUS] and self._magnitude() > self._idle_ma:
+        """Count an opening of plus where it is under load."""
+        if self._magnitude() > self._idle_ma:
             self.worn += 1
 
     def _open_now(self, now):
         """Both main contactors off, the one first that the current's direction asks for."""
         if self.state == OPENING:
             return
-        self._count_load()
-        if self._gap and self._coils[PLUS] and self._coils[MINUS]:
+        on = self._coils[PLUS]
+        if self._gap and on and self._coils[MINUS]:
             # polarised contactors: each breaks best what flows through it forward
             self._set(MINUS if self._current.ma > 0 else PLUS, 0)
             self._set(PRECHARGE, 0)
             self._enter(OPENING, now)
-            return
-        self._all_off()
-        if self.state != OPEN:
-            self._enter(OPEN, now)
+        else:
+            self._all_off()
+            if self.state != OPEN:
+                self._enter(OPEN, now)
+        if on:
+            self._count_load()
 
     # --- closing ---
 

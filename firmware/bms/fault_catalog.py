@@ -289,6 +289,10 @@ SINGLE = (
         "no valid record in the storage: totals start from zero",
     ),
     (
+        F.MEMORY_ERROR, 103, "memory_error", WARN, NOWHERE, "times",
+        "the cycle asked for memory, which it must not",
+    ),
+    (
         F.DEEP_DISCHARGE, 110, "deep_discharge", WARN, STRING, "mV",
         "a cell fell below deep_cell: see `clear deep`",
     ),

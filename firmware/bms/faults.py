@@ -88,8 +88,9 @@ LEVELLED = const(3 * QUANTITIES)
     CONFIG_COPY_USED,
     STORE_FAILED,
     STORE_LOST,
+    MEMORY_ERROR,
     DEEP_DISCHARGE,
-) = range(LEVELLED + 1, LEVELLED + 41)
+) = range(LEVELLED + 1, LEVELLED + 42)
 
 # what happened to a fault, as the event line reports it
 RAISED, GONE, CLEARED = range(3)
@@ -225,6 +226,9 @@ class Faults:
         level = self.level[fault]
         scope = i // self.rows
         if level == TRIP:
+            if not self.latched[i]:
+                self.place[i] = place  # before anything can fail: see `complete`
+                self.value[i] = value
             if self._opener is not None:
                 self._opener.trip(scope)
             if self.latched[i]:
@@ -244,6 +248,18 @@ class Faults:
         self.at_ms[i] = self._clock.uptime_ms
         self.count[i] = (self.count[i] + 1) & 0x7FFF
         self._event(RAISED, i)
+
+    def complete(self):
+        """Trip what is active once more: an error in the cycle may have come between."""
+        for i in range(len(self.active)):
+            fault = i % self.rows
+            if not self.active[i] or self.level[fault] != TRIP:
+                continue
+            if not self.latched[i]:
+                self.active[i] = 0
+                self.raised(fault, self.place[i], self.value[i])
+            elif self._opener is not None:
+                self._opener.trip(i // self.rows)
 
     def gone(self, fault, place=-1):
         """The condition of `fault` no longer holds there; a trip stays until acknowledged."""

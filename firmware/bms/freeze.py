@@ -101,7 +101,9 @@ class Freeze:
             self.fault = self._faults.first
         if ticks.diff(now, self._next_at) < 0:
             return
-        self._next_at = ticks.add(now, self._period)
+        self._next_at = ticks.add(self._next_at, self._period)
+        if ticks.diff(now, self._next_at) >= 0:
+            self._next_at = ticks.add(now, self._period)  # far behind: don't catch up
         self._sample(self.oldest)
         self.oldest = self.oldest + 1 if self.oldest + 1 < self.count else 0
         if self._left > 0:

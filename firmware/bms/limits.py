@@ -15,7 +15,7 @@ from micropython import const
 
 from bms import faults, ticks
 from bms.faults import DERATE, QUANTITIES, TRIP, WARN, level_fault, quantity_of
-from bms.kernels import any_set, changed, judge, oldest, open_pair
+from bms.kernels import any_set, changed, judge, oldest, open_pair, plain_slaves
 from bms.kernels import readings as T
 from bms.pack import FRESH, LOST
 
@@ -41,7 +41,9 @@ PACK_DISCHARGE = quantity_of(faults.PACK_DISCHARGE)
 ISOLATION = quantity_of(faults.ISOLATION_LOW)
 AGE = quantity_of(faults.SLAVE_AGE)
 
-_BEGIN, _SLAVES, _WHOLE = range(3)  # pieces of a string's judgement, and the rest
+# pieces of a string's judgement, and the rest; before the first string what all need
+_BEGIN, _SLAVES, _WHOLE, _LAST, _PREPARE = range(5)
+_AT_ONCE = const(8)  # slaves in one piece, of which nothing is out
 _OWN = const(9)  # quantities up to BOARD: a slave's own, but for the two spreads
 _NEVER_BACK = const(1 << 28)
 _FULL = const(1 << 20)  # an I2t budget
@@ -52,16 +54,17 @@ _LONGEST_SCAN = const(10000)  # and what its current may stand for
 _TICK = const(100)  # ms that one tick's measurement may stand for, at most
 
 
-def _stands(at, gaps, i, now, turn):
+def _stands(at, i, now, turn):
     """ms that the value of `now` stands for; notes in at[i] when it was judged.
 
-    The time since the one before, but twice the `turn` or gap before it at most: a longer one is
-    silence, not time out of bound.
+    The time since the one before, but twice the `turn` or gap before it at[i + 1] at most: a
+    longer one is silence, not time out of bound.
     """
     ms = ticks.since(now, at[i])
-    most = 2 * (gaps[i] if gaps[i] > turn else turn)
+    gap = at[i + 1]
+    most = 2 * (gap if gap > turn else turn)
     at[i] = now
-    gaps[i] = ms
+    at[i + 1] = ms
     return ms if ms < most else most
 
 
@@ -103,21 +106,21 @@ class Limits:
         self._tolerance = config.stack_tolerance_mv
         self._open_wire = config.open_wire_mv
         self._fitted = bool(config.voltage_sensor)
-        self._stack_out = bytearray(pack.slaves)  # 2 for each scan out of tolerance, less 1 for in
-        self._stack_at = array("i", [-1] * pack.slaves)  # stamp of the value judged last
         self._wire = array("h", [-1] * pack.strings)  # a pair that was apart, as it was read
         self._wire_at = array("i", [0] * pack.strings)
-        # when a slave's were judged last, and the ms from the time before to that
-        self._cells_at = array("i", [now] * pack.slaves)
-        self._cells_gap = array("i", [0] * pack.slaves)
-        self._temps_at = array("i", [now] * pack.slaves)
-        self._temps_gap = array("i", [0] * pack.slaves)
-        self._board_at = array("i", [-1] * pack.slaves)
-        self._board_gap = array("i", [0] * pack.slaves)
+        # what is noted of a slave from one evaluation to the next: kernels' L_*
+        self._rows = array("i", [0] * (T.L_ROW * pack.slaves))
+        for i in range(pack.slaves):
+            row = T.L_ROW * i
+            self._rows[row + T.L_CELL] = pack.first_cell[i]
+            self._rows[row + T.L_CELLS] = pack.slave_cells[i]
+            self._rows[row + T.L_TEMP] = pack.first_temp[i]
+            self._rows[row + T.L_TEMPS] = pack.slave_temps[i]
+            self._rows[row + T.L_CELLS_AT] = self._rows[row + T.L_TEMPS_AT] = now
+            self._rows[row + T.L_BOARD_AT] = self._rows[row + T.L_STACK_AT] = -1
         self._cells_age = array("i", [0] * pack.strings)  # of the oldest reading, of this scan
         self._temps_age = array("i", [0] * pack.strings)
         self._charged_ms = array("i", [0] * pack.strings)  # time that it charged, as ticks
-        self._charged_at = array("i", [0] * pack.slaves)  # the same when judged last
         self._at = now  # of this scan
         self._period = config.scan_period_ms
         self._slave_age = 0
@@ -144,6 +147,14 @@ class Limits:
         self._peak = array("i", [0] * n)
         self._peak_at = array("i", [-1] * n)
         self.pack_ma = 0
+        p = self._p = array("i", [0] * 15)  # of the kernel `plain_slaves`
+        p[T.P_TOLERANCE] = self._tolerance
+        p[T.P_OWN] = 3 * _OWN
+        p[T.P_CELL_LOW] = self._inside_mv[0] + T.J_BIAS
+        p[T.P_CELL_HIGH] = self._inside_mv[1] + T.J_BIAS
+        p[T.P_TEMP_LOW] = self._inside_dc[0] + T.J_BIAS
+        p[T.P_TEMP_HIGH] = self._inside_dc[1] + T.J_BIAS
+        p[T.P_BOARD] = self._inside_board_dc + T.J_BIAS
 
     def _table(self, config):
         """The kernel's tables: bounds, and what adds up beyond them. Allocates, at start."""
@@ -156,8 +167,8 @@ class Limits:
         self._raised = bytearray(3 * _OWN * strings)  # by slaves of a string
         self._raising = bytearray(strings)  # any of it
         self._out_ms = array("i", bytearray(4 * 3 * QUANTITIES * strings))
-        self._judged_at = array("i", [-1] * (QUANTITIES * strings))
-        self._judged_gap = array("i", [0] * (QUANTITIES * strings))
+        # when each was judged last, and the ms from the time before to that
+        self._judged = array("i", [-1, 0] * (QUANTITIES * strings))
         rows = by_quantity()
         self._side = bytearray([1 if row[5] == BELOW else 0 for row in rows])
         for q in range(QUANTITIES):
@@ -250,12 +261,12 @@ class Limits:
         """
         i = string * QUANTITIES + quantity
         if turn:
-            ms = _stands(self._judged_at, self._judged_gap, i, now, turn)
+            ms = _stands(self._judged, 2 * i, now, turn)
         else:
-            ms = ticks.since(now, self._judged_at[i])
+            ms = ticks.since(now, self._judged[2 * i])
             if ms > longest:
                 ms = longest
-            self._judged_at[i] = now
+            self._judged[2 * i] = now
         if self._side[quantity]:
             value_ = -value
             standing = -standing
@@ -336,6 +347,10 @@ class Limits:
         pack = self._pack
         for s in range(pack.strings):
             self._turn_ms[s] = max(pack.turn_ms[pack.slave_from[s] : pack.slave_from[s + 1]])
+            for i in range(pack.slave_from[s], pack.slave_from[s + 1]):
+                # read in each scan, and its age is not to be scaled
+                often = pack.turn_ms[i] <= self._period and pack.cell_age[i] == self._cell_age
+                self._rows[T.L_ROW * i + T.L_PLAIN] = 1 if often else 0
             # what is read rarely must be the same in many readings, not only for a time
             least = _STUCK_READINGS * self._turn_ms[s]
             if self._stuck_ms[s] and self._stuck_ms[s] < least:
@@ -354,6 +369,19 @@ class Limits:
         """A temperature outside its hard bound has just arrived."""
         if dc > self.hard_high_dc:
             self._faults.raised(faults.TEMP_HARD_HIGH, temp, dc)
+
+    def hard_again(self):
+        """Evaluate all fresh readings against their hard bounds: an error may have come between."""
+        pack = self._pack
+        pack.update()
+        for s in range(pack.strings):
+            cell = pack.string_cell[s]
+            if cell.count:
+                self.hard_cell(cell.high_at, cell.high)
+                self.hard_cell(cell.low_at, cell.low)
+            temp = pack.string_temp[s]
+            if temp.count:
+                self.hard_temp(temp.high_at, temp.high)
 
     def sampled(self, string, now):
         """Judge a current sample of a string that has just arrived."""
@@ -412,10 +440,15 @@ class Limits:
 
     def scanned(self, now):
         """A scan has ended: every fresh reading is to be judged once, by `go_on` until it has."""
-        self.aged(now)  # what is lost is told as what it is, before a missing slave
+        self._aged(now)  # what is lost is told as what it is, before a missing slave
         if self.judging:
             self._again = True  # the one before has not judged all yet
             return
+        self._string = 0
+        self._step = _PREPARE
+        self.judging = True
+
+    def _prepare(self, now):
         pack = self._pack
         pack.update()
         ms = ticks.since(now, self._at)
@@ -431,9 +464,7 @@ class Limits:
             self._temps_age[s] = oldest(pack.temp_flags, pack.temp_at, start, end, now)
             if self._currents[s].charging:
                 self._charged_ms[s] = ticks.add(self._charged_ms[s], ms)
-        self._string = self._step = 0
         self._stack_bad = False
-        self.judging = True
 
     def go_on(self, now):
         """Judge what is a string's, or one of its slaves."""
@@ -443,14 +474,14 @@ class Limits:
         if step == _BEGIN:
             self._begin(s, now)
         elif step == _SLAVES:
-            i = self._slave
-            self._readings(i, s, now)
-            self._one_slave(i, now)
-            self._slave += 1
+            self._slave = self._some_slaves(self._slave, s, now)
             if self._slave < self._pack.slave_from[s + 1]:
                 self._step = _SLAVES
         elif step == _WHOLE:
             self._whole(s)
+        elif step == _PREPARE:
+            self._prepare(now)
+            self._step = _BEGIN
         else:
             self._last(s, now)
             self._string = s + 1
@@ -464,6 +495,49 @@ class Limits:
                 if self._again:
                     self._again = False
                     self.scanned(now)
+
+    def _some_slaves(self, i, s, now):
+        """Judge slave `i`, or several from it on of which nothing is out; the next one."""
+        if not self._looking and not (self._moved and self._ending):
+            pack = self._pack
+            p = self._p
+            end = pack.slave_from[s + 1]
+            p[T.P_SLAVE] = i
+            p[T.P_END] = i + _AT_ONCE if i + _AT_ONCE < end else end
+            p[T.P_SCAN_AT] = self._at
+            p[T.P_NOW] = now
+            p[T.P_CHARGED] = self._charged_ms[s]
+            p[T.P_HOTTEST] = self._hottest + T.J_BIAS
+            p[T.P_AGE] = self._age
+            p[T.P_AGE_AT] = self._age_at
+            end = plain_slaves(
+                p,
+                self._rows,
+                self._own,
+                pack.cell_mv,
+                pack.cell_flags,
+                pack.cell_at,
+                pack.temp_dc,
+                pack.temp_flags,
+                pack.stack_mv,
+                pack.stack_at,
+                pack.stack_ok,
+                pack.die_dc,
+                pack.slave_flags,
+            )
+            if end > i:
+                self._hottest = p[T.P_HOTTEST] - T.J_BIAS
+                if p[T.P_AGE] > self._age:
+                    self._age = self._age_ms = p[T.P_AGE]
+                    self._age_at = p[T.P_AGE_AT]
+                if self._moved:
+                    last = end - 1
+                    last = pack.first_cell[last] + pack.slave_cells[last]
+                    changed(pack.cell_mv, self._before, self._moved, pack.first_cell[i], last)
+                return end
+        self._readings(i, s, now)
+        self._one_slave(i, now)
+        return i + 1
 
     def _whole(self, s):
         """What is made of all readings of a string: judged once each of them is another.
@@ -480,7 +554,7 @@ class Limits:
             self._apart(s, TEMP_SPREAD, temp)
 
     def _anew(self, s, quantity, age):
-        at = self._judged_at[s * QUANTITIES + quantity]
+        at = self._judged[2 * (s * QUANTITIES + quantity)]
         return at < 0 or age < ticks.since(self._at, at)
 
     def _apart(self, s, quantity, all_):
@@ -499,9 +573,11 @@ class Limits:
         first = pack.first_cell[i]
         age = self._slave_age = oldest(pack.cell_flags, pack.cell_at, first, first + n, now)
         new = pack.new_cells(i)
-        if self._ready(new[T.E_COUNT], n, age, self._cells_at[i], turn):
+        rows = self._rows
+        row = T.L_ROW * i
+        if self._ready(new[T.E_COUNT], n, age, rows[row + T.L_CELLS_AT], turn):
             pack.judged_cells(i)
-            ms = _stands(self._cells_at, self._cells_gap, i, self._at, turn)
+            ms = _stands(rows, row + T.L_CELLS_AT, self._at, turn)
             if out or new[T.E_MAX] > self._inside_mv[1] or new[T.E_MIN] < self._inside_mv[0]:
                 self._slave_cells(i, new, ms)
         n = pack.slave_temps[i]
@@ -510,13 +586,13 @@ class Limits:
         if turn > self._period:
             age = oldest(pack.temp_flags, pack.temp_at, first, first + n, now)
         new = pack.new_temps(i)
-        if self._ready(new[T.E_COUNT], n, age, self._temps_at[i], turn):
+        if self._ready(new[T.E_COUNT], n, age, rows[row + T.L_TEMPS_AT], turn):
             pack.judged_temps(i)
-            ms = _stands(self._temps_at, self._temps_gap, i, self._at, turn)
+            ms = _stands(rows, row + T.L_TEMPS_AT, self._at, turn)
             if out or new[T.E_MAX] > self._inside_dc[1] or new[T.E_MIN] < self._inside_dc[0]:
                 self._slave_temps(i, s, new, ms)
             else:
-                self._charged_at[i] = self._charged_ms[s]
+                rows[row + T.L_CHARGED_AT] = self._charged_ms[s]
 
     def _ready(self, new, all_, age, at, turn):
         """Whether a slave's readings are judged: all are new and of one answer, or some don't come.
@@ -552,8 +628,9 @@ class Limits:
         else:
             # of the time since its readings before, what it charged counts, and half of the rest
             # against it
-            charged = ticks.since(self._charged_ms[s], self._charged_at[i])
-            self._charged_at[i] = self._charged_ms[s]
+            before = T.L_ROW * i + T.L_CHARGED_AT
+            charged = ticks.since(self._charged_ms[s], self._rows[before])
+            self._rows[before] = self._charged_ms[s]
             if charged > ms:
                 charged = ms
             rest = ms - charged
@@ -571,21 +648,23 @@ class Limits:
     def _one_slave(self, i, now):
         """A slave's stack voltage against its cells, its own temperature, its age."""
         pack = self._pack
-        out = self._stack_out[i]
+        rows = self._rows
+        row = T.L_ROW * i
+        out = rows[row + T.L_STACK_OUT]
         if pack.stack_ok[i]:
             dc = pack.die_dc[i]
             if dc > self._hottest:
                 self._hottest = dc
-            if pack.stack_at[i] != self._board_at[i]:
+            if pack.stack_at[i] != rows[row + T.L_BOARD_AT]:
                 at = pack.stack_at[i]
-                ms = _stands(self._board_at, self._board_gap, i, at, pack.turn_ms[i])
+                ms = _stands(rows, row + T.L_BOARD_AT, at, pack.turn_ms[i])
                 own = 3 * (_OWN * i + BOARD)
                 if dc > self._inside_board_dc or any_set(self._own, own, own + 3):
                     self._judge_own(i, BOARD, dc, dc, i, ms, 3)
-            if pack.stack_at[i] != self._stack_at[i]:
+            if pack.stack_at[i] != rows[row + T.L_STACK_AT]:
                 cells = pack.slave_extremes(i)
                 if cells.complete:
-                    self._stack_at[i] = pack.stack_at[i]
+                    rows[row + T.L_STACK_AT] = pack.stack_at[i]
                     by = pack.stack_mv[i] - cells.total
                     # a good scan undoes half of a bad one
                     if (by if by >= 0 else -by) > self._tolerance:
@@ -594,7 +673,7 @@ class Limits:
                             self._faults.raised(faults.STACK_VOLTAGE, i, by)
                     elif out:
                         out = out - 1 if out < 6 else 0
-                    self._stack_out[i] = out
+                    rows[row + T.L_STACK_OUT] = out
         if out:
             self._stack_bad = True
         first = pack.first_cell[i]
@@ -702,6 +781,20 @@ class Limits:
 
     def aged(self, now):
         """Judge what silence alone decides: readings too old, a current sensor gone quiet."""
+        if self._pack.may_expire(now):
+            self._aged(now)
+        f = self._faults
+        for s in range(self._pack.strings):
+            current = self._currents[s]
+            if current.fitted:
+                age = current.age(now)
+                if age <= self._current_age:
+                    f.gone(faults.CURRENT_LOST, s)
+                elif self._strings.each[s].energised():
+                    f.raised(faults.CURRENT_LOST, s, age)
+
+    def _aged(self, now):
+        """Take validity from readings that are too old; say which are lost."""
         pack = self._pack
         f = self._faults
         pack.expire(now)
@@ -716,13 +809,6 @@ class Limits:
                 f.raised(faults.TEMP_LOST, lost, pack.temp_dc[lost])
             elif pack.temp_from[s + 1] > pack.temp_from[s]:
                 f.gone(faults.TEMP_LOST, pack.temp_from[s])
-            current = self._currents[s]
-            if current.fitted:
-                age = current.age(now)
-                if age <= self._current_age:
-                    f.gone(faults.CURRENT_LOST, s)
-                elif self._strings.each[s].energised():
-                    f.raised(faults.CURRENT_LOST, s, age)
 
     def measured(self, string, mv, now):
         """Judge a string's own measured voltage, None = none came."""

@@ -1,17 +1,17 @@
 """The master: one cycle of scan -> judge -> act -> report, stepped for ever.
 
 Read this first. `board` is the only thing here that differs between boards; everything else is
-built from the pack file. No stage waits, and after start-up none allocates.
+built from the pack file. No stage waits, and none allocates: `run` steps with the heap locked.
 """
 
 from micropython import const
 
-from bms import ticks
+from bms import heap_lock, ticks
 from bms.balancing import Balancing
 from bms.clock import Clock
 from bms.console import Console
 from bms.current import Current
-from bms.faults import CONFIG_COPY_USED, LIMITS_UNLOCKED, SELF_TEST, Faults
+from bms.faults import CONFIG_COPY_USED, LIMITS_UNLOCKED, MEMORY_ERROR, SELF_TEST, Faults
 from bms.freeze import Freeze
 from bms.inputs import Inputs
 from bms.keeper import Keeper
@@ -27,17 +27,22 @@ from bms.strings import Strings
 from bms.telemetry import Telemetry
 from bms.ticks import MASK
 
-_TICK_MS = const(20)  # ages, contactors, balancing and the console are looked at so often
+_TICK_MS = const(20)  # ages, inputs, contactors and console: so often, all else half as often
 _FEED_MS = const(50)
-_NONE, _JUDGE, _ACT, _BALANCE, _POWER, _REPORT = range(6)  # pieces of a tick's work
+# pieces of a tick's work; of the last three one tick has the first two, the next one the last
+_NONE, _JUDGE, _ACT, _COMMANDS, _BALANCE, _POWER, _REPORT = range(7)
 _SCANNED, _JUDGED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
 _LEAVE_MS = const(200)  # time for the last lines to get out
+_UNLOCKED_MS = const(10000)  # the heap stays unlocked for so long after a MemoryError
 _NOT_OPEN = b"coils are off, but a contactor's feedback says closed"
 _NO_FEEDBACK = b"coils are off; no feedback is configured that would prove it"
 
 
 class Master:
-    """scans: completed or given up since boot; cycles: steps since boot; self_test: its result."""
+    """scans: completed or given up since boot; cycles: steps since boot; self_test: its result.
+
+    memory_errors: steps since boot that asked for memory.
+    """
 
     def __init__(self, config, board):
         """Build everything that runs. Raises ConfigError where pack file and board disagree."""
@@ -104,18 +109,46 @@ class Master:
         self._seq = 0
         self._open_scan = False  # started, and not judged yet
         self._work = _NONE
+        self._reports = False  # this tick ends with _REPORT
         self._evidence = 0
+        self.memory_errors = 0
+        self._unlocked = False  # after a MemoryError, until `_lock_at`
+        self._lock_at = 0
 
     def run(self):
         """Step until a person asks to leave; the contactors are open then."""
+        heap_lock.lock()
         try:
             while not (self.leaving and ticks.diff(self.clock.now, self._leave_at) >= _LEAVE_MS):
-                self.step()
-                self.board.wait(self._rest())
+                try:
+                    self.step()
+                    self.board.wait(self._rest())
+                except MemoryError:
+                    if not self._finish_step():
+                        raise
+            heap_lock.unlock()
             self.store.save(self.clock.now)
             self.store.close()
         finally:
+            heap_lock.unlock()
             self.recall.close()
+
+    def _finish_step(self):
+        """After a MemoryError: unlock the heap, evaluate and trip what was left out, step again.
+
+        The heap stays unlocked for a while, so that what allocates again and again is no reason
+        to miss a trip or to open. False where the heap is unlocked already: there is no memory.
+        """
+        if not heap_lock.unlock():
+            return False
+        self.memory_errors = (self.memory_errors + 1) & 0x1FFFFFFF
+        self._unlocked = True
+        self._lock_at = ticks.add(self.clock.now, _UNLOCKED_MS)
+        self.limits.hard_again()
+        self.faults.complete()
+        self.faults.raised(MEMORY_ERROR, -1, self.memory_errors)
+        self.step()
+        return True
 
     def step(self):
         """One cycle: what has come, then work in short pieces: a frame waits for one of them.
@@ -225,19 +258,24 @@ class Master:
     def _piece(self, now):
         """One piece of a tick's work."""
         work = self._work
-        self._work = work + 1 if work < _REPORT else _NONE
         if work == _JUDGE:
             self._judge(now)
         elif work == _ACT:
             self._act(now)
+        elif work == _COMMANDS:
+            self.console.step(now)
         elif work == _BALANCE:
             self.balancing.step(now)
-            self.console.step(now)
         elif work == _POWER:
             self.soc.step(now)
             self.power.step(now)
         else:
             self._report(now)
+        if work == _COMMANDS:
+            self._reports = not self._reports
+            self._work = _REPORT if self._reports else _BALANCE
+        else:
+            self._work = work + 1 if work < _POWER else _NONE
 
     def _judge(self, now):
         self.pack.link_mv = self.board.link_mv()
@@ -260,6 +298,10 @@ class Master:
         self.freeze.step(now)
         self.keeper.step(now)
         self.telemetry.look(now)
+        if self._unlocked and ticks.diff(now, self._lock_at) >= 0:
+            self._unlocked = False
+            self.faults.gone(MEMORY_ERROR)
+            heap_lock.lock()
         self._evidence |= _REPORTED
 
     def _tell(self):

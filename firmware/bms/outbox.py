@@ -7,12 +7,22 @@ it takes, never waited for. Nothing here allocates.
 
 from micropython import const
 
-from bms.kernels import crc16, put, put_field, put_hex, put_hex4, put_int, put_key, splice
+from bms.kernels import (
+    crc16,
+    put,
+    put_field,
+    put_hex,
+    put_hex4,
+    put_int,
+    put_key,
+    put_values,
+    splice,
+)
 from bms.ticks import MASK
 
 _HALF = const(2048)
 _LINE = const(1024)  # room for any line: a status with every number at its longest takes 600
-_WRITES = const(4)  # pieces given to the port in one step
+_WRITES = const(2)  # pieces given to the port in one step
 
 
 class Outbox:
@@ -93,6 +103,13 @@ class Outbox:
             self.raw(b"null")
         else:
             self._at = put_int(self._buf, self._at, value)
+
+    def values(self, values, flags, start, end, first):
+        """Append values start..end-1 of an array('h'), null where `flags` says not FRESH.
+
+        A comma stands before each but the one at `first`.
+        """
+        self._at = put_values(self._buf, self._at, values, flags, start, end, first)
 
     def text(self, name, text, more=b""):
         """Append a key and a text of plain characters, in one or two parts."""

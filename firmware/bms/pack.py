@@ -1,14 +1,16 @@
 """The pack's state: flat arrays, made once; value, age and validity of every reading.
 
 Cells and temperatures of all slaves stand one behind the other in the order of the pack file.
-Drivers write readings, `limits` expires them, everybody else reads. After start-up nothing here
-allocates.
+Drivers write readings with the time of the step in which they came, never an earlier one; `limits`
+expires them, everybody else reads. After start-up nothing here allocates.
 """
 
 from array import array
 
+from micropython import const
+
 from bms import ticks
-from bms.kernels import expire, extremes, unmark
+from bms.kernels import expire, extremes, oldest, unmark
 from bms.kernels.readings import (  # noqa: F401  (the flags are imported from here)
     BLEEDING,
     E_COUNT,
@@ -22,6 +24,8 @@ from bms.kernels.readings import (  # noqa: F401  (the flags are imported from h
     NEW,
     SEEN,
 )
+
+_LONG_MS = const(60000)
 
 
 class Extremes:
@@ -122,6 +126,8 @@ class Pack:
         self.turn_ms = array("i", [config.scan_period_ms] * n)
         self._runs = array("h", [0] * (n + 1))  # where slaves of a string with other ages begin
         self._last_run = 0
+        self._losing = True  # a reading is lost, or nobody has looked
+        self._expire_at = 0
         self.lost_cell = array("h", [-1] * strings)
         self.lost_temp = array("h", [-1] * strings)
         self.slave_from = array("h", [n] * (strings + 1))
@@ -169,8 +175,14 @@ class Pack:
             string += 1
         return string
 
+    def may_expire(self, now):
+        """True where a reading may have grown too old since the last `expire`, or one is lost."""
+        return self._losing or ticks.diff(now, self._expire_at) > 0
+
     def expire(self, now):
         """Take validity from every reading that is too old; sets lost_cell and lost_temp."""
+        least = _LONG_MS  # until the next one can be too old: those to come are younger
+        self._losing = False
         for s in range(self.strings):
             self.lost_cell[s] = self.lost_temp[s] = -1
         for r in range(self._last_run):
@@ -197,9 +209,34 @@ class Pack:
             )
             if self.lost_temp[s] < 0:
                 self.lost_temp[s] = lost
+            if self.lost_cell[s] >= 0 or self.lost_temp[s] >= 0:
+                self._losing = True
+            rest = self.cell_age[i] - oldest(
+                self.cell_flags,
+                self.cell_at,
+                self.first_cell[i],
+                self.first_cell[last] + self.slave_cells[last],
+                now,
+            )
+            if rest < least:
+                least = rest
+            rest = self.temp_age[i] - oldest(
+                self.temp_flags,
+                self.temp_at,
+                self.first_temp[i],
+                self.first_temp[last] + self.slave_temps[last],
+                now,
+            )
+            if rest < least:
+                least = rest
         for i in range(self.slaves):
-            if self.stack_ok[i] and ticks.diff(now, self.stack_at[i]) > self.cell_age[i]:
-                self.stack_ok[i] = 0
+            if self.stack_ok[i]:
+                rest = self.cell_age[i] - ticks.diff(now, self.stack_at[i])
+                if rest < 0:
+                    self.stack_ok[i] = 0
+                elif rest < least:
+                    least = rest
+        self._expire_at = ticks.add(now, least if least > 0 else 0)
 
     def update(self):
         """Find the extremes of all fresh readings."""

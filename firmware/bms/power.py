@@ -1,7 +1,7 @@
 """What the pack may give and take just now: currents and voltages for an inverter or a motor.
 
 Each cause shrinks a limit in a straight line, from all of it where its quantity warns to nothing
-where it derates, so it is zero before a trip would come. Limits move in ramps. Stepped each tick,
+where it derates, so it is zero before a trip would come. Limits move in ramps. Stepped every 40 ms,
 one string at a time; nothing here allocates after start-up.
 """
 
@@ -31,7 +31,7 @@ REASONS = (
     b"no_reading",
 )
 CHARGE, DISCHARGE = range(2)
-_TURNS = const(5)  # ticks for one string: readings don't come more often
+_TURNS = const(3)  # steps for one string, one side in each of two: readings don't come more often
 
 
 class Power:
@@ -85,18 +85,18 @@ class Power:
         return self._ma[DISCHARGE]
 
     def step(self, now):
-        """Find the limits of the next string, each fifth time; move towards those of all."""
-        self._turn += 1
-        if self._turn == _TURNS:
-            self._turn = 0
-            s = self._string
-            self._one(s, CHARGE)
-            self._one(s, DISCHARGE)
+        """Find the limits of the next string in three steps; move towards those of all."""
+        turn = self._turn
+        self._turn = turn + 1 if turn + 1 < _TURNS else 0
+        s = self._string
+        if turn == CHARGE or turn == DISCHARGE:
+            self._one(s, turn)
+        else:
             self._string = s + 1 if s + 1 < self._pack.strings else 0
         ms = ticks.diff(now, self._at)
         self._at = now
-        if not 0 <= ms <= 60:
-            ms = 60  # a ramp doesn't jump after a pause
+        if not 0 <= ms <= 100:
+            ms = 100  # a ramp doesn't jump after a pause
         for side in range(2):
             self._all(side)
             self._ramp(side, ms)

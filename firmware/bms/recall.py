@@ -9,8 +9,8 @@ a board whose heap is short; nothing else here allocates after start-up.
 from micropython import const
 
 from bms import faults as F
+from bms import heap_lock, ticks
 from bms import store as S
-from bms import ticks
 from bms.kernels import crc16, find
 
 NOTHING, HISTORY, FRAMES, PACK = range(4)
@@ -58,10 +58,13 @@ class Recall:
         if job == PACK:
             if not self._path:
                 return b"no pack file"
+            locked = heap_lock.unlock()
             try:
                 self._file = open(self._path, "rb")
             except OSError:
                 return b"no pack file"
+            finally:
+                heap_lock.restore(locked)
         self.job = job
         self._at = self._part = self._lines = self._left = self._from = 0
         self._room_at = self._clock.now

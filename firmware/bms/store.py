@@ -3,15 +3,15 @@
 All but the frames is one record, which lies in RAM as it is written: `totals`. It goes to the slot
 after the one before, with the next number and a CRC; a cut at any byte of a write leaves the record
 before whole, and all slots wear alike. Frames go in parts to slots of their own in the same way.
-Writers: the master steps, faults and the freezer hand over, who counts writes into `totals`. A
-step that writes nothing allocates nothing.
+Writers: the master steps, faults and the freezer hand over, who counts writes into `totals`. Only
+the storage itself may allocate, with the heap unlocked.
 """
 
 from array import array
 
 from micropython import const
 
-from bms import ticks
+from bms import heap_lock, ticks
 from bms.kernels import copy, crc16, put
 
 _STRINGS = const(8)
@@ -149,11 +149,14 @@ class Store:
     def _read(self, slot):
         """Read a record into `totals`: True if whole, False if not, None where nothing is."""
         t = self.totals
+        locked = heap_lock.unlock()
         try:
             n = self._storage.read(slot, self.raw)
         except OSError:
             self.failed += 1
             return False
+        finally:
+            heap_lock.restore(locked)
         if not n:
             return None
         return (
@@ -165,11 +168,14 @@ class Store:
 
     def get_part(self, i):
         """Read part `i` of the frames' slots into `page`, unchecked; False where there is none."""
+        locked = heap_lock.unlock()
         try:
             return self._storage.read(self._first + i, self.page) == self.size
         except OSError:
             self.failed += 1
             return False
+        finally:
+            heap_lock.restore(locked)
 
     def read_part(self, i):
         """Read and check part `i` of the frames' slots; its last bytes are in `tail` then."""
@@ -359,12 +365,15 @@ class Store:
 
     def _write(self, slot, buf, n, now):
         self._wrote_at = now
+        locked = heap_lock.unlock()
         try:
             self._storage.write(slot, buf, n)
         except OSError:
             self.failed += 1
             self.blocked = _RETRY_MS
             return False
+        finally:
+            heap_lock.restore(locked)
         self.written += 1
         self.blocked = 0
         return True

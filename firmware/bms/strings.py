@@ -165,7 +165,10 @@ class Strings:
                 wants = False
         self.count_closed = closed
         self.wants_power = wants
-        self._next(now)
+        for asked in self._asked:
+            if asked:
+                self._next(now)
+                return
 
     def _next(self, now):
         """Let the next string begin, one at a time."""

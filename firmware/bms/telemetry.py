@@ -1,6 +1,6 @@
 """What leaves over the serial port: JSON lines, each built in short pieces, one piece a step.
 
-`step` does at most a few fields or eight cells. Jobs are asked for by
+`step` does at most a few fields or sixteen cells. Jobs are asked for by
 time, by events and by the console. Nothing here allocates after start-up.
 """
 
@@ -22,7 +22,7 @@ FAULTS, PAST, SETTING, HELP, MEM = range(8, 13)
 _JOBS = const(13)
 _IDLE = const(-1)
 _LEVELS = (b"", b"warn", b"derate", b"trip")
-_PER_STEP = const(8)
+_PER_STEP = const(16)  # readings in one piece
 
 # console words: (word, unlock word needed behind it or b"", meaning)
 COMMANDS = (
@@ -87,23 +87,25 @@ class Telemetry:
         self._config_crc = config.crc
         self._values_of = config.values
         self._name_at = 0  # where the name of the next setting stands
+        self._due = True  # a job may be pending
         self._pending[BOOT] = 1
 
     def request(self, job):
         """Ask for a round of lines as soon as may be."""
         self._pending[job] = 1
+        self._due = True
 
     def request_settings(self, every):
         """Ask for the settings: the limits, or every one."""
         self._all_settings = every
-        self._pending[SETTING] = 1
+        self.request(SETTING)
 
     def answer(self, cmd, ok, text):
         """Answer a command."""
         self._answer_cmd = cmd
         self._answer_ok = ok
         self._answer = text
-        self._pending[ANSWER] = 1
+        self.request(ANSWER)
 
     def answering(self):
         """True while an answer waits to be built: the next command has to wait for it."""
@@ -111,36 +113,33 @@ class Telemetry:
 
     def busy(self):
         """True while a line is being built or one is due."""
-        if self._job != _IDLE:
-            return True
-        for job in range(_JOBS):
-            if self._pending[job]:
-                return True
-        return False
+        return self._due or self._job != _IDLE
 
     def look(self, now):
         """See what there is to tell: by time, and what happened."""
         if ticks.diff(now, self._status_at) >= self._status_ms:
             self._status_at = now
-            self._pending[STATUS] = 1
-            self._pending[POWER] = 1
+            self.request(STATUS)
+            self.request(POWER)
             if self._m.pack.strings > 1:
-                self._pending[STRINGS] = 1
+                self.request(STRINGS)
             if self._board.HEAP_IS_CHEAP:
-                self._pending[MEM] = 1
+                self.request(MEM)
         if ticks.diff(now, self._cells_at) >= self._cells_ms:
             self._cells_at = now
-            self._pending[CELLS] = 1
+            self.request(CELLS)
         faults = self._m.faults
         if faults.read < faults.events:
-            self._pending[EVENT] = 1
+            self.request(EVENT)
         for c in self._m.strings.each:
             if self._changes[c.string] != c.changes & 0x7FFF:
-                self._pending[CONTACTOR] = 1
+                self.request(CONTACTOR)
 
     def step(self):
         """Build one piece."""
         if self._job == _IDLE:
+            if not self._due:
+                return
             for job in range(_JOBS):
                 if self._pending[job]:
                     self._pending[job] = 0
@@ -148,6 +147,7 @@ class Telemetry:
                     self._at = self._part = self._name_at = 0
                     break
             else:
+                self._due = False
                 return
         if self._piece(self._job):
             self._job = _IDLE
@@ -380,12 +380,10 @@ class Telemetry:
         return self._at >= pack.slaves
 
     def _values(self, values, flags, base, start, count):
-        out = self._out
         end = start + _PER_STEP
-        for i in range(start, end if end < count else count):
-            if i:
-                out.raw(b",")
-            out.value(values[base + i] if flags[base + i] & 1 else None)
+        if end > count:
+            end = count
+        self._out.values(values, flags, base + start, base + end, base)
         self._part += 1
 
     def _event(self):

@@ -33,6 +33,9 @@ class UsbConsole:
         self._out_poll.register(sys.stdout, select.POLLOUT)
         self._in = sys.stdin.buffer
         self._out = sys.stdout.buffer
+        for poll in (self._poll, self._out_poll):
+            for _ in poll.ipoll(0):  # the first call of each allocates
+                break
         self._byte = bytearray(1)
         self._block = bytearray(_BLOCK)
 

@@ -16,7 +16,7 @@ from micropython import const
 
 import bms
 import hal
-from bms import sensors, slaves
+from bms import heap_lock, sensors, slaves
 from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
@@ -97,6 +97,7 @@ class McuBoard:
         self._timer = None
         self._links = []
         self._rings = []
+        self._ring_link = None
         self.pack_path = pack_path()
         self.clock = Clock()
         self.console = console
@@ -116,6 +117,7 @@ class McuBoard:
         at = getattr(link, "at", None)
         if at is not None and not link.polled:
             self._rings.append(at)  # filled by an interrupt: a look at it costs no call
+            self._ring_link = link
         else:
             self._links.append(link)
         return link
@@ -144,8 +146,9 @@ class McuBoard:
         if self._off:
             pm = 0
         if pwm is None and 1 < pm < _FULL:
-            # a table of the port's has these: nothing is allocated (but on esp32, once)
+            locked = heap_lock.unlock()  # esp32 allocates it; other ports have a table
             pwm = self._pwms[which] = machine.PWM(self._coils[which], freq=_PWM_HZ, duty_u16=0)
+            heap_lock.restore(locked)
         if pwm is None:
             self._coils[which].value(pm)
         else:
@@ -261,7 +264,9 @@ class McuBoard:
             return None
         adc = self._adcs[channel]
         if adc is None:
+            locked = heap_lock.unlock()
             adc = self._adcs[channel] = self._adc(Pin(self.ADCS[channel]))
+            heap_lock.restore(locked)
         return self._mv(adc)
 
     def _adc(self, pin):
@@ -397,6 +402,9 @@ class McuBoard:
         """Until something came on a port, or `ms` are over; the processor sleeps meanwhile."""
         rings = self._rings
         links = self._links
+        if not links and len(rings) == 1:
+            self._ring_link.wait(ms, ticks_ms, idle)  # pyright: ignore[reportOptionalMemberAccess]
+            return
         start = ticks_ms()
         while ticks_diff(ticks_ms(), start) < ms:
             # what `pending` does, without its call: the processor's time goes by here

@@ -26,6 +26,11 @@ FS_BLOCK = 4096
 FS_BLOCKS = 352
 LITTLEFS_2_0 = 0x00020000
 
+# the stack of core 0, which grows down from the end of RAM (`ports/rp2/memmap_mp_rp2040.ld`)
+RAM_START = 0x20000000
+STACK_TOP, STACK_BYTES = 0x20042000, 0x2000
+STACK_FILL = 0xA5
+
 # PL011 (RP2040 datasheet 4.2.8)
 DR, FR, IFLS, IMSC, RIS, MIS, ICR = 0x00, 0x18, 0x34, 0x38, 0x3C, 0x40, 0x44
 RX, TX, RT = 1 << 4, 1 << 5, 1 << 6
@@ -238,6 +243,42 @@ class Pico:
         self._reading = reads
         while reads and self._untaken:
             self.mcu.usb_ctrl._indicate_buffer_ready(*self._untaken.pop(0))
+
+    def fill_stack(self) -> None:
+        """Write a pattern below the stack's end of this moment; see `stack_used`."""
+        bottom = STACK_TOP - STACK_BYTES - RAM_START
+        end = max(self.mcu.core.sp - RAM_START - 64, bottom)
+        self.mcu.sram[bottom:end] = bytes([STACK_FILL]) * (end - bottom)
+
+    def stack_used(self) -> int:
+        """Bytes of the stack that were in use at most since `fill_stack`."""
+        bottom = STACK_TOP - STACK_BYTES - RAM_START
+        stack = self.mcu.sram[bottom : bottom + STACK_BYTES]
+        return len(stack.lstrip(bytes([STACK_FILL])))
+
+    def slow_erase(self, milliseconds: float) -> None:
+        """Let an erase of flash take its time: the chip says so long that it is busy.
+
+        The boot ROM waits for it with interrupts off, and nothing can be read from flash.
+        """
+        ssi = self.mcu.ssi
+        apply = ssi._apply_command
+        shift = ssi._shift_byte
+        busy_until = [0.0]
+
+        def applied() -> None:
+            erases = bool(ssi._tx_buffer) and ssi._tx_buffer[0] in (0x20, 0xD8)
+            if erases and ssi._write_enabled:
+                busy_until[0] = self.clock.nanos + milliseconds * 1e6
+            apply()
+
+        def shifted(byte: int) -> int:
+            out = shift(byte)
+            busy = ssi._tx_buffer[0] == 0x05 and self.clock.nanos < busy_until[0]
+            return out | busy
+
+        ssi._apply_command = applied  # type: ignore[method-assign]
+        ssi._shift_byte = shifted  # type: ignore[method-assign]
 
     def pin(self, number: int, level: bool) -> None:
         """Drive an input."""

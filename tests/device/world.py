@@ -45,9 +45,10 @@ class CanController:
 
 
 class EmulatedWorld(World):
-    """A world whose firmware runs on `Pico`; `image` is a MicroPython image of RPI_PICO."""
+    """A world whose firmware runs on `Pico`; `image` is MicroPython's image of RPI_PICO."""
 
     image: Path
+    frozen = False  # the image holds the firmware: the file system has the pack file only
 
     def __init__(self, setup: Setup, pack: Path, hard_bounds: tuple[int, int, int]) -> None:
         self.pico: Pico | None = None
@@ -62,6 +63,8 @@ class EmulatedWorld(World):
         files = {f"a/{path}": data for path, data in slot.items()}
         files["a/seal"] = slots.seal(1, shas).encode()
         files["main.py"] = flashing.SWITCH.read_bytes()
+        if self.frozen:
+            files = {slots.PACK: self.pack_file.read_bytes()}
         files.update(self.extra_files)
         pico = Pico(self.image, files)
         self.pico = pico

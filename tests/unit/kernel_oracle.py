@@ -176,3 +176,65 @@ def choose(values, p):
         if above > 0 and enough and mv >= p[T.B_FLOOR]:
             found.append((-mv, i))
     return sorted([i for _, i in sorted(found)[: p[T.B_MOST]]])
+
+
+def plain_slaves(
+    p,
+    rows,
+    own,
+    cell_mv,
+    cell_flags,
+    cell_at,
+    temp_dc,
+    temp_flags,
+    stack_mv,
+    stack_at,
+    stack_ok,
+    die,
+    flags,
+):
+    """Changes its arguments as the kernel does; gives what it gives."""
+    i = p[T.P_SLAVE]
+    while i < p[T.P_END]:
+        row = T.L_ROW * i
+        cells = range(rows[row + T.L_CELL], rows[row + T.L_CELL] + rows[row + T.L_CELLS])
+        temps = range(rows[row + T.L_TEMP], rows[row + T.L_TEMP] + rows[row + T.L_TEMPS])
+        mv = [cell_mv[k] for k in cells]
+        dc = [temp_dc[k] for k in temps]
+        if (
+            not rows[row + T.L_PLAIN]
+            or not stack_ok[i]
+            or flags[i] & 0xFF00
+            or die[i] > p[T.P_BOARD] - T.J_BIAS
+            or rows[row + T.L_STACK_OUT]
+            or stack_at[i] in (rows[row + T.L_STACK_AT], rows[row + T.L_BOARD_AT])
+            or any(own[p[T.P_OWN] * i + k] for k in range(p[T.P_OWN]))
+            or any(cell_flags[k] & 25 != 17 for k in cells)  # FRESH and NEW, not LOST
+            or any(temp_flags[k] & 17 != 17 for k in temps)
+            or not p[T.P_CELL_LOW] - T.J_BIAS <= min(mv) <= max(mv) <= p[T.P_CELL_HIGH] - T.J_BIAS
+            or (dc and min(dc) < p[T.P_TEMP_LOW] - T.J_BIAS)
+            or (dc and max(dc) > p[T.P_TEMP_HIGH] - T.J_BIAS)
+            or not -p[T.P_TOLERANCE] <= stack_mv[i] - sum(mv) <= p[T.P_TOLERANCE]
+        ):
+            break
+        for k in cells:
+            cell_flags[k] &= 0xEF
+            age = ((p[T.P_NOW] - cell_at[k] + 0x10000000) & 0x1FFFFFFF) - 0x10000000
+            if age > p[T.P_AGE]:
+                p[T.P_AGE] = age
+                p[T.P_AGE_AT] = i
+        for k in temps:
+            temp_flags[k] &= 0xEF
+        for k in (T.L_CELLS_AT, T.L_TEMPS_AT, T.L_BOARD_AT):
+            if k == T.L_TEMPS_AT and not dc:
+                continue
+            when = stack_at[i] if k == T.L_BOARD_AT else p[T.P_SCAN_AT]
+            gap = (when - rows[row + k]) & 0x1FFFFFFF
+            rows[row + k] = when
+            rows[row + k + 1] = min(gap, 0xFFFFFFF)
+        if dc:
+            rows[row + T.L_CHARGED_AT] = p[T.P_CHARGED]
+        rows[row + T.L_STACK_AT] = stack_at[i]
+        p[T.P_HOTTEST] = max(p[T.P_HOTTEST], die[i] + T.J_BIAS)
+        i += 1
+    return i

@@ -1,19 +1,18 @@
 """The cycle never allocates: it runs with the heap locked, telemetry and console included.
 
-Under CPython, where no heap can be locked, the same cycles run and must do the same.
+Storage has its own window. Under CPython, where no heap can be locked, the same cycles run and must
+do the same.
 """
 
 import gc
 
-import micropython
-
-from bms import config
-from bms.contactors import CLOSED
+from bms import config, contactors, heap_lock
+from bms import faults as F
+from bms.contactors import CLOSED, OPEN
 from bms.master import Master
 from fake_storage import Slots
 from fakes import FakeBoard, FakeSlave, FakeStream, pack_lines, raises
 
-LOCKS = hasattr(micropython, "heap_lock")
 SCANS = 54
 LINKS = ("can0", "uart0")
 
@@ -136,16 +135,14 @@ def _locked(m, ms):
     """
     gc.collect()
     cycles = 0
-    if LOCKS:
-        micropython.heap_lock()  # pyright: ignore[reportAttributeAccessIssue]
+    heap_lock.lock()
     try:
         while ms > 0:
             cycles += _run(m, 330 if ms > 330 else ms)
             ms -= 330
             m.board.console.next()
     finally:
-        if LOCKS:
-            micropython.heap_unlock()  # pyright: ignore[reportAttributeAccessIssue]
+        heap_lock.unlock()
     return cycles
 
 
@@ -186,7 +183,6 @@ def _master(link, change=None):
         )
     bus.master = m
     board.console.written = 0
-    board.storage.locked = True
     m.store._period = 1000  # it writes while closed, too
     return m
 
@@ -259,10 +255,16 @@ def test_every_command():
             b"help",
             b"status",
             b"cells",
+            b"strings",
             b"faults",
             b"events",
             b"balance off",
             b"balance on",
+            b"balance",
+            b"balance what",
+            b"cells now",
+            b"clear welded",
+            b"clear deep",
             b"limits",
             b"config",
             b"version",
@@ -273,6 +275,7 @@ def test_every_command():
             b"clear",
             b"open",
             b"reset",
+            b"service yes",
             b"nonsense",
             b"much too long a line to be any command of this console",
         )
@@ -282,7 +285,7 @@ def test_every_command():
     console.line = 0
     _locked(m, 330 * len(console.lines))
     assert m.outbox.lines - before > 100
-    assert m.console.refused == 2
+    assert m.console.refused == 4
     assert m.board.coils[:3] == [0, 0, 0]
 
 
@@ -295,7 +298,7 @@ def test_a_port_that_nobody_reads():
 
 
 def test_this_test_can_fail():
-    if not LOCKS:
+    if not heap_lock.LOCKS:
         return
     m = _master("can0")
     for part, name in (
@@ -322,3 +325,235 @@ def test_this_test_can_fail():
         greedy = True
         raises(MemoryError, _locked, m, 1100)
         setattr(part, name, real)
+
+
+def test_every_fault_and_its_text():
+    m = _master("can0")
+    faults = m.faults
+    ends = (m.pack.cells, m.pack.temps, m.pack.slaves, 3 * m.pack.strings, m.pack.strings)
+    gc.collect()
+    lines = m.outbox.lines
+    heap_lock.lock()
+    try:
+        for fault in range(1, faults.rows):
+            kind = faults.kind[fault]
+            faults.raised(fault, -1 if kind == F.NOWHERE else ends[kind - 1] - 1, -12345)
+            _run(m, 60)
+            faults.gone(fault, -1 if kind == F.NOWHERE else 0)
+            _run(m, 60)
+            if fault % 8 == 0:
+                m.telemetry.request(7)  # `faults`
+                faults.acknowledge()
+    finally:
+        heap_lock.unlock()
+    assert m.outbox.lines - lines > 2 * faults.rows
+    assert m.board.coils[:3] == [0, 0, 0]
+
+
+def _refusal(m):
+    heap_lock.lock()
+    try:
+        return m.strings.close(m.clock.now)
+    finally:
+        heap_lock.unlock()
+
+
+def test_every_refusal():
+    m = _master("can0")
+    c = m.strings.each[0]
+    pack = m.pack
+    m.strings.open(m.clock.now)
+    _run(m, 1000)
+    c._opened = False  # `reclose` is over
+    assert c.state == OPEN
+    for name, value in (("locked", True), ("link_mv", None), ("state", CLOSED), ("_opened", True)):
+        kept = getattr(c, name)
+        c._opened_at = m.clock.now
+        setattr(c, name, value)
+        assert _refusal(m) is not None, name
+        setattr(c, name, kept)
+    for flags in (pack.known, pack.cell_flags, pack.temp_flags):
+        kept = flags[0]
+        flags[0] = 0
+        pack.update()
+        assert _refusal(m) is not None
+        flags[0] = kept
+    pack.update()
+    m.board.wired[0] = False
+    assert _refusal(m) == b"the contactor feedback is not wired"
+    m.board.wired[0] = True
+    m.currents[0].valid = False
+    assert _refusal(m) == b"the current is not measured"
+    m.currents[0].valid = True
+    heap_lock.lock()
+    try:
+        text = contactors._not_answered(14)
+    finally:
+        heap_lock.unlock()
+    assert text == b"slave 14 has not answered as the pack file says"
+    assert _refusal(m) is None
+
+
+class Greedy:
+    """Takes the place of a method, and allocates from `first` on `times` times."""
+
+    def __init__(self, part, name, first, times):
+        self._real = getattr(part, name)
+        self._part = part
+        self._name = name
+        self._wait = first
+        self.left = times
+        self.kept = None
+        setattr(part, name, self.call)
+
+    def call(self, now):
+        if self._wait:
+            self._wait -= 1
+        elif self.left:
+            self.kept = [now, self.left]
+            self.left -= 1
+        return self._real(now)
+
+
+def _on_the_road(m, ms):
+    """`Master.run`, as on a board, for some time."""
+    board = m.board
+    end = board.clock.total_ms + ms
+    wait = board.wait
+
+    def waits(rest):
+        wait(rest)
+        if board.clock.total_ms >= end:
+            m.leaving = True
+            m._leave_at = (m.clock.now - 1000) & 0x1FFFFFFF
+
+    board.wait = waits
+    try:
+        m.run()
+    finally:
+        board.wait = wait
+        m.leaving = False
+
+
+def _warnings(m):
+    f = m.faults
+    return [f.event_change[i] for i in range(f.events) if f.event_slot[i] == F.MEMORY_ERROR]
+
+
+def test_an_allocation_on_the_road_warns_and_opens_nothing():
+    if not heap_lock.LOCKS:
+        return
+    for name in ("step", "aged", "go_on", "look"):
+        m = _master("can0")
+        part = {"step": m.strings, "aged": m.limits, "go_on": m.limits, "look": m.telemetry}[name]
+        greedy = Greedy(part, name, 30, 1)
+        _on_the_road(m, 5000)
+        assert greedy.left == 0 and greedy.kept
+        assert m.memory_errors == 1
+        assert m.strings.state == CLOSED and m.faults.trips == 0
+        assert _warnings(m) == [F.RAISED]
+        assert m.faults.active[m.faults.slot(F.MEMORY_ERROR, 0)]
+        assert m.drivers[0].missed == 0
+        m.store.fitted = False
+        m._lock_at = m.clock.now
+        m._unlocked = True
+        _on_the_road(m, 100)
+        assert _warnings(m) == [F.RAISED, F.GONE]
+        assert m.memory_errors == 1
+
+
+def test_what_allocates_for_ever_still_trips():
+    if not heap_lock.LOCKS:
+        return
+
+    def change(k, slaves):
+        if k >= 20:
+            slaves[2].mv[5] = 3900
+
+    m = _master("can0", change)
+    Greedy(m.strings, "trip", 0, 1 << 20)
+    Greedy(m.strings, "step", 0, 1 << 20)
+    fed = m.board.fed
+    _on_the_road(m, 3000)
+    assert m.board.coils[:3] == [0, 0, 0]
+    assert m.faults.first == F.CELL_HARD_HIGH
+    assert m.faults.place[m.faults.first_slot] == 37
+    assert m.board.fed - fed > 30
+
+
+def test_an_allocation_in_the_trip_itself():
+    if not heap_lock.LOCKS:
+        return
+
+    def change(k, slaves):
+        if k == 20:
+            slaves[2].mv[5] = 3900  # one reading only
+
+    m = _master("can0", change)
+    Greedy(m.strings, "trip", 0, 1)
+    _on_the_road(m, 2150)
+    assert m.memory_errors == 1
+    assert m.board.coils[:3] == [0, 0, 0]
+    assert m.faults.first == F.CELL_HARD_HIGH
+    assert m.faults.place[m.faults.first_slot] == 37
+
+
+def test_no_memory_at_all_ends_the_program():
+    m = _master("can0")
+
+    def none(now):
+        raise MemoryError
+
+    m.strings.step = none
+    raises(MemoryError, _on_the_road, m, 1000)
+    assert not heap_lock.unlock()  # as a crash finds it: its text needs memory
+
+
+def _long(value):
+    """As a frozen image holds an int of 8192 or more."""
+    return pow(value, 1, 1 << 80) if value > 0 else value
+
+
+def _rows(rows):
+    return tuple([tuple([_long(x) if isinstance(x, int) else x for x in row]) for row in rows])
+
+
+def _adds(value):
+    """Whether it can be computed with while the heap is locked."""
+    heap_lock.lock()
+    try:
+        return value + 1 > value
+    except MemoryError:
+        return False
+    finally:
+        heap_lock.unlock()
+
+
+def test_all_settings_are_small_ints():
+    assert _adds(10000)
+    assert _adds(_long(10000)) is not heap_lock.LOCKS
+    tables = ("SETTINGS", "SLAVE_KEYS", "LINK_KEYS", "SENSOR_KEYS")
+    kept = [getattr(config, name) for name in tables]
+    read = 0
+    try:
+        for name in tables:
+            setattr(config, name, _rows(getattr(config, name)))
+        for chemistry in ("LFP", "NMC"):
+            c = config.parse(
+                pack_lines(
+                    slaves=2,
+                    chemistry=chemistry,
+                    behind='[[link]]; port = "can0"; rate = "250 kbit/s"',
+                )
+            )
+            for part in [c] + c.slaves + c.links + c.sensors:
+                for name in part.__dict__:
+                    value = getattr(part, name)
+                    if isinstance(value, int):
+                        assert _adds(value), name
+                        read += 1
+            assert len(c.sensors) == 1 and len(c.links) == 1
+    finally:
+        for i in range(len(tables)):
+            setattr(config, tables[i], kept[i])
+    assert read > 2 * 150

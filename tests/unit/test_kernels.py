@@ -9,6 +9,7 @@ from array import array
 
 import kernel_oracle as oracle
 from bms import kernels
+from bms.kernels import readings as T
 from bms.kernels.readings import (
     B_HIGH,
     B_LOW,
@@ -45,7 +46,16 @@ from bms.kernels.readings import (
     ROW,
 )
 from bms.links.can import BITS, EXTENDED
-from fakes import Random, cells_frame, cobs_bytes, crc8, crc16, slcan_bytes, temps_frame
+from fakes import (
+    Random,
+    cells_frame,
+    cobs_bytes,
+    crc8,
+    crc16,
+    slcan_bytes,
+    status_frame,
+    temps_frame,
+)
 
 
 class _Together:
@@ -72,7 +82,7 @@ def test_machine_code_is_used_where_there_is_any():
 
 def test_versions_have_the_same_names():
     names = [n for n in dir(kernels) if callable(getattr(kernels, n)) and not n.startswith("_")]
-    assert len(names) == 31
+    assert len(names) == 37
     for name in names:
         for k in VERSIONS:
             assert callable(getattr(k, name)), name
@@ -738,3 +748,254 @@ def test_put_hex():
         assert k.put_hex(out, 1, b"\x00\x5a\xff\x10", 1, 3) == 7
         assert out == b".5AFF10."
         assert k.put_hex(out, 3, b"\1", 0, 0) == 3
+
+
+def _slot(ident, data):
+    """A standard frame as it stands in an MCP2515's receive buffer."""
+    head = [0, ident >> 3, (ident & 7) << 5, 0, 0, len(data)]
+    return bytes(head) + data + bytes(16 - len(head) - len(data))
+
+
+def _link_table():
+    """Nodes 1 and 2 with 16 cells, 4 temperatures; scan 0x57."""
+    t = array("i", [0] * (H_ROWS + 2 * ROW))
+    t[H_SEQ], t[T.H_SCAN], t[H_NOW], t[H_MISSING] = 7, 0x57, 5000, 2
+    t[H_CELL], t[H_CELL + 1] = 2000, 3750
+    t[H_TEMP], t[H_TEMP + 1], t[H_TEMP + 2] = -1000, 700, -1000
+    for m in range(2):
+        row = H_ROWS + ROW * m
+        t[H_ROW_OF + 1 + m] = row
+        t[row + R_WANT] = 0x110F
+        t[row + R_OPEN] = 1
+        t[row + R_FLAGS] = 21
+        t[row + R_CELL], t[row + R_CELLS] = 16 * m, 16
+        t[row + R_TEMP], t[row + R_TEMPS] = 4 * m, 4
+        t[row + T.R_SLAVE] = m
+    return t
+
+
+class _Taken:
+    """What `mcp_readings` and `take_status` of one twin read and write."""
+
+    def __init__(self, k, slots, first):
+        self.k = k
+        self.ring = bytearray(16 * 16)
+        for i in range(len(slots)):
+            at = 16 * ((first + i) & 15)
+            self.ring[at : at + 16] = slots[i]
+        self.at = array("i", [(first + len(slots)) & 15, first])
+        self.data = bytearray(8)
+        self.t = _link_table()
+        self.cells = (array("h", [0] * 32), bytearray(32), array("i", [0] * 32))
+        self.temps = (array("h", [0] * 8), bytearray(8), array("i", [0] * 8))
+        self.mv, self.when, self.ok = array("i", [0, 0]), array("i", [0, 0]), bytearray(2)
+        self.flags, self.die = array("H", [0, 0]), array("h", [0, 0])
+
+    def take(self):
+        return self.k.mcp_readings(
+            self.ring, self.at, 15, self.data, self.t, *self.cells, *self.temps
+        )
+
+    def status(self, ident):
+        return self.k.take_status(
+            ident, self.data, self.t, self.mv, self.when, self.ok, self.flags, self.die
+        )
+
+    def all(self):
+        lists = self.cells + self.temps
+        lists += (self.at, self.t, self.mv, self.when, self.ok, self.flags, self.die)
+        return [list(x) for x in lists]
+
+
+def test_readings_are_taken_from_a_ring():
+    frames = [cells_frame(1, k, [3300 + 4 * k + i for i in range(4)], 7) for k in range(4)]
+    frames += [temps_frame(1, 0, [250, 251, None, -105], 7), status_frame(1, 0x57, 53160, 0x300)]
+    frames += [cells_frame(2, 0, [3300, 3751, 3300, 3760], 7), cells_frame(2, 1, [3300] * 4, 7)]
+    for k in VERSIONS:
+        b = _Taken(k, [_slot(*f) for f in frames], 13)  # over the ring's end
+        ident = frames[5][0]
+        assert b.take() == -ident
+        assert b.at[1] == (13 + 5) & 15
+        assert list(b.cells[0][:16]) == list(range(3300, 3316))
+        assert list(b.temps[0][:4]) == [250, 251, 0, -105]
+        assert list(b.temps[1][:4]) == [21, 21, 0, 21]
+        assert b.status(ident) == 0
+        assert (b.mv[0], b.when[0], b.ok[0], b.flags[0], b.die[0]) == (53160, 5000, 1, 0x300, 250)
+        assert b.t[H_MISSING] == 1 and b.t[H_ROWS + R_GOT] == 0x110F
+        b.at[1] = (b.at[1] + 1) & 15
+        assert b.take() == frames[6][0] << 3 | 2  # the first cell out of bounds, from 1
+        assert b.take() == 0
+        assert b.at[1] == b.at[0]
+
+
+def test_what_is_no_plain_reading_stays_in_the_ring():
+    good = cells_frame(1, 0, [3300] * 4, 7)
+    bad = (
+        cells_frame(1, 0, [3300] * 4, 6),  # of another scan
+        cells_frame(1, 4, [3300] * 4, 7),  # not wanted
+        cells_frame(3, 0, [3300] * 4, 7),  # nobody's
+        (good[0], good[1][:7] + bytes([good[1][7] ^ 1])),
+        (good[0], good[1][:7]),
+        (0x041, bytes(8)),
+        (0x541, bytes(8)),
+    )
+    for k in VERSIONS:
+        for frame in bad:
+            b = _Taken(k, [_slot(*frame)], 3)
+            before = b.all()
+            assert b.take() == -1, frame
+            assert b.all() == before
+        for byte, bit in ((2, 0x08), (2, 0x10), (5, 0x40)):  # extended, two kinds of remote frame
+            slot = bytearray(_slot(*good))
+            slot[byte] |= bit
+            assert _Taken(k, [slot], 3).take() == -1
+        for ident, data in (
+            status_frame(1, 0x47, 53000),  # of another scan
+            status_frame(1, 0x57, 53000, 1),  # severe
+            status_frame(3, 0x57, 53000),
+            (status_frame(1, 0x57, 53000)[0], bytes(6) + b"\x57\0"),
+        ):
+            b = _Taken(k, [_slot(ident, data)], 3)
+            before = b.all()
+            assert b.take() == -ident
+            assert b.status(ident) == -1
+            assert b.all() == before
+
+
+def _slaves(random):
+    """Arguments of `plain_slaves` for 6 slaves; mostly plain ones."""
+    n = 6
+    p = array("i", [0, n, 9000, 9050, 777, 500, 27] + [0] * 8)
+    for at, value in ((7, 2800), (8, 3600), (9, -100), (10, 450), (11, 750), (12, -10000)):
+        p[at] = value + J_BIAS
+    rows = array("i", [0] * (16 * n))
+    own = array("i", [0] * (27 * n))
+    mv = array(
+        "h", [random.between(2790 if random.below(60) == 0 else 3200, 3600) for _ in range(24)]
+    )
+    flags = bytearray([21 if random.below(90) else random.below(32) for _ in range(24)])
+    at = array("i", [random.between(8900, 9050) for _ in range(24)])
+    dc = array("h", [random.between(-100, 451 if random.below(9) == 0 else 400) for _ in range(12)])
+    temp_flags = bytearray([21 if random.below(90) else random.below(32) for _ in range(12)])
+    stack = array("i", [0] * n)
+    stack_at = array("i", [random.between(8900, 9050) for _ in range(n)])
+    die = array("h", [random.between(-390, 751 if random.below(9) == 0 else 700) for _ in range(n)])
+    ok = bytearray([1 if random.below(20) else 0 for _ in range(n)])
+    slave_flags = array("H", [0 if random.below(20) else random.below(0x8000) for _ in range(n)])
+    for i in range(n):
+        stack[i] = sum(mv[4 * i : 4 * i + 4]) + random.between(
+            -501 if random.below(9) == 0 else 0, 500
+        )
+        temps = 2 if i != 3 else 0
+        last = -1 if random.below(3) == 0 else random.between(8000, 8900)
+        rest = [last, 0, last, 0, last, 0, last, 0, 5, 0, 0]
+        rows[16 * i : 16 * i + 16] = array("i", [4 * i, 4, 2 * i, temps, 1] + rest)
+        if random.below(20) == 0:
+            rows[16 * i + (4, 9, 11, 12)[random.below(4)]] = (0, stack_at[i], stack_at[i], 2)[
+                random.below(4)
+            ]
+        if random.below(20) == 0:
+            own[27 * i + random.below(27)] = 128
+    return (p, rows, own, mv, flags, at, dc, temp_flags, stack, stack_at, ok, die, slave_flags)
+
+
+def test_plain_slaves():
+    ends = set()
+    for seed in range(120):
+        args = _slaves(Random(seed))
+        found = [(oracle.plain_slaves(*args), [list(x) for x in args])]
+        for k in VERSIONS:
+            args = _slaves(Random(seed))
+            found.append((k.plain_slaves(*args), [list(x) for x in args]))
+        assert all([x == found[0] for x in found]), seed
+        ends.add(found[0][0])
+        end, (p, rows, _own, _mv, flags, *_rest) = found[0]
+        for i in range(end):
+            assert rows[16 * i + T.L_CELLS_AT] == 9000 and rows[16 * i + T.L_CELLS_GAP] > 99
+            assert flags[4 * i] & 16 == 0
+        assert p[T.P_AGE] == 0 if end == 0 else p[T.P_AGE] > 0
+    assert ends == {0, 1, 2, 3, 4, 5, 6}
+
+
+class _Time:
+    """`idle` lets a millisecond pass; frames come into the ring at given times."""
+
+    def __init__(self, taken, now, coming):
+        self.taken = taken
+        self.now = now
+        self.coming = coming  # (ms, frame)
+        self.idled = 0
+
+    def ticks_ms(self):
+        return self.now
+
+    def idle(self):
+        self.idled += 1
+        self.now += 1
+        while self.coming and self.coming[0][0] <= self.now:
+            at = self.taken.at
+            slot = 16 * at[0]
+            self.taken.ring[slot : slot + 16] = _slot(*self.coming.pop(0)[1])
+            at[0] = (at[0] + 1) & 15
+
+    def wait(self, ms):
+        b = self.taken
+        until = (self.now + ms) & (TOP - 1)
+        return b.k.wait_readings(
+            until, self.ticks_ms, self.idle, b.ring, b.at, 15, b.data, b.t, *b.cells, *b.temps
+        )
+
+
+def test_readings_are_taken_while_waiting():
+    for k in VERSIONS:
+        for now in (100, TOP - 3, 2 * TOP - 3):
+            frames = [cells_frame(1, i, [3300 + i] * 4, 7) for i in range(4)]
+            frames += [temps_frame(1, 0, [250] * 4, 7)]
+            time = _Time(_Taken(k, [], 14), now, [(now + 1 + i, frames[i]) for i in range(5)])
+            assert time.wait(3) == 0
+            assert time.now == now + 3
+            assert list(time.taken.cells[0][:12]) == [3300] * 4 + [3301] * 4 + [3302] * 4
+            assert time.taken.cells[2][0] == (now + 1) & (TOP - 1)
+            assert time.taken.cells[2][8] == (now + 3) & (TOP - 1)
+            time.coming.append((now + 6, status_frame(1, 0x57, 53000)))
+            assert time.wait(20) == -0x501
+            assert time.now == now + 6
+            time.taken.at[1] = time.taken.at[0]
+            time.coming.append((now + 9, cells_frame(2, 1, [3300, 1999, 3300, 3300], 7)))
+            found = cells_frame(2, 1, [], 7)[0] << 3 | 2
+            assert time.wait(20) == found
+            assert time.now == now + 9
+            assert time.wait(0) == 0 and time.now == now + 9
+            # the last frame that is missing ends the wait
+            t = time.taken.t
+            t[H_MISSING] = 1
+            t[H_ROWS + ROW + R_WANT] = 6
+            time.coming.append((now + 11, cells_frame(2, 2, [3300] * 4, 7)))
+            assert time.wait(20) == 0
+            assert time.now == now + 11
+            time.coming.append((now + 12, (0x041, bytes(8))))
+            assert time.wait(20) == -1
+            assert time.taken.at[1] != time.taken.at[0]
+
+
+def test_waiting_for_a_ring():
+    for k in VERSIONS:
+        for now in (5, 2 * TOP - 2):
+            time = _Time(_Taken(k, [], 0), now, [(now + 4, (0x041, bytes(8)))])
+            assert k.wait_for(time.taken.at, 3, time.ticks_ms, time.idle) == 0
+            assert time.idled == 3
+            assert k.wait_for(time.taken.at, 3, time.ticks_ms, time.idle) == 1
+            assert time.idled == 4
+            assert k.wait_for(time.taken.at, 0, time.ticks_ms, time.idle) == 0
+            assert time.idled == 4
+
+
+def test_values_as_a_list():
+    values = array("h", [0, 3300, -105, 32767, -32768, 9])
+    for k in VERSIONS:
+        buf = bytearray(b"." * 60)
+        end = k.put_values(buf, 2, values, b"\1\x15\7\1\0\1", 1, 4, 1)
+        assert bytes(buf[: end + 1]) == b"..3300,-105,32767."
+        end = k.put_values(buf, end, values, b"\1\x15\7\1\x14\1", 4, 6, 1)
+        assert bytes(buf[: end + 1]) == b"..3300,-105,32767,null,9."
+        assert k.put_values(buf, 7, values, b"", 3, 3, 1) == 7

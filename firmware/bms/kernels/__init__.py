@@ -19,10 +19,12 @@ from bms.kernels.buffers import (
     put_hex4,
     put_int,
     put_key,
+    put_values,
     shift,
     slcan_decode,
     slcan_encode,
     splice,
+    wait_for,
 )
 from bms.kernels.checksums import (
     crc8,
@@ -38,10 +40,14 @@ from bms.kernels.readings import (
     expire,
     extremes,
     judge,
+    mcp_readings,
     oldest,
     open_pair,
+    plain_slaves,
     take13,
+    take_status,
     unmark,
+    wait_readings,
 )
 
 # above bit 10 of `_mpy` stands the processor of machine code; 0: this compiler makes none

@@ -275,6 +275,31 @@ def put_field(buf: ptr8, at: int, name: ptr8, n: int, value: int) -> int:
 
 
 @micropython.viper
+def put_values(
+    buf: ptr8, at: int, values: ptr16, flags: ptr8, start: int, end: int, first: int
+) -> int:
+    """Write values start..end-1 of an array('h') as a JSON list has them; the place behind.
+
+    `null` where a flag is not FRESH; a comma before each but the one at `first`.
+    """
+    i = start
+    while i < end:
+        if i > first:
+            buf[at] = 0x2C
+            at += 1
+        if int(flags[i]) & 1:
+            at = int(put_int(buf, at, (int(values[i]) ^ 0x8000) - 0x8000))
+        else:
+            buf[at] = 0x6E
+            buf[at + 1] = 0x75
+            buf[at + 2] = 0x6C
+            buf[at + 3] = 0x6C
+            at += 4
+        i += 1
+    return at
+
+
+@micropython.viper
 def put_hex4(buf: ptr8, at: int, value: int) -> int:
     """Write the low 16 bits of `value` as four upper-case hex digits; the index behind them."""
     digits = ptr8(_DIGITS)
@@ -297,3 +322,14 @@ def put_hex(buf: ptr8, at: int, data: ptr8, start: int, n: int) -> int:
         at += 2
         start += 1
     return at
+
+
+@micropython.viper
+def wait_for(at: ptr32, ms: int, ticks_ms, idle) -> int:
+    """Call `idle` until at[0] and at[1] differ (1) or `ms` of `ticks_ms` have passed (0)."""
+    start = int(ticks_ms())
+    while (int(ticks_ms()) - start) & 0x1FFFFFFF < ms:
+        if int(at[0]) != int(at[1]):
+            return 1
+        idle()
+    return 0

@@ -22,6 +22,7 @@ H_MISSING = const(2)
 H_HEARD = const(3)
 H_CELL = const(4)
 H_TEMP = const(7)
+H_SCAN = const(10)  # all 8 bits of the scan's number; H_SEQ has 4
 H_ROW_OF = const(16)
 H_ROWS = const(80)
 ROW = const(24)
@@ -37,6 +38,7 @@ R_TEMP = const(6)
 R_TEMPS = const(7)
 R_DUE = const(8)
 R_CRC = const(9)
+R_SLAVE = const(22)  # index of the slave in the pack
 
 # results of `extremes`
 E_MIN = const(0)
@@ -70,6 +72,46 @@ B_MOST = const(6)
 B_LOW = const(7)
 B_HIGH = const(8)
 
+# rows of `plain_slaves`, L_ROW ints a slave: first index and count of cells, of temperatures; 1 =
+# the kernel may evaluate it; when its cells, temperatures and board values were evaluated last,
+# each with the ms from the time before to that; stamp of the stack voltage evaluated last; scans in
+# which it was out of tolerance, 2 for each, less 1 for one within; ms of charging when temperatures
+# were evaluated last
+L_CELL = const(0)
+L_CELLS = const(1)
+L_TEMP = const(2)
+L_TEMPS = const(3)
+L_PLAIN = const(4)
+L_CELLS_AT = const(5)
+L_CELLS_GAP = const(6)
+L_TEMPS_AT = const(7)
+L_TEMPS_GAP = const(8)
+L_BOARD_AT = const(9)
+L_BOARD_GAP = const(10)
+L_STACK_AT = const(11)
+L_STACK_OUT = const(12)
+L_CHARGED_AT = const(13)
+L_ROW = const(16)
+# parameters of `plain_slaves`: first slave and end; time of the scan, now, ms of charging;
+# tolerance of stack voltages; ints of `own` a slave; with J_BIAS added: bounds of cells, of
+# temperatures, of boards, and the warmest board; the last three are results too: the oldest
+# reading in ms, and its slave
+P_SLAVE = const(0)
+P_END = const(1)
+P_SCAN_AT = const(2)
+P_NOW = const(3)
+P_CHARGED = const(4)
+P_TOLERANCE = const(5)
+P_OWN = const(6)
+P_CELL_LOW = const(7)
+P_CELL_HIGH = const(8)
+P_TEMP_LOW = const(9)
+P_TEMP_HIGH = const(10)
+P_BOARD = const(11)
+P_HOTTEST = const(12)
+P_AGE = const(13)
+P_AGE_AT = const(14)
+
 # flags of a reading; they come to all others by `pack`
 FRESH = const(1)  # the value is valid and younger than its bound
 BLEEDING = const(2)  # it was sampled while its slave was bleeding cells
@@ -80,6 +122,8 @@ NEW = const(16)  # it came since its slave was judged last
 # as in `ticks`, whose names the compiler can't fold in here
 _HALF = const(0x10000000)
 _MASK = const(0x1FFFFFFF)
+
+_STATUS = const(0x1000)  # of the parts wanted and had: CELLS are bits 0..7, TEMPS 8..11
 
 
 @micropython.viper
@@ -153,6 +197,146 @@ def take13(ident: int, data: ptr8, t: ptr32, values: ptr16, flags: ptr8, stamps:
         bit += 13
         k += 1
     return worst
+
+
+@micropython.viper
+def take_status(
+    ident: int, data: ptr8, t: ptr32, mv: ptr32, at: ptr32, ok: ptr8, flags: ptr16, die: ptr16
+) -> int:
+    """Take one STATUS frame of the cell link that reports no severe fault; 0, or -1 as `take13`.
+
+    mv, at: array('i') of stack mV and time by slave, ok: whether they are valid; flags array('H');
+    die array('h'), 0.1 degC.
+    """
+    row = int(t[H_ROW_OF + (ident & 63)])
+    if row == 0 or int(t[row + R_OPEN]) == 0:
+        return -1
+    got = int(t[row + R_GOT])
+    want = int(t[row])  # R_WANT
+    if got & _STATUS or want & _STATUS == 0 or int(data[6]) != int(t[H_SCAN]) or int(data[2]):
+        return -1
+    table = ptr8(CRC8_J1850)
+    crc = int(table[0xFF ^ (ident >> 8)])
+    crc = int(table[crc ^ (ident & 0xFF)])
+    k = 0
+    while k < 7:
+        crc = int(table[crc ^ data[k]])
+        k += 1
+    if crc ^ 0xFF != int(data[7]):
+        return -1
+    got |= _STATUS
+    t[row + R_GOT] = got
+    t[row + R_CRC + 12] = data[7]
+    if got == want:
+        t[H_MISSING] = int(t[H_MISSING]) - 1
+    now = int(t[H_NOW])
+    t[H_HEARD] = now
+    i = int(t[row + R_SLAVE])
+    mv[i] = (int(data[0]) | int(data[1]) << 8) * 10
+    at[i] = now
+    ok[i] = 1
+    flags[i] = int(data[3]) << 8
+    die[i] = (int(data[4]) - 40) * 10
+    return 0
+
+
+@micropython.viper
+def mcp_readings(
+    ring: ptr8,
+    at: ptr32,
+    last: int,
+    data: ptr8,
+    t: ptr32,
+    cell_mv: ptr16,
+    cell_flags: ptr8,
+    cell_at: ptr32,
+    temp_dc: ptr16,
+    temp_flags: ptr8,
+    temp_at: ptr32,
+) -> int:
+    """Take readings of the cell link (`take13`) from the front of an MCP2515's ring.
+
+    at: slot to be written, slot to be read, of slots of 16 bytes as `mcp_frame` has them, numbered
+    up to `last`. Ends at the first frame that is something else: -1, or below it the identifier of
+    a STATUS frame, negative, whose payload is in `data` then; both stay in the ring. A reading out
+    of bounds gives identifier << 3 | what `take13` gave; 0: the ring is empty.
+    """
+    tail = int(at[1])
+    while tail != int(at[0]):
+        slot = tail << 4
+        low = int(ring[slot + 2])
+        ident = int(ring[slot + 1]) << 3 | low >> 5
+        part = (ident >> 6) - 8
+        if low & 0x18 or int(ring[slot + 5]) & 0x4F != 8 or part < 0 or part > 12:
+            return -1
+        i = 0
+        while i < 8:
+            data[i] = ring[slot + 6 + i]
+            i += 1
+        if part == 12:
+            return 0 - ident
+        if part < 8:
+            worst = int(take13(ident, data, t, cell_mv, cell_flags, cell_at))
+        else:
+            worst = int(take13(ident, data, t, temp_dc, temp_flags, temp_at))
+        if worst < 0:
+            return -1
+        tail = (tail + 1) & last
+        at[1] = tail
+        if worst:
+            return ident << 3 | worst
+    return 0
+
+
+@micropython.viper
+def wait_readings(
+    until: int,
+    ticks_ms,
+    idle,
+    ring: ptr8,
+    at: ptr32,
+    last: int,
+    data: ptr8,
+    t: ptr32,
+    cell_mv: ptr16,
+    cell_flags: ptr8,
+    cell_at: ptr32,
+    temp_dc: ptr16,
+    temp_flags: ptr8,
+    temp_at: ptr32,
+) -> int:
+    """Call `idle`, and take readings as they come, until the tick `until` is reached.
+
+    Ends before where `mcp_readings`, which does it, gives anything but 0: that is the result; and
+    where no answer of the scan is missing after it: 0, as at the end.
+    """
+    while True:
+        now = int(ticks_ms()) & _MASK
+        if int(at[0]) != int(at[1]):
+            t[H_NOW] = now
+            found = int(
+                mcp_readings(
+                    ring,
+                    at,
+                    last,
+                    data,
+                    t,
+                    cell_mv,
+                    cell_flags,
+                    cell_at,
+                    temp_dc,
+                    temp_flags,
+                    temp_at,
+                )
+            )
+            if found:
+                return found
+            if int(t[H_MISSING]) == 0:
+                return 0
+        if (now - until) & _MASK < _HALF:
+            return 0
+        if int(at[0]) == int(at[1]):
+            idle()
 
 
 @micropython.viper
@@ -242,6 +426,124 @@ def changed(values: ptr16, before: ptr16, moved: ptr8, start: int, end: int):
         if int(values[i]) != int(before[i]):
             moved[i] = 1
         i += 1
+
+
+@micropython.viper
+def plain_slaves(
+    p: ptr32,
+    rows: ptr32,
+    own: ptr32,
+    cell_mv: ptr16,
+    cell_flags: ptr8,
+    cell_at: ptr32,
+    temp_dc: ptr16,
+    temp_flags: ptr8,
+    stack_mv: ptr32,
+    stack_at: ptr32,
+    stack_ok: ptr8,
+    die: ptr16,
+    flags: ptr16,
+) -> int:
+    """Evaluate slaves of which nothing is out of a bound, nor was; the first that isn't so.
+
+    p, rows: see P_* and L_*; own: what `judge` adds up of each; the others are the pack's.
+    Notes of each what an evaluation notes: readings are no longer new, when they were evaluated,
+    the warmest board, the oldest reading.
+    """
+    end = int(p[P_END])
+    scan_at = int(p[P_SCAN_AT])
+    now = int(p[P_NOW])
+    charged = int(p[P_CHARGED])
+    tolerance = int(p[P_TOLERANCE])
+    each = int(p[P_OWN])
+    cell_low = int(p[P_CELL_LOW]) - J_BIAS
+    cell_high = int(p[P_CELL_HIGH]) - J_BIAS
+    temp_low = int(p[P_TEMP_LOW]) - J_BIAS
+    temp_high = int(p[P_TEMP_HIGH]) - J_BIAS
+    board = int(p[P_BOARD]) - J_BIAS
+    hottest = int(p[P_HOTTEST]) - J_BIAS
+    i = int(p[P_SLAVE])
+    while i < end:
+        row = i * L_ROW
+        if int(rows[row + L_PLAIN]) == 0 or int(stack_ok[i]) == 0 or int(flags[i]) & 0xFF00:
+            break
+        dc = (int(die[i]) ^ 0x8000) - 0x8000
+        at = int(stack_at[i])
+        if dc > board or int(rows[row + L_STACK_OUT]) or at == int(rows[row + L_STACK_AT]):
+            break
+        if at == int(rows[row + L_BOARD_AT]):
+            break
+        k = i * each
+        last = k + each
+        while k < last:
+            if int(own[k]):
+                break
+            k += 1
+        if k < last:
+            break
+        age = 0
+        total = 0
+        first_cell = int(rows[row])
+        last = first_cell + int(rows[row + L_CELLS])
+        k = first_cell
+        while k < last:
+            mv = (int(cell_mv[k]) ^ 0x8000) - 0x8000
+            if (
+                int(cell_flags[k]) & (FRESH | LOST | NEW) != (FRESH | NEW)
+                or mv < cell_low
+                or mv > cell_high
+            ):
+                break
+            total += mv
+            one = ((now - int(cell_at[k]) + _HALF) & _MASK) - _HALF
+            if one > age:
+                age = one
+            k += 1
+        if k < last:
+            break
+        by = int(stack_mv[i]) - total
+        if by > tolerance or by < 0 - tolerance:
+            break
+        first_temp = int(rows[row + L_TEMP])
+        last = first_temp + int(rows[row + L_TEMPS])
+        k = first_temp
+        while k < last:
+            value = (int(temp_dc[k]) ^ 0x8000) - 0x8000
+            if (
+                int(temp_flags[k]) & (FRESH | NEW) != (FRESH | NEW)
+                or value < temp_low
+                or value > temp_high
+            ):
+                break
+            k += 1
+        if k < last:
+            break
+        while k > first_temp:
+            k -= 1
+            temp_flags[k] = int(temp_flags[k]) & (0xFF ^ NEW)
+        k = first_cell + int(rows[row + L_CELLS])
+        while k > first_cell:
+            k -= 1
+            cell_flags[k] = int(cell_flags[k]) & (0xFF ^ NEW)
+        k = L_CELLS_AT
+        while k <= L_BOARD_AT:
+            when = at if k == L_BOARD_AT else scan_at
+            if k != L_TEMPS_AT or int(rows[row + L_TEMPS]):
+                gap = (when - int(rows[row + k])) & _MASK
+                rows[row + k] = when
+                rows[row + k + 1] = gap if gap < _HALF else _HALF - 1
+            k += 2
+        if int(rows[row + L_TEMPS]):
+            rows[row + L_CHARGED_AT] = charged
+        rows[row + L_STACK_AT] = at
+        if dc > hottest:
+            hottest = dc
+        if age > int(p[P_AGE]):
+            p[P_AGE] = age
+            p[P_AGE_AT] = i
+        i += 1
+    p[P_HOTTEST] = hottest + J_BIAS
+    return i
 
 
 @micropython.viper

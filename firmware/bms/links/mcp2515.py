@@ -11,7 +11,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import mcp_frame
+from bms.kernels import mcp_frame, wait_for
 from bms.links.can import BITS, EXTENDED
 from bms.ticks import MASK
 
@@ -130,6 +130,9 @@ class Mcp2515:
         self.rx = self.tx = self.damaged = self.dropped = self.lost = 0
         self.bus_off = self.restarts = 0
         self.data = bytearray(8)
+        # a driver's `(ring, at, last, data, until, ticks_ms, idle)`: takes frames from the front of
+        # the ring by itself, and waits for them where `ticks_ms` isn't None
+        self.take_readings = None
         self._ident = array("i", (0,))  # of the frame being handed over
         self._timing = timing
         self._acceptance = acceptance(filters)
@@ -206,6 +209,23 @@ class Mcp2515:
         at = self.at
         return at[_TAIL] != at[_HEAD] or self.polled and self._bus.pending()
 
+    def wait(self, ms, ticks_ms, idle):
+        """Call `idle` until there is something for `poll`, or `ms` are over.
+
+        Readings that come meanwhile are taken where a driver knows how.
+        """
+        if self.take_readings is None:
+            wait_for(self.at, ms, ticks_ms, idle)
+        else:
+            self._taken(ticks.add(ticks_ms() & ticks.MASK, ms), ticks_ms, idle)
+
+    def _taken(self, until, ticks_ms, idle):
+        at = self.at
+        tail = at[_TAIL]
+        take = self.take_readings
+        take(self._ring, at, _RING, self.data, until, ticks_ms, idle)  # pyright: ignore
+        self.rx = (self.rx + ((at[_TAIL] - tail) & _RING)) & 0x1FFFFFFF
+
     def poll(self, sink, now):
         """Hand each frame that has come to `sink.on_frame(ident, n, data, now)`."""
         at = self.at
@@ -218,6 +238,10 @@ class Mcp2515:
             at[_BUSY] = 0
             self._catch_up()
         while at[_TAIL] != at[_HEAD]:
+            if self.take_readings is not None:
+                self._taken(0, None, None)
+                if at[_TAIL] == at[_HEAD]:
+                    return
             tail = at[_TAIL]
             n = mcp_frame(self._ring, 16 * tail, self.data, self._ident)
             at[_TAIL] = (tail + 1) & _RING

@@ -12,7 +12,7 @@ from micropython import const
 
 from bms import faults as F
 from bms import ticks
-from bms.kernels import crc8_frame, take13
+from bms.kernels import crc8_frame, mcp_readings, take13, take_status, wait_readings
 from bms.kernels.readings import (
     H_CELL,
     H_HEARD,
@@ -20,6 +20,7 @@ from bms.kernels.readings import (
     H_NOW,
     H_ROW_OF,
     H_ROWS,
+    H_SCAN,
     H_SEQ,
     H_TEMP,
     R_CELL,
@@ -29,6 +30,7 @@ from bms.kernels.readings import (
     R_FLAGS,
     R_GOT,
     R_OPEN,
+    R_SLAVE,
     R_TEMP,
     R_TEMPS,
     R_WANT,
@@ -137,6 +139,10 @@ class CellLink(Driver):
             t[row + R_CELLS] = slave.cells
             t[row + R_TEMP] = pack.first_temp[members[m]]
             t[row + R_TEMPS] = slave.temps
+            t[row + R_SLAVE] = members[m]
+        self._found = 0  # a reading out of its hard bounds: identifier << 3 | which, from 1
+        if hasattr(link, "take_readings"):
+            link.take_readings = self._take_readings
 
     def scan_ms(self, config):
         """ms that a scan of all members takes on the wire at the least, rounded up.
@@ -172,6 +178,7 @@ class CellLink(Driver):
         self._seq = seq
         self._idle_at = now
         t[H_SEQ] = seq & 15
+        t[H_SCAN] = seq
         missing = 0
         for m in range(len(self._node)):
             row = H_ROWS + ROW * m
@@ -193,6 +200,10 @@ class CellLink(Driver):
         """Take what has come; ask for what is missing; between scans greet and balance."""
         t = self._t
         t[H_NOW] = now
+        if self._found:
+            found = self._found
+            self._found = 0
+            self._hard(found >> 3, found & 7)
         self.link.poll(self.sink, now)
         if self._alarms:
             self.alarm_step(now)
@@ -393,6 +404,82 @@ class CellLink(Driver):
 
     # --- answers ---
 
+    def _take_readings(self, ring, at, last, data, until, ticks_ms, idle):
+        """Take the readings in front of a link's ring, up to a frame that `on_frame` must see.
+
+        One out of its hard bounds trips before the next is looked at. With `ticks_ms` and `idle`
+        take those, too, that come up to the tick `until` or the end of the scan; what trips then
+        does so in `step`, which follows.
+        """
+        pack = self.pack
+        t = self._t
+        while not self._found:
+            if ticks_ms is None:
+                found = mcp_readings(
+                    ring,
+                    at,
+                    last,
+                    data,
+                    t,
+                    pack.cell_mv,
+                    pack.cell_flags,
+                    pack.cell_at,
+                    pack.temp_dc,
+                    pack.temp_flags,
+                    pack.temp_at,
+                )
+            else:
+                found = wait_readings(
+                    until,
+                    ticks_ms,
+                    idle,
+                    ring,
+                    at,
+                    last,
+                    data,
+                    t,
+                    pack.cell_mv,
+                    pack.cell_flags,
+                    pack.cell_at,
+                    pack.temp_dc,
+                    pack.temp_flags,
+                    pack.temp_at,
+                )
+            if found > 0:
+                if ticks_ms is None:
+                    self._hard(found >> 3, found & 7)
+                else:
+                    self._found = found
+            elif found >= -1:
+                return
+            elif take_status(
+                -found,
+                data,
+                t,
+                pack.stack_mv,
+                pack.stack_at,
+                pack.stack_ok,
+                pack.slave_flags,
+                pack.die_dc,
+            ):
+                return
+            else:
+                at[1] = (at[1] + 1) & last
+                if not t[H_MISSING]:
+                    return
+
+    def _hard(self, ident, k):
+        """Reading k (from 1) of a frame is out of its hard bounds."""
+        pack = self.pack
+        row = self._t[H_ROW_OF + (ident & 63)]
+        function = ident >> 6
+        if function < TEMPS:
+            i = self._t[row + R_CELL] + 4 * (function - CELLS) + k - 1
+            self.limits.hard_cell(i, pack.cell_mv[i])
+        else:
+            i = self._t[row + R_TEMP] + 4 * (function - TEMPS) + k - 1
+            self.limits.hard_temp(i, pack.temp_dc[i])
+
     def on_frame(self, ident, n, data, now):
         """Take one frame from the link; a reading out of its hard bounds trips before this ends."""
         function = ident >> 6
@@ -402,6 +489,12 @@ class CellLink(Driver):
             self.strange = (self.strange + 1) & 0x1FFFFFFF
             return
         node = ident & 63
+        if function == ALARM and n == 7 and self._member_of[node]:  # first: it may have to trip
+            if crc8_frame(ident, data, 6) == data[6]:
+                self._alarm(self._member_of[node] - 1, data, now)
+            else:
+                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
+            return
         if function == HELLO:
             if n:  # an empty one is a question: our own echo
                 self._hello(node, n, data)
@@ -416,13 +509,7 @@ class CellLink(Driver):
         if n < 7 or crc8_frame(ident, data, n - 1) != data[n - 1]:
             self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
-        if function == ALARM:
-            if n == 7:
-                self._alarm(m, data, now)
-            else:
-                self.damaged = (self.damaged + 1) & 0x1FFFFFFF
-            return
-        if n != 8:
+        if function == ALARM or n != 8:
             self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         t = self._t
@@ -472,14 +559,10 @@ class CellLink(Driver):
         t = self._t
         if function < TEMPS:
             k = take13(ident, data, t, pack.cell_mv, pack.cell_flags, pack.cell_at)
-            if k > 0:
-                i = t[t[H_ROW_OF + (ident & 63)] + R_CELL] + 4 * (function - CELLS) + k - 1
-                self.limits.hard_cell(i, pack.cell_mv[i])
         else:
             k = take13(ident, data, t, pack.temp_dc, pack.temp_flags, pack.temp_at)
-            if k > 0:
-                i = t[t[H_ROW_OF + (ident & 63)] + R_TEMP] + 4 * (function - TEMPS) + k - 1
-                self.limits.hard_temp(i, pack.temp_dc[i])
+        if k > 0:
+            self._hard(ident, k)
         return k
 
     def _again(self, m, crc, data):
