@@ -34,11 +34,6 @@ def word_le(data, at):
     return data[at] | data[at + 1] << 8
 
 
-def signed(value):
-    """16 bits as a signed number."""
-    return value - 0x10000 if value & 0x8000 else value
-
-
 class Boards(Driver):
     """Base of `Asked` (polled) and `Heard` (broadcast); see `Driver` for its fields."""
 
