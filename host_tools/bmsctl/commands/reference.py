@@ -128,7 +128,7 @@ def page() -> str:
     out = [
         "# Reference",
         "",
-        "Written by `bmsctl reference` from the code; the tests hold it to that.",
+        "`bmsctl reference` generates this page from the code; a test compares them.",
         "",
         "## The pack file",
         "",
@@ -270,12 +270,12 @@ def page() -> str:
         "```",
         "",
         "Moments: " + ", ".join(f"`{name}`" for name in MOMENTS) + ". Times count from the cause;",
-        "for hard bounds from the last bit of the first frame that shows it; for what shows in the",
-        "sequence only, from the first coil that goes on; for a weld, from the coils that go off.",
-        "A kind that the firmware does not find is missed, never left out.",
+        "for hard bounds from the last bit of the first frame that shows it; for faults that only the",
+        "contactor sequence shows, from the first coil that goes on; for a weld, from the coils that",
+        "go off. A fault that the firmware does not find counts as missed.",
         "",
         *_table(
-            ["kind", "what goes wrong", "must be said", "moments"],
+            ["kind", "what goes wrong", "must be reported", "moments"],
             [
                 [
                     f"`{kind.name}`",
@@ -299,8 +299,8 @@ def page() -> str:
         "",
         *[f"- `{key}`: {text}" for key, text in scenario.EXPECTATIONS.items()],
         "",
-        "In every scenario besides: no wrong value, no damaged telemetry, and a cycle that",
-        "allocates nothing.",
+        "Every scenario also requires: no wrong value, no damaged telemetry, and a cycle that",
+        "does not allocate.",
         "",
     ]
     return "\n".join(out)
