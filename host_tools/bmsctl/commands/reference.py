@@ -271,8 +271,8 @@ def page() -> str:
         "",
         "Moments: " + ", ".join(f"`{name}`" for name in MOMENTS) + ". Times count from the cause;",
         "for hard bounds from the last bit of the first frame that shows it; for faults that only",
-        "the contactor sequence shows, from the first coil that goes on; for a weld, from the coils",
-        "that go off. A fault that the firmware does not find counts as missed.",
+        "the contactor sequence shows, from the first coil that goes on; for a weld, from the",
+        "coils that go off. A fault that the firmware does not find counts as missed.",
         "",
         *_table(
             ["kind", "what goes wrong", "must be reported", "moments"],
