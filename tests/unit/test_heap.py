@@ -366,12 +366,16 @@ def test_every_refusal():
     _run(m, 1000)
     c._opened = False  # `reclose` is over
     assert c.state == OPEN
-    for name, value in (("locked", True), ("link_mv", None), ("state", CLOSED), ("_opened", True)):
+    for name, value in (("locked", True), ("state", CLOSED), ("_opened", True)):
         kept = getattr(c, name)
         c._opened_at = m.clock.now
         setattr(c, name, value)
         assert _refusal(m) is not None, name
         setattr(c, name, kept)
+    kept = pack.link_mv
+    pack.link_mv = None
+    assert _refusal(m) is not None
+    pack.link_mv = kept
     for flags in (pack.known, pack.cell_flags, pack.temp_flags):
         kept = flags[0]
         flags[0] = 0
@@ -546,7 +550,10 @@ def test_all_settings_are_small_ints():
                     behind='[[link]]; port = "can0"; rate = "250 kbit/s"',
                 )
             )
-            for part in [c] + c.slaves + c.links + c.sensors:
+            for value in c.values:
+                assert _adds(value)
+                read += 1
+            for part in c.slaves + c.links + c.sensors:
                 for name in part.__dict__:
                     value = getattr(part, name)
                     if isinstance(value, int):

@@ -42,6 +42,7 @@ class Asked(Boards):
     TYPICAL_MS = 5  # the same, as it usually is
     LONGEST = 64  # bytes of the longest poll and its answer
     ALARM_MS = _NEVER  # no time limit: an alarm ends when an answer lacks it
+    FIELDS: tuple = ()  # what a board reports of itself; see `bms.slaves.fields`
     SELDOM = False  # the last poll of a scan is one that some boards may not know
 
     def __init__(self, link, members, pack, limits, faults, config):
@@ -75,6 +76,8 @@ class Asked(Boards):
         self._doubt = bytearray(n)  # 1: something in this answer jumped, 2: the one before did
         self._fets_at = array("i", [0] * n)
         self._also = bytearray(n)  # the second FET's command waits: 1 + its value
+        for row in self.FIELDS:
+            setattr(self, row[0], -1)
 
     # --- what a subclass does ---
 

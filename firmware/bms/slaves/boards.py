@@ -33,11 +33,6 @@ def word_le(data, at):
     return data[at] | data[at + 1] << 8
 
 
-def signed(value):
-    """16 bits as a signed number."""
-    return value - 0x10000 if value & 0x8000 else value
-
-
 class Boards(Driver):
     """Base of `Asked` (polled) and `Heard` (broadcast); see `Driver` for its fields."""
 
@@ -46,7 +41,6 @@ class Boards(Driver):
     WEAK = False  # damage can pass its checksum: a jump beyond hard bounds needs a second answer
     CHEAP = False  # polling again costs little: any jump needs a second answer
     ALARM_MS = 0  # 0: two scans
-    FIELDS: tuple = ()  # what a board reports of itself; see `bms.slaves.fields`
     MOST_MV = 8000  # a cell that reads more is no reading
     MOST_DC = 1500  # a sensor that reads this much or more is none
 
@@ -67,8 +61,6 @@ class Boards(Driver):
         self._fets = bytearray([BOTH_FETS] * n)  # FETs that conduct, as the board says
         self._opened = bytearray(n)  # it opened one by itself
         self._off = bytearray(n)  # 0, or what its FETs were commanded: OFF, ON, AGAIN
-        for row in self.FIELDS:
-            setattr(self, row[0], -1)
 
     def listen(self):
         """Take every answer from now on, whoever polled for it: for captures."""

@@ -31,7 +31,7 @@ from bms import ticks
 from bms.kernels import crc16_modbus
 from bms.links.reply import CHECKSUM, ReplyLink
 from bms.slaves import base
-from bms.slaves.boards import NO_SENSOR_DC, Boards, signed, word
+from bms.slaves.boards import NO_SENSOR_DC, Boards, word
 from bms.slaves.fields import alarm_flags
 from bms.ticks import MASK
 
@@ -88,6 +88,11 @@ _WRITES = const(2)
 _REPEAT_MS = const(200)
 _STEPS = const(128)  # of the table of temperatures
 _BETA = const(3435)
+
+
+def _signed(value):
+    """16 bits as a signed number."""
+    return value - 0x10000 if value & 0x8000 else value
 
 
 class BqLink(ReplyLink):
@@ -566,7 +571,7 @@ class Bq796xx(Boards):
         elif register == TSREF:
             self._take_temps(m, at, now)
         elif register == DIE:
-            self._die[m] = signed(word(self.link.data, at)) >> 2
+            self._die[m] = _signed(word(self.link.data, at)) >> 2
             if self.pack.known[self.members[m]]:
                 self.board(m, self._stack[m], self._die[m], now)
         elif register == FAULT_SUMMARY:
@@ -580,7 +585,7 @@ class Bq796xx(Boards):
         self.fit(m, 1, True, cells)  # its address was read back at the start
         stack = 0
         for i in range(cells):
-            raw = signed(word(data, at + 2 * (15 - i)))
+            raw = _signed(word(data, at + 2 * (15 - i)))
             if raw == _NONE:
                 self._unset = True
                 continue
@@ -594,14 +599,14 @@ class Bq796xx(Boards):
         data = self.link.data
         slave = self.members[m]
         table = self._dc[m]
-        tsref = signed(word(data, at)) * 16954 >> 12
+        tsref = _signed(word(data, at)) * 16954 >> 12
         if tsref <= 0:
             self._unset = True
             return
         if not self.pack.known[slave]:
             return
         for i in range(self.pack.slave_temps[slave]):
-            raw = signed(word(data, at + 2 + 2 * i))
+            raw = _signed(word(data, at + 2 + 2 * i))
             if raw == _NONE:
                 self._unset = True
             if raw <= 0:

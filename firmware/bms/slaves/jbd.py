@@ -51,17 +51,8 @@ class JbdLink(FrameLink):
     LONGEST = 262
     TABLE = bytes((_START, 3, 1, _FRAME, NO_NODE, 1, 4, 3, NEGATIVE_SUM16, 2, 3, 3))
 
-    def read(self, register):
-        """Send a read request; False (and counted) where the port did not take all of it."""
-        return self._request(_READ, register, 0)
-
-    def write(self, register, low):
-        """Send a write request of the two bytes 0 and `low`."""
-        self.out[4] = 0
-        self.out[5] = low
-        return self._request(_WRITE, register, 2)
-
-    def _request(self, how, register, n):
+    def request(self, how, register, n):
+        """Send a read, or a write of the n bytes in `out` from byte 4."""
         out = self.out
         out[0] = _START
         out[1] = how
@@ -142,11 +133,13 @@ class Jbd(Framed):
 
     def ask(self, m, step):
         """Cells first, then everything else."""
-        return self.link.read(self.POLLS[step][1])
+        return self.link.request(_READ, self.POLLS[step][1], 0)
 
     def tell_fets(self, m, on):
         """Both FETs: the command's bits switch them off."""
-        return self.link.write(FETS, 0 if on else _CHARGE_FET | _DISCHARGE_FET)
+        self.link.out[4] = 0
+        self.link.out[5] = 0 if on else _CHARGE_FET | _DISCHARGE_FET
+        return self.link.request(_WRITE, FETS, 2)
 
     def poll_of(self, command):
         """As `Framed.poll_of`; the reply to a FET command."""

@@ -34,6 +34,7 @@ _ZERO_DC = const(500)
 class JbdUpLink(FrameLink):
     """See `FrameLink`."""
 
+    # length field, places and check; then what is known: address, 78, 10 00, 10 A0
     TABLE = bytes(
         (0, 6, 2, _FRAME, 0, 1, _HEAD, 2, CRC16_MODBUS, 0, 2, 2)
         + (0, 1, 16, 1, _READ, _READ, 2, 0x10, 0x10, 3, 0, 0, 4, 0x10, 0x10, 5, 0xA0, 0xA0)

@@ -22,7 +22,6 @@ from bms.errors import ConfigError
 from bms.links.can import BITS, EXTENDED
 from bms.slaves import base
 from bms.slaves.boards import NO_SENSOR_DC, word_le
-from bms.slaves.fields import U8, U16_LE, read_fields
 from bms.slaves.heard import Heard
 from bms.ticks import MASK
 
@@ -38,6 +37,7 @@ _STATUS_PART = const(0x100)
 _FIRST = const(4)  # low nibble of address 0
 _LEAST_DC = const(-490)  # what an open sensor reads
 _MOST_DC = const(1500)
+_ZERO_CURRENT = const(4000)
 _NEAR_MV = const(300)  # from a cell's last reading: evaluated at once
 _STACK_MS = const(150)  # that the stack voltage may be older than the cells
 
@@ -45,7 +45,7 @@ _STACK_MS = const(150)  # that the stack voltage may be older than the cells
 class JkCan(Heard):
     """All JK boards of one bus; see `Heard`.
 
-    FIELDS: of the board that sent last; alarm_bits: the first two bytes of its alarms.
+    Of the board that sent last: current_ma, soc_pm, alarm_bits: the first two bytes of its alarms.
     """
 
     NODES = (1, 12)
@@ -62,11 +62,10 @@ class JkCan(Heard):
     SLOTS = _FRAMES
     LITTLE = True
     NO_CELL = 0
-    FIELDS = (("current_ma", 2, U16_LE, 4000, 100), ("soc_pm", 4, U8, 0, 10))
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
-        self.alarm_bits = -1
+        self.current_ma = self.soc_pm = self.alarm_bits = -1
         n = len(members)
         self._stack_dv = array("H", [0] * n)  # as received last, 0.1 V
         self._stack_at = array("i", [0] * n)
@@ -190,7 +189,8 @@ class JkCan(Heard):
 
     def _status(self, m, data, now):
         self.heard(m, _STATUS_PART)
-        read_fields(self, self.FIELDS, data, 0)
+        self.current_ma = (word_le(data, 2) - _ZERO_CURRENT) * 100
+        self.soc_pm = data[4] * 10
         if self.fit(m, _STATUS_PART, True, 0):
             self._stack_dv[m] = word_le(data, 0)
             self._stack_at[m] = now
