@@ -39,10 +39,11 @@ campaign: setup ## RUNS=2000 faults injected at every moment, and as many faultl
 reference: setup ## write docs/reference.md anew from the code
 	@$(BIN)/bmsctl reference > docs/reference.md
 
-device: setup ## IMAGE=file.uf2: the firmware on an emulated Pico, tests and figures
+device: setup ## IMAGE=file.uf2 (FROZEN=file.uf2): the firmware on an emulated Pico, tests and figures
 	@test -f "$(IMAGE)" || { echo "make: IMAGE must be MicroPython's .uf2 for RPI_PICO: make device IMAGE=file.uf2" >&2; exit 1; }
 	@$(BIN)/pytest -q -n auto tests/device --image "$(IMAGE)"
-	@PYTHONPATH=tests/unit $(BIN)/python tests/device/measure.py --image "$(IMAGE)" --moments $(or $(MOMENTS),1000)
+	@PYTHONPATH=tests/unit $(BIN)/python tests/device/measure.py --image "$(IMAGE)" --moments $(or $(MOMENTS),1000) \
+		$(if $(FROZEN),--frozen "$(FROZEN)")
 
 image: ## BOARD=name MICROPYTHON_DIR=checkout: MicroPython's image with the firmware frozen into it
 	@test -f "boards/$(BOARD)/board.toml" || { echo "make: BOARD must be one of: $(BOARDS)" >&2; exit 1; }
