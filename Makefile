@@ -55,12 +55,13 @@ campaign: $(RUN) ## RUNS=2000 faults injected at every moment, and as many fault
 reference: $(RUN) ## write docs/reference anew from the code
 	@$(BIN)/bmsctl reference --out docs/reference
 
-device: $(DEV) ## IMAGE=file.uf2: the firmware on an emulated Pico, tests and figures
+device: $(DEV) ## IMAGE=file.uf2 (FROZEN=file.uf2): the firmware on an emulated Pico, tests and figures
 	@test -f "$(IMAGE)" || { echo "make: IMAGE must be MicroPython's .uf2 for RPI_PICO: make device IMAGE=file.uf2" >&2; exit 1; }
 	@$(BIN)/pytest -q -n auto tests/device --image "$(IMAGE)"
-	@PYTHONPATH=tests/unit $(BIN)/python tests/device/measure.py --image "$(IMAGE)" --moments $(or $(MOMENTS),1000)
+	@PYTHONPATH=tests/unit $(BIN)/python tests/device/measure.py --image "$(IMAGE)" --moments $(or $(MOMENTS),1000) \
+		$(if $(FROZEN),--frozen "$(FROZEN)")
 
-image: setup ## BOARD=name MICROPYTHON_DIR=checkout: MicroPython's image with the firmware frozen into it
+image: $(DEV) ## BOARD=name MICROPYTHON_DIR=checkout: MicroPython's image with the firmware frozen into it
 	@test -f "boards/$(BOARD)/board.toml" || { echo "make: BOARD must be one of: $(BOARDS)" >&2; exit 1; }
 	@test -f "$(MICROPYTHON_DIR)/py/mpconfig.h" || \
 		{ echo "make: MICROPYTHON_DIR must be a checkout of MicroPython with its submodules" >&2; exit 1; }

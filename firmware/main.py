@@ -2,9 +2,11 @@
 
 import sys
 
-# free again before the cycle: a hole at the start of the heap, in which small blocks are found at
-# once while the heap is unlocked, or always where the port can't lock it
-_hole = bytearray(4096)
+import micropython
+
+# where the heap can't be locked: free again before the cycle, a hole at the start of the heap, in
+# which small blocks are found at once
+_hole = None if hasattr(micropython, "heap_lock") else bytearray(4096)
 
 
 def _register_builtins():

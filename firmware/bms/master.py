@@ -51,6 +51,7 @@ class Master:
         self.clock = Clock(board.clock)
         self.pack = Pack(config)
         self.faults = Faults(self.clock, self.pack)
+        board.forget()  # its table: there must be room for what follows
         self.currents = [Current(config, s) for s in range(self.pack.strings)]
         self.strings = Strings(config, board, self.faults, self.pack, self.currents, self.clock)
         self.faults.opens(self.strings)

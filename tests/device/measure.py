@@ -351,7 +351,7 @@ def cuts(table: Table, folder: Path, count: int) -> None:
 
 
 def erases(table: Table, folder: Path) -> None:
-    """The interlock while flash is erased; while closed only where the pack file says so."""
+    """The interlock while flash is erased; closed, that needs `store_blind` in the pack file."""
     settings = {"interlock": True, "store_period": "100 ms", "store_blind": True}
     bench = Bench(Setup(), folder, settings=settings)
     bench.found_us()

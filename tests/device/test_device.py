@@ -14,6 +14,7 @@ from bmsctl import board_files, slots
 from bmssim import scenario
 from bmssim.process import ESTOP, FAULT_LINE, INTERLOCK
 from bmssim.world import Setup, World
+from emulated import STACK_BYTES
 
 SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.toml"))
 LINKS = ("can", "uart")
@@ -232,6 +233,51 @@ main.main()
     assert pico.world.plant.is_closed is False
     pico.run(8)
     assert len(pico.lines("boot")) == 2
+
+
+def test_an_allocation_in_the_cycle_warns_and_opens_nothing(image: Path, tmp_path: Path) -> None:
+    EmulatedWorld.image = image
+    body = b"""
+import main
+from bms.limits import Limits
+inner = Limits.aged
+count = 0
+def aged(self, now):
+    global count, kept
+    count += 1
+    if count == 110:
+        kept = [1, 2, 3]
+    inner(self, now)
+Limits.aged = aged
+main.main()
+"""
+    pico = Pico(tmp_path, main_py=START % b"takes", takes_py=body)
+    pico.closed()
+    pico.run(1.5)
+    assert [x["name"] for x in pico.lines("event")] == ["memory_error"]
+    assert pico.lines("contactor")[-1]["state"] == "closed"
+    assert pico.world.plant.is_closed
+    assert pico.world.plant.supervisor_drops == 0
+
+
+def test_the_stack_at_a_trip_with_a_cut_on_top(image: Path, tmp_path: Path) -> None:
+    EmulatedWorld.image = image
+    pico = Pico(tmp_path, {"interlock": True})
+    pico.closed()
+    assert pico.world.pico is not None
+    pico.world.pico.fill_stack()
+    pico.world.bus.usage.violation_us = None
+    pico.world.cells.override_v[5] = 3.9
+    for _ in range(3000):
+        pico.run(0.0001)
+        if pico.world.bus.usage.violation_us is not None:
+            break
+    pico.run(0.0005)
+    pico.world.set_lines(INTERLOCK, False)
+    pico.run(1)
+    assert pico.world.plant.is_closed is False
+    assert {x["name"] for x in pico.lines("event")} >= {"cell_hard_high", "interlock"}
+    assert 1000 < pico.world.pico.stack_used() <= STACK_BYTES * 8 // 10
 
 
 def test_a_chip_that_loses_its_supply_for_a_moment(pico: Pico) -> None:
