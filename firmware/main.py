@@ -21,10 +21,6 @@ def _register_builtins():
 
 
 _register_builtins()
-if sys.implementation.name == "micropython":
-    from hal import module_files
-
-    module_files.mount(sys.path[0])
 from board import Board  # noqa: E402
 
 

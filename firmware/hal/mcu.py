@@ -30,7 +30,6 @@ _AT_START = (
     (bms, "self_test"),
     (sensors, "build"),
     (slaves, "build"),
-    (hal, "module_files"),
     (hal, "seal"),
     (hal, "spi_can"),
 )
@@ -348,10 +347,7 @@ class McuBoard:
         """Everything is built: the watchdog runs from here, and Ctrl-C is a byte like others."""
         micropython.kbd_intr(-1)
         from bms import constructors
-        from hal import module_files
 
-        module_files.umount()
-        del module_files
         constructors.forget()
         self.forget()
         self._watchdog = WDT(timeout=WATCHDOG_MS)

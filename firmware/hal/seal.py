@@ -36,25 +36,18 @@ def _sha(path, buf, view):
             sha.update(buf if n == len(buf) else view[:n])
 
 
-def sealed_digest(folder):
-    """The digest in a slot's seal as bytes; b"" where it has none."""
+def intact():
+    """False where a file is damaged, missing or too many. True where there is no seal to hold to:
+    an image, or files that somebody copied by hand.
+    """
+    folder = sys.path[0]
     seal = folder + "/seal"
     if folder == "/rom":
         seal = os.getcwd().rstrip("/") + "/rom.seal"
     try:
         with open(seal) as file:
-            return file.read(200).split()[1].encode()
+            sealed = file.read(200).split()[1].encode()
     except (OSError, IndexError):
-        return b""
-
-
-def intact():
-    """False where a file is damaged, missing or too many. True where there is no seal to hold to:
-    an image, or files that somebody copied by hand.
-    """
-    folder = sys.path[1] if sys.path[0] == "/m" else sys.path[0]  # see `module_files`
-    sealed = sealed_digest(folder)
-    if not sealed:
         return True
     found = []
     _files(folder, "", found)

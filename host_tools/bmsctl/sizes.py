@@ -24,7 +24,6 @@ NOT_IN_CYCLE = (
     "bms/self_test",
     "bms/sensors/build",
     "bms/slaves/build",
-    "hal/module_files",
     "hal/seal",
     "hal/spi_can",
     "main",
