@@ -22,6 +22,6 @@ def _without(cls):
     # `del` would leave the function in the dictionary's table (py/objtype.c, py/map.c)
     if isinstance(cls, type) and "__init__" in cls.__dict__:
         try:
-            cls.__init__ = None  # pyright: ignore[reportAttributeAccessIssue]
+            setattr(cls, "__init__", None)  # noqa: B010
         except (AttributeError, TypeError):
             pass  # MicroPython's own
