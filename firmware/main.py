@@ -35,7 +35,7 @@ def build(board):
 
     What only this needs is imported here: the board may forget it before the cycle begins.
     """
-    from bms.errors import ConfigError
+    from bms.config.errors import ConfigError
 
     try:
         settings = _settings(board)
@@ -43,9 +43,9 @@ def build(board):
 
         return Master(settings, board)
     except (ConfigError, OSError) as error:
-        from bms.refused import Refused
+        from bms.console.config_error_mode import ConfigErrorMode
 
-        return Refused(error, board)
+        return ConfigErrorMode(error, board)
 
 
 def _settings(board):
@@ -56,13 +56,13 @@ def _settings(board):
 
 
 def _read(path):
-    from bms import ready_pack
+    from bms.config import ready_pack
 
     settings = ready_pack.load(path)
     if settings is None:
-        from bms import config
+        from bms.config import schema
 
-        settings = config.load(path)
+        settings = schema.load(path)
     return settings
 
 

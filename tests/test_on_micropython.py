@@ -19,8 +19,8 @@ LARGER = {
     "test_boards": "2M",
     "test_bq796xx": "2M",
     "test_cell_link": "2M",
-    "test_console": "2M",
-    "test_contactors": "2M",
+    "test_commands": "2M",
+    "test_sequence": "2M",
     "test_diybms": "2M",
     "test_heap": "2M",
     "test_main": "2M",
@@ -31,7 +31,7 @@ LARGER = {
     "test_power": "2M",
     "test_quantities": "2M",
     "test_strings": "2M",
-    "test_recall": "2M",
+    "test_history": "2M",
 }
 
 
@@ -39,7 +39,7 @@ LARGER = {
 PARTS = {
     "test_bq796xx": 2,
     "test_cell_link": 2,
-    "test_contactors": 2,
+    "test_sequence": 2,
     "test_lessons": 3,
     "test_limits": 2,
 }

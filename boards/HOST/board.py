@@ -44,10 +44,10 @@ STORE_SLOTS, STORE_SIZE = 16, 4096
 OUT_ROOM = 4096  # bytes that the streams take in a step
 
 _AT_START = (
-    ("bms", "config"),
-    ("bms", "fault_catalog"),
-    ("bms", "packfile"),
-    ("bms", "ready_pack"),
+    ("bms.config", "schema"),
+    ("bms.protection", "fault_catalog"),
+    ("bms.config", "pack_file"),
+    ("bms.config", "ready_pack"),
     ("bms", "self_test"),
     ("bms.sensors", "build"),
     ("bms.slaves", "build"),
@@ -263,7 +263,7 @@ class Board:
         self._guarded = mask & GOOD
         self._look()
 
-    def cuts(self):
+    def check_cuts(self):
         """Bits of the inputs that have cut the coils since the last call."""
         cuts = self._cuts
         self._cuts = 0

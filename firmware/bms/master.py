@@ -7,31 +7,31 @@ built from the pack file. No stage waits, and none allocates: `run` steps with t
 from micropython import const
 
 from bms import heap_lock, ticks
-from bms.balancing import Balancing
 from bms.clock import Clock
-from bms.console import Console
-from bms.current import Current
-from bms.faults import CONFIG_COPY_USED, LIMITS_UNLOCKED, MEMORY_ERROR, SELF_TEST, Faults
-from bms.freeze import Freeze
-from bms.inputs import Inputs
-from bms.keeper import Keeper
+from bms.console.commands import Commands
+from bms.console.telemetry import Telemetry
+from bms.console.tx_buffer import TxBuffer
+from bms.contactors.strings import Strings
+from bms.energy.balancing import Balancing
+from bms.energy.charge import Charge
+from bms.energy.power import PowerLimits
 from bms.kernels import NATIVE
-from bms.limits import Limits
-from bms.outbox import Outbox
 from bms.pack import Pack
-from bms.power import Power
-from bms.recall import NOTHING, Recall
-from bms.soc import Soc
-from bms.store import Store
-from bms.strings import Strings
-from bms.telemetry import Telemetry
+from bms.protection.faults import CONFIG_COPY_USED, LIMITS_UNLOCKED, MEMORY_ERROR, SELF_TEST, Faults
+from bms.protection.freeze_frame import FreezeFrame
+from bms.protection.inputs import Inputs
+from bms.protection.limits import Limits
+from bms.sensors.current import StringCurrent
+from bms.storage.history import NOTHING, History
+from bms.storage.nvm_store import NvmStore
+from bms.storage.recorder import Recorder
 from bms.ticks import MASK
 
 _TICK_MS = const(20)  # ages, inputs, contactors and console: so often, all else half as often
 _FEED_MS = const(50)
 # pieces of a tick's work; of the last three one tick has the first two, the next one the last
-_NONE, _JUDGE, _ACT, _COMMANDS, _BALANCE, _POWER, _REPORT = range(7)
-_SCANNED, _JUDGED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
+_NONE, _EVALUATE, _ACT, _COMMANDS, _BALANCE, _POWER, _REPORT = range(7)
+_SCANNED, _EVALUATED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
 _LEAVE_MS = const(200)  # time for the last lines to get out
 _UNLOCKED_MS = const(10000)  # the heap stays unlocked for so long after a MemoryError
 _NOT_OPEN = b"coils are off, but a contactor's feedback says closed"
@@ -52,15 +52,17 @@ class Master:
         self.pack = Pack(config)
         self.faults = Faults(self.clock, self.pack)
         board.forget()  # its table: there must be room for what follows
-        self.currents = [Current(config, s) for s in range(self.pack.strings)]
+        self.currents = [StringCurrent(config, s) for s in range(self.pack.strings)]
         self.strings = Strings(config, board, self.faults, self.pack, self.currents, self.clock)
-        self.faults.opens(self.strings)
+        self.faults.set_open_target(self.strings)
         self.limits = Limits(
             config, self.pack, self.currents, self.faults, self.strings, self.clock.now
         )
         board.forget()  # the tables of the two
         self.inputs = Inputs(config, board, self.faults, self.strings, self.limits)
-        self.freeze = Freeze(self.pack, self.currents, self.strings, self.faults, self.clock)
+        self.freeze_frame = FreezeFrame(
+            self.pack, self.currents, self.strings, self.faults, self.clock
+        )
         self.balancing = Balancing(config, self.pack, self.faults, self.clock.now)
         from bms import self_test  # needed here only, as the two below
         from bms.sensors import build as sensors
@@ -68,7 +70,7 @@ class Master:
 
         found = sensors.build(config, board)
         self.drivers = slaves.build(config, board, self.pack, self.limits, self.faults, found)
-        self.limits.paced()
+        self.limits.set_poll_periods()
         sensors.open_rest(config, board, found)
         self.sources = sensors.sources(
             config, found, self.currents, self.strings, self.pack, self.faults, self.clock.now
@@ -76,17 +78,17 @@ class Master:
         self._slow = [driver for driver in self.drivers if driver.SLOW]
         self.self_test = self_test.run(board)
         if self.self_test != b"ok":
-            self.faults.raised(SELF_TEST, -1, 0)
+            self.faults.set(SELF_TEST, -1, 0)
         if config.beyond:
-            self.faults.raised(LIMITS_UNLOCKED, -1, config.beyond)
+            self.faults.set(LIMITS_UNLOCKED, -1, config.beyond)
         if config.damaged:
-            self.faults.raised(CONFIG_COPY_USED, -1, config.damaged)
+            self.faults.set(CONFIG_COPY_USED, -1, config.damaged)
         self._voltages = bool(config.voltage_sensor)
-        self.outbox = Outbox(board.console, self.clock)
-        self.store = Store(config, board.storage, self.clock)
-        self.keeper = Keeper(self, config, self.store)
-        self.soc = Soc(config, self.pack, self.currents, self.faults, self.store, self.clock.now)
-        self.power = Power(
+        self.tx_buffer = TxBuffer(board.console, self.clock)
+        self.store = NvmStore(config, board.storage, self.clock)
+        self.recorder = Recorder(self, config, self.store)
+        self.soc = Charge(config, self.pack, self.currents, self.faults, self.store, self.clock.now)
+        self.power = PowerLimits(
             config,
             self.pack,
             self.faults,
@@ -95,9 +97,9 @@ class Master:
             self.soc,
             self.clock.now,
         )
-        self.telemetry = Telemetry(config, board, self, self.outbox)
-        self.recall = Recall(config, self, self.outbox)
-        self.console = Console(self, board.console, self.telemetry)
+        self.telemetry = Telemetry(config, board, self, self.tx_buffer)
+        self.history = History(config, self, self.tx_buffer)
+        self.console = Commands(self, board.console, self.telemetry)
         self.scans = 0
         self.cycles = 0
         self.leaving = False
@@ -132,7 +134,7 @@ class Master:
             self.store.close()
         finally:
             heap_lock.unlock()
-            self.recall.close()
+            self.history.close()
 
     def _finish_step(self):
         """After a MemoryError: unlock the heap, evaluate and trip what was left out, step again.
@@ -147,7 +149,7 @@ class Master:
         self._lock_at = ticks.add(self.clock.now, _UNLOCKED_MS)
         self.limits.hard_again()
         self.faults.complete()
-        self.faults.raised(MEMORY_ERROR, -1, self.memory_errors)
+        self.faults.set(MEMORY_ERROR, -1, self.memory_errors)
         self.step()
         return True
 
@@ -158,20 +160,20 @@ class Master:
         """
         now = self.clock.tick()
         long = self._scan(now)
-        self.inputs.cuts()
+        self.inputs.check_cuts()
         for source in self.sources:
             if source.step(now):
-                self.limits.sampled(source.string, now)
+                self.limits.current_sampled(source.string, now)
         if ticks.diff(now, self._tick_at) >= 0:
             self._tick_at = ticks.add(now, _TICK_MS)
-            self._work = _JUDGE
+            self._work = _EVALUATE
         if long and self.board.pending():
             pass  # a frame has waited for the beginning or the end of a scan: it comes first
-        elif self.limits.judging or self._work:
+        elif self.limits.evaluating or self._work:
             self._pieces(now)
         else:
             self._tell()
-        self.outbox.flush()
+        self.tx_buffer.flush()
         self._feed(now)
         self.cycles = (self.cycles + 1) & MASK
 
@@ -225,7 +227,7 @@ class Master:
                 self._finish(now)
             self._seq = (self._seq + 1) & 0xFF
             for driver in self.drivers:
-                driver.turn(self._seq, now)
+                driver.scan_started(self._seq, now)
             self._open_scan = True
             self._scan_at = ticks.add(self._scan_at, self._period)
             if ticks.diff(now, self._scan_at) >= 0:
@@ -244,23 +246,23 @@ class Master:
         # every fresh reading is judged once per scan
         self._open_scan = False
         self.scans = (self.scans + 1) & MASK
-        self.limits.scanned(now)
+        self.limits.scan_finished(now)
 
     def _pieces(self, now):
         """Pieces of work until all is done, or a frame has come."""
         while True:
-            if self.limits.judging:
-                self.limits.go_on(now)
+            if self.limits.evaluating:
+                self.limits.evaluate_next(now)
             else:
                 self._piece(now)
-            if not self.limits.judging and not self._work or self.board.pending():
+            if not self.limits.evaluating and not self._work or self.board.pending():
                 return
 
     def _piece(self, now):
         """One piece of a tick's work."""
         work = self._work
-        if work == _JUDGE:
-            self._judge(now)
+        if work == _EVALUATE:
+            self._evaluate(now)
         elif work == _ACT:
             self._act(now)
         elif work == _COMMANDS:
@@ -278,16 +280,16 @@ class Master:
         else:
             self._work = work + 1 if work < _POWER else _NONE
 
-    def _judge(self, now):
+    def _evaluate(self, now):
         self.pack.link_mv = self.board.link_mv()
         if self._voltages:
             for s in range(self.pack.strings):
-                self.limits.measured(s, self.board.string_mv(s), now)
+                self.limits.string_measured(s, self.board.string_mv(s), now)
         self.inputs.step(now)
         for source in self.sources:
             source.tick(now)
-        self.limits.aged(now)
-        self._evidence |= _JUDGED
+        self.limits.check_ages(now)
+        self._evidence |= _EVALUATED
 
     def _act(self, now):
         self.strings.step(now)
@@ -296,18 +298,18 @@ class Master:
         self._evidence |= _ACTED
 
     def _report(self, now):
-        self.freeze.step(now)
-        self.keeper.step(now)
+        self.freeze_frame.step(now)
+        self.recorder.step(now)
         self.telemetry.look(now)
         if self._unlocked and ticks.diff(now, self._lock_at) >= 0:
             self._unlocked = False
-            self.faults.gone(MEMORY_ERROR)
+            self.faults.clear(MEMORY_ERROR)
             heap_lock.lock()
         self._evidence |= _REPORTED
 
     def _tell(self):
         """A piece of a line: what is new comes before what was stored."""
-        recall = self.recall
+        recall = self.history
         if recall.building or recall.job != NOTHING and not self.telemetry.busy():
             recall.step()
         else:
@@ -324,9 +326,9 @@ class Master:
 
     def _rest(self):
         """ms until the next thing that is due by time; bytes that come end the wait before."""
-        if self._work or self.limits.judging:
+        if self._work or self.limits.evaluating:
             return 0
-        if self.telemetry.busy() or self.recall.job != NOTHING:
+        if self.telemetry.busy() or self.history.job != NOTHING:
             return 1
         rest = ticks.diff(self._scan_at, self.clock.now)
         tick = ticks.diff(self._tick_at, self.clock.now)

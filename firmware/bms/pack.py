@@ -12,7 +12,7 @@ from micropython import const
 from bms import ticks
 from bms.kernels import expire, extremes, oldest, unmark
 from bms.kernels.readings import (  # noqa: F401  (the flags are imported from here)
-    BLEEDING,
+    BALANCING,
     E_COUNT,
     E_MAX,
     E_MAX_AT,
@@ -105,8 +105,8 @@ class Pack:
         self.stack_at = array("i", [0] * n)
         self.slave_flags = array("H", [0] * n)
         self.die_dc = array("h", [0] * n)
-        self.can_bleed = bytearray([1] * n)
-        self.bleed = array("H", [0] * (2 * n))
+        self.can_balance = bytearray([1] * n)
+        self.balance_mask = array("H", [0] * (2 * n))
         self.string_of_slave = bytearray([s.string - 1 for s in slaves])
         strings = self.strings = self.string_of_slave[-1] + 1
         self._stop_mv = config.balance_stop_mv
@@ -123,7 +123,7 @@ class Pack:
         self._slave = Extremes()
         self.cell_age = array("i", [0] * n)
         self.temp_age = array("i", [0] * n)
-        self.turn_ms = array("i", [config.scan_period_ms] * n)
+        self.poll_period_ms = array("i", [config.scan_period_ms] * n)
         self._runs = array("h", [0] * (n + 1))  # where slaves of a string with other ages begin
         self._last_run = 0
         self._losing = True  # a reading is lost, or nobody has looked
@@ -265,12 +265,12 @@ class Pack:
         extremes(self.temp_dc, self.temp_flags, first, end, NEW, self._new)
         return self._new
 
-    def judged_cells(self, slave):
+    def cells_evaluated(self, slave):
         """None of a slave's cells is new any more."""
         first = self.first_cell[slave]
         unmark(self.cell_flags, first, first + self.slave_cells[slave], NEW)
 
-    def judged_temps(self, slave):
+    def temps_evaluated(self, slave):
         """The same of its temperatures."""
         first = self.first_temp[slave]
         unmark(self.temp_flags, first, first + self.slave_temps[slave], NEW)

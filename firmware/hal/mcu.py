@@ -14,23 +14,21 @@ import micropython
 from machine import WDT, Pin, Timer, idle, reset
 from micropython import const
 
-import bms
-import hal
-from bms import heap_lock, sensors, slaves
+from bms import heap_lock
 from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
 # modules that nothing needs once all is built
 _AT_START = (
-    (bms, "config"),
-    (bms, "fault_catalog"),
-    (bms, "packfile"),
-    (bms, "ready_pack"),
-    (bms, "self_test"),
-    (sensors, "build"),
-    (slaves, "build"),
-    (hal, "seal"),
-    (hal, "spi_can"),
+    ("bms.config", "schema"),
+    ("bms.protection", "fault_catalog"),
+    ("bms.config", "pack_file"),
+    ("bms.config", "ready_pack"),
+    ("bms", "self_test"),
+    ("bms.sensors", "build"),
+    ("bms.slaves", "build"),
+    ("hal", "slot_marker"),
+    ("hal", "spi_can"),
 )
 STORE_SLOTS = const(12)  # six records; parts of one or two freeze frames
 STORE_SIZE = const(2048)
@@ -219,7 +217,7 @@ class McuBoard:
                 self._cut_by[i] = 1
         self._cut_new = True
 
-    def cuts(self):
+    def check_cuts(self):
         """Bits of the inputs that have cut since the last call, then 0."""
         if not self._cut_new:
             return 0
@@ -330,9 +328,9 @@ class McuBoard:
         channel, low, high = self.REFERENCE
         if channel >= 0 and not low <= self._mv(machine.ADC(channel)) <= high:
             return b"ADC reference"
-        from hal import seal
+        from hal import slot_marker
 
-        if not seal.intact():
+        if not slot_marker.intact():
             return b"a file isn't as it was sent"
         start = self.clock.us()
         for _ in range(1000):
@@ -343,8 +341,8 @@ class McuBoard:
     def forget(self):
         """Free the modules that only the start needs, those that did their part already."""
         for package, name in _AT_START:
-            if sys.modules.pop(package.__name__ + "." + name, None):
-                delattr(package, name)
+            if sys.modules.pop(package + "." + name, None):
+                delattr(sys.modules[package], name)
         gc.collect()
 
     def started(self):

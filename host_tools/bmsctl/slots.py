@@ -7,15 +7,15 @@ import binascii
 import hashlib
 from dataclasses import dataclass, field
 
-from bms import packfile
+from bms.config import pack_file
 
 # by their path below the folder where the board's file system is; /rom is a place of its own
 A, B, ROM = "/a", "/b", "/rom"
 SEALS = {A: "/a/seal", B: "/b/seal", ROM: "/rom.seal"}
 PACK = "pack.toml"
-COPY = PACK + packfile.COPY
-READY = PACK + packfile.READY
-SUMS = "sums"  # the lines that a slot's digest is made of, see firmware/hal/seal.py
+COPY = PACK + pack_file.COPY
+READY = PACK + pack_file.READY
+SUMS = "sums"  # the lines that a slot's digest is made of, see firmware/hal/slot_marker.py
 FROZEN = ".frozen"  # in sys.path: what is in the image (MicroPython's py/builtinimport.c)
 
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from .campaign_kinds import BY_NAME, KINDS, Kind
+from .campaign_faults import BY_NAME, KINDS, Kind
+from .fault_run import AFTER_US, STATES_CLOSED, Case, FaultRun, Verdict
 from .micropython_path import find_micropython
-from .trial import AFTER_US, STATES_CLOSED, Case, Trial, Verdict
 
 STRINGS = (1, 3)
 SABOTAGE = Path(__file__).parent / "sabotage.py"
@@ -52,7 +52,7 @@ def play(case: Case, faultless: bool = False) -> Verdict:
     """One trial, or its faultless twin. Raises KeyError for an unknown kind."""
     kind = BY_NAME[case.kind]
     with tempfile.TemporaryDirectory(prefix="bmssim-") as folder:
-        trial = Trial(case, Path(folder), dict(kind.setup), dict(kind.settings), faultless)
+        trial = FaultRun(case, Path(folder), dict(kind.setup), dict(kind.settings), faultless)
         trial.any_string = kind.scope == "pack"
         try:
             verdict = _twin(kind, trial) if faultless else _trial(kind, trial)
@@ -62,7 +62,7 @@ def play(case: Case, faultless: bool = False) -> Verdict:
         return verdict
 
 
-def _twin(kind: Kind, t: Trial) -> Verdict:
+def _twin(kind: Kind, t: FaultRun) -> Verdict:
     verdict = Verdict(t.case, True)
     verdict.injected = t.reach()
     if verdict.injected:
@@ -81,7 +81,7 @@ def _twin(kind: Kind, t: Trial) -> Verdict:
     return verdict
 
 
-def _trial(kind: Kind, t: Trial) -> Verdict:
+def _trial(kind: Kind, t: FaultRun) -> Verdict:
     verdict = Verdict(t.case, False)
     if kind.sabotage is not None:
         t.world.program = SABOTAGE
@@ -102,13 +102,13 @@ def _trial(kind: Kind, t: Trial) -> Verdict:
     return verdict
 
 
-def _go_on(t: Trial, verdict: Verdict, more_us: int = 0) -> None:
+def _go_on(t: FaultRun, verdict: Verdict, more_us: int = 0) -> None:
     """Long enough to see whether it opens in time and stays open."""
     start = max(t.world.events.now_us, 2_000_000)  # `close` has been typed by then
     t.run(start + round((verdict.allowed_ms or 0.0) * 1000) + AFTER_US + more_us)
 
 
-def _since(kind: Kind, t: Trial) -> int | None:
+def _since(kind: Kind, t: FaultRun) -> int | None:
     """The moment that the allowed time counts from, None = it never came."""
     assert t.t0_us is not None
     if kind.since == "frame":
@@ -120,7 +120,7 @@ def _since(kind: Kind, t: Trial) -> int | None:
     return t.t0_us
 
 
-def _said(kind: Kind, t: Trial, verdict: Verdict) -> bool:
+def _said(kind: Kind, t: FaultRun, verdict: Verdict) -> bool:
     """The right fault was named; before closing, a refusal to close says enough."""
     trips = t.trips()
     if not kind.trips or any(name in kind.trips for name in trips):
@@ -137,7 +137,7 @@ def _said(kind: Kind, t: Trial, verdict: Verdict) -> bool:
     return False
 
 
-def _open(kind: Kind, t: Trial, verdict: Verdict) -> None:
+def _open(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
     more_us = 2_500_000 if kind.since in ("frame", "close") else 0
     _go_on(t, verdict, more_us)
     if t.died is not None:
@@ -159,7 +159,7 @@ def _open(kind: Kind, t: Trial, verdict: Verdict) -> None:
         _others(kind, t, verdict)
 
 
-def _others(kind: Kind, t: Trial, verdict: Verdict) -> None:
+def _others(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
     """A string with a fault leaves alone."""
     if kind.scope == "pack" or t.case.moment not in STATES_CLOSED:
         return
@@ -168,7 +168,7 @@ def _others(kind: Kind, t: Trial, verdict: Verdict) -> None:
             verdict.why = f"string {n + 1} opened too, the fault is in {t.string + 1}: {t.trips()}"
 
 
-def _latched(kind: Kind, t: Trial, verdict: Verdict) -> None:
+def _latched(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
     """Said within the time, and the string stays open."""
     _go_on(t, verdict, 2_000_000)
     since_us = _since(kind, t)
@@ -185,7 +185,7 @@ def _latched(kind: Kind, t: Trial, verdict: Verdict) -> None:
             verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
 
 
-def _only_said(kind: Kind, t: Trial, verdict: Verdict) -> None:
+def _only_said(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
     """Said within the time, and nothing opens."""
     _go_on(t, verdict)
     assert t.t0_us is not None
@@ -205,7 +205,7 @@ def _only_said(kind: Kind, t: Trial, verdict: Verdict) -> None:
             verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
 
 
-def _dies(kind: Kind, t: Trial, verdict: Verdict) -> None:
+def _dies(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
     """The program ends by itself with its coils off, and closes nothing when it starts again."""
     until_us = max(t.world.events.now_us, 2_000_000) + 2_500_000
     while t.died is None and t.world.events.now_us < until_us:
@@ -223,7 +223,7 @@ def _dies(kind: Kind, t: Trial, verdict: Verdict) -> None:
     _starts_again(t, verdict)
 
 
-def _starts_again(t: Trial, verdict: Verdict) -> None:
+def _starts_again(t: FaultRun, verdict: Verdict) -> None:
     world = t.world
     lines = len(world.seen.lines)
     world.program = None
@@ -242,7 +242,7 @@ def _starts_again(t: Trial, verdict: Verdict) -> None:
         verdict.why = "a coil went on after the restart though nobody told it to close"
 
 
-def _parts(kind: Kind, t: Trial, verdict: Verdict) -> None:
+def _parts(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
     """The supervisor takes the coils' supply when the heartbeat stops."""
     _go_on(t, verdict, 2_000_000)
     beat_us = t.world.plant.beat_us
@@ -259,10 +259,10 @@ def _parts(kind: Kind, t: Trial, verdict: Verdict) -> None:
             verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
 
 
-def _refused(kind: Kind, t: Trial, verdict: Verdict) -> None:
+def _refused(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
     """The settings are refused by name, and no coil ever goes on; or their whole copy is used."""
     _go_on(t, verdict, 500_000)
-    refused = any(x["k"] == "refused" for x in t.world.seen.lines)
+    refused = any(x["k"] == "config_error" for x in t.world.seen.lines)
     if t.copied:
         if refused or t.died or t.said(("config_copy_used",)) is None or not t.world.seen.coils:
             verdict.why = "the whole copy of the settings was not used"
@@ -277,7 +277,7 @@ def _refused(kind: Kind, t: Trial, verdict: Verdict) -> None:
         verdict.ms = 0.0
 
 
-def _survives(kind: Kind, t: Trial, verdict: Verdict) -> None:
+def _survives(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
     """The power goes in the middle of a write; the next start is whole and stays open."""
     until_us = max(t.world.events.now_us, 2_000_000) + 8_000_000
     while t.died is None and not t.world.seen.power_cuts and t.world.events.now_us < until_us:
@@ -296,13 +296,13 @@ def _survives(kind: Kind, t: Trial, verdict: Verdict) -> None:
             verdict.why = f"after the start: {names}"
 
 
-_OUTCOMES: dict[str, Callable[[Kind, Trial, Verdict], None]] = {
+_OUTCOMES: dict[str, Callable[[Kind, FaultRun, Verdict], None]] = {
     "open": _open,
     "latched": _latched,
     "said": _only_said,
     "dies": _dies,
     "parts": _parts,
-    "refused": _refused,
+    "config_error": _refused,
     "survives": _survives,
 }
 

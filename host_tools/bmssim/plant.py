@@ -305,7 +305,7 @@ class Plant:
         closed = self.is_closed
         each = [s.siemens for s in self.strings]
         if not closed:
-            siemens = self._bleed_siemens() + sum(each)
+            siemens = self._balance_siemens() + sum(each)
             # resistors and bleeder are a divider: its voltage is the end, all in parallel the rate
             end_v = self._driven(each) / siemens
             self.link_v = end_v + (self.link_v - end_v) * math.exp(-dt_s * siemens / LINK_FARAD)
@@ -314,7 +314,7 @@ class Plant:
     def _driven(self, siemens: list[float]) -> float:
         return sum([s.emf_v * g for s, g in zip(self.strings, siemens, strict=True)])
 
-    def _bleed_siemens(self) -> float:
+    def _balance_siemens(self) -> float:
         short = 0.0 if self.link_short_ohm is None else 1 / self.link_short_ohm
         return 1 / LINK_BLEED_OHM + short
 
@@ -324,7 +324,7 @@ class Plant:
 
     def _share_by(self, closed: bool, siemens: list[float]) -> None:
         if closed:
-            all_siemens = self._bleed_siemens() + sum(siemens)
+            all_siemens = self._balance_siemens() + sum(siemens)
             self.link_v = (self._load_a + self._driven(siemens)) / all_siemens
         for s, g in zip(self.strings, siemens, strict=True):
             s.current_a = (self.link_v - s.emf_v) * g if g else 0.0

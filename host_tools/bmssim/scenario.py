@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from bms import config as pack_config
+from bms.config import schema as pack_config
 
 from .boards import cell_link, ivt_s
 from .boards.kinds import KINDS, Kind
@@ -59,7 +59,7 @@ class Scenario:
     settings: dict[str, Any]
     actions: list[tuple[int, str, dict[str, Any]]]
     expect: dict[str, Any]
-    judged: bool = True
+    evaluated: bool = True
 
 
 def names() -> list[str]:
@@ -496,7 +496,7 @@ class Run:
             (
                 x
                 for x in self.world.seen.lines
-                if x["k"] == "event" and x["what"] == "raised" and x["level"] == "trip"
+                if x["k"] == "event" and x["what"] == "set" and x["level"] == "trip"
             ),
             None,
         )
@@ -577,7 +577,7 @@ class Run:
             damaged = status.get("damaged", 0)
             check("damaged_at_least", damaged >= expect["damaged_at_least"], damaged)
         if "odd_at_least" in expect:
-            odd = sum(status.get(key, 0) for key in ("damaged", "stale", "strange", "missed"))
+            odd = sum(status.get(key, 0) for key in ("damaged", "stale", "unexpected", "missed"))
             check("odd_at_least", odd >= expect["odd_at_least"], odd)
         if "spread_at_most_mv" in expect:
             spread = self._spread_mv()
@@ -633,7 +633,7 @@ class Run:
         return {
             "scenario": self.scenario.name,
             "ok": not problems,
-            "judged": self.scenario.judged,
+            "judged": self.scenario.evaluated,
             "problems": problems,
             "runtime": self.setup.runtime,
             "link": self.setup.link,

@@ -399,18 +399,18 @@ class World:
         dt = (now - self._cells_us) / 1e6
         each = self.setup.string_cells
         if dt > 0:
-            bleed = np.zeros(self.setup.all_cells)
+            balance_mask = np.zeros(self.setup.all_cells)
             volts = None
             for n, board in enumerate(self.boards):
-                mask = board.bleeding()
+                mask = board.balancing_cells()
                 if mask and volts is None:
                     volts = self.cells.voltage_v()
                 while mask and volts is not None:
                     bit = mask & -mask
                     i = self.places[n].first + bit.bit_length() - 1
-                    bleed[i] = volts[i] / BLEED_OHM
+                    balance_mask[i] = volts[i] / BLEED_OHM
                     mask ^= bit
-            self.cells.step(dt, np.repeat(self._charge_as / dt, each), bleed)
+            self.cells.step(dt, np.repeat(self._charge_as / dt, each), balance_mask)
             self._cells_us = now
             self._charge_as[:] = 0.0
         emf = self.cells.emf_v().reshape(self.setup.strings, each).sum(axis=1)

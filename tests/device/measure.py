@@ -17,7 +17,7 @@ from pathlib import Path
 
 from world import COILS, START, EmulatedWorld
 
-from bms import config as pack_config
+from bms.config import schema as pack_config
 from bmssim import protocol, scenario
 from bmssim.bus import CanBus
 from bmssim.process import INTERLOCK
@@ -351,8 +351,8 @@ def cuts(table: Table, folder: Path, count: int) -> None:
 
 
 def erases(table: Table, folder: Path) -> None:
-    """The interlock while flash is erased; closed, that needs `store_blind` in the pack file."""
-    settings = {"interlock": True, "store_period": "100 ms", "store_blind": True}
+    """The interlock while flash is erased; closed, that needs `store_while_closed`."""
+    settings = {"interlock": True, "store_period": "100 ms", "store_while_closed": True}
     bench = Bench(Setup(), folder, settings=settings)
     bench.found_us()
     bench.close()
@@ -388,7 +388,7 @@ def erases(table: Table, folder: Path) -> None:
     print(
         f"  An erase of {ERASE_MS} ms stops all interrupts, as on a chip (up to 400 ms there):\n"
         "  the hardware alone guards the loops meanwhile. While coils are on nothing is written\n"
-        "  where a guarded input is configured, unless `store_blind` says so, as here."
+        "  where a guarded input is configured, unless `store_while_closed` says so, as here."
     )
 
 
@@ -522,7 +522,7 @@ def main() -> int:
         folder = Path(name)
         cuts(table, folder, args.moments)
         erases(table, folder)
-        if args.cuts:
+        if args.check_cuts:
             return 1 if table.missed else 0
         bench = Bench(Setup(), folder, settings={"interlock": True})
         bench.found_us()

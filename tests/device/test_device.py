@@ -129,7 +129,7 @@ def test_a_refused_pack_file_is_said_and_the_board_stays_up(image: Path, tmp_pat
     EmulatedWorld.image = image
     pico = Pico(tmp_path, None, **{"a/pack_toml": b"[pack]\nname = 5\n"})
     pico.run(5)
-    refused = pico.lines("refused")
+    refused = pico.lines("config_error")
     assert len(refused) >= 3
     assert refused[-1]["key"] == "name" and refused[-1]["line"] == 2
     assert refused[-1]["t_ms"] > 3000  # no watchdog in between

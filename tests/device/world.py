@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from bmsctl import board_files, flashing, packs, slots
+from bmsctl import board_files, flashing, pack_copies, slots
 from bmssim.bus import CanBus, UartBus
 from bmssim.plant import NAMES
 from bmssim.process import HEARTBEAT
@@ -58,7 +58,7 @@ class EmulatedWorld(World):
     def boot(self) -> None:
         compiled = slots.with_sums(board_files.compiled(board_files.load("RPI_PICO")))
         # as `bmsctl flash` leaves the board
-        slot = {**compiled, **packs.files(self.pack_file.read_bytes())}
+        slot = {**compiled, **pack_copies.files(self.pack_file.read_bytes())}
         shas = {path: hashlib.sha256(data).hexdigest() for path, data in slot.items()}
         files = {f"a/{path}": data for path, data in slot.items()}
         files["a/seal"] = slots.seal(1, shas).encode()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bmsctl import cli, flashing, mpremote, pushing
-from bmsctl.ask import ask
+from bmsctl import cli, flashing, mpremote, pack_push
 from bmsctl.errors import ToolError
+from bmsctl.request import ask
 from bmssim.micropython_path import find_micropython
 from extent import HANG_S
 
@@ -123,7 +123,7 @@ def be_patient(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(flashing, "ANSWER_S", HANG_S)
     patch.setattr(flashing, "LEAVE_RAW_S", 1)
     patch.setattr(flashing, "BOOT_S", HANG_S)
-    patch.setattr(pushing, "NAME_S", HANG_S)
+    patch.setattr(pack_push, "NAME_S", HANG_S)
 
 
 def leave(board: RawBoard) -> None:

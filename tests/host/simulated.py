@@ -13,7 +13,7 @@ from bmssim.bus import CanBus, Noise, UartBus
 from bmssim.events import Events
 
 
-class Boards(threading.Thread):
+class SimulatedBoards(threading.Thread):
     """`slaves` boards of a kind on a bus, live until `close`; `mv` is in every cell."""
 
     def __init__(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bmsctl import board_files, cli
-from bmsctl.plan import plan
+from bmsctl.start_check import plan
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEAD = """[pack]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from raw import BOARDS, RawBoard, be_patient, interrupted, leave, running
 
-from bmsctl import board_files, cli, mpremote, pushing, slots
+from bmsctl import board_files, cli, mpremote, pack_push, slots
 from bmssim import scenario
 from bmssim.world import Setup
 from extent import HANG_S, extent
@@ -74,7 +74,7 @@ def pull(board: RawBoard, path: Path) -> bytes:
 
 def active(board: RawBoard) -> dict[str, int]:
     """Names and values of faults that are active."""
-    from bmsctl.ask import ask
+    from bmsctl.request import ask
 
     lines = ask(board.path, 115200, "faults", HANG_S)
     return {x["name"]: x["value"] for x in lines if x["k"] == "fault"}
@@ -199,7 +199,7 @@ def test_interrupted_at_every_step(how: str, board: RawBoard, other: Path, tmp_p
     board.off()
     saved = tmp_path / "saved"
     board.save(saved)
-    _, new = pushing.checked(other, False)
+    _, new = pack_push.checked(other, False)
     seen = []
     for at in range(1, 30, extent(3, 1)):
         board.off()

@@ -37,7 +37,7 @@ def test_a_capture_as_noted() -> None:
         "good": 4,
         "damaged": 0,
         "wrong_responder": 0,
-        "strange": 0,
+        "unexpected": 0,
         "unended": 0,
     }
 

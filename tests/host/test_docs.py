@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bmsctl.cli import COMMANDS, parser_for
-from bmsctl.plan import plan
+from bmsctl.start_check import plan
 from bmssim import scenario
 from bmssim.world import Setup
 

@@ -12,7 +12,7 @@ from raw import BOARDS, RawBoard, be_patient, running
 from terminal import Board, Tool
 
 from bmsctl import board_files, cli
-from bmsctl.ask import ask
+from bmsctl.request import ask
 from bmssim import scenario
 from bmssim.lines import encode
 from bmssim.world import Setup
@@ -31,9 +31,9 @@ CRASH = {"k": "crash", "t_ms": 5, "boot": 2, "at_ms": 7000, "text": "ValueError:
 
 def event(n: int) -> dict[str, Any]:
     return {
-        "k": "kept_event",
+        "k": "stored_event",
         "t_ms": 6,
-        "what": "raised",
+        "what": "set",
         "name": "cell_high",
         "code": 3,
         "level": "trip",
@@ -47,7 +47,7 @@ def event(n: int) -> dict[str, Any]:
 
 
 def frame_bytes(cells: int = 4, temps: int = 2, strings: int = 2, count: int = 20) -> bytes:
-    """A frame as `bms.freeze` lays it out."""
+    """A frame as `bms.protection.freeze_frame` lays it out."""
     data = struct.pack("<4H", cells, temps, strings, count)
     for k in range(count):
         data += struct.pack(f"<{cells}h", *(3300 + k + i for i in range(cells)))
@@ -69,12 +69,12 @@ def frame_lines(number: int, data: bytes, missing: int = -1) -> list[dict[str, A
     ]
 
 
-def told(word: str, lines: list[dict[str, Any]], say: int | None = None) -> bytes:
+def commanded(word: str, lines: list[dict[str, Any]], say: int | None = None) -> bytes:
     """An answer, the lines, and the last one, which says how many there are."""
     out = encode({"k": "answer", "t_ms": 4, "cmd": word, "ok": True, "text": ""})
     out += b"".join(encode(line) for line in lines)
     n = len(lines) if say is None else say
-    return out + encode({"k": "recalled", "t_ms": 9, "what": word, "lines": n})
+    return out + encode({"k": "stored_end", "t_ms": 9, "what": word, "lines": n})
 
 
 Serve = Callable[[dict[bytes, list[bytes]]], None]
@@ -110,8 +110,8 @@ def test_history_and_frames(board: Board, bmsctl: Tool, serve: Serve) -> None:
     data = frame_bytes()
     serve(
         {
-            b"history": [noise + told("history", lines)] * 2,
-            b"frames": [told("frames", frame_lines(1, data, 0) + frame_lines(2, data))] * 2,
+            b"history": [noise + commanded("history", lines)] * 2,
+            b"frames": [commanded("frames", frame_lines(1, data, 0) + frame_lines(2, data))] * 2,
         }
     )
     code, out, err = bmsctl.run("events", "--port", board.link, "--frames", "--json")
@@ -141,7 +141,7 @@ def test_history_and_frames(board: Board, bmsctl: Tool, serve: Serve) -> None:
 
 
 def test_a_frame_whose_end_was_cut_off() -> None:
-    from bmsctl.recall import samples
+    from bmsctl.stored_history import samples
 
     data = frame_bytes()
     assert samples(data[: 8 + 40 * 3 + 39]) == samples(data)[:3]
@@ -150,14 +150,16 @@ def test_a_frame_whose_end_was_cut_off() -> None:
 
 def test_a_lost_line_makes_it_ask_again(board: Board, bmsctl: Tool, serve: Serve) -> None:
     lines = [TOTALS, event(1), event(2)]
-    damaged = told("history", lines).replace(b'"value":3602', b'"value":3603')
-    serve({b"history": [told("history", lines[:2], say=3), damaged, told("history", lines)]})
+    damaged = commanded("history", lines).replace(b'"value":3602', b'"value":3603')
+    serve(
+        {b"history": [commanded("history", lines[:2], say=3), damaged, commanded("history", lines)]}
+    )
     code, out, _ = bmsctl.run("events", "--port", board.link, "--json")
     assert code == 0 and [x["value"] for x in json.loads(out)["events"]] == [3601, 3602]
 
 
 def test_lines_that_never_come(board: Board, bmsctl: Tool, serve: Serve) -> None:
-    serve({b"history": [told("history", [TOTALS], say=2)] * 3})
+    serve({b"history": [commanded("history", [TOTALS], say=2)] * 3})
     code, out, err = bmsctl.run("events", "--port", board.link)
     assert (code, out) == (1, "")
     assert "were lost, 3 times" in err and err.count("\n") == 1
@@ -165,7 +167,7 @@ def test_lines_that_never_come(board: Board, bmsctl: Tool, serve: Serve) -> None
 
 def test_no_answer_no_end_and_a_no(board: Board, bmsctl: Tool, serve: Serve) -> None:
     no = encode({"k": "answer", "t_ms": 1, "cmd": "history", "ok": False, "text": "busy"})
-    serve({b"history": [no, told("history", [TOTALS])[:60]]})
+    serve({b"history": [no, commanded("history", [TOTALS])[:60]]})
     for reason in ("refuses: busy", "did not come", "an answer of"):
         code, _, err = bmsctl.run("events", "--port", board.link, "--timeout", "0.5")
         assert code == 1 and reason in err
@@ -177,7 +179,9 @@ def test_bytes_that_are_missing(board: Board, bmsctl: Tool, serve: Serve, tmp_pa
         {"k": "pack_part", "t_ms": 1, "config_crc": 0x1234, "at": at, "hex": pack[at:][:256].hex()}
         for at in (0, 256)
     ]
-    serve({b"pack": [told("pack", whole[1:]), told("pack", whole), told("pack", [])]})
+    serve(
+        {b"pack": [commanded("pack", whole[1:]), commanded("pack", whole), commanded("pack", [])]}
+    )
     for reason in ("byte 0 is missing", "its checksum is wrong", "its checksum is wrong"):
         code, _, err = bmsctl.run("config", "pull", "--port", board.link, tmp_path / "out")
         assert code == 1 and reason in err

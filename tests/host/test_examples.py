@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bmsctl.plan import plan
+from bmsctl.start_check import plan
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 

@@ -10,7 +10,7 @@ from bms.kernels import crc16 as firmware_crc16
 from bmssim.lines import LONGEST, LineReader, crc16, encode, parse
 
 STATUS = {"k": "status", "t_ms": 12345, "state": "open", "pack_mv": None, "cell_mv": [3300, None]}
-EVENT = {"k": "event", "t_ms": 20001, "what": "raised", "cell": 7, "value": 3651}
+EVENT = {"k": "event", "t_ms": 20001, "what": "set", "cell": 7, "value": 3651}
 
 plain = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=12)
 objects = st.dictionaries(
@@ -165,7 +165,7 @@ def test_what_is_left_at_the_end_is_damaged_once() -> None:
 
 
 def test_the_firmwares_own_line_is_data() -> None:
-    from bms.outbox import Outbox
+    from bms.console.tx_buffer import TxBuffer
 
     class Uptime:
         uptime_s, uptime_ms = 12, 34
@@ -178,7 +178,7 @@ def test_the_firmwares_own_line_is_data() -> None:
             return n
 
     port = Port()
-    out = Outbox(port, Uptime())
+    out = TxBuffer(port, Uptime())
     assert out.begin(b"status")
     out.number(b"pack_mv", 52800)
     out.number(b"link_mv", None)

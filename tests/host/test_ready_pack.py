@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bms import config, packfile, ready_pack
-from bmsctl import board_files, packs
+from bms.config import pack_file, ready_pack, schema
+from bmsctl import board_files, pack_copies
 from bmssim.micropython_path import find_micropython
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,12 +16,12 @@ SCHEMA = board_files.reader_crc()
 
 def install(pack: bytes, folder: Path) -> Path:
     """The files of a board's pack file in a folder."""
-    for name, data in packs.files(pack).items():
+    for name, data in pack_copies.files(pack).items():
         (folder / name).write_bytes(data)
     return folder / "pack.toml"
 
 
-def fields(found: config.Config) -> dict[str, object]:
+def fields(found: schema.Config) -> dict[str, object]:
     """All that a `Config` holds, but for what only people read."""
     out = {k: v for k, v in vars(found).items() if k not in ("name", "_names", "path")}
     for kind in ("slaves", "links", "sensors"):
@@ -33,7 +33,7 @@ def packs_of_examples() -> list[Path]:
     good = []
     for path in EXAMPLES:
         try:
-            config.load(str(path))
+            schema.load(str(path))
         except Exception:
             continue
         good.append(path)
@@ -52,7 +52,7 @@ def test_it_is_what_the_board_would_read(path: Path, tmp_path: Path) -> None:
     pack = install(path.read_bytes(), tmp_path)
     found = ready_pack.load(str(pack), SCHEMA)
     assert found is not None
-    read = config.load(str(pack))
+    read = schema.load(str(pack))
     assert fields(found) == fields(read)
     assert found.path == read.path == str(pack)
 
@@ -72,7 +72,7 @@ def test_micropython_reads_it_too(tmp_path: Path) -> None:
     code = (
         "from bms import config, ready_pack\n"
         f"one = ready_pack.load({str(pack)!r}, {SCHEMA})\n"
-        f"other = config.load({str(pack)!r})\n"
+        f"other = schema.load({str(pack)!r})\n"
         "for name in ('values', 'crc', 'chemistry', 'beyond', 'path', 'damaged'):\n"
         "    assert getattr(one, name) == getattr(other, name), name\n"
         "for name in ('slaves', 'links', 'sensors'):\n"
@@ -91,7 +91,7 @@ def test_micropython_reads_it_too(tmp_path: Path) -> None:
 
 def test_damage_anywhere_has_the_pack_file_read(tmp_path: Path) -> None:
     pack = install(PACKS[0].read_bytes(), tmp_path)
-    ready = tmp_path / ("pack.toml" + packfile.READY)
+    ready = tmp_path / ("pack.toml" + pack_file.READY)
     data = ready.read_bytes()
     for at in range(0, len(data), 37):
         for damaged in (data[:at], data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]):
@@ -108,19 +108,19 @@ def test_it_counts_for_its_pack_file_and_its_reader_only(tmp_path: Path) -> None
     assert ready_pack.load(str(pack), 0) is None
     assert ready_pack.load(str(pack)) is None  # sources that nobody compiled
     # another pack file, whole as well
-    other = packs.checked(first + b"# changed\n")
+    other = pack_copies.checked(first + b"# changed\n")
     pack.write_bytes(other)
-    Path(str(pack) + packfile.COPY).write_bytes(other)
+    Path(str(pack) + pack_file.COPY).write_bytes(other)
     assert ready_pack.load(str(pack), SCHEMA) is None
     # one that a person put there has no checksum to go by
     pack.write_bytes(first)
-    Path(str(pack) + packfile.COPY).unlink()
+    Path(str(pack) + pack_file.COPY).unlink()
     assert ready_pack.load(str(pack), SCHEMA) is None
 
 
 def test_damage_of_the_pack_file_is_noticed_as_ever(tmp_path: Path) -> None:
     pack = install(PACKS[0].read_bytes(), tmp_path)
-    copy = Path(str(pack) + packfile.COPY)
+    copy = Path(str(pack) + pack_file.COPY)
     whole = pack.read_bytes()
     pack.write_bytes(whole[:-30] + b"?" + whole[-29:])
     found = ready_pack.load(str(pack), SCHEMA)
@@ -134,4 +134,4 @@ def test_damage_of_the_pack_file_is_noticed_as_ever(tmp_path: Path) -> None:
 
 
 def test_a_pack_file_that_is_refused_is_not_made_ready() -> None:
-    assert set(packs.files(b"[pack]\n")) == {"pack.toml", "pack.toml.copy"}
+    assert set(pack_copies.files(b"[pack]\n")) == {"pack.toml", "pack.toml.copy"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulated import PACK, Boards
+from simulated import PACK, SimulatedBoards
 from terminal import HANG_S, Tool
 
 
@@ -51,7 +51,7 @@ def test_boards_are_found_closed_and_tripped(
 ) -> None:
     medium = "can" if kind == "slcan" else "uart"
     rate = 500000 if kind == "slcan" else 1000000
-    boards = Boards(tmp_path / "ttyUSB0", medium, 2)
+    boards = SimulatedBoards(tmp_path / "ttyUSB0", medium, 2)
     try:
         process = bmsctl.start(
             "run", "--config", pack(medium), "--link", f"{kind}:{boards.terminal.link}@{rate}",
@@ -72,7 +72,7 @@ def test_boards_are_found_closed_and_tripped(
 
 
 def test_an_adapter_that_vanishes_and_comes_back(pack, bmsctl: Tool, tmp_path: Path) -> None:
-    boards = Boards(tmp_path / "ttyACM0", "can", 2)
+    boards = SimulatedBoards(tmp_path / "ttyACM0", "can", 2)
     process: Any = bmsctl.start(
         "run", "--config", pack("can"), "--link", f"slcan:{boards.terminal.link}@500000"
     )
@@ -151,7 +151,7 @@ def test_a_port_that_no_board_of_the_kind_is_on(
 
 
 def test_a_pack_file_that_the_firmware_refuses_is_no_console(bmsctl: Tool, tmp_path: Path) -> None:
-    boards = Boards(tmp_path / "ttyUSB0", "uart", 0, "jk_pb")
+    boards = SimulatedBoards(tmp_path / "ttyUSB0", "uart", 0, "jk_pb")
     path = tmp_path / "pack.toml"
     path.write_text(PACK.format(port="uart0").replace("cell_link", "jk_pb"))
     try:
@@ -163,7 +163,7 @@ def test_a_pack_file_that_the_firmware_refuses_is_no_console(bmsctl: Tool, tmp_p
 
 
 def test_ctrl_c_is_130_and_the_time_s_end_0(pack, bmsctl: Tool, tmp_path: Path) -> None:
-    boards = Boards(tmp_path / "ttyACM0", "can", 2)
+    boards = SimulatedBoards(tmp_path / "ttyACM0", "can", 2)
     args = ("run", "--config", pack("can"), "--link", f"slcan:{boards.terminal.link}")
     try:
         assert bmsctl.run(*args, "--for", "0.5")[0] == 0

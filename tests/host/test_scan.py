@@ -10,16 +10,16 @@ from typing import Any, cast
 
 import pytest
 import terminal
-from simulated import Boards
+from simulated import SimulatedBoards
 from terminal import HANG_S, Tool
 
-from bms import config
-from bms.errors import ConfigError
+from bms.config import schema
+from bms.config.errors import ConfigError
 from bmsctl.bridge import open_bridge, parse_link
+from bmsctl.bus_scan import CanPort, Line, Search, UartPort, pack_text
 from bmsctl.cli import main
 from bmsctl.decoders import outlander
 from bmsctl.decoders.base import Found, Shape
-from bmsctl.finding import CanPort, Line, Search, UartPort, pack_text
 from bmssim.boards.kinds import KINDS
 
 # kind, medium, boards, cells, temperatures of each
@@ -41,7 +41,7 @@ LINES = [
 ]
 
 
-def _link(boards: Boards, kind: str, medium: str) -> str:
+def _link(boards: SimulatedBoards, kind: str, medium: str) -> str:
     word = "slcan" if medium == "can" else "uart"
     return f"{word}:{boards.terminal.link}@{KINDS[kind].bps[medium]}"
 
@@ -50,7 +50,7 @@ def _link(boards: Boards, kind: str, medium: str) -> str:
 def test_boards_are_found_and_their_pack_file_is_valid(
     kind: str, medium: str, slaves: int, cells: int, temps: int, bmsctl: Tool, tmp_path: Path
 ) -> None:
-    boards = Boards(tmp_path / "ttyUSB0", medium, slaves, kind, cells, temps)
+    boards = SimulatedBoards(tmp_path / "ttyUSB0", medium, slaves, kind, cells, temps)
     for board in boards.boards:
         if hasattr(board, "bridge_awake"):
             board.bridge_awake = True  # a pseudo-terminal knows no break
@@ -86,7 +86,7 @@ def test_boards_are_found_and_their_pack_file_is_valid(
             process.wait()
     finally:
         boards.close()
-    settings = config.parse(out.splitlines())
+    settings = schema.parse(out.splitlines())
     assert settings.cells == slaves * cells
     assert [(s.kind, s.node) for s in settings.slaves] == [(kind, first + n) for n in range(slaves)]
     assert out.count("CHECK") >= 9 and 'chemistry = "LFP"' in out
@@ -105,7 +105,7 @@ def until(process: Any, words: str) -> None:
 
 
 def test_nobody_there(bmsctl: Tool, tmp_path: Path) -> None:
-    boards = Boards(tmp_path / "ttyUSB0", "uart", 0, "jbd")
+    boards = SimulatedBoards(tmp_path / "ttyUSB0", "uart", 0, "jbd")
     try:
         link = _link(boards, "jbd", "uart")
         code, out, err = bmsctl.run("scan", "--kind", "jbd", "--link", link)
@@ -116,7 +116,7 @@ def test_nobody_there(bmsctl: Tool, tmp_path: Path) -> None:
 
 
 def test_a_board_that_sleeps_is_woken(bmsctl: Tool, tmp_path: Path) -> None:
-    boards = Boards(tmp_path / "ttyUSB0", "uart", 1, "jbd", 4, 2)
+    boards = SimulatedBoards(tmp_path / "ttyUSB0", "uart", 1, "jbd", 4, 2)
     boards.boards[0].asleep = True
     try:
         link = _link(boards, "jbd", "uart")
@@ -161,10 +161,10 @@ def test_a_board_without_a_cell_s_voltage_makes_a_file_that_is_refused() -> None
     search.found = {1: Found(Shape(1, 8, 2))}
     text = pack_text("cell_link", [Line("can0", 0, search)])
     with pytest.raises(ConfigError) as refused:
-        config.parse(text.splitlines())
+        schema.parse(text.splitlines())
     assert refused.value.key == "chemistry"
     text = text.replace('# chemistry = ""', 'chemistry = "NMC"')
-    assert config.parse(text.splitlines()).cells == 8
+    assert schema.parse(text.splitlines()).cells == 8
 
 
 class Lossy:
@@ -189,7 +189,7 @@ class Lossy:
 
 def searched(kind: str, slaves: int, lost: Any, folder: Path, nodes: range | None = None) -> Search:
     medium = KINDS[kind].media[0]
-    boards = Boards(folder / "ttyUSB0", medium, slaves, kind, 6, 2)
+    boards = SimulatedBoards(folder / "ttyUSB0", medium, slaves, kind, 6, 2)
     bridge = open_bridge(parse_link(_link(boards, kind, medium)), KINDS[kind].bps[medium])
     try:
         port = UartPort(bridge) if medium == "uart" else CanPort(bridge, KINDS[kind].bps[medium])
@@ -243,7 +243,7 @@ def test_a_doubt_is_exit_1(
     both = [Found(Shape(1, 8, 3), None, 3300), Found(Shape(2, 8, 3), None, 3310)]
     rounds = iter([both, both[:1]])
     monkeypatch.setattr(outlander, "find", lambda port: next(rounds))
-    boards = Boards(tmp_path / "ttyUSB0", "can", 0, "outlander")
+    boards = SimulatedBoards(tmp_path / "ttyUSB0", "can", 0, "outlander")
     try:
         link = _link(boards, "outlander", "can")
         assert main(["scan", "--kind", "outlander", "--link", link]) == 1
@@ -251,11 +251,11 @@ def test_a_doubt_is_exit_1(
         boards.close()
     out, err = capsys.readouterr()
     assert "node 2 answered in one of two rounds only" in err
-    assert config.parse(out.splitlines()).cells == 16
+    assert schema.parse(out.splitlines()).cells == 16
 
 
 def test_ctrl_c_says_what_was_found_so_far(bmsctl: Tool, tmp_path: Path) -> None:
-    boards = Boards(tmp_path / "ttyUSB0", "uart", 1, "jk_pb", 16, 4)
+    boards = SimulatedBoards(tmp_path / "ttyUSB0", "uart", 1, "jk_pb", 16, 4)
     try:
         link = _link(boards, "jk_pb", "uart")
         board = boards.boards[0]
@@ -276,7 +276,7 @@ def test_ctrl_c_says_what_was_found_so_far(bmsctl: Tool, tmp_path: Path) -> None
 
 
 def test_several_links_make_one_file(bmsctl: Tool, tmp_path: Path) -> None:
-    lines = [Boards(tmp_path / f"ttyUSB{n}", "uart", 1, "jbd", 4 + n, 2) for n in range(3)]
+    lines = [SimulatedBoards(tmp_path / f"ttyUSB{n}", "uart", 1, "jbd", 4 + n, 2) for n in range(3)]
     try:
         links = [f"uart:{b.terminal.link}" for b in lines]
         code, out, err = bmsctl.run(
@@ -284,7 +284,7 @@ def test_several_links_make_one_file(bmsctl: Tool, tmp_path: Path) -> None:
             "--link", links[2],
         )  # fmt: skip
         assert code == 0, err
-        settings = config.parse(out.splitlines())
+        settings = schema.parse(out.splitlines())
         assert [(s.link, s.cells) for s in settings.slaves] == [
             ("uart0", 4),
             ("uart3", 5),

@@ -11,7 +11,7 @@ from terminal import Tool
 from bms.kernels import crc8_frame, take13
 from bms.kernels import readings as T
 from bmsctl.commands.dbc import dbc
-from bmsctl.show import clock, figures, readable
+from bmsctl.screen import clock, figures, readable
 from bmssim import protocol as p
 from bmssim import scenario
 from bmssim.lines import LineReader
@@ -72,7 +72,7 @@ def test_lines_fit_a_terminal(bmsctl: Tool) -> None:
         "max_mv": 3400,
         "max_cell": 101,
         "max_dc": 283,
-        "bleeding": 12,
+        "balancing": 12,
     }
     assert len(f"{clock(1234.5)}  {figures(status)}") <= 80
     assert figures(status).endswith(" cells 3.300-3.400 V 28 degC 12 balancing")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bmsctl import board_files, mpy_file, packs, sizes
+from bmsctl import board_files, mpy_file, pack_copies, sizes
 from bmssim import scenario
 from bmssim.world import Setup
 
@@ -30,14 +30,14 @@ def test_the_table_holds_what_there_is(now: sizes.Sizes) -> None:
 
 def test_growth_is_named(now: sizes.Sizes) -> None:
     larger = sizes.Sizes(dict(now.modules), dict(now.frames), now.names)
-    larger.modules["bms/limits"] = BOUNDS["modules"]["bms/limits"] + 65
+    larger.modules["bms/protection/limits"] = BOUNDS["modules"]["bms/protection/limits"] + 65
     larger.modules["bms/new"] = 7
-    larger.frames["bms/limits: Limits.go_on"] = 444
+    larger.frames["bms/protection/limits: Limits.evaluate_next"] = 444
     larger.names = BOUNDS["all"]["names"] + 3
     lines = "\n".join(sizes.grown(larger, BOUNDS))
-    assert "bms/limits: " in lines and "65 more than" in lines
+    assert "bms/protection/limits: " in lines and "65 more than" in lines
     assert "bms/new: 7 bytes, a new module" in lines
-    assert "bms/limits: Limits.go_on: a frame of 444 bytes" in lines
+    assert "bms/protection/limits: Limits.evaluate_next: a frame of 444 bytes" in lines
     assert "3 more than" in lines
 
 
@@ -78,7 +78,7 @@ def compiled_world(folder: Path, setup: Setup) -> scenario.Run:
     chosen = scenario.load("overvoltage")
     run = scenario.Run(chosen, setup, folder / "pack.toml")
     run.world.program = starter
-    for name, data in packs.files((folder / "pack.toml").read_bytes()).items():
+    for name, data in pack_copies.files((folder / "pack.toml").read_bytes()).items():
         (folder / name).write_bytes(data)
     return run
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bms import config
-from bms.errors import ConfigError
+from bms.config import schema
+from bms.config.errors import ConfigError
 from extent import extent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ port = "can0"
 rate = "500 kbit/s"
 """
 LINES = GOOD.splitlines()
-ROWS = {row[0] + "." + row[1]: row for row in config.SETTINGS}
+ROWS = {row[0] + "." + row[1]: row for row in schema.SETTINGS}
 
 
 def inside(value: object, unit: str) -> object:
@@ -69,7 +69,7 @@ def inside(value: object, unit: str) -> object:
     return Decimal(number) * scale.get(name, 1)
 
 
-def compare(text: str, c: config.Config) -> None:
+def compare(text: str, c: schema.Config) -> None:
     """Every value of the file is in the configuration."""
     try:
         toml = tomllib.loads(text)
@@ -80,9 +80,9 @@ def compare(text: str, c: config.Config) -> None:
             continue
         for key, value in content.items():
             row = ROWS[table + "." + key]
-            name = config.attribute(key, row[2])
+            name = schema.attribute(key, row[2])
             if key == "chemistry":
-                value = config.CHEMISTRIES.index(value)
+                value = schema.CHEMISTRIES.index(value)
             else:
                 value = inside(value, row[2])
             assert getattr(c, name) == value, key
@@ -99,7 +99,7 @@ def compare(text: str, c: config.Config) -> None:
 
 def take(text: str) -> None:
     try:
-        c = config.parse(text.split("\n"))
+        c = schema.parse(text.split("\n"))
     except ConfigError as error:
         assert error.reason
         assert 0 <= error.line <= text.count("\n") + 1
@@ -110,7 +110,7 @@ def take(text: str) -> None:
 
 def test_the_example_itself() -> None:
     take(GOOD)
-    c = config.parse(LINES)
+    c = schema.parse(LINES)
     assert (c.cell_max_mv, c.temp_min_dc, c.precharge_ratio_pm) == (3650, -205, 935)
 
 
@@ -152,14 +152,14 @@ def test_a_good_file_with_its_lines_mixed(data: st.DataObject) -> None:
 
 
 UNITS: dict[str, list[str]] = {}
-for unit_name, (unit_inside, _) in config.UNITS.items():
+for unit_name, (unit_inside, _) in schema.UNITS.items():
     UNITS.setdefault(unit_inside, []).append(unit_name)
 
 
 @st.composite
 def setting(draw: st.DrawFn) -> tuple[str, str]:
     table, key, unit, low, high, *_ = draw(
-        st.sampled_from([row for row in config.SETTINGS if row[0] != "pack"])
+        st.sampled_from([row for row in schema.SETTINGS if row[0] != "pack"])
     )
     value = draw(st.one_of(st.integers(low, high), st.integers(low - 2, high + 2)))
     if unit == "bool":
@@ -168,7 +168,7 @@ def setting(draw: st.DrawFn) -> tuple[str, str]:
         text = str(value)
     else:
         name = draw(st.sampled_from(UNITS[unit]))
-        number = Decimal(value).scaleb(-config.UNITS[name][1])
+        number = Decimal(value).scaleb(-schema.UNITS[name][1])
         text = f'"{number:f} {name}"'
     return table, f"{key} = {text}"
 
@@ -197,6 +197,6 @@ def test_any_settings(rows: list[tuple[str, str]]) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda p: p.stem)
 def test_the_examples_are_taken(path: Path) -> None:
-    c = config.load(str(path))
+    c = schema.load(str(path))
     assert c.slaves
     tomllib.loads(path.read_text())

@@ -12,16 +12,16 @@ from extent import extent
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
-from bms import faults as F  # noqa: E402
-from bms.contactors import MINUS, PLUS, PRECHARGE  # noqa: E402
-from bms.inputs import Inputs  # noqa: E402
+from bms.contactors.sequence import MINUS, PLUS, PRECHARGE  # noqa: E402
+from bms.protection import faults as F  # noqa: E402
+from bms.protection.inputs import Inputs  # noqa: E402
 from fakes import Parts  # noqa: E402
 
 CONTACTORS = 'reclose = "0 ms"; fuse_wait = "100 ms"; breaking_current = "300 A"'
 INPUTS = "interlock = true; emergency_stop = true; fault_line = true"
 
 
-class Contactors(RuleBasedStateMachine):
+class Sequence(RuleBasedStateMachine):
     """All kinds of trouble: readings, faults, feedback, currents, loops, commands."""
 
     parallel = 1
@@ -60,9 +60,9 @@ class Contactors(RuleBasedStateMachine):
             p.board.link = self.link
         before = list(p.board.coils)
         p.step()
-        self.inputs.cuts()
+        self.inputs.check_cuts()
         self.inputs.step(p.now)
-        p.limits.aged(p.now)
+        p.limits.check_ages(p.now)
         for s in range(self.parallel):
             plus = 3 * s + PLUS
             if p.board.coils[plus] and not before[plus]:
@@ -98,7 +98,7 @@ class Contactors(RuleBasedStateMachine):
     )
     def raise_fault(self, fault: int, string: int) -> None:
         s = string % self.parallel
-        self.p.faults.raised(fault, self._place(fault, s), 1)
+        self.p.faults.set(fault, self._place(fault, s), 1)
 
     @rule(
         fault=st.sampled_from(
@@ -108,7 +108,7 @@ class Contactors(RuleBasedStateMachine):
     )
     def withdraw_fault(self, fault: int, string: int) -> None:
         s = string % self.parallel
-        self.p.faults.gone(fault, self._place(fault, s))
+        self.p.faults.clear(fault, self._place(fault, s))
 
     def _place(self, fault: int, string: int) -> int:
         kind = self.p.faults.kind[fault]
@@ -138,9 +138,9 @@ class Contactors(RuleBasedStateMachine):
     def reading(self, cell: int, mv: int | None) -> None:
         self.p.mv[cell % len(self.p.mv)] = mv
 
-    @rule(fitted=st.booleans())
-    def link_sensor(self, fitted: bool) -> None:
-        self.p.board.link_fitted = fitted
+    @rule(installed=st.booleans())
+    def link_sensor(self, installed: bool) -> None:
+        self.p.board.link_fitted = installed
 
     @invariant()
     def no_contactor_is_closed_with_a_tripping_fault(self) -> None:
@@ -149,7 +149,7 @@ class Contactors(RuleBasedStateMachine):
         p = self.p
         for s in range(self.parallel):
             on = any(p.board.coils[3 * s : 3 * s + 3])
-            if on and p.faults.held(s):
+            if on and p.faults.blocking(s):
                 # only for the fuse, and not for longer than it may
                 state = p.strings.each[s].state
                 assert state in (7, 8), ("closed with a fault", s, p.trips())
@@ -177,17 +177,17 @@ class Contactors(RuleBasedStateMachine):
         if not hasattr(self, "p"):
             return
         # from anywhere: a trip opens all, at most the fuse's time later
-        self.p.faults.raised(F.EMERGENCY_STOP, -1, 0)
+        self.p.faults.set(F.EMERGENCY_STOP, -1, 0)
         for _ in range(15):
             self.one()
         assert not any(self.p.board.coils)
 
 
-class Parallel(Contactors):
+class Parallel(Sequence):
     parallel = 3
 
 
-TestOneString = Contactors.TestCase
+TestOneString = Sequence.TestCase
 TestOneString.settings = settings(max_examples=extent(150, 600), stateful_step_count=40)
 TestThreeStrings = Parallel.TestCase
 TestThreeStrings.settings = settings(max_examples=extent(100, 400), stateful_step_count=40)

@@ -1,6 +1,6 @@
 """Whatever Daly boards or anybody else says on CAN: no exception, no wrong reading, none missed."""
 
-from heard_system import Frame, System, junk, text
+from broadcast_system import Frame, System, junk, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -3,15 +3,15 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bms import config
 from bms.clock import Clock
-from bms.current import Current
-from bms.faults import CELL_HARD_HIGH, CELL_HARD_LOW, TEMP_HARD_HIGH, Faults
-from bms.limits import Limits
+from bms.config import schema
+from bms.contactors.strings import Strings
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
+from bms.protection.faults import CELL_HARD_HIGH, CELL_HARD_LOW, TEMP_HARD_HIGH, Faults
+from bms.protection.limits import Limits
+from bms.sensors.current import StringCurrent
 from bms.slaves import build as slaves
-from bms.strings import Strings
 from bmssim import protocol as p
 from extent import extent
 
@@ -33,7 +33,7 @@ cells = 5
 temps = 3
 """
 LOW, HIGH, HOT = 2000, 3750, 700
-CONFIG = config.parse(PACK.splitlines())
+CONFIG = schema.parse(PACK.splitlines())
 
 
 class Hal:
@@ -73,9 +73,9 @@ class System:
         clock = Clock(hal)
         self.pack = Pack(CONFIG)
         self.faults = Faults(clock, self.pack)
-        currents = [Current(CONFIG, 0)]
+        currents = [StringCurrent(CONFIG, 0)]
         self.strings = Strings(CONFIG, hal, self.faults, self.pack, currents, clock)
-        self.faults.opens(self.strings)
+        self.faults.set_open_target(self.strings)
         limits = Limits(CONFIG, self.pack, currents, self.faults, self.strings, clock.now)
         self.driver = slaves.build(CONFIG, hal, self.pack, limits, self.faults)[0]
         for node in (1, 2):

@@ -3,13 +3,14 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bms import config, ticks
+from bms import ticks
 from bms.clock import Clock
-from bms.current import Current
-from bms.faults import CELL_HIGH, CHARGE_CURRENT, Faults
-from bms.limits import Limits
+from bms.config import schema
+from bms.contactors.strings import Strings
 from bms.pack import FRESH, NEW, SEEN, Pack
-from bms.strings import Strings
+from bms.protection.faults import CELL_HIGH, CHARGE_CURRENT, Faults
+from bms.protection.limits import Limits
+from bms.sensors.current import StringCurrent
 from extent import extent
 
 PACK = """
@@ -32,7 +33,7 @@ kind = "cell_link"
 link = "can0"
 cells = 3
 """
-CONFIG = config.parse(PACK.splitlines())
+CONFIG = schema.parse(PACK.splitlines())
 DELAY = CONFIG.cell_delay_ms
 OUT, HELD, BACK = 3651, 3640, 3500  # beyond the bound, inside the hysteresis, inside
 
@@ -61,10 +62,10 @@ class System:
         self.clock = Clock(self.hal)
         self.pack = Pack(CONFIG)
         self.faults = Faults(self.clock, self.pack)
-        self.current = Current(CONFIG, 0)
+        self.current = StringCurrent(CONFIG, 0)
         currents = [self.current]
         strings = Strings(CONFIG, self.hal, self.faults, self.pack, currents, self.clock)
-        self.faults.opens(strings)
+        self.faults.set_open_target(strings)
         self.limits = Limits(CONFIG, self.pack, currents, self.faults, strings, self.clock.now)
 
     def scan(self, mv: list[int | None], ms: int) -> None:
@@ -76,16 +77,16 @@ class System:
                 self.pack.cell_mv[i] = value
                 self.pack.cell_flags[i] = FRESH | SEEN | NEW
                 self.pack.cell_at[i] = now
-        self.limits.aged(now)
-        self.limits.scanned(now)
-        while self.limits.judging:
-            self.limits.go_on(now)
+        self.limits.check_ages(now)
+        self.limits.scan_finished(now)
+        while self.limits.evaluating:
+            self.limits.evaluate_next(now)
 
     def sample(self, ma: int, ms: int) -> None:
         self.hal.now += ms
         now = self.clock.tick()
         self.current.sample(ma, now)
-        self.limits.sampled(0, now)
+        self.limits.current_sampled(0, now)
 
 
 start = st.one_of(st.integers(0, ticks.MASK), st.integers(ticks.MASK - 3000, ticks.MASK))

@@ -1,6 +1,6 @@
 """Whatever Outlander modules or anybody else says: no exception, no wrong reading, none missed."""
 
-from heard_system import Frame, System, junk, strangers, text
+from broadcast_system import Frame, System, junk, strangers, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

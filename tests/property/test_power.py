@@ -55,5 +55,5 @@ def test_limits(moments: list[tuple[int, ...]], parallel: int) -> None:
             assert charge == 0
         if low <= c.cell_derate_min_mv or not -150 < dc < 550 or above >= c.spread_derate_mv:
             assert discharge == 0
-        if left <= c.left_empty_pm:
+        if left <= c.soc_empty_pm:
             assert discharge == 0

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bms.pack import FRESH
-from bms.slaves.asked import Asked
 from bms.slaves.build import KINDS as DRIVERS
+from bms.slaves.polled import PolledDriver
 from bms.slaves.tesla_s import RUN
 from bmsctl.decoders.base import Shape, Stream, driver_class, driver_of
 from bmssim.boards.kinds import KINDS
@@ -30,7 +30,9 @@ AWAITED = ["tesla_s"]
 SERIAL = [
     kind
     for kind in KINDS
-    if kind not in AWAITED and issubclass(driver_class(kind), Asked) and "uart" in DRIVERS[kind][2]
+    if kind not in AWAITED
+    and issubclass(driver_class(kind), PolledDriver)
+    and "uart" in DRIVERS[kind][2]
 ]
 CELLS, TEMPS = 4, 2
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bmssim import campaign
-from bmssim.campaign_kinds import BY_NAME, KINDS, STAGES
-from bmssim.trial import MOMENTS, Case, Verdict
+from bmssim.campaign_faults import BY_NAME, KINDS, STAGES
+from bmssim.fault_run import MOMENTS, Case, Verdict
 from extent import extent
 
 RUNS = extent(len(KINDS), 200)  # each kind once, or more

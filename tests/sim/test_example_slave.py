@@ -10,8 +10,8 @@ import pytest
 
 from bmssim import protocol as p
 from bmssim import scenario
-from bmssim.boards.bought import Measure
 from bmssim.boards.cell_link import CanPort, CellLinkBoard, UartPort
+from bmssim.boards.commercial import Measure
 from bmssim.boards.kinds import KINDS
 from bmssim.bus import CanBus, UartBus
 from bmssim.events import Events
@@ -42,7 +42,7 @@ class ExampleBoard(CellLinkBoard):
         return self._mv, self._dc
 
     def _balances(self, mask: int) -> None:
-        self.bleed = mask
+        self.balance_mask = mask
         self._bleed_until_us = self.events.now_us + 255_000_000  # the example ends it by itself
 
     def receive(self, frame: Frame) -> None:

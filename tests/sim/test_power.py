@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bms import config as pack_config
-from bms.soc import OCV_MV
+from bms.config import schema as pack_config
+from bms.energy.charge import OCV_MV
 from bmssim import scenario
 from bmssim.chemistry import CHEMISTRIES
 from bmssim.world import Setup, World

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bms import kinds, telemetry
+from bms.console import line_kinds, telemetry
 from bmssim import scenario
 from bmssim.process import FirmwareDied
 from bmssim.world import Setup
@@ -49,7 +49,7 @@ def test_every_command_is_answered_and_lines_have_the_keys_of_the_reference(run)
         r.go(t)
     assert [a[0] for a in answers(r)] == words
     assert all(a[1] for a in answers(r))
-    keys = {kind: text.split() for kind, text, _when in kinds.KINDS}
+    keys = {kind: text.split() for kind, text, _when in line_kinds.KINDS}
     seen = set()
     for line in r.world.seen.lines:
         if line["k"] == "help":

@@ -6,18 +6,18 @@ share no code with the firmware. What a real board refuses is refused here by an
 
 import json
 
-from bms import config as config_
-from bms import faults as F
 from bms.clock import Clock
-from bms.current import Current
-from bms.faults import Faults
-from bms.limits import Limits
+from bms.config import schema as config_
+from bms.contactors.strings import Strings
 from bms.links.can import BITS, EXTENDED
 from bms.links.slcan import Slcan
 from bms.master import Master
 from bms.pack import FRESH, NEW, SEEN, Pack
+from bms.protection import faults as F
+from bms.protection.faults import Faults
+from bms.protection.limits import Limits
+from bms.sensors.current import StringCurrent
 from bms.slaves import build as slaves_
-from bms.strings import Strings
 
 ALARM, SCAN, BALANCE, HELLO, ASSIGN = range(5)
 CELLS, TEMPS, STATUS = 0x08, 0x10, 0x14
@@ -259,7 +259,7 @@ class FakeBoard:
         self.link = None  # mV; None: follows the contactors towards pack_mv
         self.link_fitted = True
         self.pack_mv = 0
-        self.measured = {}  # mV of strings that are measured
+        self.string_measured = {}  # mV of strings that are measured
         self.kohm = None
         self.bits = 7  # of inputs()
         self.guarded = 0
@@ -337,7 +337,7 @@ class FakeBoard:
         return ma
 
     def string_mv(self, string):
-        return self.measured.get(string)
+        return self.string_measured.get(string)
 
     def isolation_kohm(self):
         return self.kohm
@@ -358,7 +358,7 @@ class FakeBoard:
             self.safe()
             self.cut = True
 
-    def cuts(self):
+    def check_cuts(self):
         bits = self._cuts
         self._cuts = 0
         return bits
@@ -552,13 +552,13 @@ class Parts:
         self.clock = Clock(self.board.clock)
         self.pack = Pack(self.config)
         self.faults = Faults(self.clock, self.pack)
-        self.currents = [Current(self.config, i) for i in range(self.pack.strings)]
+        self.currents = [StringCurrent(self.config, i) for i in range(self.pack.strings)]
         self.current = self.currents[0]
         self.strings = Strings(
             self.config, self.board, self.faults, self.pack, self.currents, self.clock
         )
         self.contactors = self.strings.each[0]
-        self.faults.opens(self.strings)
+        self.faults.set_open_target(self.strings)
         self.limits = Limits(
             self.config, self.pack, self.currents, self.faults, self.strings, self.clock.now
         )
@@ -619,16 +619,16 @@ class Parts:
         """After `ms` new readings, judged as after a scan."""
         self.pass_ms(ms)
         self.read()
-        self.limits.aged(self.now)
-        self.limits.scanned(self.now)
-        while self.limits.judging:
-            self.limits.go_on(self.now)
+        self.limits.check_ages(self.now)
+        self.limits.scan_finished(self.now)
+        while self.limits.evaluating:
+            self.limits.evaluate_next(self.now)
 
     def sample(self, ma, ms=10, string=0):
         """After `ms` a new current sample of a string, judged."""
         self.pass_ms(ms)
         self.currents[string].sample(ma, self.now)
-        self.limits.sampled(string, self.now)
+        self.limits.current_sampled(string, self.now)
 
     def step(self, ms=10):
         """After `ms` one step of the contactors, the sensors alive."""
@@ -696,10 +696,10 @@ class Bench:
         self.answers()
         for _ in range(ms // 5):
             self.step(5)
-        self.parts.limits.aged(self.parts.now)
-        self.parts.limits.scanned(self.parts.now)
-        while self.parts.limits.judging:
-            self.parts.limits.go_on(self.parts.now)
+        self.parts.limits.check_ages(self.parts.now)
+        self.parts.limits.scan_finished(self.parts.now)
+        while self.parts.limits.evaluating:
+            self.parts.limits.evaluate_next(self.parts.now)
 
     def greet(self):
         """Until every board is known, then one scan."""

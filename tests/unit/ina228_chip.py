@@ -26,7 +26,7 @@ ALATCH, MATHOF, CNVRF, MEMSTAT = 0x8000, 0x0200, 2, 1
 START_US = 300
 
 
-class Refused(Exception):
+class ConfigErrorMode(Exception):
     """The program asked for what the chip or the bus does not do."""
 
 
@@ -98,11 +98,11 @@ class Chip:
         if address != self.address or not self.there or self.us < self._ready_at:
             raise OSError(19)
         if not isinstance(buf, bytearray):
-            raise Refused("a buffer that is made anew for each transfer")
+            raise ConfigErrorMode("a buffer that is made anew for each transfer")
         if register not in BYTES:
-            raise Refused("no register 0x%02X" % register)
+            raise ConfigErrorMode("no register 0x%02X" % register)
         if len(buf) != BYTES[register]:
-            raise Refused("register 0x%02X has %d bytes" % (register, BYTES[register]))
+            raise ConfigErrorMode("register 0x%02X has %d bytes" % (register, BYTES[register]))
         self.transfers += 1
 
     def readfrom_mem_into(self, address, register, buf):
@@ -121,17 +121,17 @@ class Chip:
         elif register in self.registers:
             value = self.registers[register]
         else:
-            raise Refused("register 0x%02X is not modelled" % register)
+            raise ConfigErrorMode("register 0x%02X is not modelled" % register)
         for i in range(len(buf)):
             buf[i] = value >> 8 * (len(buf) - 1 - i) & 255
 
     def writeto_mem(self, address, register, buf):
         self._check(address, register, buf)
         if register not in WRITABLE:
-            raise Refused("register 0x%02X can only be read" % register)
+            raise ConfigErrorMode("register 0x%02X can only be read" % register)
         value = buf[0] << 8 | buf[1]
         if value & ~WRITABLE[register]:
-            raise Refused("reserved bits of register 0x%02X: 0x%04X" % (register, value))
+            raise ConfigErrorMode("reserved bits of register 0x%02X: 0x%04X" % (register, value))
         if register == CONFIG and value & 0x8000:
             self.power_up()
             return

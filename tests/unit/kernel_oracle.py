@@ -139,7 +139,7 @@ class Level:
         """As the kernel keeps them in an int."""
         return self.ms * 128 + self.count
 
-    def judge(self, value, standing, elapsed):
+    def evaluate(self, value, standing, elapsed):
         """What the kernel says of it: "out", "gone" or nothing."""
         if value > self.bound:
             self.ms = min(self.ms + elapsed if self.ms else 1, self.delay + 1)
@@ -151,7 +151,7 @@ class Level:
             self.ms -= min(-(-elapsed // 2), -(-(self.delay + 1) // 2))
             if self.ms <= 0:
                 self.ms = self.count = 0
-                return "gone"
+                return "clear"
         return ""
 
 

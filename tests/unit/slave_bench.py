@@ -5,14 +5,14 @@ Runs under CPython and MicroPython.
 
 import micropython
 
-from bms import config as config_
 from bms.clock import Clock
-from bms.current import Current
-from bms.faults import Faults
-from bms.limits import Limits
+from bms.config import schema as config_
+from bms.contactors.strings import Strings
 from bms.pack import FRESH, Pack
+from bms.protection.faults import Faults
+from bms.protection.limits import Limits
+from bms.sensors.current import StringCurrent
 from bms.slaves import build as slaves_
-from bms.strings import Strings
 from fakes import FakeBoard, names_of
 
 LOCKS = hasattr(micropython, "heap_lock")
@@ -51,11 +51,11 @@ class SlaveBench:
         self.clock = Clock(self.board.clock)
         self.pack = Pack(self.config)
         self.faults = Faults(self.clock, self.pack)
-        currents = self.currents = [Current(self.config, n) for n in range(self.pack.strings)]
+        currents = self.currents = [StringCurrent(self.config, n) for n in range(self.pack.strings)]
         self.strings = Strings(
             self.config, self.board, self.faults, self.pack, currents, self.clock
         )
-        self.faults.opens(self.strings)
+        self.faults.set_open_target(self.strings)
         self.limits = Limits(
             self.config, self.pack, currents, self.faults, self.strings, self.clock.now
         )
@@ -124,10 +124,10 @@ class SlaveBench:
             self.step()
         for current in self.currents:
             current.sample(0, self.now)
-        self.limits.aged(self.now)
-        self.limits.scanned(self.now)
-        while self.limits.judging:
-            self.limits.go_on(self.now)
+        self.limits.check_ages(self.now)
+        self.limits.scan_finished(self.now)
+        while self.limits.evaluating:
+            self.limits.evaluate_next(self.now)
         return self.board.clock.total_ms - began
 
     def greet(self):

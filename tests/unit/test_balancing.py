@@ -1,7 +1,7 @@
 """Who bleeds: towards the lowest cell of the whole pack, and nobody when in doubt."""
 
-from bms import faults as F
-from bms.balancing import Balancing
+from bms.energy.balancing import Balancing
+from bms.protection import faults as F
 from fakes import Parts, warning
 
 
@@ -28,7 +28,7 @@ class Bal(Parts):
         return self.masks()
 
     def masks(self):
-        b = self.pack.bleed
+        b = self.pack.balance_mask
         return [b[2 * i] | b[2 * i + 1] << 16 for i in range(self.pack.slaves)]
 
 
@@ -79,8 +79,8 @@ def test_cells_at_the_edges_of_the_masks():
         b = Bal(cells=32)
         b.mv[cell] = 3450
         assert b.plan() == [1 << cell]
-        assert b.pack.bleed[0] == ((1 << cell) & 0xFFFF)
-        assert b.pack.bleed[1] == (1 << cell) >> 16
+        assert b.pack.balance_mask[0] == ((1 << cell) & 0xFFFF)
+        assert b.pack.balance_mask[1] == (1 << cell) >> 16
         # it goes on below the start, and ends
         b.mv[cell] = 3406
         assert b.plan() == [1 << cell]
@@ -99,13 +99,13 @@ def test_stops_on_a_trip_but_not_on_a_warning():
     b = Bal(cells=4)
     b.mv[1] = 3450
     assert b.plan() == [2]
-    b.faults.raised(warning(F.CELL_SPREAD), 0, 400)
+    b.faults.set(warning(F.CELL_SPREAD), 0, 400)
     assert b.plan() == [2]
-    b.faults.raised(F.TEMP_HIGH, 0, 610)
+    b.faults.set(F.TEMP_HIGH, 0, 610)
     assert b.plan(10) == [0]
     assert b.balancing.cells == 0
     assert b.plan() == [0]
-    b.faults.gone(F.TEMP_HIGH)
+    b.faults.clear(F.TEMP_HIGH)
     assert b.plan() == [0]
     b.faults.acknowledge()
     assert b.plan() == [2]
@@ -180,6 +180,6 @@ def test_each_parallel_string_towards_its_own_lowest():
     b.mv = [3500, 3500, 3520, 3500, 3400, 3430, 3400, 3400]
     assert b.plan() == [4, 2]
     # a fault of one holds only that one
-    b.faults.raised(F.CELL_HIGH, 2, 3700)
+    b.faults.set(F.CELL_HIGH, 2, 3700)
     assert b.plan(30) == [0, 0]
     assert b.plan(5000) == [0, 2]

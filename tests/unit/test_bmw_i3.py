@@ -150,7 +150,7 @@ def test_modules_that_want_the_other_poll():
     assert {data[:3] + data[4:6] for data in module.polls} == {bytes([0xC7, 0x10, 0, 0x20, 0])}
     b.give([(0x170, bytes([0xFF, 0xFF, 0xFF, 0xFF, 70, 0, 0, 0]))])
     assert b.dc() == [300]
-    assert b.pack.can_bleed[0] == 0
+    assert b.pack.can_balance[0] == 0
     raises(Exception, lambda: bench(temps=2, slave='poll = "bus"'))
     raises(Exception, lambda: bench(slave='poll = "mini"'))
 
@@ -348,7 +348,7 @@ def test_a_lost_frame_of_a_module_with_one_does_not_greet_it():
 def test_one_that_is_greeted_anew_is_not_told_to_bleed():
     module = Module(0)
     b = known(modules=[module])
-    b.pack.bleed[0] = 1
+    b.pack.balance_mask[0] = 1
     b.pack.string_cell[0].low = 3698
     b.scan()
     assert module.polls[-1][4] == 8
@@ -367,7 +367,7 @@ def test_modules_of_the_other_poll_are_never_told_to_bleed():
     b = bench(modules=[module], temps=1, slave='poll = "bus"')
     for _ in range(7):
         b.scan()
-    b.pack.bleed[0] = 1
+    b.pack.balance_mask[0] = 1
     b.scan()
     assert module.polls[-1][:6] == bytes([0xC7, 0x10, 0, 0x50, 0x20, 0])
 
@@ -508,7 +508,7 @@ def test_who_wants_to_bleed_is_told_a_target_and_nobody_else():
     modules = [Module(0), Module(1)]
     b = known((1, 2), modules=modules)
     b.pack.string_cell[0].low = 3698
-    b.pack.bleed[2] = 3
+    b.pack.balance_mask[2] = 3
     for one in modules:
         one.polls.clear()
     for _ in range(3):
@@ -518,7 +518,7 @@ def test_who_wants_to_bleed_is_told_a_target_and_nobody_else():
     target = max(3698 + b.config.balance_stop_mv, floor)
     assert {data[:5] for data in modules[1].polls} == {little([target]) + b"\0\x50\x08"}
     assert {data[:5] for data in modules[0].polls} == {b"\x68\x10\0\x50\0"}
-    b.pack.bleed[2] = 0
+    b.pack.balance_mask[2] = 0
     b.scan()
     assert modules[1].polls[-1][:5] == b"\x68\x10\0\x50\0"
 
@@ -585,11 +585,11 @@ def test_the_same_answer_twice_is_no_conflict():
 def test_frames_of_others_and_short_ones():
     b = known()
     b.old()
-    strange = b.driver.strange
+    unexpected = b.driver.unexpected
     b.give([cells(3, 0, TWELVE[:3]), (0x080, bytes(8)), (0x180, bytes(8)), (0x10F, bytes(8))])
-    assert b.driver.strange == strange + 4
+    assert b.driver.unexpected == unexpected + 4
     b.give([(0x110, bytes(8)), (0x160, bytes(8))])  # what else modules say
-    assert b.driver.strange == strange + 4
+    assert b.driver.unexpected == unexpected + 4
     for n in range(6):
         b.give([(0x120, little(TWELVE[:3])[:n]), (0x100, bytes(n))])
     for n in range(4):
@@ -602,14 +602,14 @@ def test_frames_of_others_and_short_ones():
 def test_frames_of_29_bits_are_no_modules():
     b = known()
     b.old()
-    strange = b.driver.strange
+    unexpected = b.driver.unexpected
     said = [cells(0, k, TWELVE[:3]) for k in range(4)] + [warm(0), status(0, bits=1)]
     for high in (0, 1 << 11, 1 << 18, 0x1FFFF800):
         for ident, data in said:
             assert not b.driver.expects(EXTENDED | high | ident)
             b.give([(EXTENDED | high | ident, data), (EXTENDED | ident << 18, data)])
     assert b.mv() == [None] * 12 and b.dc() == [None] * 4 and b.driver.bits[0] == 0
-    assert b.driver.strange == strange + 8 * len(said)
+    assert b.driver.unexpected == unexpected + 8 * len(said)
 
 
 def test_a_frame_comes_in_any_pieces_and_a_cut_one_is_none():
@@ -665,7 +665,7 @@ def test_modules_out_of_range_are_refused():
 
 def test_the_cycle_does_not_allocate():
     b = known((1, 2))
-    b.pack.bleed[0] = 1
+    b.pack.balance_mask[0] = 1
     answers = []
     for n in (0, 1):
         text = b""

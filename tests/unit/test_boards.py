@@ -5,8 +5,9 @@ import sys
 import fake_machine
 from fake_machine import CAN, Pin, View
 
-import bms
-from bms import config, constructors
+import bms.config
+from bms import constructors
+from bms.config import schema
 from bms.links.can import BITS, EXTENDED
 from fakes import raises
 from mcp2515_chip import Mcp2515Chip
@@ -36,8 +37,8 @@ def _started(board):
     forget, constructors.forget = constructors.forget, lambda: None
     board.started()
     constructors.forget = forget
-    bms.config = config
-    sys.modules["bms.config"] = config
+    bms.config.schema = schema
+    sys.modules["bms.config.schema"] = schema
 
 
 class _Wire:
@@ -213,7 +214,7 @@ def test_inputs_are_bits():
             pins[i].drive(0)
         # no guard: nothing cuts
         _all_on(state, module, _with_strings(board))
-        assert board.cuts() == 0
+        assert board.check_cuts() == 0
 
 
 def _with_strings(board):
@@ -226,7 +227,7 @@ def test_a_guarded_input_cuts_within_the_interrupt():
         for pm in (1000, 400):
             for i in range(3):
                 state, module, board, inputs = _guarded(*row)
-                assert board.cuts() == 0
+                assert board.check_cuts() == 0
                 n = 3 * board.STRINGS
                 _all_on(state, module, board, pm)
                 inputs[i].drive(0)  # the heap is locked in the handler, and pins must not be lost
@@ -234,8 +235,8 @@ def test_a_guarded_input_cuts_within_the_interrupt():
                 assert inputs[i].hard == (row[1] != "esp32")
                 board.wait(1)  # a soft interrupt's turn
                 assert _levels(state, module) == [0] * n
-                assert board.cuts() == 1 << i
-                assert board.cuts() == 0
+                assert board.check_cuts() == 1 << i
+                assert board.check_cuts() == 0
                 pins = [state.pins[p] for p in _constant(module, "COILS")]
                 for pin in pins:
                     pin.history.clear()
@@ -247,7 +248,7 @@ def test_a_guarded_input_cuts_within_the_interrupt():
                 board.rearm()
                 assert _levels(state, module) == [0] * n  # nothing comes back by itself
                 _all_on(state, module, board, pm)
-                assert board.cuts() == 0
+                assert board.check_cuts() == 0
 
 
 def test_an_input_that_is_not_guarded_does_not_cut():
@@ -260,7 +261,7 @@ def test_an_input_that_is_not_guarded_does_not_cut():
                     inputs[i].drive(0)
                     board.inputs()
                     board.wait(1)
-            assert board.cuts() == 0
+            assert board.check_cuts() == 0
             assert 0 not in _levels(state, module)
 
 
@@ -272,11 +273,11 @@ def test_a_guard_can_be_taken_back():
         inputs[0].drive(0)
         board.wait(1)
         board.inputs()
-        assert board.cuts() == 0
+        assert board.check_cuts() == 0
         assert 0 not in _levels(state, module)
         inputs[1].drive(0)
         board.wait(1)
-        assert board.cuts() == 2
+        assert board.check_cuts() == 2
 
 
 def test_a_guard_that_finds_a_bad_input_cuts_at_once():
@@ -286,7 +287,7 @@ def test_a_guard_that_finds_a_bad_input_cuts_at_once():
         _all_on(state, module, board)
         state.pins[_constant(module, "INPUTS")[0]].drive(1)
         board.guard(3)
-        assert board.cuts() == 2
+        assert board.check_cuts() == 2
         assert 1 not in _levels(state, module)
 
 
@@ -296,9 +297,9 @@ def test_an_edge_that_no_interrupt_told_of_is_found():
         _all_on(state, module, board)
         state.deaf = True
         inputs[2].drive(0)
-        assert board.cuts() == 0
+        assert board.check_cuts() == 0
         assert board.inputs() == 0b11011
-        assert board.cuts() == 4
+        assert board.check_cuts() == 4
         assert 1 not in _levels(state, module)
 
 
@@ -307,9 +308,9 @@ def test_rearming_with_a_bad_input_cuts_anew():
         state, module, board, inputs = _guarded(*row)
         inputs[1].drive(0)
         board.wait(1)
-        assert board.cuts() == 2
+        assert board.check_cuts() == 2
         board.rearm()
-        assert board.cuts() == 2
+        assert board.check_cuts() == 2
         board.coil(0, 1000)
         assert 1 not in _levels(state, module)
         inputs[1].drive(1)
@@ -337,7 +338,7 @@ def test_an_interrupt_while_a_coil_is_switched_wins():
                 state.before_write = opens
                 board.coil(1, pm)
                 assert 1 not in _levels(state, module)
-                assert board.cuts() == 1
+                assert board.check_cuts() == 1
 
 
 def test_two_inputs_at_once_are_both_said():
@@ -346,7 +347,7 @@ def test_two_inputs_at_once_are_both_said():
         inputs[0].drive(0)
         inputs[2].drive(0)
         board.wait(1)
-        assert board.cuts() == 5
+        assert board.check_cuts() == 5
 
 
 # --- sensors, the past, the files ---

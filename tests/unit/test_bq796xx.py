@@ -533,7 +533,7 @@ def test_bleeding_is_told_three_times_and_told_again():
     b.run(1000)
     device = b.stack.devices[1]
     assert device.goes == [(3, [0] * 16)] * 3  # nothing, at first
-    b.pack.bleed[2] = 0x8001
+    b.pack.balance_mask[2] = 0x8001
     timers = [2] + [0] * 14 + [2]
     b.run(100)
     assert device.goes[3:] == [(3, timers)]
@@ -543,7 +543,7 @@ def test_bleeding_is_told_three_times_and_told_again():
     assert device.goes[6:] == [(3, timers)]
     b.scan()
     assert b.pack.cell_flags[16] & 2 and not b.pack.cell_flags[0] & 2
-    b.pack.bleed[2] = 0
+    b.pack.balance_mask[2] = 0
     b.run(100)
     b.scan()
     assert b.pack.cell_flags[16] & 2  # it may not have heard it yet
@@ -558,12 +558,12 @@ def test_bleeding_is_told_three_times_and_told_again():
 def test_a_word_of_bleeding_that_is_lost_is_said_again_at_once():
     for lost in ((0x318, bytes(8)), (0x320, bytes(8)), (0x32F, b"\x03")):
         b = bench(1).greet()
-        b.pack.bleed[0] = 0x8001
+        b.pack.balance_mask[0] = 0x8001
         b.run(1000)
         device = b.stack.devices[0]
         assert device.goes[-1] == (3, [2] + [0] * 14 + [2])
         b.stack.lose = lost
-        b.pack.bleed[0] = 0
+        b.pack.balance_mask[0] = 0
         b.run(1000)
         assert b.stack.lose is None and device.goes[-1] == (3, [0] * 16), lost
 
@@ -572,10 +572,10 @@ def test_a_plan_that_changes_between_the_words_of_one_is_told_whole():
     b = bench(1).greet()
     b.run(1000)
     device = b.stack.devices[0]
-    b.pack.bleed[0] = 0x00FF
+    b.pack.balance_mask[0] = 0x00FF
     while not b.stack.words[-1][2] == 0x318:
         b.step()
-    b.pack.bleed[0] = 0xFF00
+    b.pack.balance_mask[0] = 0xFF00
     b.run(20)
     assert [go[1] for go in device.goes[3:5]] == [[2] * 8 + [0] * 8, [0] * 8 + [2] * 8]
 
@@ -584,9 +584,9 @@ def test_a_plan_that_a_scan_breaks_off_is_told_again_behind_it():
     b = bench(1).greet()
     b.run(1000)
     device = b.stack.devices[0]
-    b.pack.bleed[0] = 0x00FF
+    b.pack.balance_mask[0] = 0x00FF
     b.run(20)
-    b.pack.bleed[0] = 0xFF00
+    b.pack.balance_mask[0] = 0xFF00
     while not b.stack.words[-1] == (0x90, 1, 0x318, b"\x02" * 8):
         b.step()
     goes = len(device.goes)
@@ -671,7 +671,7 @@ def test_one_answer_damaged_in_a_hundred_costs_nobody_a_reading():
         for _ in range(rounds):
             b.begin()
             b.run(100)
-            b.limits.aged(b.now)
+            b.limits.check_ages(b.now)
             oldest = max(oldest, max([b.now - at for at in b.pack.cell_at]))
         assert noise.damaged > rounds // 30 * count and b.driver.repeated == 0
         assert b.driver.starts == 1 and oldest < 300, (count, b.driver.starts, oldest)

@@ -4,21 +4,21 @@ import gc
 
 import micropython
 
-from bms import config
 from bms.clock import Clock
-from bms.current import Current
-from bms.errors import ConfigError
-from bms.faults import Faults
-from bms.limits import Limits
+from bms.config import schema
+from bms.config.errors import ConfigError
+from bms.contactors.strings import Strings
 from bms.links.can import EXTENDED
 from bms.pack import Pack
+from bms.protection.faults import Faults
+from bms.protection.limits import Limits
 from bms.sensors import build as sensors
 from bms.sensors.base import STANDS
 from bms.sensors.cab500 import Cab500
+from bms.sensors.current import StringCurrent
+from bms.sensors.frame_router import FrameRouter
 from bms.sensors.ivt_s import IvtS
-from bms.sensors.router import Router
 from bms.slaves import build as slaves
-from bms.strings import Strings
 from fakes import FakeBoard, FakeSlave, Random, pack_lines, raises
 
 LOCKS = hasattr(micropython, "heap_lock")
@@ -232,7 +232,7 @@ def test_router():
             self.got.append(ident)
 
     owner, a, b = Sink(), Sink(), Sink()
-    router = Router(owner)
+    router = FrameRouter(owner)
     assert router.add(5, a) is None
     assert router.add(7, b) is None
     assert router.add(5, b) is a
@@ -241,9 +241,9 @@ def test_router():
     assert owner.got == [6, 2047, EXTENDED | 5]
     assert a.got == []
     assert b.got == [5, 7, 5]
-    router = Router(None)
+    router = FrameRouter(None)
     router.on_frame(5, 0, None, 0)
-    assert router.strange == 1
+    assert router.unexpected == 1
 
 
 # --- on a port ---
@@ -262,7 +262,7 @@ def _built(c, board):
     clock = Clock(board.clock)
     pack = Pack(c)
     faults = Faults(clock, pack)
-    currents = [Current(c, s) for s in range(pack.strings)]
+    currents = [StringCurrent(c, s) for s in range(pack.strings)]
     strings = Strings(c, board, faults, pack, currents, clock)
     return pack, Limits(c, pack, currents, faults, strings, clock.now), faults
 
@@ -271,7 +271,7 @@ class Shared:
     """Slave boards and a sensor on one CAN port, everything below the master."""
 
     def __init__(self, table, slaves_=2, ports=(("can0", "can"), ("can1", "can"))):
-        c = config.parse(lines(table, slaves=slaves_))
+        c = schema.parse(lines(table, slaves=slaves_))
         self.board = FakeBoard(ports=ports)
         self.filters = {}
         open_can = self.board.open_can
@@ -284,7 +284,7 @@ class Shared:
         self.clock = Clock(self.board.clock)
         pack = Pack(c)
         faults = Faults(self.clock, pack)
-        currents = [Current(c, s) for s in range(pack.strings)]
+        currents = [StringCurrent(c, s) for s in range(pack.strings)]
         strings = Strings(c, self.board, faults, pack, currents, self.clock)
         limits = Limits(c, pack, currents, faults, strings, self.clock.now)
         found = sensors.build(c, self.board)
@@ -333,7 +333,7 @@ def test_it_shares_a_port_with_slaves():
         assert b.current.ma == 12345
         assert b.current.valid
         driver = b.drivers[0]
-        assert driver.strange == 0
+        assert driver.unexpected == 0
         assert driver.damaged == 0
         for i in range(8):
             assert b.pack.cell_flags[i] & 1
@@ -350,7 +350,7 @@ def test_alone_on_a_port():
         assert b.sensor.link.rx > 10
         b.board.wires["can1"].give((0x123, b"abc"))
         b.run(20)
-        assert b.sensor.router.strange == 1
+        assert b.sensor.router.unexpected == 1
 
 
 def test_identifiers_of_slaves_are_theirs():
@@ -364,7 +364,7 @@ def test_identifiers_of_slaves_are_theirs():
     ):
         text = lines('kind = "%s"; link = "can0"' % kind, slaves=1, cells=cells)
         text[text.index('node = "1"')] = 'node = "%d"' % node
-        c = config.parse(text)
+        c = schema.parse(text)
         board = FakeBoard()
         args = (c, board) + _built(c, board) + (sensors.build(c, board),)
         if clash:
@@ -386,13 +386,13 @@ def test_build_refuses_by_line():
         ('kind = "ivt_s"; link = "can0"; string = 2', "string", "no [[sensor]]"),
         ('kind = "ina228"; link = "i2c0"; shunt = "100 uohm"; range = "100 A"', "link", "none"),
     ):
-        c = config.parse(lines(table))
+        c = schema.parse(lines(table))
         error = raises(ConfigError, sensors.build, c, FakeBoard(ports=ports))
         assert error.key == key, (table, error)
         assert says in error.reason, (table, error)
         assert error.line > 0 or key == "string"
     both = 'kind = "ivt_s"; link = "can0"'
-    c = config.parse(lines(both, both))
+    c = schema.parse(lines(both, both))
     board = FakeBoard(ports=ports)
     args = (c, board) + _built(c, board) + (sensors.build(c, board),)
     error = raises(ConfigError, slaves.build, *args)

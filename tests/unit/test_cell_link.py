@@ -2,10 +2,10 @@
 
 import gc
 
-from bms import faults as F
-from bms.errors import ConfigError
+from bms.config.errors import ConfigError
 from bms.links.can import BITS, EXTENDED
-from bms.pack import BLEEDING, FRESH, LOST, SEEN
+from bms.pack import BALANCING, FRESH, LOST, SEEN
+from bms.protection import faults as F
 from fakes import (
     ASSIGN,
     HELLO,
@@ -71,7 +71,7 @@ def test_every_reading_lands_in_its_place():
             b.boards[i].dc = [-400 + 200 * i + k for k in range(5)]
         b.greet()
         d = b.driver
-        counted = (d.stale, d.strange, d.repeated, d.missed, d.damaged)
+        counted = (d.stale, d.unexpected, d.repeated, d.missed, d.damaged)
         b.begin()
         t = b.parts.now
         b.step(0)
@@ -81,7 +81,7 @@ def test_every_reading_lands_in_its_place():
         assert list(b.pack.cell_mv) == want
         assert list(b.pack.temp_dc) == b.boards[0].dc + b.boards[1].dc + b.boards[2].dc
         assert list(b.pack.cell_at) == [t] * 18
-        assert [f & (FRESH | BLEEDING | SEEN | LOST) for f in b.pack.cell_flags] == [
+        assert [f & (FRESH | BALANCING | SEEN | LOST) for f in b.pack.cell_flags] == [
             FRESH | SEEN
         ] * 18
         assert list(b.pack.stack_mv) == [sum(x.mv) // 10 * 10 for x in b.boards]
@@ -89,7 +89,7 @@ def test_every_reading_lands_in_its_place():
         b.step()
         assert b.driver.done
         b.begin()
-        assert (d.stale, d.strange, d.repeated, d.missed, d.damaged) == counted
+        assert (d.stale, d.unexpected, d.repeated, d.missed, d.damaged) == counted
         assert b.parts.trips() == []
 
 
@@ -270,21 +270,21 @@ def test_a_frame_of_a_board_that_is_not_configured():
     for link in LINKS:
         b = _bench(link)
         before = _seen(b)
-        strange = b.driver.strange
+        unexpected = b.driver.unexpected
         _answer_from(b, b.boards[0], *FakeSlave(9, [BAD] * 4, [690] * 2).frames(b.seq + 1))
-        assert b.driver.strange == strange + 3
+        assert b.driver.unexpected == unexpected + 3
         assert _seen(b) == before
         assert b.parts.trips() == []
         # frames of places that this board does not have
         _answer_from(b, b.boards[0], cells_frame(1, 1, [BAD] * 4, b.seq + 1))
         _answer_from(b, b.boards[0], temps_frame(1, 3, [690] * 4, b.seq + 1))
-        assert b.driver.strange == strange + 5
+        assert b.driver.unexpected == unexpected + 5
 
 
 def test_a_frame_of_29_bits_is_none_of_its_own():
     b = _bench("can0")
     before = _seen(b)
-    strange, damaged, known = b.driver.strange, b.driver.damaged, bytes(b.pack.known)
+    unexpected, damaged, known = b.driver.unexpected, b.driver.damaged, bytes(b.pack.known)
     frames = [
         alarm_frame(1, 1, 1, BAD),
         hello_frame(1, 5, 9),
@@ -301,7 +301,7 @@ def test_a_frame_of_29_bits_is_none_of_its_own():
             assert not b.driver.expects(extended)
             wide.append((extended, data))
     _answer_from(b, b.boards[0], *wide)
-    assert b.driver.strange == strange + len(wide)
+    assert b.driver.unexpected == unexpected + len(wide)
     assert _seen(b) == before and bytes(b.pack.known) == known
     assert b.driver.damaged == damaged and b.parts.trips() == []
 
@@ -508,11 +508,11 @@ def test_a_board_that_was_not_asked_is_not_heard():
     b.wire.sent()
     before = _seen(b)
     b.boards[1].mv = [BAD] * 4
-    strange = b.driver.strange
+    unexpected = b.driver.unexpected
     for frame in b.boards[1].frames(b.seq):  # the word is with the first one
         b.wire.give(frame)
     b.driver.step(b.parts.now)
-    assert b.driver.strange == strange + 3
+    assert b.driver.unexpected == unexpected + 3
     assert _seen(b) == before
 
 
@@ -747,7 +747,7 @@ def test_a_running_board_that_changes_trips():
 
 def test_a_reboot_is_said_and_bleeding_begins_again():
     b = _bench()
-    b.pack.bleed[2] = 0b101
+    b.pack.balance_mask[2] = 0b101
     b.scan()
     b.scan()
     assert b.boards[1].bleeds == [(0b101, 5)]
@@ -836,7 +836,7 @@ def test_a_board_of_unknown_serial_number_gets_none():
             assert boards[0].node == 63
             assert _asked(b, ASSIGN) == []
             assert not b.pack.all_known()
-            assert b.driver.strange > 0
+            assert b.driver.unexpected > 0
             assert list(b.pack.cell_mv) == [0] * 4
 
 
@@ -954,8 +954,8 @@ def test_the_end_of_one_alarm_does_not_hide_another():
 def test_masks_are_sent_refreshed_and_zeroed():
     for link in LINKS:
         b = _bench(link)
-        b.pack.bleed[0] = 0x8001
-        b.pack.bleed[3] = 0x0102
+        b.pack.balance_mask[0] = 0x8001
+        b.pack.balance_mask[3] = 0x0102
         b.scan()
         assert b.boards[0].bleeds == [(0x8001, 5)]
         assert b.boards[1].bleeds == [(0x01020000, 5)]
@@ -963,11 +963,11 @@ def test_masks_are_sent_refreshed_and_zeroed():
             b.scan()
         # before they expire, and not all the time
         assert b.boards[0].bleeds == [(0x8001, 5)] * 2
-        b.pack.bleed[0] = 0x8000
+        b.pack.balance_mask[0] = 0x8000
         b.scan()
         assert b.boards[0].bleeds[-1] == (0x8000, 5)
-        b.pack.bleed[0] = 0
-        b.pack.bleed[3] = 0
+        b.pack.balance_mask[0] = 0
+        b.pack.balance_mask[3] = 0
         b.scan()
         assert b.boards[0].bleeds[-1][0] == 0
         assert b.boards[1].bleeds[-1][0] == 0
@@ -980,22 +980,22 @@ def test_masks_are_sent_refreshed_and_zeroed():
 def test_readings_taken_while_bleeding_are_marked():
     for link in LINKS:
         b = _bench(link)
-        b.pack.bleed[0] = 1
+        b.pack.balance_mask[0] = 1
         b.scan()
         b.scan()
-        assert b.pack.cell_flags[0] & BLEEDING
-        assert b.pack.temp_flags[0] & BLEEDING
-        assert not b.pack.cell_flags[4] & BLEEDING
-        b.pack.bleed[0] = 0
+        assert b.pack.cell_flags[0] & BALANCING
+        assert b.pack.temp_flags[0] & BALANCING
+        assert not b.pack.cell_flags[4] & BALANCING
+        b.pack.balance_mask[0] = 0
         b.scan()
         b.scan()
-        assert not b.pack.cell_flags[0] & BLEEDING
+        assert not b.pack.cell_flags[0] & BALANCING
 
 
 def test_every_scan_pauses_bleeding():
     for link in LINKS:
         b = _bench(link)
-        b.pack.bleed[0] = 1
+        b.pack.balance_mask[0] = 1
         b.asked = []
         for _ in range(3):
             b.scan()
@@ -1008,7 +1008,7 @@ def test_every_scan_pauses_bleeding():
 
 def test_a_mask_that_the_port_did_not_take_is_sent_later():
     b = _bench()
-    b.pack.bleed[0] = 5
+    b.pack.balance_mask[0] = 5
     b.wire.stream.room = 0
     for _ in range(30):
         b.scan()
@@ -1023,7 +1023,7 @@ def test_polling_goes_on_while_bleeding():
     for link in LINKS:
         b = _bench(link, slaves=4)
         for i in range(8):
-            b.pack.bleed[i] = 0xFF
+            b.pack.balance_mask[i] = 0xFF
         scans = [board.scans for board in b.boards]
         missed = b.driver.missed
         for _ in range(30):
@@ -1057,7 +1057,7 @@ def test_build_refuses_by_line():
 
 
 def test_an_unknown_kind_is_refused():
-    from bms.config import parse
+    from bms.config.schema import parse
     from bms.slaves import build as slaves
     from fakes import Parts, pack_lines
 

@@ -1,8 +1,8 @@
 """The pack file: what it refuses, by line, key and reason, and what stands without a word."""
 
-from bms import config
-from bms.config import ORDER, SETTINGS, SUFFIX, UNITS, attribute, parse
-from bms.errors import ConfigError
+from bms.config import schema
+from bms.config.errors import ConfigError
+from bms.config.schema import ORDER, SETTINGS, SUFFIX, UNITS, attribute, parse
 from bms.slaves.build import KINDS
 from fakes import pack_lines, raises
 
@@ -114,8 +114,8 @@ def test_the_smallest_file_has_every_protection_on():
         assert c.temp_hard_max_dc <= 700
         assert c.reclose_ms > 0
         assert c.precharge_min_ms > 0
-    assert parse(pack_lines()).chemistry == config.LFP
-    assert parse(pack_lines(chemistry="NMC")).chemistry == config.NMC
+    assert parse(pack_lines()).chemistry == schema.LFP
+    assert parse(pack_lines(chemistry="NMC")).chemistry == schema.NMC
     assert parse(pack_lines(chemistry="NMC")).cell_max_mv > parse(pack_lines()).cell_max_mv
 
 
@@ -190,13 +190,13 @@ def _with_kind(kind, key, row):
 def test_a_key_that_one_kind_alone_has():
     alone = {"reversed": "daly", "fets_inverted": "daly", "beta": "bq796xx"}
     alone.update({"poll": "bmw_i3", "temp_offset": "outlander"})
-    rows = {row[0]: row for row in config.SLAVE_KEYS}
+    rows = {row[0]: row for row in schema.SLAVE_KEYS}
     assert {key: rows[key][5] for key in rows if rows[key][5]} == alone
-    before = config.SLAVE_KEYS
+    before = schema.SLAVE_KEYS
     # what a key means to a person decides nothing: a board has no meanings at all
     for meaning in (None, "", "jbd: for nobody else"):
         if meaning is not None:
-            config.SLAVE_KEYS = tuple([row[:-1] + (meaning,) for row in before])
+            schema.SLAVE_KEYS = tuple([row[:-1] + (meaning,) for row in before])
         try:
             for key, kind in alone.items():
                 parse(_with_kind(kind, key, rows[key]))
@@ -207,7 +207,7 @@ def test_a_key_that_one_kind_alone_has():
             parse(_with_kind("jk_pb", "fets", rows["fets"]))
             parse(_with_kind("jbd", "serial", rows["serial"]))
         finally:
-            config.SLAVE_KEYS = before
+            schema.SLAVE_KEYS = before
 
 
 def test_unknown_table():
@@ -481,14 +481,14 @@ def test_load_reads_bytes_and_their_checksum():
     try:
         with open(path, "wb") as f:
             f.write(data)
-        c = config.load(path)
+        c = schema.load(path)
         assert c.crc == crc16(data)
         assert c.cells == 4
         with open(path, "wb") as f:
             f.write(data + b"\n# \xff\xfe")
-        error = raises(ConfigError, config.load, path)
+        error = raises(ConfigError, schema.load, path)
         assert error.line == len(pack_lines()) + 1
         assert "broken UTF-8" in error.reason
     finally:
         os.remove(path)
-    raises(OSError, config.load, path)
+    raises(OSError, schema.load, path)

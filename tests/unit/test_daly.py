@@ -2,9 +2,9 @@
 
 from slave_bench import SlaveBench
 
-from bms import faults as F
-from bms.errors import ConfigError
+from bms.config.errors import ConfigError
 from bms.links.can import EXTENDED
+from bms.protection import faults as F
 from fakes import raises, slcan_bytes
 
 REQUEST_90_2 = bytes.fromhex("A541900800000000000000007E")
@@ -28,7 +28,7 @@ class Line:
         self.alarm = [0] * 8
         self.fets = [1, 1]
         self.count = None
-        self.told = []
+        self.commanded = []
         self.silent = set()
         self.cut = ()
         self.balance = 0
@@ -64,7 +64,7 @@ class Line:
             return frame(node, command, [self.balance])
         if command == 0x98:
             return frame(node, command, self.alarm)
-        self.told.append((node, command, request[4]))
+        self.commanded.append((node, command, request[4]))
         if self.obeys:
             self.fets[command == 0xD9] = request[4]
         return frame(node, command, [request[4]])
@@ -177,14 +177,14 @@ def test_no_temperature_is_asked_for_where_there_is_none():
     line.temps = [0]
     b = greeted(temps=0, line=line)
     assert 0x96 not in [r[2] for r in b.asked] and b.mv() == line.mv[1]
-    assert b.driver.missed == b.driver.strange == 0
+    assert b.driver.missed == b.driver.unexpected == 0
     assert b.driver.scan_ms(b.config) == (13 * 9) * 10000 // 9600 + 4 * 40 + 1
     line.alarm[5] = 1
     b.scan()
     assert b.names() == ["slave_alarm"]
     b.reply = lambda request: frame(1, 0x96, [1, 65]) + (line(request) or b"")
     b.scan()
-    assert b.driver.strange == 4 and b.driver.missed == 0
+    assert b.driver.unexpected == 4 and b.driver.missed == 0
 
 
 def test_all_questions_without_a_scan():
@@ -327,14 +327,14 @@ def test_alarms_of_two_boards_end_each_for_itself():
     alarmed.update((1, 2, 3))
     for _ in range(2):
         b.scan()
-    assert b.faults.held(0) == b.faults.held(1) == 1
+    assert b.faults.blocking(0) == b.faults.blocking(1) == 1
     for board, left in ((1, [1, 1]), (3, [1, 0]), (2, [0, 0])):
         alarmed.remove(board)
         for _ in range(8):
             b.scan()
             b.run(500, 20)
         b.faults.acknowledge()
-        assert [b.faults.held(0), b.faults.held(1)] == left, board
+        assert [b.faults.blocking(0), b.faults.blocking(1)] == left, board
 
 
 def test_an_alarm_lasts_until_an_answer_lacks_it():
@@ -400,23 +400,23 @@ def test_switches_are_told_where_they_are_rated():
     b.scan()
     b.run(1000)
     assert b.names() == ["cell_hard_high"]
-    assert line.told[:2] == [(1, 0xD9, 0), (1, 0xDA, 0)] and DISCHARGE_OFF in b.asked
+    assert line.commanded[:2] == [(1, 0xD9, 0), (1, 0xDA, 0)] and DISCHARGE_OFF in b.asked
     line = Line()
     b = greeted(line=line, slave="fets = true; fets_inverted = true")
     line.mv[1][0] = 4400
     b.scan()
     b.run(1000)
-    assert line.told[:2] == [(1, 0xD9, 1), (1, 0xDA, 1)] and DISCHARGE_ON in b.asked
+    assert line.commanded[:2] == [(1, 0xD9, 1), (1, 0xDA, 1)] and DISCHARGE_ON in b.asked
 
 
 def tripped(line, **more):
     """A board whose FETs this driver opened."""
     line.obeys = True
     b = greeted(line=line, slave="fets = true", **more)
-    b.faults.raised(F.INTERLOCK, -1, 0)
+    b.faults.set(F.INTERLOCK, -1, 0)
     b.run(300)
-    assert line.told == [(1, 0xD9, 0), (1, 0xDA, 0)] and line.fets == [0, 0]
-    line.told.clear()
+    assert line.commanded == [(1, 0xD9, 0), (1, 0xDA, 0)] and line.fets == [0, 0]
+    line.commanded.clear()
     return b
 
 
@@ -426,18 +426,18 @@ def test_switches_that_were_opened_close_at_once_when_all_is_acknowledged():
     for _ in range(4):
         b.scan()
     assert b.names() == ["interlock"]
-    b.faults.gone(F.INTERLOCK)
+    b.faults.clear(F.INTERLOCK)
     b.faults.acknowledge()
-    b.driver._doubt[0] = 2
+    b.driver._suspect[0] = 2
     b.driver.switches(0, 0, 0)  # it says so, twice, before it is told to close them
-    b.driver._doubt[0] = 0
+    b.driver._suspect[0] = 0
     b.pack.energised[0] = 1  # a person closes at once
     b.run(300)
-    assert line.told == [(1, 0xD9, 1), (1, 0xDA, 1)]
+    assert line.commanded == [(1, 0xD9, 1), (1, 0xDA, 1)]
     for _ in range(8):
         b.scan()
         b.run(2000, 20)
-    assert len(line.told) == 2 and not b.faults.count[F.SLAVE_SWITCH]
+    assert len(line.commanded) == 2 and not b.faults.count[F.SLAVE_SWITCH]
 
 
 def test_switches_are_not_told_to_close_against_the_board_s_own_protection():
@@ -449,28 +449,28 @@ def test_switches_are_not_told_to_close_against_the_board_s_own_protection():
     for _ in range(6):
         b.scan()
         b.run(2000, 20)
-    assert b.names() == ["slave_switch"] and line.told == []
+    assert b.names() == ["slave_switch"] and line.commanded == []
     b.pack.energised[0] = 0
     b.run(200)
-    assert line.told == [(1, 0xD9, 1), (1, 0xDA, 1)]
+    assert line.commanded == [(1, 0xD9, 1), (1, 0xDA, 1)]
 
 
 def test_a_word_to_close_that_is_lost_is_said_again_with_closed_contactors():
     line = Line()
     b = tripped(line)
     line.obeys = False
-    b.faults.gone(F.INTERLOCK)
+    b.faults.clear(F.INTERLOCK)
     b.faults.acknowledge()
     b.pack.energised[0] = 1
     for _ in range(4):
         b.scan()
         b.run(400, 20)
-    assert b.names() == [] and len(line.told) == 2  # it may not have been asked since
+    assert b.names() == [] and len(line.commanded) == 2  # it may not have been asked since
     line.obeys = True
     for _ in range(8):
         b.scan()
         b.run(1000, 20)
-    assert line.told[2:] == [(1, 0xD9, 1), (1, 0xDA, 1)] and b.names() == []
+    assert line.commanded[2:] == [(1, 0xD9, 1), (1, 0xDA, 1)] and b.names() == []
     assert b.driver._off[0] == 0
 
 
@@ -478,7 +478,7 @@ def test_switches_that_do_not_close_when_told_are_a_fault():
     line = Line()
     b = tripped(line)
     line.obeys = False
-    b.faults.gone(F.INTERLOCK)
+    b.faults.clear(F.INTERLOCK)
     b.faults.acknowledge()
     for _ in range(10):
         b.scan()
@@ -491,13 +491,13 @@ def test_a_second_word_that_nobody_wants_any_more_is_not_sent():
     line.obeys = True
     b = greeted(line=line, slave="fets = true")
     b.reply = lambda request: None if request[2] == 0xD9 else line(request)
-    b.faults.raised(F.INTERLOCK, -1, 0)
+    b.faults.set(F.INTERLOCK, -1, 0)
     b.run(100)
-    b.faults.gone(F.INTERLOCK)
+    b.faults.clear(F.INTERLOCK)
     b.faults.acknowledge()
     b.pack.energised[0] = 1
     b.run(1500)
-    assert (1, 0xDA, 0) not in line.told and b.asked[-1][2] == 0xDA and b.asked[-1][4] == 1
+    assert (1, 0xDA, 0) not in line.commanded and b.asked[-1][2] == 0xDA and b.asked[-1][4] == 1
 
 
 def test_an_open_switch_that_damage_says_is_nothing():
@@ -526,12 +526,12 @@ def test_who_does_not_know_a_rare_question_is_asked_the_others():
         b.reply = lambda request, no=unknown: None if request[2] == no else line(request)
         line.fets = fets
         line.balance = 0 if unknown == 0x97 else 1
-        b.driver._bleeds[0] = 0
+        b.driver._is_balancing[0] = 0
         b.asked = []
         for _ in range(6):
             b.scan()
             assert not b.driver._silent[0]
-        assert b.names() == seen and b.driver._bleeds[0] == line.balance
+        assert b.names() == seen and b.driver._is_balancing[0] == line.balance
         assert [r[2] for r in b.asked].count(unknown) == 2 * b.driver.missed == 4
 
 
@@ -628,7 +628,7 @@ def test_echo_and_somebody_else():
     b.old()
     b.scan()
     assert b.mv() == [3300, 3301, 3302, 3303, 3304] * 2
-    assert b.driver.link.echoes == 10 and b.driver.strange == 10
+    assert b.driver.link.echoes == 10 and b.driver.unexpected == 10
 
 
 def test_damage_in_any_byte():
@@ -665,7 +665,7 @@ def test_the_cycle_does_not_allocate():
             turn.append(line(frame(0x40, command, b"")))
     b.driver._seldom[0] = 0
     assert b.scans_without_heap(turn, 9, 5) == 45
-    assert b.driver.missed == b.driver.strange == 0
+    assert b.driver.missed == b.driver.unexpected == 0
 
 
 # --- on CAN ---
@@ -710,7 +710,7 @@ def test_on_can_boards_are_asked_by_their_numbers_and_read():
     assert (EXTENDED | 0x18951040, bytes(8)) in b.asked
     assert b.mv() == [3300, 3301, 3302, 3303, 3304] * 2 and b.dc() == [250, 260] * 2
     assert b.pack.stack_mv[1] == 16500 and b.driver.current_ma == 25600
-    assert b.names() == [] and b.driver.strange == b.driver.damaged == 0
+    assert b.names() == [] and b.driver.unexpected == b.driver.damaged == 0
 
 
 def test_on_can_switches_are_told():
@@ -719,7 +719,7 @@ def test_on_can_switches_are_told():
     line.mv[1][0] = 4400
     b.scan()
     b.run(1000)
-    assert line.told[:2] == [(1, 0xD9, 0), (1, 0xDA, 0)]
+    assert line.commanded[:2] == [(1, 0xD9, 0), (1, 0xDA, 0)]
 
 
 def test_on_can_what_is_short_or_somebody_else_s_is_counted():
@@ -741,7 +741,7 @@ def test_on_can_what_is_short_or_somebody_else_s_is_counted():
     )
     for ident in others:
         b.give([(ident, whole[1])])
-    assert b.driver.strange == len(others) and b.mv() == [None] * 5
+    assert b.driver.unexpected == len(others) and b.mv() == [None] * 5
     b.give([whole])
     assert b.mv() == [3300, 3301, 3302, None, None]
 
@@ -860,4 +860,4 @@ def test_the_cycle_on_can_does_not_allocate():
             turn.append(b"".join([slcan_bytes(ident, data) for ident, data in said]))
     b.driver._seldom[0] = 0
     assert b.scans_without_heap(turn, 9, 5) == 45
-    assert b.driver.missed == b.driver.strange == 0
+    assert b.driver.missed == b.driver.unexpected == 0

@@ -155,15 +155,15 @@ def test_a_module_as_warm_as_it_regulates_to_only_warns():
 def test_a_plan_that_ends_after_days_is_written_at_once():
     ring = Ring(4)
     b = bench(4, ring).greet()
-    b.pack.bleed[0] = 1
+    b.pack.balance_mask[0] = 1
     for _ in range(8):
         b.scan()
         b.run(200, 20)
     assert ring.threshold[0] < 4250
     for days in (3.2, 5.5):
-        b.pack.bleed[0] = 1
+        b.pack.balance_mask[0] = 1
         b.pass_ms(int(days * 86400000))
-        b.pack.bleed[0] = 0
+        b.pack.balance_mask[0] = 0
         for _ in range(6):
             b.scan()
             b.run(200, 20)
@@ -274,7 +274,7 @@ def test_thresholds_are_read_then_moved_rarely_and_read_back():
         b.scan()
         b.run(200, 20)
     assert list(b.driver.threshold_mv[:4]) == [4250] * 4
-    b.pack.bleed[0] = 8
+    b.pack.balance_mask[0] = 8
     b.scan()
     b.run(300000, 1000)
     b.scan()

@@ -2,8 +2,8 @@
 
 import sys
 
-from bms import faults as F
 from bms.pack import FRESH
+from bms.protection import faults as F
 from fakes import Bench
 
 sys.path.append(__file__.rsplit("/", 3)[0] + "/examples/slave")
@@ -67,7 +67,7 @@ def test_the_driver_reads_what_the_board_measures():
         assert list(p.temp_dc) == [210, 211, -400, 655]
         assert list(p.stack_mv) == [19810, 18100]
         d = b.driver
-        assert (d.damaged, d.stale, d.strange, d.repeated) == (0, 0, 0, 0)
+        assert (d.damaged, d.stale, d.unexpected, d.repeated) == (0, 0, 0, 0)
 
 
 def test_a_good_board_causes_no_trip_in_a_hundred_scans():
@@ -84,7 +84,7 @@ def test_it_balances_what_it_is_commanded_and_stops_when_nobody_speaks():
     for link in LINKS:
         b = _bench(link, [1]).greet()
         board = b.boards[0]
-        b.pack.bleed[0] = 0b101
+        b.pack.balance_mask[0] = 0b101
         b.scan()
         assert board.masks[-1] == 0b101
         board.slave.tick(b.board.clock.total_ms + 4000)
@@ -96,7 +96,7 @@ def test_it_balances_what_it_is_commanded_and_stops_when_nobody_speaks():
 def test_it_pauses_balancing_while_it_measures():
     b = _bench("can0", [1]).greet()
     board = b.boards[0]
-    b.pack.bleed[0] = 3
+    b.pack.balance_mask[0] = 3
     b.scan()
     on = []
     board.slave.measure = lambda: (on.append(board.masks[-1]) or board.mv, board.dc)

@@ -6,10 +6,12 @@ do the same.
 
 import gc
 
-from bms import config, contactors, heap_lock
-from bms import faults as F
-from bms.contactors import CLOSED, OPEN
+from bms import heap_lock
+from bms.config import schema
+from bms.contactors import sequence
+from bms.contactors.sequence import CLOSED, OPEN
 from bms.master import Master
+from bms.protection import faults as F
 from fake_storage import Slots
 from fakes import FakeBoard, FakeSlave, FakeStream, pack_lines, raises
 
@@ -72,7 +74,7 @@ class Bus(FakeStream):
         self.done = 0
 
 
-class Console(FakeStream):
+class Commands(FakeStream):
     """Counts what it takes; gives one prepared line at a time."""
 
     def __init__(self):
@@ -106,7 +108,7 @@ class Board(FakeBoard):
 
     def __init__(self):
         FakeBoard.__init__(self)
-        self.console = Console()
+        self.console = Commands()
         self.fed = 0
 
     def coil(self, which, pm):
@@ -153,7 +155,7 @@ def _master(link, change=None):
     board.storage = Slots(12)
     wire = board.wires[link]
     wire.stream = bus = Bus(wire.medium)
-    m = Master(config.parse(pack_lines(slaves=4, cells=16, temps=4, link=link)), board)
+    m = Master(schema.parse(pack_lines(slaves=4, cells=16, temps=4, link=link)), board)
     slaves = [FakeSlave(i + 1, [3400] * 16, [250] * 4) for i in range(4)]
     board.pack_mv = 3400 * 64
     for i in range(3000):
@@ -189,7 +191,7 @@ def _master(link, change=None):
 
 def _telemetry(link):
     m = _master(link)
-    scans, lines, bleeding = m.scans, m.outbox.lines, m.balancing.cells
+    scans, lines, balancing_cells = m.scans, m.tx_buffer.lines, m.balancing.cells
     written = m.board.wires[link].stream.written
     cycles = _locked(m, 5000)
     assert cycles >= 300
@@ -197,8 +199,8 @@ def _telemetry(link):
     assert m.strings.state == CLOSED
     assert m.faults.trips == 0
     assert m.pack.cell.complete
-    assert m.balancing.cells > 0 == bleeding  # it plans and sends masks, too
-    assert m.outbox.lines - lines >= 25  # status and four times cells, every second
+    assert m.balancing.cells > 0 == balancing_cells  # it plans and sends masks, too
+    assert m.tx_buffer.lines - lines >= 25  # status and four times cells, every second
     assert m.board.console.written > 5000
     assert m.board.wires[link].stream.written - written > 100
     assert m.board.wires[link].stream.unasked == 0
@@ -218,7 +220,7 @@ def _trip(link):
     m = _master(link, change)
     _locked(m, 4500)
     assert m.board.coils[:3] == [0, 0, 0]
-    assert m.freeze.ready and m.store.frames == 1
+    assert m.freeze_frame.ready and m.store.frames == 1
     assert m.faults.place[m.faults.first] == 37
     assert m.faults.events >= 1
     assert m.faults.read == m.faults.events
@@ -281,10 +283,10 @@ def test_every_command():
         )
     ]
 
-    before = m.outbox.lines
+    before = m.tx_buffer.lines
     console.line = 0
     _locked(m, 330 * len(console.lines))
-    assert m.outbox.lines - before > 100
+    assert m.tx_buffer.lines - before > 100
     assert m.console.refused == 4
     assert m.board.coils[:3] == [0, 0, 0]
 
@@ -293,7 +295,7 @@ def test_a_port_that_nobody_reads():
     m = _master("can0")
     m.board.console.write = lambda buf, start, n: 0
     _locked(m, 5500)
-    assert m.outbox.dropped > 0
+    assert m.tx_buffer.dropped > 0
     assert m.strings.state == CLOSED
 
 
@@ -308,7 +310,7 @@ def test_this_test_can_fail():
         (m.strings, "step"),
         (m.balancing, "step"),
         (m.telemetry, "_status"),
-        (m.outbox, "flush"),
+        (m.tx_buffer, "flush"),
     ):
         real = getattr(part, name)
 
@@ -332,21 +334,21 @@ def test_every_fault_and_its_text():
     faults = m.faults
     ends = (m.pack.cells, m.pack.temps, m.pack.slaves, 3 * m.pack.strings, m.pack.strings)
     gc.collect()
-    lines = m.outbox.lines
+    lines = m.tx_buffer.lines
     heap_lock.lock()
     try:
         for fault in range(1, faults.rows):
             kind = faults.kind[fault]
-            faults.raised(fault, -1 if kind == F.NOWHERE else ends[kind - 1] - 1, -12345)
+            faults.set(fault, -1 if kind == F.NOWHERE else ends[kind - 1] - 1, -12345)
             _run(m, 60)
-            faults.gone(fault, -1 if kind == F.NOWHERE else 0)
+            faults.clear(fault, -1 if kind == F.NOWHERE else 0)
             _run(m, 60)
             if fault % 8 == 0:
                 m.telemetry.request(7)  # `faults`
                 faults.acknowledge()
     finally:
         heap_lock.unlock()
-    assert m.outbox.lines - lines > 2 * faults.rows
+    assert m.tx_buffer.lines - lines > 2 * faults.rows
     assert m.board.coils[:3] == [0, 0, 0]
 
 
@@ -391,7 +393,7 @@ def test_every_refusal():
     m.currents[0].valid = True
     heap_lock.lock()
     try:
-        text = contactors._not_answered(14)
+        text = sequence._not_answered(14)
     finally:
         heap_lock.unlock()
     assert text == b"slave 14 has not answered as the pack file says"
@@ -455,14 +457,14 @@ def test_an_allocation_on_the_road_warns_and_opens_nothing():
         assert greedy.left == 0 and greedy.kept
         assert m.memory_errors == 1
         assert m.strings.state == CLOSED and m.faults.trips == 0
-        assert _warnings(m) == [F.RAISED]
+        assert _warnings(m) == [F.SET]
         assert m.faults.active[m.faults.slot(F.MEMORY_ERROR, 0)]
         assert m.drivers[0].missed == 0
-        m.store.fitted = False
+        m.store.installed = False
         m._lock_at = m.clock.now
         m._unlocked = True
         _on_the_road(m, 100)
-        assert _warnings(m) == [F.RAISED, F.GONE]
+        assert _warnings(m) == [F.SET, F.CLEAR]
         assert m.memory_errors == 1
 
 
@@ -537,13 +539,13 @@ def test_all_settings_are_small_ints():
     assert _adds(10000)
     assert _adds(_long(10000)) is not heap_lock.LOCKS
     tables = ("SETTINGS", "SLAVE_KEYS", "LINK_KEYS", "SENSOR_KEYS")
-    kept = [getattr(config, name) for name in tables]
+    kept = [getattr(schema, name) for name in tables]
     read = 0
     try:
         for name in tables:
-            setattr(config, name, _rows(getattr(config, name)))
+            setattr(schema, name, _rows(getattr(schema, name)))
         for chemistry in ("LFP", "NMC"):
-            c = config.parse(
+            c = schema.parse(
                 pack_lines(
                     slaves=2,
                     chemistry=chemistry,
@@ -562,5 +564,5 @@ def test_all_settings_are_small_ints():
             assert len(c.sensors) == 1 and len(c.links) == 1
     finally:
         for i in range(len(tables)):
-            setattr(config, tables[i], kept[i])
+            setattr(schema, tables[i], kept[i])
     assert read > 2 * 150

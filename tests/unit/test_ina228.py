@@ -15,7 +15,7 @@ from ina228_chip import (
     DIAG_ALRT,
     SHUNT_CAL,
     Chip,
-    Refused,
+    ConfigErrorMode,
 )
 
 LOCKS = hasattr(micropython, "heap_lock")
@@ -259,7 +259,7 @@ def test_the_steady_state_never_allocates():
                 buf[2] = 0x50
 
         def writeto_mem(self, address, register, buf):
-            raise Refused("nothing is to be written")
+            raise ConfigErrorMode("nothing is to be written")
 
     assert chip
     sensor = b.sensor
@@ -274,7 +274,7 @@ def test_the_steady_state_never_allocates():
             now = (now + 1) & 0x1FFFFFFF
             sensor.step(now)
             sensor.fresh(now)
-            sensor.aged(now)
+            sensor.check_ages(now)
     finally:
         if LOCKS:
             micropython.heap_unlock()  # pyright: ignore[reportAttributeAccessIssue]
@@ -287,8 +287,8 @@ def test_the_model_refuses_what_the_chip_refuses():
     raises(OSError, chip.readfrom_mem_into, 0x40, CONFIG, two)  # still starting
     chip.passes(1000)
     raises(OSError, chip.readfrom_mem_into, 0x41, CONFIG, two)
-    raises(Refused, chip.readfrom_mem_into, 0x40, CURRENT, two)
-    raises(Refused, chip.readfrom_mem_into, 0x40, 0x20, two)
-    raises(Refused, chip.writeto_mem, 0x40, CURRENT, bytearray(3))
-    raises(Refused, chip.writeto_mem, 0x40, SHUNT_CAL, bytearray(b"\xff\xff"))
-    raises(Refused, chip.writeto_mem, 0x40, SHUNT_CAL, b"\x10\x00")
+    raises(ConfigErrorMode, chip.readfrom_mem_into, 0x40, CURRENT, two)
+    raises(ConfigErrorMode, chip.readfrom_mem_into, 0x40, 0x20, two)
+    raises(ConfigErrorMode, chip.writeto_mem, 0x40, CURRENT, bytearray(3))
+    raises(ConfigErrorMode, chip.writeto_mem, 0x40, SHUNT_CAL, bytearray(b"\xff\xff"))
+    raises(ConfigErrorMode, chip.writeto_mem, 0x40, SHUNT_CAL, b"\x10\x00")

@@ -1,7 +1,7 @@
 """Interlock, emergency stop, fault line, charger, ignition, isolation."""
 
-from bms import faults as F
-from bms.inputs import Inputs
+from bms.protection import faults as F
+from bms.protection.inputs import Inputs
 from fakes import Parts, Rig
 
 ALL = "interlock = true; emergency_stop = true; fault_line = true"

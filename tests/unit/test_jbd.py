@@ -29,7 +29,7 @@ class Board:
     def __init__(self, cells=CELLS, data=GOOD):
         self.cells = cells
         self.data = bytearray(data)
-        self.told = []
+        self.commanded = []
         self.silent = 0  # requests that it doesn't answer yet
 
     def __call__(self, request):
@@ -41,7 +41,7 @@ class Board:
         if request == ASK_BASIC:
             return reply(3, bytes(self.data))
         if request in (FETS_ON, FETS_OFF):
-            self.told.append(request)
+            self.commanded.append(request)
             self.data[20] = 3 if request == FETS_ON else 0
             return FETS_ACK
         raise AssertionError(request)
@@ -147,7 +147,7 @@ def test_protection_bits_raise_the_slave_s_alarm_and_say_which():
         board.data[17] = 1 << bit  # it only forbids charging
         board.data[20] = 2
         b.scan()
-        assert b.pack.slave_flags[0] == flag << 8 and not b.faults.held(0)
+        assert b.pack.slave_flags[0] == flag << 8 and not b.faults.blocking(0)
         assert b.names() == ["slave_warning", "slave_switch"]
     board.data[17] = 0
     board.data[20] = 3
@@ -188,10 +188,10 @@ def test_fets_are_told_days_after_the_last_word():
         b.pass_ms(int(days * 86400000))
         b.scan()
         board.data[20] = 1  # it opened one by itself
-        board.told = []
+        board.commanded = []
         b.scan()
         b.run(200)
-        assert board.told == [FETS_ON], days
+        assert board.commanded == [FETS_ON], days
         b.scan()
 
 
@@ -208,31 +208,31 @@ def test_an_open_fet_of_its_own_is_told():
         board.data[20] = fets
         b.scan()
         assert b.driver._fets[0] == fets  # bit 0 charge
-    assert board.told == []  # the pack file does not say that they are rated
+    assert board.commanded == []  # the pack file does not say that they are rated
 
 
 def test_fets_follow_a_trip_only_once_the_contactors_are_open():
     board = Board()
     b = bench(board=board, slave="fets = true").greet()
     b.run(500)
-    assert board.told == []
+    assert board.commanded == []
     b.pack.energised[0] = 1
     board.cells = reply(4, bytes.fromhex("0F230F1C0F121200"))
     b.scan()
     b.run(500)
-    assert b.names() == ["cell_hard_high"] and board.told == []
+    assert b.names() == ["cell_hard_high"] and board.commanded == []
     b.pack.energised[0] = 0
     b.run(500)
-    assert board.told == [FETS_OFF]
+    assert board.commanded == [FETS_OFF]
     b.scan()
     b.run(6000)
-    assert board.told == [FETS_OFF]  # once is enough where the board says so
+    assert board.commanded == [FETS_OFF]  # once is enough where the board says so
     assert b.names() == ["cell_hard_high"]
     board.cells = CELLS
     b.scan()
     b.faults.acknowledge()
     b.run(500)
-    assert board.told == [FETS_OFF, FETS_ON]
+    assert board.commanded == [FETS_OFF, FETS_ON]
     b.scan()
     assert b.names() == []
 
@@ -265,7 +265,7 @@ def test_wrong_register_error_status_echo_and_garbage():
     b.give(ASK_CELLS)  # our own request heard again
     assert b.driver.link.echoes == 1
     b.give(BASIC)  # not what was asked
-    assert b.driver.strange == 1 and not b.driver.done
+    assert b.driver.unexpected == 1 and not b.driver.done
     b.give(reply(4, b"", 0x80))
     assert b.driver.refused == 1
     b.old()
@@ -274,7 +274,7 @@ def test_wrong_register_error_status_echo_and_garbage():
     b.give(CELLS[7:])
     assert b.mv()[0] == 3875
     b.give(CELLS)  # nobody asked for it now
-    assert b.driver.strange == 2
+    assert b.driver.unexpected == 2
 
 
 def test_only_the_register_that_was_asked_for_is_an_answer():
@@ -286,10 +286,10 @@ def test_only_the_register_that_was_asked_for_is_an_answer():
             b.reply = lambda request, r=register, q=question: (
                 reply(r, bytes(board.data)) if request == q else board(request)
             )
-            strange = b.driver.strange
+            unexpected = b.driver.unexpected
             b.old()
             b.scan()
-            assert b.driver.strange == strange + 2 and b.dc() == [None] * 3, register
+            assert b.driver.unexpected == unexpected + 2 and b.dc() == [None] * 3, register
     b.reply = board
     b.scan()
     assert b.dc() == [245, 242, 237]

@@ -218,7 +218,7 @@ def test_somebody_else_echo_sleep_and_silence():
     line.lie = {1: 9}
     b.old()
     b.scan()
-    assert b.mv()[:4] == [None] * 4 and b.mv()[4] == 3300 and b.driver.strange > 0
+    assert b.mv()[:4] == [None] * 4 and b.mv()[4] == 3300 and b.driver.unexpected > 0
     line.lie = {}
     b.scan()
     b.reply = lambda request: b"\x01\x78\x10" + request + (line(request) or b"")
@@ -272,4 +272,4 @@ def test_the_cycle_does_not_allocate():
     b = bench().greet()
     line = Line()
     assert b.scans_without_heap([line(REQUEST)], 10, 2) == 10
-    assert b.driver.missed == b.driver.strange == 0
+    assert b.driver.missed == b.driver.unexpected == 0

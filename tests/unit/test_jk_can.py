@@ -3,7 +3,7 @@
 import micropython
 from slave_bench import LOCKS, Canned, SlaveBench
 
-from bms.errors import ConfigError
+from bms.config.errors import ConfigError
 from bms.links.can import EXTENDED
 from fakes import raises, slcan_bytes
 
@@ -122,7 +122,7 @@ def test_the_temperature_of_a_board_grows_old():
     for _ in range(70):
         b.hear([status(1, 19800), cells(1, 0, MV[:4]), cells(1, 1, MV[4:] + [0, 0])])
         b.pass_ms(100)
-        b.limits.aged(b.now)
+        b.limits.check_ages(b.now)
     assert not b.pack.stack_ok[0]
 
 
@@ -148,10 +148,10 @@ def _seconds(b, each, seconds, ms=20):
         if t % 1000 == 0:
             b.begin()
         if t % 100 == 0:
-            b.limits.aged(b.now)
-            b.limits.scanned(b.now)
-            while b.limits.judging:
-                b.limits.go_on(b.now)
+            b.limits.check_ages(b.now)
+            b.limits.scan_finished(b.now)
+            while b.limits.evaluating:
+                b.limits.evaluate_next(b.now)
 
 
 def test_a_load_step_is_no_stack_that_differs_from_its_cells():
@@ -245,7 +245,7 @@ def test_strangers_short_frames_and_garbage_are_no_reading():
     b.old()
     b.hear(whole(2, MV))  # another board
     b.hear([(EXTENDED | 0x18E728F4, bytes(8)), (0x123, bytes(8)), (EXTENDED | 0x2F4, bytes(8))])
-    assert b.driver.strange > 4
+    assert b.driver.unexpected > 4
     b.hear([(EXTENDED | 0x18E028F4, bytes(7)), (0x5F4, bytes(2))])
     assert b.driver.damaged == 2
     b.wire.stream.give(b"T18E028F48E40CE40C\rT18E\r\x07zz\rT18E028F4800\r")
@@ -265,7 +265,7 @@ def test_a_board_that_falls_silent_ages():
     b = Bench((1, 2), limits='cell_age = "4 s"; temp_age = "9 s"').greet()
     for _ in range(6):
         b.round(nodes=(1,))
-        b.limits.aged(b.now)
+        b.limits.check_ages(b.now)
     assert "cell_lost" in b.names()
 
 

@@ -2,7 +2,7 @@
 
 from slave_bench import SlaveBench
 
-from bms.pack import BLEEDING
+from bms.pack import BALANCING
 
 REQUEST_1 = bytes.fromhex("011016200001020000D6F1")
 REQUEST_3 = bytes.fromhex("031016200001020000CF91")
@@ -56,7 +56,7 @@ class Line:
     def __init__(self, addresses=(1,), mv=(3300, 3301, 3302, 3303)):
         self.mv = {a: list(mv) for a in addresses}
         self.more = {a: {} for a in addresses}
-        self.told = []
+        self.commanded = []
         self.lie = {}
         self.silent = set()
 
@@ -69,7 +69,7 @@ class Line:
             assert request[1:9] == bytes.fromhex("1016200001020000")[:8]
             frame = status(self.mv[address], **self.more[address])
             return acked(frame, self.lie.get(address, address))
-        self.told.append((address, request[3], request[10]))
+        self.commanded.append((address, request[3], request[10]))
         ack = request[:6]
         return ack + crc(ack)
 
@@ -104,7 +104,7 @@ def test_only_the_acknowledgement_says_whose_it_is():
     b.old()
     b.scan()
     assert b.mv() == [None] * 4 + [3300, 3301, 3302, 3303]
-    assert b.driver.strange > 0 and b.driver.missed == 1
+    assert b.driver.unexpected > 0 and b.driver.missed == 1
     b.begin()
     b.step(200)
     b.give(status([3333] * 4))  # a frame, and nobody's acknowledgement
@@ -175,18 +175,18 @@ def test_what_no_mosfet_is_like_is_no_temperature():
 def test_cells_are_marked_while_the_board_bleeds_some():
     line = Line()
     b = bench(line=line).greet()
-    for balancing, flag in ((0, 0), (1, BLEEDING), (2, BLEEDING)):
+    for balancing, flag in ((0, 0), (1, BALANCING), (2, BALANCING)):
         line.more[1] = {"balancing": balancing}
         b.scan()
-        assert [f & BLEEDING for f in b.pack.cell_flags] == [flag] * 4, balancing
+        assert [f & BALANCING for f in b.pack.cell_flags] == [flag] * 4, balancing
 
 
 def test_an_acknowledgement_of_another_word_is_strange():
     line = Line()
     b = bench(line=line).greet()
     b.run(1000)
-    strange = b.driver.strange
-    b.pack.bleed[0] = 2
+    unexpected = b.driver.unexpected
+    b.pack.balance_mask[0] = 2
     b.asked = []
     b.reply = lambda request: None
     while not b.asked:
@@ -194,54 +194,54 @@ def test_an_acknowledgement_of_another_word_is_strange():
     for register in (0x70, 0x74, 0x78):
         ack = bytes([1, 0x10, 0x10, register, 0, 2])
         b.give(ack + crc(ack))
-    assert b.driver.strange == strange + 2
+    assert b.driver.unexpected == unexpected + 2
 
 
 def test_balancing_is_told():
     line = Line()
     b = bench(line=line).greet()
     b.run(1000)
-    assert line.told == [(1, 0x78, 0)]
-    b.pack.bleed[0] = 2
+    assert line.commanded == [(1, 0x78, 0)]
+    b.pack.balance_mask[0] = 2
     b.run(1000)
-    assert line.told[-1] == (1, 0x78, 1) and b.asked[-1] == BALANCE_ON
+    assert line.commanded[-1] == (1, 0x78, 1) and b.asked[-1] == BALANCE_ON
 
 
 def test_both_switches_are_told_where_they_are_rated():
     line = Line()
     b = bench(line=line, slave="fets = true").greet()
     b.run(1000)
-    line.told.clear()
+    line.commanded.clear()
     line.mv[1][0] = 4400
     b.scan()
     b.run(1500)
     assert b.names() == ["cell_hard_high"]
-    assert line.told[:2] == [(1, 0x70, 0), (1, 0x74, 0)]
+    assert line.commanded[:2] == [(1, 0x70, 0), (1, 0x74, 0)]
     assert DISCHARGE_OFF in b.asked
     line.mv[1][0] = 3300
     line.more[1] = {"fets": 0}
     b.scan()
     b.scan()
-    line.told.clear()
+    line.commanded.clear()
     b.faults.acknowledge()
     b.run(1500)
-    assert line.told[:2] == [(1, 0x70, 1), (1, 0x74, 1)]
+    assert line.commanded[:2] == [(1, 0x70, 1), (1, 0x74, 1)]
 
 
 def test_no_switch_is_told_while_the_contactors_are_closed():
     line = Line()
     b = bench(line=line, slave="fets = true").greet()
     b.run(1000)
-    line.told.clear()
+    line.commanded.clear()
     b.pack.energised[0] = 1
     line.mv[1][0] = 4400
     b.scan()
     b.scan()
     b.run(2500)
-    assert b.names() == ["cell_hard_high"] and [t for t in line.told if t[1] != 0x78] == []
+    assert b.names() == ["cell_hard_high"] and [t for t in line.commanded if t[1] != 0x78] == []
     b.pack.energised[0] = 0
     b.run(2500)
-    assert line.told[-2:] == [(1, 0x70, 0), (1, 0x74, 0)]
+    assert line.commanded[-2:] == [(1, 0x70, 0), (1, 0x74, 0)]
 
 
 def test_echo_and_a_longer_answer():

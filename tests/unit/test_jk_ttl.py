@@ -38,7 +38,7 @@ class Board:
 
     def __init__(self):
         self.fields = REPLY[11:-9]
-        self.told = []
+        self.commanded = []
         self.open = False
         self.silent = 0
 
@@ -55,7 +55,7 @@ class Board:
             return frame(5, b"")
         assert command == 2 and self.open
         self.open = False  # each word wants the password
-        self.told.append((request[11], request[12]))
+        self.commanded.append((request[11], request[12]))
         return frame(2, request[11:12])
 
 
@@ -131,10 +131,10 @@ def test_balancing_is_told_behind_the_password():
     board = Board()
     b = bench(board=board).greet()
     b.run(1000)
-    assert board.told == [(0x9D, 0)]
-    b.pack.bleed[0] = 4
+    assert board.commanded == [(0x9D, 0)]
+    b.pack.balance_mask[0] = 4
     b.run(1000)
-    assert board.told == [(0x9D, 0), (0x9D, 1)]
+    assert board.commanded == [(0x9D, 0), (0x9D, 1)]
     times = [i for i in range(len(b.asked)) if b.asked[i][8] == 5]
     assert b.asked[times[-1] + 1][8] == 2
 
@@ -143,7 +143,7 @@ def test_a_word_waits_until_the_password_is_taken():
     board = Board()
     b = bench(board=board).greet()
     b.run(1000)
-    b.pack.bleed[0] = 1
+    b.pack.balance_mask[0] = 1
     b.asked = []
     at = []
     for _ in range(600):
@@ -158,7 +158,7 @@ def test_words_of_long_ago_are_not_sent():
     board = Board()
     b = bench(board=board).greet()
     b.run(1000)
-    b.pack.bleed[0] = 1
+    b.pack.balance_mask[0] = 1
     board.open = False
     while not board.open:
         b.step()  # until the password is out, which was the last that it heard
@@ -166,42 +166,42 @@ def test_words_of_long_ago_are_not_sent():
     b.run(120)
     b.scan()
     b.pass_ms(30000)
-    b.pack.bleed[0] = 0
+    b.pack.balance_mask[0] = 0
     board.silent = 0
     board.open = False
-    board.told = []
+    board.commanded = []
     b.scan()
     b.run(1000)
-    assert board.told == [(0x9D, 0)]
+    assert board.commanded == [(0x9D, 0)]
 
 
 def test_a_lost_password_is_said_again():
     board = Board()
     b = bench(board=board).greet()
     b.run(1000)
-    board.told = []
-    b.pack.bleed[0] = 1
+    board.commanded = []
+    b.pack.balance_mask[0] = 1
     board.silent = 1
     b.run(2000)
-    assert board.told == []
+    assert board.commanded == []
     b.run(6000, 10)
-    assert board.told[0] == (0x9D, 1)
+    assert board.commanded[0] == (0x9D, 1)
 
 
 def test_both_fets_are_told_where_they_are_rated_and_the_contactors_open():
     board = Board()
     b = bench(board=board, slave="fets = true").greet()
     b.run(1000)
-    board.told.clear()
+    board.commanded.clear()
     board.fields = _with_cell(2, 4400)
     b.pack.energised[0] = 1
     b.scan()
     b.scan()
     b.run(1500)
-    assert b.names() == ["cell_hard_high"] and board.told == []
+    assert b.names() == ["cell_hard_high"] and board.commanded == []
     b.pack.energised[0] = 0
     b.run(1500)
-    assert board.told == [(0xAB, 0), (0xAC, 0)]
+    assert board.commanded == [(0xAB, 0), (0xAC, 0)]
     board.fields = changed(0x8C, bytes([0, 4]), board.fields)
     b.scan()
     assert b.names() == ["cell_hard_high"]  # what we ordered is no fault
@@ -273,7 +273,7 @@ def test_echo_sleep_and_somebody_else():
     b.scan()
     assert b.mv() == MV
     b.give(REPLY)  # nobody asked
-    assert b.driver.strange == 1
+    assert b.driver.unexpected == 1
 
 
 def test_silence_is_bounded():

@@ -571,29 +571,29 @@ def test_judge_adds_up_what_a_value_stands_for():
     for k in VERSIONS:
         bounds = _bounds((100, 10, 1000, 2))
 
-        def judge(value, standing, ms, k=k, bounds=bounds):
-            return k.judge(bounds, BOUNDS, out, 1, 1, value, standing, ms)
+        def evaluate(value, standing, ms, k=k, bounds=bounds):
+            return k.evaluate(bounds, BOUNDS, out, 1, 1, value, standing, ms)
 
         for ms, beyond in ((100, 11), (600, 3), (8000, 2)):
             out = array("i", [0] * 4)
             found = []
             for _ in range(beyond):  # the first only starts the time
-                found.append(judge(101, 101, ms))
-                found.append(judge(95, 101, ms))  # inside the hysteresis
-                found.append(judge(50, 101, ms))  # another one is not back
+                found.append(evaluate(101, 101, ms))
+                found.append(evaluate(95, 101, ms))  # inside the hysteresis
+                found.append(evaluate(50, 101, ms))  # another one is not back
             assert found == [0] * (3 * beyond - 3) + [1, 0, 0]
             assert list(out)[0] == list(out)[2] == 0
             # it runs down at half the speed, and by half the delay at most
-            found = [judge(50, 50, ms) for _ in range(22)]
+            found = [evaluate(50, 50, ms) for _ in range(22)]
             assert found.index(8) == {100: 20, 600: 3, 8000: 1}[ms], (ms, found)
             assert list(out) == [0] * 4
         # beyond in two of three is out in the end, however rarely it is read
         out = array("i", [0] * 4)
-        found = [judge(50 if i % 3 == 2 else 101, 50, 8000) for i in range(6)]
+        found = [evaluate(50 if i % 3 == 2 else 101, 50, 8000) for i in range(6)]
         assert found == [0, 1, 0, 1, 1, 0]
         # one in two is not
         out = array("i", [0] * 4)
-        assert not any([judge(101 if i % 2 else 50, 50, 8000) & 1 for i in range(40)])
+        assert not any([evaluate(101 if i % 2 else 50, 50, 8000) & 1 for i in range(40)])
 
 
 def test_judge_needs_its_samples():
@@ -601,7 +601,7 @@ def test_judge_needs_its_samples():
         for samples in (1, 3, 100):
             out = array("i", [0] * 3)
             bounds = _bounds((0, 0, 0, samples))
-            found = [k.judge(bounds, BOUNDS, out, 0, 1, 1, 1, 60000) for _ in range(101)]
+            found = [k.evaluate(bounds, BOUNDS, out, 0, 1, 1, 1, 60000) for _ in range(101)]
             assert found == [0] * (samples - 1) + [1] * (102 - samples)
 
 
@@ -626,12 +626,12 @@ def test_judge_of_random_values():
             value = random.between(-300, 300)
             standing = value + random.below(100)
             levels = random.below(2) + 2
-            said = [level.judge(value, standing, ms) for level in good[:levels]]
+            said = [level.evaluate(value, standing, ms) for level in good[:levels]]
             bits = 0
             for i in range(levels):
-                bits |= {"out": 1, "gone": 8, "": 0}[said[i]] << i
+                bits |= {"out": 1, "clear": 8, "": 0}[said[i]] << i
             for k, out in zip(VERSIONS, tables):
-                assert k.judge(bounds, BOUNDS, out, 2, levels, value, standing, ms) == bits
+                assert k.evaluate(bounds, BOUNDS, out, 2, levels, value, standing, ms) == bits
                 assert list(out) == [0, 0] + [level.out() for level in good] + [0]
 
 

@@ -3,11 +3,11 @@
 Each test is named after its line of the list of lessons and fails where the code is bent that way.
 """
 
-from bms import contactors as C
-from bms import faults as F
-from bms.balancing import Balancing
-from bms.contactors import MINUS, PLUS, PRECHARGE
-from bms.pack import BLEEDING, FRESH
+from bms.contactors import sequence as C
+from bms.contactors.sequence import MINUS, PLUS, PRECHARGE
+from bms.energy.balancing import Balancing
+from bms.pack import BALANCING, FRESH
+from bms.protection import faults as F
 from fakes import Bench, Parts, Rig
 
 STRINGS = (1, 3)
@@ -46,7 +46,7 @@ def test_01_a_cell_far_from_the_average_is_judged_all_the_same():
             for _ in range(15):
                 p.scan()
             assert name in p.trips(), (parallel, mv)
-            assert p.faults.held(parallel - 1)
+            assert p.faults.blocking(parallel - 1)
         p = _parts(parallel)
         p.mv = [2600] * len(p.mv)
         p.limits.hard_cell(len(p.mv) - 2, 3800)
@@ -67,7 +67,7 @@ def test_02_a_stale_reading_counts_once_and_its_age_trips():
         for _ in range(7):
             p.scan()
         assert p.faults.first == F.CELL_LOST
-        assert p.faults.held(parallel - 1)
+        assert p.faults.blocking(parallel - 1)
 
 
 def test_03_one_good_sample_forgives_nothing():
@@ -131,7 +131,7 @@ def test_06_joining_judges_faults_in_every_state_and_takes_the_nearest():
                 p.step()
                 if last.state == state:
                     break
-            p.faults.raised(F.CELL_LOST, len(p.mv) - 1, 0)
+            p.faults.set(F.CELL_LOST, len(p.mv) - 1, 0)
             assert p.board.coils[3 * parallel - 3 : 3 * parallel] == [0, 0, 0]
             assert p.strings.count_closed == parallel - 1
     # the third is nearer than the second
@@ -172,14 +172,14 @@ def test_07_opening_waits_for_no_feedback_and_for_the_fuse_each_time():
             p.board.ma = -350000
             p.step()
             p.board.stuck = [1] * 9  # their feedback stays closed
-            p.faults.raised(F.SELF_TEST, -1, 0)
+            p.faults.set(F.SELF_TEST, -1, 0)
             assert p.board.coils[PLUS] == 1000
             p.steps(420)
             assert p.board.coils == [0] * 9
             p.board.stuck = [None] * 9
             p.board.ma = 0
             p.steps(500)
-            p.faults.gone(F.SELF_TEST)
+            p.faults.clear(F.SELF_TEST)
             p.faults.acknowledge()
             p.steps(100)
 
@@ -219,7 +219,7 @@ def test_09_balancing_is_in_millivolts():
                 p.read()
                 p.pack.update()
                 b.step(p.now)
-            assert p.pack.bleed[2 * parallel - 2] == mask, (parallel, high, low)
+            assert p.pack.balance_mask[2 * parallel - 2] == mask, (parallel, high, low)
 
 
 def test_10_temperatures_beyond_eight_bits_and_open_sensors():
@@ -264,7 +264,7 @@ def test_12_bleeding_is_marked_and_its_loss_is_a_fault():
         pack = r.master.pack
         assert r.master.balancing.cells == 1
         last = pack.first_cell[parallel - 1]
-        assert pack.cell_flags[last] & BLEEDING and pack.cell_flags[last] & FRESH
+        assert pack.cell_flags[last] & BALANCING and pack.cell_flags[last] & FRESH
         scans = r.boards[-1].scans
         r.run(2000)
         assert r.boards[-1].scans >= scans + 18  # polling goes on
@@ -298,7 +298,7 @@ def test_13_a_port_that_nobody_reads_delays_no_trip():
 def test_14_the_watchdog_is_not_fed_for_a_stage_that_hangs():
     for parallel in STRINGS:
         for part, name in (
-            ("master", "_judge"),
+            ("master", "_evaluate"),
             ("master", "_act"),
             ("master", "_report"),
             ("master", "_scan"),
@@ -346,7 +346,7 @@ def test_16_a_false_weld_alarm_can_be_acknowledged_and_says_what_it_saw():
         r.board.stuck[which] = 1
         r.run(1000)
         event = [x for x in r.lines("event") if x["name"] == "contactor_welded"][0]
-        assert (event["place"], event["index"], event["what"]) == ("contactor", which + 1, "raised")
+        assert (event["place"], event["index"], event["what"]) == ("contactor", which + 1, "set")
         assert event["value"] == 300  # ms that the feedback differed
         assert r.say("clear")["ok"] is False
         assert r.say("clear welded")["ok"] is True

@@ -1,7 +1,7 @@
 """Bounds: at once, after their delay, with hysteresis, on fresh samples only."""
 
-from bms import faults as F
 from bms.pack import FRESH, NEW, SEEN
+from bms.protection import faults as F
 from fakes import Parts, warning
 
 PERIOD = 100  # ms of a scan here
@@ -219,8 +219,8 @@ def _mixed(turns, **packfile):
     """Boards with a turn of their own each, in ms: `each_mv`, `each_dc`, `board_dc`, `scan_due`."""
     p = Parts(slaves=len(turns), **packfile).ready()
     for i in range(len(turns)):
-        p.pack.turn_ms[i] = turns[i]
-    p.limits.paced()
+        p.pack.poll_period_ms[i] = turns[i]
+    p.limits.set_poll_periods()
     p.each_mv = [[3300] * 4 for _ in turns]
     p.each_dc = [[250] * 2 for _ in turns]
     p.board_dc = [300] * len(turns)
@@ -487,10 +487,10 @@ def test_a_scan_that_ends_in_the_judgement_of_another_loses_no_reading():
             p.pack.cell_mv[i] = 3700 if i == 1 else 3300
             p.pack.cell_flags[i] = FRESH | SEEN | NEW
             p.pack.cell_at[i] = p.now
-        p.limits.scanned(p.now)
-        p.limits.scanned(p.now)  # as where the last answer comes at the very begin of a scan
-        while p.limits.judging:
-            p.limits.go_on(p.now)
+        p.limits.scan_finished(p.now)
+        p.limits.scan_finished(p.now)  # as where the last answer comes at the very begin of a scan
+        while p.limits.evaluating:
+            p.limits.evaluate_next(p.now)
     assert p.tripped(F.CELL_HIGH)
 
 
@@ -508,8 +508,8 @@ def test_two_of_three_readings_beyond_trip_however_rare_they_are():
 def _parts(turn, gap, parts=2, cells=8, temps=4, period=PERIOD, **packfile):
     """A board whose answer comes in parts, `gap` ms between them: a scan ends in its middle."""
     p = Parts(slaves=1, cells=cells, temps=temps, **packfile).ready()
-    p.pack.turn_ms[0] = turn
-    p.limits.paced()
+    p.pack.poll_period_ms[0] = turn
+    p.limits.set_poll_periods()
     p.all_mv = [3300] * cells
     p.all_dc = [250] * temps
     p.went_ms = 0
@@ -657,12 +657,12 @@ def test_a_starved_judgement_still_counts_what_is_charged():
 
 def test_a_slow_string_leaves_the_window_of_another_as_it_is():
     p = Parts(slaves=2, parallel=2).ready()
-    p.pack.turn_ms[1] = 5000
-    p.limits.paced()
+    p.pack.poll_period_ms[1] = 5000
+    p.limits.set_poll_periods()
     for i in range(1300):
         for string in range(2):
             p.currents[string].sample(30000 * (i % 2), p.now)
-            p.limits.sampled(string, p.now)
+            p.limits.current_sampled(string, p.now)
         for cell in range(len(p.mv)):
             if cell != 1:
                 p.mv[cell] = 3300 + 5 * (i % 2)

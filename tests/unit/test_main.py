@@ -203,7 +203,7 @@ def test_a_bad_pack_file_is_said_every_second():
         board, result = _main(lines, 3600, _type(b"close\nversion\nreset no\nservice yes\n"))
         assert result is False
         said = board.lines()
-        refused = [x for x in said if x["k"] == "refused"]
+        refused = [x for x in said if x["k"] == "config_error"]
         assert len(refused) == 3
         assert (refused[0]["line"], refused[0]["key"]) == (line, key), refused[0]
         assert reason in refused[0]["reason"]

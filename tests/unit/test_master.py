@@ -1,7 +1,7 @@
 """The whole master on a fake board: when it closes, when it opens, what it says and feeds."""
 
-from bms import faults as F
-from bms.contactors import CLOSED, OPEN
+from bms.contactors.sequence import CLOSED, OPEN
+from bms.protection import faults as F
 from fakes import FakeBoard, FakeSlave, Rig, alarm_frame, raises
 
 LINKS = ("can0", "uart0")
@@ -287,7 +287,7 @@ def test_a_fault_is_told_once_with_cause_and_time():
     assert len(events) == 1
     e = events[0]
     assert (e["what"], e["level"], e["place"], e["index"], e["value"]) == (
-        "raised",
+        "set",
         "trip",
         "cell",
         7,
@@ -305,7 +305,7 @@ def test_a_console_that_nobody_reads_stops_nothing():
         r.type("events")
         r.run(200)
     assert r.master.scans - scans >= 99
-    assert r.master.outbox.dropped > 0
+    assert r.master.tx_buffer.dropped > 0
     r.boards[0].mv[0] = 3800
     r.run(120)
     assert r.board.coils[:3] == [0, 0, 0]
@@ -359,7 +359,7 @@ def test_the_watchdog_is_fed_in_silence():
 
 
 def test_the_watchdog_starves_when_a_stage_does_not_run():
-    for stage in ("_scan", "_judge", "_act", "_report"):
+    for stage in ("_scan", "_evaluate", "_act", "_report"):
         r = Rig()
         r.run(1000)
         setattr(r.master, stage, lambda *args: None)
@@ -379,7 +379,7 @@ def test_the_watchdog_starves_when_the_step_raises():
     def broken(now):
         raise ValueError("broken")
 
-    r.master.limits.aged = broken
+    r.master.limits.check_ages = broken
     n = len(r.board.feeds)
     for _ in range(100):
         try:
@@ -470,7 +470,7 @@ def test_a_clock_that_jumps_catches_no_scan_up():
 
 
 def test_build_refuses_what_does_not_fit_the_board():
-    from bms.errors import ConfigError
+    from bms.config.errors import ConfigError
 
     error = raises(ConfigError, lambda: Rig(slaves=62, cells=32, scan='scan_period = "20 ms"'))
     assert "longer than scan_period" in error.reason

@@ -1,8 +1,8 @@
 """Opening under load, on a word, with a fuse; economiser, precharge heat, weld checks."""
 
-from bms import contactors as C
-from bms import faults as F
-from bms.contactors import MINUS, PLUS, PRECHARGE
+from bms.contactors import sequence as C
+from bms.contactors.sequence import MINUS, PLUS, PRECHARGE
+from bms.protection import faults as F
 from extent import extent
 from fakes import Parts
 
@@ -28,7 +28,7 @@ def test_open_waits_for_the_current_and_not_longer_than_it_may():
     p.board.ma = -1500
     p.steps(30)
     assert p.board.coils[:3] == [0, 0, 0]
-    assert p.contactors.worn == 1  # 1.5 A is above the idle current
+    assert p.contactors.loaded_openings == 1  # 1.5 A is above the idle current
     p = _closed(contactors='open_wait = "2 s"')
     p.board.ma = -50000
     p.step()
@@ -36,14 +36,14 @@ def test_open_waits_for_the_current_and_not_longer_than_it_may():
     p.strings.open(p.now)
     p.steps(3000)
     assert p.board.history[-1][0] - t in range(2000, 2021)
-    assert p.contactors.worn == 1
+    assert p.contactors.loaded_openings == 1
 
 
 def test_open_without_current_is_at_once():
     p = _closed()
     p.strings.open(p.now)
     assert p.board.coils[:3] == [0, 0, 0]
-    assert p.contactors.worn == 0
+    assert p.contactors.loaded_openings == 0
 
 
 def test_a_trip_never_waits_below_the_breaking_current():
@@ -51,7 +51,7 @@ def test_a_trip_never_waits_below_the_breaking_current():
         p = _closed(contactors=f'breaking_current = "{breaking}"')
         p.board.ma = -50000
         p.step()
-        p.faults.raised(F.CELL_HARD_LOW, 0, 1900)
+        p.faults.set(F.CELL_HARD_LOW, 0, 1900)
         assert p.board.coils[:3] == [0, 0, 0]
 
 
@@ -62,7 +62,7 @@ def test_above_the_breaking_current_a_trip_waits_for_the_fuse_each_time():
         p.board.ma = -350000
         p.step()
         t = p.board.clock.total_ms
-        p.faults.raised(F.CELL_HARD_LOW, 0, 1900)
+        p.faults.set(F.CELL_HARD_LOW, 0, 1900)
         assert p.contactors.state == C.FUSE_WAIT
         p.steps(350)
         assert p.board.coils[:3] == [1000, 0, 1000]
@@ -70,7 +70,7 @@ def test_above_the_breaking_current_a_trip_waits_for_the_fuse_each_time():
         assert p.board.coils[:3] == [0, 0, 0]
         assert 400 <= p.board.history[-1][0] - t <= 420
         p.board.ma = 0
-        p.faults.gone(F.CELL_HARD_LOW, 0)
+        p.faults.clear(F.CELL_HARD_LOW, 0)
         p.faults.acknowledge()
         p.steps(100)
         assert p.strings.close(p.now) is None
@@ -79,7 +79,7 @@ def test_above_the_breaking_current_a_trip_waits_for_the_fuse_each_time():
     # the fuse blows: no need to wait for the rest
     p.board.ma = -350000
     p.step()
-    p.faults.raised(F.CELL_HARD_LOW, 0, 1900)
+    p.faults.set(F.CELL_HARD_LOW, 0, 1900)
     p.step()
     p.board.ma = 0
     p.step()
@@ -92,7 +92,7 @@ def test_an_unknown_current_holds_up_nothing():
     p.step()
     p.board.ma = None
     p.pass_ms(300)
-    p.faults.raised(F.CURRENT_LOST, 0, 300)
+    p.faults.set(F.CURRENT_LOST, 0, 300)
     assert p.board.coils[:3] == [0, 0, 0]
 
 
@@ -101,9 +101,9 @@ def test_the_first_contactor_to_open_follows_the_current():
         p = _closed(contactors='opening_gap = "100 ms"')
         p.board.ma = ma
         p.step()
-        p.faults.raised(F.CELL_HARD_LOW, 0, 1900)
+        p.faults.set(F.CELL_HARD_LOW, 0, 1900)
         assert p.contactors.state == C.OPENING
-        p.faults.raised(F.CELL_LOST, 0, 0)  # another trip meanwhile changes nothing
+        p.faults.set(F.CELL_LOST, 0, 0)  # another trip meanwhile changes nothing
         p.steps(150)
         opened = p.board.history[-2:]
         assert [x[1] for x in opened] == [first, second]
@@ -116,7 +116,7 @@ def test_the_economiser_holds_with_less():
     full = [x for x in p.board.history if x[1] == MINUS]
     assert [x[2] for x in full] == [1000, 250]
     assert 150 <= full[1][0] - full[0][0] <= 170
-    p.faults.raised(F.CELL_LOST, 0, 0)
+    p.faults.set(F.CELL_LOST, 0, 0)
     assert p.board.coils[:3] == [0, 0, 0]
 
 
@@ -186,7 +186,7 @@ def test_the_board_s_own_cut_is_followed():
     assert p.board.coils == [0] * 9
     p.strings.cut()
     assert p.contactors.state == C.OPEN
-    assert p.contactors.worn == 1
+    assert p.contactors.loaded_openings == 1
     # coils stay off until the board is armed again
     p.board.coil(PLUS, 1000)
     assert p.board.coils == [0] * 9
@@ -204,7 +204,7 @@ def test_precharge_is_off_on_every_way_out():
                 if way == "open":
                     p.strings.open(p.now)
                 elif way == "trip":
-                    p.faults.raised(F.SELF_TEST, -1, 0)
+                    p.faults.set(F.SELF_TEST, -1, 0)
                 elif way == "cut":
                     p.board.guard(7)
                     p.board.say(5)

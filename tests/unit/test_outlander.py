@@ -2,10 +2,10 @@
 
 from slave_bench import SlaveBench, lines
 
-from bms import config as config_
-from bms import faults as F
-from bms.errors import ConfigError
+from bms.config import schema as config_
+from bms.config.errors import ConfigError
 from bms.links.can import EXTENDED
+from bms.protection import faults as F
 from fakes import raises
 
 COMMAND = 0x3C3
@@ -50,7 +50,7 @@ def hear(b, nodes=(1,), mv=EIGHT, times=1):
         for node in nodes:
             b.give(said(node, mv))
         b.pass_ms(100)
-        b.limits.aged(b.now)
+        b.limits.check_ages(b.now)
 
 
 def known(boards=((1, 8, 3),), **more):
@@ -172,7 +172,7 @@ def test_a_scan_with_a_frame_too_many_does_not_make_it_known():
 def test_frames_of_29_bits_are_no_modules():
     b = known()
     b.old()
-    strange = b.driver.strange
+    unexpected = b.driver.unexpected
     count = 0
     for high in (0, 1 << 11, 1 << 18, 0x1FFFF800):
         for ident, data in said(1, EIGHT):
@@ -181,7 +181,7 @@ def test_frames_of_29_bits_are_no_modules():
             b.give([(EXTENDED | high | ident, data), (EXTENDED | ident << 18, data)])
             count += 2
     assert b.mv() == [None] * 8 and b.dc() == [None] * 3
-    assert b.driver.strange == strange + count
+    assert b.driver.unexpected == unexpected + count
 
 
 def test_one_damaged_frame_is_no_other_module():
@@ -221,7 +221,7 @@ def test_a_silent_module_is_missed_and_holds_up_nobody():
         b.give(said(1, EIGHT))
         assert b.driver.done == (scan >= 2)
         b.pass_ms(100)
-        b.limits.aged(b.now)
+        b.limits.check_ages(b.now)
     assert b.driver.missed == 4
     assert b.mv() == EIGHT + [None] * 8
     hear(b, (1, 2), times=3)
@@ -304,10 +304,10 @@ def test_a_module_that_restarts_and_says_zeros_is_not_believed():
 def test_frames_of_others_short_ones_and_other_identifiers():
     b = known()
     b.old()
-    strange = b.driver.strange
+    unexpected = b.driver.unexpected
     b.give(said(2, EIGHT)[:3])  # not configured
     b.give([(0x610, bytes(8)), (0x615, bytes(8)), (0x3C3, bytes(8)), (0x7FF, b"")])
-    assert b.driver.strange == strange + 7
+    assert b.driver.unexpected == unexpected + 7
     for n in range(8):
         b.give([(0x612, words(EIGHT[:4])[:n])])
     assert b.driver.damaged == 8
@@ -346,7 +346,7 @@ def test_two_modules_with_one_number():
         b.pass_ms(50)
         b.give(said(1, [3500] * 8))
         b.pass_ms(50)
-        b.limits.aged(b.now)
+        b.limits.check_ages(b.now)
     assert b.names() == ["slave_conflict"]
     assert b.mv() == [None] * 8 and not b.pack.stack_ok[0]
     # none is taken, all are judged
@@ -369,7 +369,7 @@ def test_twins_in_one_string_do_not_hold_the_other():
             for node in twins:
                 b.give(said(node, [3500] * 8))
             b.pass_ms(50)
-            b.limits.aged(b.now)
+            b.limits.check_ages(b.now)
         slots = [b.faults.slot(F.SLAVE_CONFLICT, string) for string in (0, 1)]
         assert [b.faults.active[i] for i in slots] == left, twins
 
@@ -446,12 +446,12 @@ def test_they_are_told_again_after_days_without_a_bus():
 def test_what_could_not_be_sent_was_not_told():
     b = known()
     b.run(2000)
-    b.pack.bleed[0] = 1
+    b.pack.balance_mask[0] = 1
     b.run(500)
     assert b.asked[-1][1][2] == 1
     send = b.driver.link.send
     b.driver.link.send = lambda ident, data, n: False
-    b.pack.bleed[0] = 0
+    b.pack.balance_mask[0] = 0
     b.run(2000)
     b.driver.link.send = send
     b.asked = []
@@ -471,7 +471,7 @@ def test_one_target_for_the_bus_again_and_again_while_somebody_wants_to_bleed():
     b.run(2000)
     b.asked = []
     b.pack.string_cell[0].low = 3684
-    b.pack.bleed[2] = 2
+    b.pack.balance_mask[2] = 2
     target = max(3684 + b.config.balance_stop_mv, b.config.balance_floor_mv)
     on = (COMMAND, bytes([target >> 8, target & 255, 1, 4, 3, 0, 0, 0]))
     for _ in range(20):
@@ -479,7 +479,7 @@ def test_one_target_for_the_bus_again_and_again_while_somebody_wants_to_bleed():
         b.run(100)
     assert set(b.asked) == {on}
     assert 9 <= len(b.asked) <= 11  # 4 s
-    b.pack.bleed[2] = 0
+    b.pack.balance_mask[2] = 0
     b.asked = []
     b.run(2000)
     assert set(b.asked) == {OFF} and len(b.asked) == 3
@@ -489,7 +489,7 @@ def test_the_lowest_target_of_those_that_want_to_bleed_counts():
     b = known(((1, 8, 3), (2, 8, 3), (3, 8, 3)))
     b.run(2000)
     b.driver.target_mv = lambda slave: (3900, 3850, 3800)[slave]
-    b.pack.bleed[0] = b.pack.bleed[2] = 1
+    b.pack.balance_mask[0] = b.pack.balance_mask[2] = 1
     b.run(500)
     assert b.asked[-1][1][:3] == bytes([3850 >> 8, 3850 & 255, 1])
 
@@ -501,7 +501,7 @@ def test_nobody_is_told_to_bleed_while_a_module_is_hot_or_not_read():
     ):
         b = known(((1, 8, 3), (2, 8, 3)))
         b.run(2000)
-        b.pack.bleed[0] = 1
+        b.pack.balance_mask[0] = 1
         b.give(frames)
         b.asked = []
         b.run(1000)
@@ -514,7 +514,7 @@ def test_nobody_is_told_to_bleed_while_a_module_is_hot_or_not_read():
 def test_cells_alone_do_not_keep_an_old_temperature_alive():
     b = known(((1, 8, 0), (2, 8, 0)), limits='cell_age = "500 ms"')
     hear(b, (1, 2))  # said twice
-    b.pack.bleed[0] = 1
+    b.pack.balance_mask[0] = 1
     b.run(500)
     assert b.asked[-1][1][2] == 1
     b.asked = []
@@ -522,7 +522,7 @@ def test_cells_alone_do_not_keep_an_old_temperature_alive():
         b.begin()
         b.give(said(1, EIGHT) + said(2, EIGHT)[1:])
         b.run(100, 10)
-        b.limits.aged(b.now)
+        b.limits.check_ages(b.now)
     assert list(b.pack.stack_ok) == [1, 0] and b.mv() == EIGHT * 2
     assert b.asked[-1] == OFF
     hear(b, (1, 2))
@@ -536,7 +536,7 @@ def test_a_scan_that_begins_between_a_status_and_its_cells():
         b.begin()
         b.give(said(1, EIGHT)[1:])
         b.run(100, 10)
-        b.limits.aged(b.now)
+        b.limits.check_ages(b.now)
     assert b.pack.stack_ok[0] == 1
 
 
@@ -567,7 +567,7 @@ def test_the_target_is_never_below_the_floor():
     b = known(slave="", limits="")
     b.run(2000)
     b.pack.string_cell[0].low = 2000
-    b.pack.bleed[0] = 1
+    b.pack.balance_mask[0] = 1
     b.run(500)
     data = b.asked[-1][1]
     assert data[0] << 8 | data[1] == b.config.balance_floor_mv
@@ -618,7 +618,7 @@ def test_strings_of_different_length_are_refused_where_one_begins():
 
 def test_the_cycle_does_not_allocate():
     b = known(((1, 8, 3), (2, 8, 3)))
-    b.pack.bleed[0] = 1
+    b.pack.balance_mask[0] = 1
     text = b""
     for node in (1, 2):
         for frame in said(node, EIGHT, bits=1):

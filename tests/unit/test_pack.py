@@ -1,6 +1,6 @@
 """How old readings may get where ports have ages of their own."""
 
-from bms import config as config_
+from bms.config import schema as config_
 from bms.pack import FRESH, SEEN, Pack
 from fakes import pack_lines
 

@@ -1,11 +1,11 @@
 """Power limits: zero before a trip would come, in ramps, shared by strings; charge left."""
 
-from bms import faults as F
-from bms import power as P
-from bms import store as S
-from bms.power import CHARGE, DISCHARGE, Power
-from bms.soc import OCV_MV, Soc
-from bms.store import Store
+from bms.energy import power as P
+from bms.energy.charge import OCV_MV, Charge
+from bms.energy.power import CHARGE, DISCHARGE, PowerLimits
+from bms.protection import faults as F
+from bms.storage import nvm_store as S
+from bms.storage.nvm_store import NvmStore
 from fakes import Parts
 
 
@@ -14,14 +14,14 @@ class Pack(Parts):
 
     def __init__(self, **packfile):
         Parts.__init__(self, **packfile)
-        self.store = Store(self.config, None, self.clock)
+        self.store = NvmStore(self.config, None, self.clock)
         self.renew()
         self.board.pack_mv = 4 * 3300
         self.ready()
 
     def renew(self):
-        self.soc = Soc(self.config, self.pack, self.currents, self.faults, self.store, self.now)
-        self.power = Power(
+        self.soc = Charge(self.config, self.pack, self.currents, self.faults, self.store, self.now)
+        self.power = PowerLimits(
             self.config,
             self.pack,
             self.faults,
@@ -58,7 +58,7 @@ def test_nothing_while_open_and_all_of_it_when_all_is_well():
     p.closed()
     assert p.both() == (94000, 188000)  # below what warns
     assert (p.power.charge_mv, p.power.discharge_mv) == (4 * 3600, 4 * 2800)
-    p.faults.raised(F.CELL_LOST, 0, 0)
+    p.faults.set(F.CELL_LOST, 0, 0)
     p.tick()
     assert p.both() == (0, 0)
 
@@ -141,7 +141,7 @@ def test_temperatures():
 
 
 def test_a_derating_fault_halves():
-    p = _limits(lambda p: p.faults.raised(F.VOLTAGE_DIFFERS - 1, 0, 2600))
+    p = _limits(lambda p: p.faults.set(F.VOLTAGE_DIFFERS - 1, 0, 2600))
     assert p.both() == (47000, 94000)
     assert p.power.reason[CHARGE] == P.DERATED
 
@@ -188,7 +188,7 @@ def test_strings_add_up_and_the_weakest_decides():
     p.ticks(4000)
     assert p.power.charge_ma == 3 * 47000
     p.mv[5] = 3300
-    p.faults.raised(F.CELL_LOST, 5, 0)  # the second leaves
+    p.faults.set(F.CELL_LOST, 5, 0)  # the second leaves
     p.ticks(9000)
     assert p.both() == (2 * 94000, 2 * 188000)
     p = Pack(slaves=3, parallel=3, limits='pack_discharge_max = "300 A"').closed()

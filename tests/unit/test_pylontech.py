@@ -152,12 +152,12 @@ def test_readings_that_come_late_are_never_alarms():
     line.cells = [0] * 15
     line.heat = [0] * 5
     b = bench(cells=15, temps=4, line=line).greet()
-    strange = b.driver.strange
+    unexpected = b.driver.unexpected
     late = frame(2, 0, line.readings(2))
     b.reply = lambda request: (late if request[7:9] == b"44" else b"") + line(request)
     b.scan()
     assert b.names() == [] and b.pack.slave_flags[0] == 0
-    assert b.driver.strange == strange + 1 and b.driver.missed == 0
+    assert b.driver.unexpected == unexpected + 1 and b.driver.missed == 0
 
 
 def test_answers_that_go_on_behind_what_is_documented():
@@ -166,7 +166,7 @@ def test_answers_that_go_on_behind_what_is_documented():
     line.protection = 2
     b = bench(line=line).greet()
     assert b.mv() == [3300, 3301, 3302, 3303] and b.dc() == [250, 260]
-    assert b.names() == ["slave_alarm"] and b.driver.strange == 0
+    assert b.names() == ["slave_alarm"] and b.driver.unexpected == 0
 
 
 def test_longer_answers_to_the_other_question_are_strange():
@@ -178,10 +178,10 @@ def test_longer_answers_to_the_other_question_are_strange():
     for question, answer in ((b"44", 0x42), (b"42", 0x44)):
         swapped = line(frame(2, answer, b"\x02"))
         b.reply = lambda request: swapped if request[7:9] == question else line(request)
-        before = b.driver.strange
+        before = b.driver.unexpected
         b.old()
         b.scan()
-        assert b.driver.strange == before + 2 and b.driver.missed
+        assert b.driver.unexpected == before + 2 and b.driver.missed
         assert len([one for one in b.asked[-3:] if one[7:9] == question]) == 2, question
         assert b.mv() == [None] * 4
         # the alarm comes with the true answer to 44 only
@@ -197,7 +197,7 @@ def test_longer_readings_of_a_dead_cell_are_never_alarms():
     line.mv[2][3] = 3303
     b.reply = lambda request: late if request[7:9] == b"44" else line(request)
     b.scan()
-    assert b.names() == [] and b.pack.slave_flags[0] == 0 and b.driver.strange == 2
+    assert b.names() == [] and b.pack.slave_flags[0] == 0 and b.driver.unexpected == 2
 
 
 def test_a_board_sensor_that_cannot_be_right_is_no_reading():
@@ -257,7 +257,7 @@ def test_somebody_else_echo_sleep_and_silence():
     line.lie = {2: 5}
     b.old()
     b.scan()
-    assert b.mv() == [None] * 4 + [3300, 3301, 3302, 3303] and b.driver.strange > 0
+    assert b.mv() == [None] * 4 + [3300, 3301, 3302, 3303] and b.driver.unexpected > 0
     line.lie = {}
     b.reply = lambda request: b"~~20" + request + (line(request) or b"")
     b.scan()
@@ -302,4 +302,4 @@ def test_the_cycle_does_not_allocate():
     line = Line()
     turn = [line(frame(2, command, [2])) for command in (0x44, 0x42)]
     assert b.scans_without_heap(turn, 10, 2) == 20
-    assert b.driver.missed == b.driver.strange == 0
+    assert b.driver.missed == b.driver.unexpected == 0

@@ -1,8 +1,8 @@
 """Every quantity at its three levels; what is measured twice."""
 
-from bms import faults as F
-from bms.fault_catalog import QUANTITIES
 from bms.pack import FRESH
+from bms.protection import faults as F
+from bms.protection.fault_catalog import QUANTITIES
 from fakes import Parts
 
 
@@ -99,7 +99,7 @@ def _measured(by=0, each=3300, ms=3000, **limits):
         p.pass_ms(20)
         if i % 5 == 0:
             p.scan(0)
-        p.limits.measured(0, sum(p.mv) + by, p.now)
+        p.limits.string_measured(0, sum(p.mv) + by, p.now)
     return p
 
 
@@ -114,7 +114,7 @@ def test_a_measured_string_against_its_cells():
     p = Parts(limits="voltage_sensor = true").ready()
     for _ in range(100):
         p.pass_ms(20)
-        p.limits.measured(0, None, p.now)
+        p.limits.string_measured(0, None, p.now)
     assert p.trips() == []
 
 
@@ -216,7 +216,7 @@ def test_each_sense_wire_broken_in_turn_is_found():
                     string = slave * parallel // slaves
                     at = p.faults.slot(F.OPEN_WIRE, string if parallel > 1 else 0)
                     assert p.faults.place[at] == i
-                    assert p.faults.held(string)
+                    assert p.faults.blocking(string)
 
 
 def test_cells_that_are_apart_without_a_wire():
@@ -243,7 +243,7 @@ def test_cells_that_are_apart_without_a_wire():
 def _moving(p, stuck, ma, scans=1300):
     for i in range(scans):
         p.current.sample(ma * (i % 2), p.now)
-        p.limits.sampled(0, p.now)
+        p.limits.current_sampled(0, p.now)
         for cell in range(len(p.mv)):
             if cell not in stuck:
                 p.mv[cell] = 3300 + 5 * (i % 2)
@@ -268,7 +268,7 @@ def test_a_cell_that_is_not_read_is_not_stuck():
     p.mv[2] = None
     for i in range(700):
         p.current.sample(30000 * (i % 2), p.now)
-        p.limits.sampled(0, p.now)
+        p.limits.current_sampled(0, p.now)
         for cell in (0, 1, 3):
             p.mv[cell] = 3300 + 5 * (i % 2)
         p.scan()

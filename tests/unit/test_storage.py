@@ -6,10 +6,10 @@ import sys
 
 import micropython
 
-from bms import config as config_
-from bms import store as S
 from bms.clock import Clock
-from bms.store import Store
+from bms.config import schema as config_
+from bms.storage import nvm_store as S
+from bms.storage.nvm_store import NvmStore
 from fakes import FakeClock, pack_lines, raises
 from hal.storage import FileStorage
 
@@ -93,7 +93,7 @@ def test_a_folder_that_cannot_be():
 def _store():
     clock = Clock(FakeClock())
     files = FileStorage(FOLDER, 8, 1280)
-    store = Store(config_.parse(pack_lines()), files, clock)
+    store = NvmStore(config_.parse(pack_lines()), files, clock)
     store.load()
     return store, clock, files
 
@@ -102,13 +102,13 @@ def test_the_store_on_files():
     def body():
         for boot in range(1, 12):
             store, clock, files = _store()
-            assert store.fitted and not store.lost
+            assert store.installed and not store.lost
             assert store.totals[S.BOOT] == boot
             assert store.totals[S.SOC + 3] == boot - 1
             store.totals[S.SOC + 3] = boot
             assert store.save(clock.now)
             assert store.frame(1, 2, Picture(boot), 1500)
-            while store.framing:
+            while store.frame_pending:
                 store._save_part(clock.now)
             assert store.frames == boot
             assert store.read_part((store.next + 3) % 4)
@@ -130,7 +130,7 @@ def test_writing_allocates_nothing():
             for _ in range(20):
                 store.save(clock.now)
                 store.frame(1, 2, picture, 1500)
-                while store.framing:
+                while store.frame_pending:
                     store._save_part(clock.now)
         finally:
             if LOCKS:

@@ -1,7 +1,7 @@
 """Parallel strings: who closes first, who joins when, what leaves alone, what opens all."""
 
-from bms import contactors as C
-from bms import faults as F
+from bms.contactors import sequence as C
+from bms.protection import faults as F
 from fakes import Parts
 
 LINK = 13200
@@ -103,13 +103,13 @@ def test_a_string_with_a_fault_leaves_alone():
     p = _three()
     p.strings.close(p.now)
     _until_closed(p, 3000)
-    p.faults.raised(F.CELL_HIGH, 5, 3700)  # a cell of string 2
+    p.faults.set(F.CELL_HIGH, 5, 3700)  # a cell of string 2
     assert p.board.coils == [1000, 0, 1000, 0, 0, 0, 1000, 0, 1000]
     p.steps(5000)
     assert _closed(p) == [True, False, True]
-    assert (p.faults.held(0), p.faults.held(1), p.faults.held(2)) == (0, 1, 0)
+    assert (p.faults.blocking(0), p.faults.blocking(1), p.faults.blocking(2)) == (0, 1, 0)
     # it does not come back by itself
-    p.faults.gone(F.CELL_HIGH, 5)
+    p.faults.clear(F.CELL_HIGH, 5)
     p.faults.acknowledge()
     p.steps(5000)
     assert _closed(p) == [True, False, True]
@@ -122,20 +122,20 @@ def test_a_fault_of_the_pack_opens_all():
     p = _three()
     p.strings.close(p.now)
     _until_closed(p, 3000)
-    p.faults.raised(F.EMERGENCY_STOP, -1, 0)
+    p.faults.set(F.EMERGENCY_STOP, -1, 0)
     assert p.board.coils == [0] * 9
-    assert [p.faults.held(s) for s in range(3)] == [1, 1, 1]
+    assert [p.faults.blocking(s) for s in range(3)] == [1, 1, 1]
     assert p.strings.close(p.now) is not None
 
 
 def test_the_same_fault_in_two_strings_is_two():
     p = _three()
-    p.faults.raised(F.CELL_HIGH, 1, 3700)
-    p.faults.raised(F.CELL_HIGH, 9, 3710)
+    p.faults.set(F.CELL_HIGH, 1, 3700)
+    p.faults.set(F.CELL_HIGH, 9, 3710)
     assert p.faults.trips == 2
-    p.faults.gone(F.CELL_HIGH, 1)
+    p.faults.clear(F.CELL_HIGH, 1)
     assert p.faults.acknowledge() == 1
-    assert [p.faults.held(s) for s in range(3)] == [0, 0, 1]
+    assert [p.faults.blocking(s) for s in range(3)] == [0, 0, 1]
     i = p.faults.slot(F.CELL_HIGH, 2)
     assert (p.faults.place[i], p.faults.value[i]) == (9, 3710)
 
@@ -146,7 +146,7 @@ def test_every_string_is_judged_for_itself():
         p.mv[4 * s + 1] = 3700
         for _ in range(13):
             p.scan()
-        assert [bool(p.faults.held(x)) for x in range(3)] == [x <= s for x in range(3)]
+        assert [bool(p.faults.blocking(x)) for x in range(3)] == [x <= s for x in range(3)]
     assert [p.faults.place[p.faults.slot(F.CELL_HIGH, s)] for s in range(3)] == [1, 5, 9]
 
 
@@ -168,7 +168,7 @@ def test_currents_are_judged_for_a_string_and_for_all():
         p.sample(-210000, 4, 1)
         p.sample(-10000, 4, 2)
     assert p.trips() == ["discharge_current"]
-    assert p.faults.held(1) and not p.faults.held(0) and not p.faults.held(2)
+    assert p.faults.blocking(1) and not p.faults.blocking(0) and not p.faults.blocking(2)
 
 
 def test_a_trip_while_joining_leaves_the_others_closed():
@@ -178,7 +178,7 @@ def test_a_trip_while_joining_leaves_the_others_closed():
         p.strings.close(p.now)
         while not (p.strings.count_closed == 1 and p.strings.each[1].state == state):
             p.step()
-        p.faults.raised(F.CELL_LOW, 6, 2400)
+        p.faults.set(F.CELL_LOW, 6, 2400)
         assert p.board.coils[:6] == [1000, 0, 1000, 0, 0, 0]
         p.steps(4000)
         assert _closed(p) == [True, False, True]
@@ -197,10 +197,10 @@ def test_open_opens_every_string_and_nothing_joins_later():
 
 def test_why_none_may_close():
     p = _three()
-    p.faults.raised(F.EMERGENCY_STOP, -1, 0)
+    p.faults.set(F.EMERGENCY_STOP, -1, 0)
     assert b"latched" in (p.strings.close(p.now) or b"")
     p = _three()
-    p.faults.raised(F.CELL_HIGH, 0, 3700)
+    p.faults.set(F.CELL_HIGH, 0, 3700)
     assert p.strings.close(p.now) is None  # the other two may
     assert b"latched" in (p.strings.left_out or b"")
     p.steps(3000)

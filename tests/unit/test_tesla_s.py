@@ -2,7 +2,7 @@
 
 from slave_bench import SlaveBench
 
-from bms import faults as F
+from bms.protection import faults as F
 from bms.slaves.tesla_s import celsius
 from fakes import Random
 
@@ -224,7 +224,7 @@ def test_bleeding_is_told_behind_each_scan_and_stopped_before_the_next():
     b = bench(2).greet()
     module = b.chain.modules[0]
     module.written = []
-    b.pack.bleed[0] = 0b100001
+    b.pack.balance_mask[0] = 0b100001
     b.run(300)
     assert module.written == [(0x33, 0x81), (0x32, 0b100001)]
     module.written = []
@@ -233,7 +233,7 @@ def test_bleeding_is_told_behind_each_scan_and_stopped_before_the_next():
     assert module.written[0] == (0x32, 0)
     assert module.written[-2:] == [(0x33, 0x81), (0x32, 0b100001)]
     assert b.pack.cell_flags[0] & 2
-    b.pack.bleed[0] = 0
+    b.pack.balance_mask[0] = 0
     b.scan()
     b.run(300)
     assert module.written[-1] == (0x32, 0) or (0x34, 1) in module.written
@@ -242,12 +242,12 @@ def test_bleeding_is_told_behind_each_scan_and_stopped_before_the_next():
 def test_a_module_that_may_bleed_is_stopped_and_its_readings_say_so():
     b = bench(1).greet()
     module = b.chain.modules[0]
-    b.pack.bleed[0] = 0b000010
+    b.pack.balance_mask[0] = 0b000010
     b.chain.mute = (0x32, 99)  # it heard the mask; nobody heard its answer
     b.run(300)
     assert (0x32, 0b000010) in module.written
     b.chain.mute = (0, 0)
-    b.pack.bleed[0] = 0
+    b.pack.balance_mask[0] = 0
     module.written = []
     b.begin()
     b.step(0)
@@ -257,11 +257,11 @@ def test_a_module_that_may_bleed_is_stopped_and_its_readings_say_so():
 
 def test_the_word_that_ends_bleeding_is_said_until_it_is_answered():
     b = bench(1).greet()
-    b.pack.bleed[0] = 1
+    b.pack.balance_mask[0] = 1
     b.run(300)
     module = b.chain.modules[0]
     assert module.written[-1] == (0x32, 1)
-    b.pack.bleed[0] = 0
+    b.pack.balance_mask[0] = 0
     count = b.chain.count
     b.chain.lose = (count + 1, count + 2)
     module.written = []
@@ -296,11 +296,11 @@ def test_no_scan_begins_by_itself_behind_a_start():
 def test_who_does_not_answer_that_it_stopped_keeps_nobody_from_being_told():
     b = bench(3).greet()
     for i in range(3):
-        b.pack.bleed[2 * i] = 1
+        b.pack.balance_mask[2 * i] = 1
     b.run(300)
     assert [m.written[-1] for m in b.chain.modules] == [(0x32, 1)] * 3
     for i in range(3):
-        b.pack.bleed[2 * i] = 0
+        b.pack.balance_mask[2 * i] = 0
     b.chain.mute = (0x32, 9999)
     b.run(200)
     assert [m.written[-1] for m in b.chain.modules] == [(0x32, 0)] * 3
@@ -312,7 +312,7 @@ def test_the_time_of_a_scan_counts_the_pause_of_bleeding():
     b.run(500)
     b.greet()
     for i in range(16):
-        b.pack.bleed[2 * i] = 1
+        b.pack.balance_mask[2 * i] = 1
     b.run(1500)
     # four words, the sample, the status of each; a ms for each, as the bench takes it
     assert least == 16 * 6 + 16 * (4 * 8 + 25 + 11) * 10000 // 612500 + 1
@@ -430,7 +430,7 @@ def test_clearing_that_is_not_answered_hides_no_alert_and_keeps_nobody_from_blee
 
     b.reply = deaf
     for i in range(3):
-        b.pack.bleed[2 * i] = 1
+        b.pack.balance_mask[2 * i] = 1
     scans(b, 6000)
     for _ in range(150):
         b.run(150 - b.scan())

@@ -114,7 +114,7 @@ P_AGE_AT = const(14)
 
 # flags of a reading; they come to all others by `pack`
 FRESH = const(1)  # the value is valid and younger than its bound
-BLEEDING = const(2)  # it was sampled while its slave was bleeding cells
+BALANCING = const(2)  # it was sampled while its slave was bleeding cells
 SEEN = const(4)  # it was valid at least once since the start
 LOST = const(8)  # it was valid once, and the last valid one is too old; set by `expire`
 NEW = const(16)  # it came since its slave was judged last
@@ -557,7 +557,7 @@ def any_set(values: ptr32, start: int, end: int) -> int:
 
 
 @micropython.viper
-def judge(
+def evaluate(
     bounds: ptr32,
     row: int,
     out: ptr32,

@@ -152,7 +152,7 @@ class Mcp2518fd:
         self._in = bytearray(2 + _OBJECT * _BURST)
         self._objects = bytearray(2 + _OBJECT * _BURST)
         self._look_at = -1  # before the first poll
-        self._doubts = 0  # looks in a row that found other settings
+        self._suspected = 0  # looks in a row that found other settings
         self._on = False  # on the bus
         self._left = False  # it was told to leave the bus; back at the next look
         self._head = self._tail = self._room = 0
@@ -267,9 +267,9 @@ class Mcp2518fd:
         got = self._in
         self._read(_CON, 32)
         if not self._as_set():
-            self._doubt(whole)
+            self._suspect(whole)
             return
-        self._doubts = 0
+        self._suspected = 0
         mode = got[4] >> 5
         flags = got[30]
         error = got[31] & _SYSTEM_ERROR
@@ -301,12 +301,12 @@ class Mcp2518fd:
         else:
             self._join()  # or it is waiting for a bus that is idle, and is told once more
 
-    def _doubt(self, whole):
+    def _suspect(self, whole):
         """Other settings than ours: one wrong answer, or a dip of the chip's supply."""
         if not whole:
             return
-        self._doubts += 1
-        if self._doubts == 1:
+        self._suspected += 1
+        if self._suspected == 1:
             self.damaged = (self.damaged + 1) & MASK
             return
         self._on = False

@@ -60,7 +60,7 @@ class Sensor:
         """True where the last value is valid and not too old."""
         return self._seen and not self.error and 0 <= ticks.diff(now, self.at) <= FRESH_MS
 
-    def aged(self, now):
+    def check_ages(self, now):
         """Keep ticks that only grow older from turning over."""
         if self._seen and not 0 <= ticks.diff(now, self.at) <= _LONG_MS:
             self._forget()

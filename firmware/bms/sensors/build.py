@@ -4,11 +4,11 @@ The sensors of a string are joined in a `Source`; those on a CAN port that carri
 get their frames from the driver's `sink`, see `Router`.
 """
 
-from bms.errors import ConfigError
+from bms.config.errors import ConfigError
 
 # kind in the pack file -> module, class, medium, keys that it must have, others that it knows
 KINDS = {
-    "board": ("fitted", "Fitted", "", (), ("range",)),
+    "board": ("onboard", "OnboardSensor", "", (), ("range",)),
     "ina228": ("ina228", "Ina228", "i2c", ("link", "shunt", "range"), ("address",)),
     "hall": ("hall", "Hall", "adc", ("channel", "range", "zero", "span"), ("low", "high")),
     "ivt_s": ("ivt_s", "IvtS", "can", ("link",), ("id", "range")),
@@ -123,16 +123,16 @@ def share(config, sensors, port, driver):
     mine = _on(sensors, port)
     if not mine:
         return
-    from bms.sensors.router import Router
+    from bms.sensors.frame_router import FrameRouter
 
-    router = Router(driver)
+    router = FrameRouter(driver)
     _listen(config, sensors, mine, router, driver)
     driver.sink = router
 
 
 def open_rest(config, board, sensors):
     """Open the CAN ports that carry sensors only. Raises ConfigError."""
-    from bms.sensors.router import Router
+    from bms.sensors.frame_router import FrameRouter
 
     taken = [slave.link for slave in config.slaves]
     for sensor in sensors:
@@ -145,7 +145,7 @@ def open_rest(config, board, sensors):
             if link.port == port:
                 rate = link.rate_bps
                 line = link.at.get("rate", link.line)
-        router = Router(None)
+        router = FrameRouter(None)
         try:
             sensor.link = board.open_can(port, rate, filters(sensors, port))
         except ValueError as error:
@@ -175,11 +175,11 @@ def _listen(config, sensors, mine, router, driver):
 
 def sources(config, sensors, currents, strings, pack, faults, now):
     """A `Source` for each string that has sensors, as a list."""
-    from bms.sensors.source import Source
+    from bms.sensors.string_sensors import StringSensors
 
     out = []
     for current in currents:
         mine = [sensor for sensor in sensors if sensor.string == current.string]
         if mine:
-            out.append(Source(config, mine, current, strings, pack, faults, now))
+            out.append(StringSensors(config, mine, current, strings, pack, faults, now))
     return out

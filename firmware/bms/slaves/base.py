@@ -13,8 +13,8 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.faults import SLAVE_ALARM, SLAVE_CONFLICT
 from bms.links.can import EXTENDED
+from bms.protection.faults import SLAVE_ALARM, SLAVE_CONFLICT
 
 # what a kind of board can do
 BALANCE_MASK = const(1)  # balances the cells that it is commanded
@@ -79,18 +79,18 @@ class Driver:
         self.faults = faults
         self.done = True
         self.every = 1  # its scan begins in every n-th scan of the master
-        self._turn_in = 0
+        self._scans_to_skip = 0
         self._alarms = 0  # slaves whose alarm is on
         self._alarm_flags = array("H", [0] * len(pack.slave_cells))
         self._alarm_at = array("i", [0] * len(pack.slave_cells))
-        self.damaged = self.stale = self.strange = self.repeated = self.missed = 0
+        self.damaged = self.stale = self.unexpected = self.repeated = self.missed = 0
 
-    def turn(self, seq, now):
+    def scan_started(self, seq, now):
         """A scan of the master begins; the driver's own begins in every n-th of them."""
-        if self._turn_in:
-            self._turn_in -= 1
+        if self._scans_to_skip:
+            self._scans_to_skip -= 1
             return
-        self._turn_in = self.every - 1
+        self._scans_to_skip = self.every - 1
         self.begin(seq, now)
 
     def begin(self, seq, now):
@@ -107,8 +107,8 @@ class Driver:
 
     def wants(self, slave):
         """True where the plan balances some cell of a slave."""
-        bleed = self.pack.bleed
-        return bool(bleed[2 * slave] or bleed[2 * slave + 1])
+        balance_mask = self.pack.balance_mask
+        return bool(balance_mask[2 * slave] or balance_mask[2 * slave + 1])
 
     def target_mv(self, slave):
         """mV down to which a slave's cells are balanced: the balancing target of its string."""
@@ -122,7 +122,7 @@ class Driver:
                 return True
         return not self.FILTERS
 
-    def eased(self, fault, m, those):
+    def clear_if_last(self, fault, m, those):
         """Clear a fault that member m no longer has, unless another member of its string has it.
 
         those: for each member, not 0 where it has the fault.
@@ -132,7 +132,7 @@ class Driver:
         for i in range(len(those)):
             if those[i] and string_of[self.members[i]] == string_of[slave]:
                 return
-        self.faults.gone(fault, slave)
+        self.faults.clear(fault, slave)
 
     def count_contradiction(self, counts, m, contradicted):
         """A scan has ended in which two boards seemed to answer for member m, or not.
@@ -145,25 +145,25 @@ class Driver:
             if count < _CONFLICTS:
                 counts[m] = count = count + 1
             if count == _CONFLICTS:
-                self.faults.raised(SLAVE_CONFLICT, self.members[m], self.repeated)
+                self.faults.set(SLAVE_CONFLICT, self.members[m], self.repeated)
         elif count:
             counts[m] = count - 1
             if count == 1:
-                self.eased(SLAVE_CONFLICT, m, counts)
+                self.clear_if_last(SLAVE_CONFLICT, m, counts)
 
-    def alarmed(self, slave, flags, now):
+    def alarm_received(self, slave, flags, now):
         """A board reports a state that trips; flags: which one, 16 bits, not 0."""
         if not self._alarm_flags[slave]:
             self._alarms += 1
         self._alarm_flags[slave] = flags
         self._alarm_at[slave] = now
-        self.faults.raised(SLAVE_ALARM, slave, flags)
+        self.faults.set(SLAVE_ALARM, slave, flags)
 
     def alarm_over(self, slave):
         """A board's alarm has ended; `alarm_step` keeps the alarms of others in its string."""
         self._alarm_flags[slave] = 0
         self._alarms -= 1
-        self.faults.gone(SLAVE_ALARM, slave)
+        self.faults.clear(SLAVE_ALARM, slave)
 
     def alarm_step(self, now):
         """End alarms that are not reported any more; keep the others set, as a fault is cleared
@@ -177,4 +177,4 @@ class Driver:
                 self.alarm_over(slave)
         for slave in self.members:
             if flags[slave]:
-                self.faults.raised(SLAVE_ALARM, slave, flags[slave])
+                self.faults.set(SLAVE_ALARM, slave, flags[slave])

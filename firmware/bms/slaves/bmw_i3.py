@@ -26,11 +26,11 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.errors import ConfigError
+from bms.config.errors import ConfigError
 from bms.kernels import crc8_frame
 from bms.slaves.base import A_OTHER, BALANCE_TARGET
-from bms.slaves.boards import NO_SENSOR_DC, word_le
-from bms.slaves.heard import Heard
+from bms.slaves.broadcast import BroadcastDriver
+from bms.slaves.commercial import NO_SENSOR_DC, word_le
 from bms.ticks import MASK
 
 POLL = 0x080  # | n
@@ -66,7 +66,7 @@ def seal(ident, data):
     return crc8_frame(ident, data, 7) ^ _MODULES[ident & 15]
 
 
-class BmwI3(Heard):
+class BmwI3(BroadcastDriver):
     """All modules of one port; see `Heard`.
 
     By member: bits: mask of the cells that are balanced; errors_low, errors_high: of its status.
@@ -114,7 +114,7 @@ class BmwI3(Heard):
                 raise ConfigError(slave.at["poll"], "poll", "bmw_i3 knows: %s" % ", ".join(POLLS))
             if slave.poll == "bus":
                 self._bus[m] = 1
-                pack.can_bleed[members[m]] = 0
+                pack.can_balance[members[m]] = 0
                 if slave.temps > 1:
                     raise ConfigError(
                         slave.at["temps"], "temps", 'bmw_i3 with poll = "bus" has one at most'
@@ -220,7 +220,7 @@ class BmwI3(Heard):
         """A frame from the link; a reading out of its hard bounds trips before this returns."""
         k = ident >> 4
         if not STATUS >> 4 <= k <= TEMPS >> 4:
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
             return
         m = self.member((ident & 15) + 1)
         if m < 0:

@@ -26,12 +26,12 @@ from math import exp
 
 from micropython import const
 
-from bms import faults as F
 from bms import ticks
 from bms.kernels import crc16_modbus
 from bms.links.reply import CHECKSUM, ReplyLink
+from bms.protection import faults as F
 from bms.slaves import base
-from bms.slaves.boards import NO_SENSOR_DC, Boards, word
+from bms.slaves.commercial import NO_SENSOR_DC, CommercialDriver, word
 from bms.slaves.fields import alarm_flags
 from bms.ticks import MASK
 
@@ -171,7 +171,7 @@ class BqLink(ReplyLink):
         sink.on_answer(data[at + 1], data[at + 2] << 8 | data[at + 3], at + 4, size - 6, now)
 
 
-class Bq796xx(Boards):
+class Bq796xx(CommercialDriver):
     """A whole stack; see `Boards`.
 
     starts: times that the stack was woken and addressed; summary: FAULT_SUMMARY by member.
@@ -236,8 +236,8 @@ class Bq796xx(Boards):
         self._stack = array("i", [0] * n)
         self._sent = array("H", [0] * n)  # mask as commanded
         self._sent_at = array("i", [0] * n)
-        self._bleeding = bytearray(n)  # it may be balancing
-        self._told = bytearray(n)
+        self._balancing_cells = bytearray(n)  # it may be balancing
+        self._commanded = bytearray(n)
         self._left = bytearray(n)  # repetitions that are left
         self._tell = -1  # member whose timers are being sent
         self._part = 0
@@ -394,7 +394,7 @@ class Bq796xx(Boards):
             link.forget()
             link.read(_DIRECTION, 1)
             wait = self._wait_ms(1)
-        elif phase == _JUDGE:
+        elif phase == _EVALUATE:
             link.end(self, now)
             self._index += 1
             if self._count < max(self._top, self._highest) and self._index < _LOOKS:
@@ -430,8 +430,8 @@ class Bq796xx(Boards):
             self._due_at = ticks.add(now, wait + 1)
         if self._phase == RUN:
             self._reset_seen = False
-            for m in range(len(self._told)):
-                self._told[m] = 0
+            for m in range(len(self._commanded)):
+                self._commanded[m] = 0
 
     def _fits(self, now):
         """Whether the devices that confirmed their addresses can be read; else start again."""
@@ -448,7 +448,7 @@ class Bq796xx(Boards):
         if self._more == 2:
             m = self._member[self._top] - 1
             self._wrong[m] = 1
-            self.faults.raised(F.SLAVE_MISMATCH, self.members[m], self._count)
+            self.faults.set(F.SLAVE_MISMATCH, self.members[m], self._count)
         self._again(ticks.add(now, _PAUSE_MS))
         return False
 
@@ -556,10 +556,10 @@ class Bq796xx(Boards):
                     self._highest = device
             return
         if not self._listening and (self._read < 0 or register != _READS[self._read][0]):
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
             return
         if m < 0:
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
             return
         if self._got[m] and not self._listening:
             self.repeated = (self.repeated + (0 if self._second else 1)) & MASK
@@ -592,7 +592,7 @@ class Bq796xx(Boards):
             # 190.73 uV; a product of 30 bits at most
             mv = (raw * 19073 + 50000) // 100000
             stack += mv
-            self.cell(m, i, mv, now, self._bleeding[m] != 0)
+            self.cell(m, i, mv, now, self._balancing_cells[m] != 0)
         self._stack[m] = stack
 
     def _take_temps(self, m, at, now):
@@ -661,13 +661,13 @@ class Bq796xx(Boards):
         self._part += 1
         if not part:
             # all three writes are of one plan, even if it changes meanwhile
-            mask = self.pack.bleed[2 * self.members[m]]
-            if not self._told[m] or mask != self._sent[m]:
+            mask = self.pack.balance_mask[2 * self.members[m]]
+            if not self._commanded[m] or mask != self._sent[m]:
                 self._left[m] = _TELLS
-            self._told[m] = 0
+            self._commanded[m] = 0
             self._sent[m] = mask
             if mask:
-                self._bleeding[m] = 1
+                self._balancing_cells[m] = 1
         if part < 2:
             for i in range(8):
                 cell = 15 - 8 * part - i  # cell 16 first
@@ -677,12 +677,12 @@ class Bq796xx(Boards):
             out[8] = 0x03  # AUTO, GO
             self.link.write(_WRITE_ONE, self._node[m], _BAL_CTRL2, 1)
             self._tell = -1
-            self._told[m] = 1
+            self._commanded[m] = 1
             self._sent_at[m] = now
             if self._left[m]:
                 self._left[m] -= 1
             if not self._sent[m] and not self._left[m]:
-                self._bleeding[m] = 0
+                self._balancing_cells[m] = 0
         self._due_at = ticks.add(now, 1)
 
     def _to_tell(self, now):
@@ -691,10 +691,13 @@ class Bq796xx(Boards):
             slave = self.members[m]
             if not self.pack.known[slave]:
                 continue
-            if not self._told[m] or self.pack.bleed[2 * slave] != self._sent[m]:
+            if not self._commanded[m] or self.pack.balance_mask[2 * slave] != self._sent[m]:
                 return m
             each = _REPEAT_MS if self._left[m] else _AGAIN_MS
-            if self._bleeding[m] | self._left[m] and ticks.since(now, self._sent_at[m]) >= each:
+            if (
+                self._balancing_cells[m] | self._left[m]
+                and ticks.since(now, self._sent_at[m]) >= each
+            ):
                 return m
         return -1
 
@@ -712,7 +715,7 @@ class Bq796xx(Boards):
     _TOP,
     _SYNC_BACK,
     _VERIFY,
-    _JUDGE,
+    _EVALUATE,
     _MASKS,
     _CELLS,
     _PINS,

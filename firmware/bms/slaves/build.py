@@ -1,6 +1,6 @@
 """Makes the drivers that a pack file asks for; needed at start only, and forgotten then."""
 
-from bms.errors import ConfigError
+from bms.config.errors import ConfigError
 from bms.slaves.base import CAN_BALANCE, OWN_FETS
 
 # kind in the pack file -> module, class, media; the tools find a kind here as well
@@ -118,7 +118,7 @@ def _check_boards(cls, slave, members, config, pack):
                 )
         if one.fets and not cls.ABILITIES & OWN_FETS:
             raise ConfigError(one.at["fets"], "fets", "%s: they can't be told" % slave.kind)
-        pack.can_bleed[i] = 1 if cls.ABILITIES & CAN_BALANCE else 0
+        pack.can_balance[i] = 1 if cls.ABILITIES & CAN_BALANCE else 0
 
 
 def least_age_ms(need_ms, period_ms, lost_ms):
@@ -142,7 +142,7 @@ def _fits(driver, slave, config):
         )
     driver.every = (need + period - 1) // period
     for i in driver.members:
-        driver.pack.turn_ms[i] = driver.every * period
+        driver.pack.poll_period_ms[i] = driver.every * period
     if not driver.SLOW:
         return
     if driver.ALARM_MS < 2 * driver.every * period:

@@ -10,7 +10,6 @@ from array import array
 
 from micropython import const
 
-from bms import faults as F
 from bms import ticks
 from bms.kernels import crc8_frame, mcp_readings, take13, take_status, wait_readings
 from bms.kernels.readings import (
@@ -37,7 +36,8 @@ from bms.kernels.readings import (
     ROW,
 )
 from bms.links.can import EXTENDED
-from bms.pack import BLEEDING, FRESH, NEW, SEEN
+from bms.pack import BALANCING, FRESH, NEW, SEEN
+from bms.protection import faults as F
 from bms.slaves.base import BALANCE_MASK, Driver
 
 VERSION = const(1)
@@ -99,10 +99,10 @@ class CellLink(Driver):
         self._conflict = bytearray(
             n
         )  # scans with contradictions, less clean ones; bit 7 = in this scan
-        self._sent_bleed = array("H", [0] * (2 * n))
-        self._bleed_at = array("i", [0] * n)
-        self._bleed_on = bytearray(n)
-        self._bleed_next = 0
+        self._sent_balance = array("H", [0] * (2 * n))
+        self._balance_at = array("i", [0] * n)
+        self._balance_on = bytearray(n)
+        self._balance_next = 0
         self._asking = -1  # member that may talk now, on a polled bus
         # on a polled bus: 1 said nothing for a scan, 2 is back, 3 said nothing when it was asked
         # first; 2 and 3 have to say who they are
@@ -341,7 +341,7 @@ class CellLink(Driver):
             return
         m = self._member_of[node] - 1
         if m < 0:
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
             return
         doubt = 0
         if self.link.polled:
@@ -368,19 +368,19 @@ class CellLink(Driver):
             if pack.known[slave]:
                 pack.known[slave] = 0
                 self._unknown += 1
-            self.faults.raised(F.SLAVE_MISMATCH, slave, data[1])
+            self.faults.set(F.SLAVE_MISMATCH, slave, data[1])
             return
         if pack.known[slave]:
             if self._misfits[m]:
                 self._misfits[m] = 0  # the answer to our question: the misfit was damage
             else:
                 # nobody asked, or it was silent: it started again and has forgotten what it bleeds
-                self._bleed_on[m] = 0
+                self._balance_on[m] = 0
                 self._t[H_ROWS + ROW * m + R_FLAGS] = _TAKEN
-                self._sent_bleed[2 * m] = self._sent_bleed[2 * m + 1] = 0
+                self._sent_balance[2 * m] = self._sent_balance[2 * m + 1] = 0
                 if doubt != 3:  # one question that got lost is no sign of a start
-                    self.faults.raised(F.SLAVE_REBOOT, slave, 1)
-                    self.faults.gone(F.SLAVE_REBOOT, slave)
+                    self.faults.set(F.SLAVE_REBOOT, slave, 1)
+                    self.faults.clear(F.SLAVE_REBOOT, slave)
             return
         self._misfits[m] = 0
         pack.known[slave] = 1
@@ -389,7 +389,7 @@ class CellLink(Driver):
         for other in self.members:
             if not pack.known[other] and pack.string_of_slave[other] == string:
                 return
-        self.faults.gone(F.SLAVE_MISMATCH, slave)
+        self.faults.clear(F.SLAVE_MISMATCH, slave)
 
     def _assign(self, serial, data):
         for m in range(len(self._node)):
@@ -400,7 +400,7 @@ class CellLink(Driver):
                 out[4] = self._node[m]
                 self.link.send(ASSIGN << 6 | UNADDRESSED, out, 5)
                 return
-        self.strange = (self.strange + 1) & 0x1FFFFFFF
+        self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
 
     # --- answers ---
 
@@ -486,7 +486,7 @@ class CellLink(Driver):
         if n == 8 and CELLS <= function < STATUS and self._reading(ident, function, data) >= 0:
             return
         if ident & EXTENDED:
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
             return
         node = ident & 63
         if function == ALARM and n == 7 and self._member_of[node]:  # first: it may have to trip
@@ -500,11 +500,11 @@ class CellLink(Driver):
                 self._hello(node, n, data)
             return
         if SCAN <= function <= ASSIGN:
-            self.strange = (self.strange + 1) & 0x1FFFFFFF  # another master, or our own echo
+            self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF  # another master, or our own echo
             return
         m = self._member_of[node] - 1
         if m < 0:
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
             return
         if n < 7 or crc8_frame(ident, data, n - 1) != data[n - 1]:
             self.damaged = (self.damaged + 1) & 0x1FFFFFFF
@@ -521,18 +521,18 @@ class CellLink(Driver):
         elif CELLS <= function < STATUS:
             seq = data[6] >> 4
         else:
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
             return
         bit = 1 << (function - CELLS)
         if seq != (self._seq if function == STATUS else self._seq & 15):
             self.stale = (self.stale + 1) & 0x1FFFFFFF
             return
         if not bit & t[row + R_WANT]:
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
             return
         if self.link.polled and not self._asked[m]:
             # it has not been asked in this scan: somebody else's answer
-            self.strange = (self.strange + 1) & 0x1FFFFFFF
+            self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
             return
         t[H_HEARD] = now
         if t[row + R_GOT] & bit:
@@ -545,7 +545,7 @@ class CellLink(Driver):
         if function == STATUS:
             self._status(m, self.members[m], data, now)
         elif self._conflict[m]:
-            self._judge_only(row, ident, function, data)
+            self._evaluate_only(row, ident, function, data)
         else:
             # a second answer to a second question: the newer reading counts
             missing = t[H_MISSING]
@@ -575,7 +575,7 @@ class CellLink(Driver):
             self._open(m)
             self.pack.invalidate(self.members[m])
 
-    def _judge_only(self, row, ident, function, data):
+    def _evaluate_only(self, row, ident, function, data):
         """Of a board in conflict no reading is valid, but all are judged by their hard bounds."""
         t = self._t
         spare = self._spare_t
@@ -607,7 +607,7 @@ class CellLink(Driver):
         pack.slave_flags[slave] = flags
         pack.die_dc[slave] = (data[4] - 40) * 10
         if flags & SEVERE:
-            self.alarmed(slave, flags, now)
+            self.alarm_received(slave, flags, now)
 
     def _alarm(self, m, data, now):
         slave = self.members[m]
@@ -616,25 +616,25 @@ class CellLink(Driver):
             self.limits.hard_cell(self.pack.first_cell[slave] + cell - 1, data[3] | data[4] << 8)
         flags = data[0] | data[1] << 8
         if flags & SEVERE:
-            self.alarmed(slave, flags, now)
+            self.alarm_received(slave, flags, now)
 
     # --- balancing ---
 
     def _balance(self, now):
         """Send what is planned for the next board where it changed or is about to expire."""
         n = len(self._node)
-        bleed = self.pack.bleed
-        sent = self._sent_bleed
+        balance_mask = self.pack.balance_mask
+        sent = self._sent_balance
         for _ in range(n):
-            m = self._bleed_next
-            self._bleed_next = m + 1 if m + 1 < n else 0
+            m = self._balance_next
+            self._balance_next = m + 1 if m + 1 < n else 0
             slave = self.members[m]
-            low = bleed[2 * slave]
-            high = bleed[2 * slave + 1]
+            low = balance_mask[2 * slave]
+            high = balance_mask[2 * slave + 1]
             same = low == sent[2 * m] and high == sent[2 * m + 1]
-            if same and not self._bleed_on[m]:
+            if same and not self._balance_on[m]:
                 continue
-            if same and ticks.diff(now, self._bleed_at[m]) < _BLEED_AGAIN_MS:
+            if same and ticks.diff(now, self._balance_at[m]) < _BLEED_AGAIN_MS:
                 continue
             out = self._out
             out[0] = low & 0xFF
@@ -649,8 +649,8 @@ class CellLink(Driver):
             if self.link.send(ident, out, 8):
                 sent[2 * m] = low
                 sent[2 * m + 1] = high
-                self._bleed_at[m] = now
-                self._bleed_on[m] = 1 if low or high else 0
-                flags = _TAKEN | BLEEDING if self._bleed_on[m] else _TAKEN
+                self._balance_at[m] = now
+                self._balance_on[m] = 1 if low or high else 0
+                flags = _TAKEN | BALANCING if self._balance_on[m] else _TAKEN
                 self._t[H_ROWS + ROW * m + R_FLAGS] = flags
             return

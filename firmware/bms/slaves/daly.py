@@ -24,10 +24,10 @@ from micropython import const
 from bms.links.can import EXTENDED
 from bms.pack import FRESH
 from bms.slaves import base
-from bms.slaves.asked import COMMAND, Asked
-from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.commercial import NO_SENSOR_DC, word
 from bms.slaves.fields import U16, U24, alarm_flags, read_fields
 from bms.slaves.frames import SUM8, FrameLink
+from bms.slaves.polled import COMMAND, PolledDriver
 from bms.ticks import MASK
 
 TOTAL = const(0x90)
@@ -127,7 +127,7 @@ class DalyCan:
         """As `forget`."""
 
 
-class Daly(Asked):
+class Daly(PolledDriver):
     """All Daly boards of one port; see `Asked`.
 
     Of the board that answered last: FIELDS; alarm_bits: the alarm frame; balance: 1 where any cell
@@ -221,7 +221,7 @@ class Daly(Asked):
         self._inverted = bytearray([config.slaves[i].fets_inverted for i in members])
         self._cell_base = bytearray([_UNKNOWN] * n)  # number of the first frame of cells
         self._temp_base = bytearray([_UNKNOWN] * n)
-        self._bleeds = bytearray(n)  # any cell is balanced
+        self._is_balancing = bytearray(n)  # any cell is balanced
         self._seldom = bytearray([_UNKNOWN] * n)  # index in _SELDOM of the poll in this scan
         self._got = 0  # frames of this answer, a bit each
         self._said = array("H", [0] * 33)  # words of its cells
@@ -254,7 +254,7 @@ class Daly(Asked):
         bases = self._temp_base if which else self._cell_base
         if self._tries < 2 or bases[m] == _UNKNOWN:
             self._got = 0  # else frames that arrive late, in two parts, are one answer
-        if step == 0 and self._tries == 1 and not self._doubt[m]:
+        if step == 0 and self._tries == 1 and not self._suspect[m]:
             # once a scan: a poll that isn't answered does not keep the others from their turn
             self._seldom[m] = self._seldom[m] + 1 if self._seldom[m] + 1 < len(_SELDOM) else 0
         seldom = self._seldom[m]
@@ -263,7 +263,7 @@ class Daly(Asked):
 
     # --- commands ---
 
-    def tell_fets(self, m, on):
+    def command_fets(self, m, on):
         """D9 for discharge and, with the next command, DA for charge."""
         first = 1 if on else 0
         if self._inverted[m]:
@@ -271,7 +271,7 @@ class Daly(Asked):
         self.also(m, first)
         return self.link.ask(self._node[m], DISCHARGE_FET, first)
 
-    def tell_other_fet(self, m, value):
+    def command_other_fet(self, m, value):
         """DA."""
         return self.link.ask(self._node[m], CHARGE_FET, value)
 
@@ -280,7 +280,7 @@ class Daly(Asked):
     def on_frame(self, ident, n, data, now):
         """A frame of a CAN port."""
         if ident & ANSWER_MASK != ANSWER_ID:
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
         elif n < 8:
             self.damaged = (self.damaged + 1) & MASK
         else:
@@ -314,7 +314,7 @@ class Daly(Asked):
                 self._contradicted(m, i, at, now)
                 return
         if not awaited:
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
             return
         if which == 0 or which == 1:
             if not self._part(m, which, at, now):
@@ -349,13 +349,13 @@ class Daly(Asked):
         if first == _UNKNOWN:
             # its place is not known before the first or the last frame has arrived
             if number >= count:
-                self.strange = (self.strange + 1) & MASK
+                self.unexpected = (self.unexpected + 1) & MASK
                 return False
             self._got |= 1 << number
             return False
         i = number - first
         if not 0 <= i < count:
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
             return False
         again = self._got >> number & 1
         self._got |= 1 << number
@@ -404,7 +404,7 @@ class Daly(Asked):
             cell = 3 * i + k
             mv = word(data, at + 1 + 2 * k)
             if cell < self.pack.slave_cells[slave] and mv <= self.MOST_MV:
-                self.cell(m, cell, mv, now, self._bleeds[m] != 0)
+                self.cell(m, cell, mv, now, self._is_balancing[m] != 0)
 
     def _take_temps(self, m, i, at, now):
         slave = self.members[m]
@@ -451,8 +451,8 @@ class Daly(Asked):
             if self.pack.known[self.members[m]]:
                 self.switches(m, data[at + 1], data[at + 2])
         else:
-            self._bleeds[m] = 0
+            self._is_balancing[m] = 0
             for i in range(6):
                 if data[at + i]:
-                    self._bleeds[m] = 1
-            self.balance = self._bleeds[m]
+                    self._is_balancing[m] = 1
+            self.balance = self._is_balancing[m]

@@ -29,8 +29,8 @@ from bms import ticks
 from bms.kernels import crc16
 from bms.links.reply import CHECKSUM, ReplyLink
 from bms.slaves import base
-from bms.slaves.asked import COMMAND, Asked
-from bms.slaves.boards import NO_SENSOR_DC, word_le
+from bms.slaves.commercial import NO_SENSOR_DC, word_le
+from bms.slaves.polled import COMMAND, PolledDriver
 from bms.ticks import MASK
 
 VOLTAGE = const(1)
@@ -119,7 +119,7 @@ class DiybmsLink(ReplyLink):
         sink.on_packet(now)
 
 
-class Diybms(Asked):
+class Diybms(PolledDriver):
     """All modules of one ring; see `Asked`.
 
     modules: count in the last packet, -1 = no packet yet; unanswered: packets that came back
@@ -259,7 +259,7 @@ class Diybms(Asked):
             step = 2
         number = word_le(packet, 4)
         if m < 0 or not self.waits_for(m, step):
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
             return
         if number != self._number and not self._listening:
             self.stale = (self.stale + 1) & MASK

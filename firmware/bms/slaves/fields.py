@@ -16,7 +16,7 @@ Nothing here allocates.
 from micropython import const
 
 from bms.kernels import find
-from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.commercial import NO_SENSOR_DC, word
 
 # formats: number of bytes, high byte first
 U8 = const(1)

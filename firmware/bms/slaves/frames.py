@@ -7,8 +7,8 @@ from micropython import const
 
 from bms.kernels import crc16_modbus, total
 from bms.links.reply import CHECKSUM, ReplyLink
-from bms.slaves.asked import COMMAND, Asked
 from bms.slaves.fields import alarm_flags
+from bms.slaves.polled import COMMAND, PolledDriver
 from bms.ticks import MASK
 
 # checks
@@ -129,7 +129,7 @@ class FrameLink(ReplyLink):
         sink.on_reply(node, data[at + table[_COMMAND_AT]], at + table[_DATA_AT], n, now)
 
 
-class Framed(Asked):
+class Framed(PolledDriver):
     """Base of their drivers: one frame answers a poll; see `Asked`."""
 
     # the polls of a scan, in their order: (name, command, bytes of poll and answer without cells
@@ -171,7 +171,7 @@ class Framed(Asked):
         m = self.member(node)
         step = self.poll_of(command)
         if m < 0 or step < COMMAND or not self.waits_for(m, step):
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
         elif step == COMMAND or self.take(m, command, at, n, now):
             self.answered(now)
         else:

@@ -16,10 +16,10 @@ from micropython import const
 
 from bms.links.reply import ReplyLink
 from bms.slaves import base
-from bms.slaves.asked import COMMAND
-from bms.slaves.boards import word
+from bms.slaves.commercial import word
 from bms.slaves.fields import S16, U8, U16, read_fields, take_cells, take_temps
 from bms.slaves.frames import NEGATIVE_SUM16, NO_NODE, Framed, FrameLink
+from bms.slaves.polled import COMMAND
 from bms.ticks import MASK
 
 BASIC = const(0x03)
@@ -135,7 +135,7 @@ class Jbd(Framed):
         """Cells first, then everything else."""
         return self.link.request(_READ, self.POLLS[step][1], 0)
 
-    def tell_fets(self, m, on):
+    def command_fets(self, m, on):
         """Both FETs: the command's bits switch them off."""
         self.link.out[4] = 0
         self.link.out[5] = 0 if on else _CHARGE_FET | _DISCHARGE_FET

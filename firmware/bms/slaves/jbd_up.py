@@ -15,7 +15,7 @@ address. Temperatures at which it only forbids charging warn: its open charge FE
 from micropython import const
 
 from bms.slaves import base
-from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.commercial import NO_SENSOR_DC, word
 from bms.slaves.fields import U16, U32, read_fields, take_cells, take_temps
 from bms.slaves.frames import CRC16_MODBUS, Framed, FrameLink
 

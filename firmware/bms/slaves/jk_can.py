@@ -18,11 +18,11 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.errors import ConfigError
+from bms.config.errors import ConfigError
 from bms.links.can import BITS, EXTENDED
 from bms.slaves import base
-from bms.slaves.boards import NO_SENSOR_DC, word_le
-from bms.slaves.heard import Heard
+from bms.slaves.broadcast import BroadcastDriver
+from bms.slaves.commercial import NO_SENSOR_DC, word_le
 from bms.ticks import MASK
 
 STATUS = const(0x2F4)
@@ -42,7 +42,7 @@ _NEAR_MV = const(300)  # from a cell's last reading: evaluated at once
 _STACK_MS = const(150)  # that the stack voltage may be older than the cells
 
 
-class JkCan(Heard):
+class JkCan(BroadcastDriver):
     """All JK boards of one bus; see `Heard`.
 
     Of the board that sent last: current_ma, soc_pm, alarm_bits: the first two bytes of its alarms.
@@ -100,7 +100,7 @@ class JkCan(Heard):
         cells = extended and ident >= CELLS_ID and not (ident - CELLS_ID) & 0xFFFF and k < _FRAMES
         known = ident == STATUS or ident == EXTREMES or ident == TEMPS_ID or ident == ALARM
         if not cells and (extended or not known):
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
             return
         m = self.member(node if 1 <= node <= 12 else -1)
         if m < 0:

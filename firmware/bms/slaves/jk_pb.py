@@ -18,9 +18,9 @@ from micropython import const
 from bms.kernels import crc16_modbus, total
 from bms.links.reply import CHECKSUM, NO_FAULT, ReplyLink
 from bms.slaves import base
-from bms.slaves.asked import COMMAND, Asked
-from bms.slaves.boards import NO_SENSOR_DC, word_le
+from bms.slaves.commercial import NO_SENSOR_DC, word_le
 from bms.slaves.fields import S16_LE, S24_LE, U8, U16_LE, alarm_flags, number, read_fields
+from bms.slaves.polled import COMMAND, PolledDriver
 from bms.ticks import MASK
 
 STATUS = const(2)  # types of frames
@@ -148,7 +148,7 @@ class JkPbLink(ReplyLink):
             sink.on_ack(data[at], data[at + 2], data[at + 3], now)
 
 
-class JkPb(Asked):
+class JkPb(PolledDriver):
     """All JK-PB boards of one line; see `Asked`.
 
     FIELDS: of the board that answered last; of 32-bit ones the low 24 bits, as more would not fit
@@ -207,16 +207,16 @@ class JkPb(Asked):
 
     # --- commands ---
 
-    def tell_balance(self, m, on):
+    def command_balance(self, m, on):
         """Register 1078."""
         return self.link.write(self._node[m], _BALANCE, on)
 
-    def tell_fets(self, m, on):
+    def command_fets(self, m, on):
         """Registers 1070 and, with the next command, 1074."""
         self.also(m, 1 if on else 0)
         return self.link.write(self._node[m], _CHARGE, 1 if on else 0)
 
-    def tell_other_fet(self, m, value):
+    def command_other_fet(self, m, value):
         """Register 1074."""
         return self.link.write(self._node[m], _DISCHARGE, value)
 
@@ -232,13 +232,13 @@ class JkPb(Asked):
         if expected and m >= 0 and self.waits_for(m, COMMAND):
             self.answered(now)
         else:
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
 
     def on_status(self, address, kind, at, now):
         """A good frame of a board, its bytes from `at` in `link.data`."""
         m = self._member(address)
         if m < 0 or kind != STATUS or not self.waits_for(m, 0):
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
             return
         self._take(m, at, now)
         self.answered(now)

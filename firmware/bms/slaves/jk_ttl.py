@@ -17,10 +17,10 @@ from micropython import const
 from bms import ticks
 from bms.links.reply import CHECKSUM
 from bms.slaves import base
-from bms.slaves.asked import COMMAND
-from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.commercial import NO_SENSOR_DC, word
 from bms.slaves.fields import U8, U16, U32, alarm_flags, number
 from bms.slaves.frames import NO_NODE, SUM16, Framed, FrameLink
+from bms.slaves.polled import COMMAND
 from bms.ticks import MASK
 
 WRITE = const(0x02)
@@ -185,11 +185,11 @@ class JkTtl(Framed):
         self._last_at = now
         return self.link.request(WRITE, 2)
 
-    def tell_balance(self, m, on):
+    def command_balance(self, m, on):
         """Field 9D."""
         return self._queue_command(_BALANCE, on, 0)
 
-    def tell_fets(self, m, on):
+    def command_fets(self, m, on):
         """Both FETs."""
         return self._queue_command(_CHARGE, 1 if on else 0, _DISCHARGE)
 
@@ -218,7 +218,7 @@ class JkTtl(Framed):
         if command != WRITE and command != PASSWORD:
             Framed.on_reply(self, node, command, at, n, now)
         elif not self.waits_for(0, COMMAND) or self.link.out[8] != command:
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
         else:
             self._unlocked = command == PASSWORD
             self._last_at = now
@@ -292,7 +292,9 @@ class JkTtl(Framed):
         self._known = self.fit(0, 1, fits, count)
         if not self._known:
             return
-        balancing = self.state_bits > 0 and self.state_bits & _BALANCING != 0 and self._told[0] == 1
+        balancing = (
+            self.state_bits > 0 and self.state_bits & _BALANCING != 0 and self._commanded[0] == 1
+        )
         for i in range(count):
             mv = word(data, at + 3 * i + 1)
             if mv <= self.MOST_MV:

@@ -24,10 +24,10 @@ its own temperature: the sum of its cells and its warmest sensor stand for them.
 from micropython import const
 
 from bms import ticks
-from bms.errors import ConfigError
+from bms.config.errors import ConfigError
 from bms.slaves.base import BALANCE_TARGET
-from bms.slaves.boards import NO_SENSOR_DC, word
-from bms.slaves.heard import Heard
+from bms.slaves.broadcast import BroadcastDriver
+from bms.slaves.commercial import NO_SENSOR_DC, word
 from bms.ticks import MASK
 
 STATUS = 0x601  # + node * 16
@@ -41,7 +41,7 @@ _OFFS = const(3)  # times that the end of balancing is sent at once; then every 
 _OFF_MS = const(5000)
 
 
-class Outlander(Heard):
+class Outlander(BroadcastDriver):
     """All modules of one port; see `Heard`. bits: mask of balanced cells, by member."""
 
     ABILITIES = BALANCE_TARGET
@@ -62,8 +62,8 @@ class Outlander(Heard):
         self._offset = bytearray(n)
         self._hottest = config.balance_temp_max_dc
         self._out = bytearray(b"\0\0\0\4\3\0\0\0")
-        self._told = False
-        self._told_at = 0
+        self._commanded = False
+        self._commanded_at = 0
         self._offs = 0
         for m in range(n):
             slave = config.slaves[members[m]]
@@ -82,10 +82,10 @@ class Outlander(Heard):
 
     def rest(self, now):
         """ms until the target must be sent again."""
-        if not self._told:
+        if not self._commanded:
             return 0
         each = _AGAIN_MS if self._offs < _OFFS else _OFF_MS
-        left = each - ticks.since(now, self._told_at)
+        left = each - ticks.since(now, self._commanded_at)
         return left if left > 1 else 1
 
     # --- what they send ---
@@ -94,7 +94,7 @@ class Outlander(Heard):
         """A frame from the link; a reading out of its hard bounds trips before this returns."""
         k = ident & 15
         if ident >> 8 != 6 or not 1 <= k <= 4:
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
             return
         m = self.member(ident >> 4 & 15)
         if m < 0:
@@ -144,20 +144,20 @@ class Outlander(Heard):
 
     def speak(self, now):
         """Send the common target, repeatedly; its end several times at once, then rarely."""
-        if self._told and ticks.since(now, self._told_at) < _AGAIN_MS:
+        if self._commanded and ticks.since(now, self._commanded_at) < _AGAIN_MS:
             return
         target = self._target()
         if target:
             self._offs = 0
-        elif self._offs >= _OFFS and ticks.since(now, self._told_at) < _OFF_MS:
+        elif self._offs >= _OFFS and ticks.since(now, self._commanded_at) < _OFF_MS:
             return
         out = self._out
         out[0] = target >> 8
         out[1] = target & 0xFF
         out[2] = 1 if target else 0
         if self.link.send(COMMAND, out, 8):
-            self._told = True
-            self._told_at = now
+            self._commanded = True
+            self._commanded_at = now
             if not target and self._offs < _OFFS:
                 self._offs += 1
 

@@ -17,9 +17,9 @@ from micropython import const
 
 from bms.links.reply import CHECKSUM, NO_FAULT, ReplyLink
 from bms.slaves import base
-from bms.slaves.asked import Asked
-from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.commercial import NO_SENSOR_DC, word
 from bms.slaves.fields import S16, U16, U24, alarm_flags, read_fields, take_cells, take_temps
+from bms.slaves.polled import PolledDriver
 from bms.ticks import MASK
 
 ANALOG = const(0x42)
@@ -143,7 +143,7 @@ def _digit(c):
     return -1
 
 
-class Pylontech(Asked):
+class Pylontech(PolledDriver):
     """All packs of one line; see `Asked`.
 
     FIELDS: of the pack that answered last, offsets from the current on. refused: answers with
@@ -204,7 +204,7 @@ class Pylontech(Asked):
         m = self.member(address)
         step = self._step
         if m < 0 or not self.waits_for(m, step):
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
             return
         self.code = code
         if code:
@@ -214,13 +214,13 @@ class Pylontech(Asked):
             step = 1 if self.is_analog(n) else 0
         elif not step and self.is_analog(n):
             # late: read as alarms, some voltages would be false ones
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
             return
         done = self._take_readings(m, n, now) if step else self._take_alarms(m, n, now)
         if done:
             self.answered(now)
         else:
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
 
     def is_analog(self, n):
         """Whether n bytes of INFO are readings: their counts and the length fit.

@@ -22,13 +22,13 @@ from math import log
 
 from micropython import const
 
-from bms import faults as F
 from bms import ticks
 from bms.kernels import crc8
 from bms.links.reply import CHECKSUM, ReplyLink
+from bms.protection import faults as F
 from bms.slaves import base
-from bms.slaves.asked import COMMAND, Asked
-from bms.slaves.boards import NO_SENSOR_DC, word
+from bms.slaves.commercial import NO_SENSOR_DC, word
+from bms.slaves.polled import COMMAND, PolledDriver
 from bms.ticks import MASK
 
 # registers
@@ -159,7 +159,7 @@ class TeslaLink(ReplyLink):
         sink.on_reply(self._in[at + 1], at + 3, self._bytes, now)
 
 
-class TeslaS(Asked):
+class TeslaS(PolledDriver):
     """A whole chain; see `Asked`.
 
     starts: times that all modules were reset and addressed; found: modules found then.
@@ -191,7 +191,7 @@ class TeslaS(Asked):
         self._more = 0  # starts in a row with one module too many
         self._paused = bytearray([1] * n)  # it may have been balancing when this scan began
         self._mask = bytearray(n)  # cells that it may be balancing
-        self._untold = bytearray(n)  # it still needs 2: timer and mask, 1: the mask
+        self._uncommanded = bytearray(n)  # it still needs 2: timer and mask, 1: the mask
         self._uncleared = bytearray(n)  # commands that clear latches, still to be sent
         self._cleared_at = array("i", [0] * n)
         self._table = array("h", [0] * _TABLE)
@@ -318,7 +318,7 @@ class TeslaS(Asked):
                 self._stage = RUN
                 self._state = 0
                 for m in range(len(self._silent)):
-                    self._silent[m] = self._mask[m] = self._untold[m] = 0
+                    self._silent[m] = self._mask[m] = self._uncommanded[m] = 0
                     self._cleared_at[m] = now
                 return
             link.forget()
@@ -353,7 +353,7 @@ class TeslaS(Asked):
         # fewer: their readings become stale; more: counts when it is seen twice
         self._more = self._more + 1 if more and self._more < 2 else self._more
         if self._more == 2:
-            self.faults.raised(F.SLAVE_MISMATCH, self.members[0], self.found)
+            self.faults.set(F.SLAVE_MISMATCH, self.members[0], self.found)
             for m in range(len(self.members)):
                 self._wrong[m] = 1
         self._restart(now)
@@ -365,18 +365,18 @@ class TeslaS(Asked):
         """A timer, then the mask: after each scan, as measuring has stopped it; then the commands
         that clear latches.
         """
-        mask = self.pack.bleed[2 * self.members[m]] & _ALL_CELLS
-        if self._untold[m] == 1:
-            self._untold[m] = 0
+        mask = self.pack.balance_mask[2 * self.members[m]] & _ALL_CELLS
+        if self._uncommanded[m] == 1:
+            self._uncommanded[m] = 0
             self._mask[m] |= mask  # until it answers, it may balance both
             return self.link.write(self._node[m], _BLEED, mask)
-        if self._untold[m] == 2 and mask:
-            self._untold[m] = 1
+        if self._uncommanded[m] == 2 and mask:
+            self._uncommanded[m] = 1
             return self.link.write(self._node[m], _TIMER, _MINUTE)
         if not mask and self._mask[m]:
             return self.link.write(self._node[m], _BLEED, 0)
         if mask and mask != self._mask[m]:
-            self._untold[m] = 1
+            self._uncommanded[m] = 1
             return self.link.write(self._node[m], _TIMER, _MINUTE)
         if self._uncleared[m]:
             i = 2 * (_CLEARS - self._uncleared[m])
@@ -397,7 +397,7 @@ class TeslaS(Asked):
         m = self._m
         step = COMMAND if self._command else self._step
         if m < 0 or not self.waits_for(m, step):
-            self.strange = (self.strange + 1) & MASK
+            self.unexpected = (self.unexpected + 1) & MASK
             return
         if self._command:
             if register == _BLEED:
@@ -450,10 +450,10 @@ class TeslaS(Asked):
                 hottest = dc
             if i < self.pack.slave_temps[slave]:
                 self.temp(m, i, dc, now)
-        self._untold[m] = 2 if self._mask[m] else 0
+        self._uncommanded[m] = 2 if self._mask[m] else 0
         if self._mask[m]:
             self._mask[m] = 0  # it was stopped, and is commanded again
-        if self._doubt[m] != 1:
+        if self._suspect[m] != 1:
             self.board(m, module, hottest, now)
 
     def take_status(self, m, at, now):
@@ -470,7 +470,7 @@ class TeslaS(Asked):
             trip |= base.A_CELL_LOW
         self.alarms(m, trip, warn, now)
         latched = data[at] or data[at + 1] or data[at + 2] or data[at + 3]
-        if latched and self._doubt[m] != 1:
+        if latched and self._suspect[m] != 1:
             # evaluated: latches are cleared, alerts that still hold come back
             if ticks.since(now, self._cleared_at[m]) >= _CLEAR_MS:
                 self._uncleared[m] = _CLEARS

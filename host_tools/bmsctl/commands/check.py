@@ -5,11 +5,11 @@ import dataclasses
 import json
 from pathlib import Path
 
-from bms.config import CHEMISTRIES
+from bms.config.schema import CHEMISTRIES
 
 from ..board_files import names
-from ..plan import PackRefused, plan
-from ..show import many
+from ..screen import many
+from ..start_check import PackRefused, plan
 
 HELP = "check a pack file as a master will at its start"
 EXAMPLE = """examples:

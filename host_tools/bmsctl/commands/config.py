@@ -9,9 +9,9 @@ from ..board_files import names
 from ..errors import ToolError
 from ..flashing import Progress
 from ..options import add_port, positive
-from ..plan import plan
-from ..pushing import Pushing, checked
-from ..recall import pack, recall
+from ..pack_push import PackPush, checked
+from ..start_check import plan
+from ..stored_history import pack, recall
 
 HELP = "read the pack file of a master, or give it another"
 EXAMPLE = """examples:
@@ -86,7 +86,7 @@ def _pull(args: argparse.Namespace) -> int:
 def _push(args: argparse.Namespace) -> int:
     data, crc = checked(args.file, args.unlock, args.board)
     progress = Progress(sys.stderr)
-    pushing = Pushing(args.port, args.baud, progress, args.force)
+    pushing = PackPush(args.port, args.baud, progress, args.force)
     try:
         name = "" if args.board else pushing.board_name()
         if name in names():

@@ -10,11 +10,11 @@ from serial import Serial
 
 from bmssim.lines import Line, LineReader
 
-from ..ask import FOLLOW, ask
 from ..errors import ToolError
 from ..options import add_port, positive
+from ..request import FOLLOW, ask
+from ..screen import readable
 from ..serial_port import PortLost, open_port, read_some, wait_readable, write_all
-from ..show import readable
 
 HELP = "talk to a master over its serial port, or give it one command"
 EXAMPLE = """examples:

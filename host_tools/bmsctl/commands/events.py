@@ -4,11 +4,11 @@ import argparse
 import json
 from typing import Any
 
-from bms.fault_catalog import table
+from bms.protection.fault_catalog import table
 
 from ..options import add_port, positive
-from ..recall import frames, recall
-from ..show import cause
+from ..screen import cause
+from ..stored_history import frames, recall
 
 HELP = "show what a master has stored: totals, changes of faults, freeze frames"
 EXAMPLE = """examples:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     out: dict[str, Any] = {
         "totals": next((_bare(x) for x in lines if x["k"] == "totals"), None),
         "crash": next((_bare(x) for x in lines if x["k"] == "crash"), None),
-        "events": [_bare(x) for x in lines if x["k"] == "kept_event"],
+        "events": [_bare(x) for x in lines if x["k"] == "stored_event"],
     }
     if args.frames:
         out["frames"] = frames(recall(args.port, args.baud, "frames", args.timeout))

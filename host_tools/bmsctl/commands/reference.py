@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bms import config, fault_catalog, faults, kinds, telemetry
+from bms.config import schema
+from bms.console import line_kinds, telemetry
+from bms.protection import fault_catalog, faults
 from bms.sensors.build import KINDS as SENSORS
 from bms.slaves import base
 from bms.slaves.build import KINDS
 from bms.slaves.fields import MEANINGS
-from bmssim import campaign_kinds, scenario
-from bmssim.trial import MOMENTS
+from bmssim import campaign_faults, scenario
+from bmssim.fault_run import MOMENTS
 
 from .. import cell_link_page
 from ..decoders.base import alarm_rows, driver_class
@@ -91,7 +93,7 @@ def page(name: str) -> str:
 
 
 def _default(value: object, unit: str) -> str:
-    return "must be given" if value is None else str(config.show(value, unit))
+    return "must be given" if value is None else str(schema.show(value, unit))
 
 
 def _kinds() -> list[str]:
@@ -161,16 +163,16 @@ def _settings() -> list[str]:
         "and the reason, on the computer and on the board; the contactors stay open then.",
         "",
     ]
-    for name in dict.fromkeys(row[0] for row in config.SETTINGS):
+    for name in dict.fromkeys(row[0] for row in schema.SETTINGS):
         out += [f"## [{name}]", "", *_keys_of(name)]
     slave_keys = [
         (key, unit, low, high, default, f"{kind}: {text}" if kind else text)
-        for key, unit, low, high, default, kind, text in config.SLAVE_KEYS
+        for key, unit, low, high, default, kind, text in schema.SLAVE_KEYS
     ]
     for name, keys in (
         ("slave", slave_keys),
-        ("link", config.LINK_KEYS),
-        ("sensor", config.SENSOR_KEYS),
+        ("link", schema.LINK_KEYS),
+        ("sensor", schema.SENSOR_KEYS),
     ):
         rows = [
             [f"`{key}`", unit or "count", _default(default, unit if unit != "nodes" else ""), text]
@@ -194,20 +196,20 @@ def _settings() -> list[str]:
         "In each row the value of a key must be below that of the next one:",
         "",
     ]
-    out += ["- " + " < ".join(f"`{key}`" for key in row) for row in config.ORDER]
+    out += ["- " + " < ".join(f"`{key}`" for key in row) for row in schema.ORDER]
     return [*out, ""]
 
 
 def _keys_of(name: str) -> list[str]:
     """The keys of one table of the pack file."""
     rows = []
-    for of, key, unit, low, high, lfp, nmc, meaning in config.SETTINGS:
+    for of, key, unit, low, high, lfp, nmc, meaning in schema.SETTINGS:
         if of != name:
             continue
         if unit in ("text", "bool"):
             limits = "true, false" if unit == "bool" else f"{low} to {high} characters"
         else:
-            limits = f"{config.show(low, unit)} .. {config.show(high, unit)}"
+            limits = f"{schema.show(low, unit)} .. {schema.show(high, unit)}"
         default = _default(lfp, unit)
         if lfp != nmc:
             default = f"LFP {default}, NMC {_default(nmc, unit)}"
@@ -256,7 +258,7 @@ def _serial_port() -> list[str]:
         "",
         *table(
             ["kind", "keys", "when"],
-            [[f"`{kind}`", f"`{keys}`", when] for kind, keys, when in kinds.KINDS],
+            [[f"`{kind}`", f"`{keys}`", when] for kind, keys, when in line_kinds.KINDS],
         ),
         "## Commands",
         "",
@@ -314,7 +316,7 @@ def _campaign() -> list[str]:
     rows = [
         [f"`{kind.name}`", kind.meaning, " or ".join(kind.trips) or "-"]
         + ["all" if kind.moments == MOMENTS else " ".join(kind.moments)]
-        for kind in campaign_kinds.KINDS
+        for kind in campaign_faults.KINDS
     ]
     return [
         "## `bmsctl sim --campaign --json`",

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bms import config as pack_config
-from bms.errors import ConfigError
+from bms.config import schema as pack_config
+from bms.config.errors import ConfigError
 from bms.slaves.build import KINDS
 from bmssim.lines import LineReader
 from bmssim.mirror import Mirror
@@ -22,7 +22,7 @@ from ..decoders.base import driver_class
 from ..errors import ToolError
 from ..options import positive, wrong_use
 from ..record import Record
-from ..show import Story
+from ..screen import Story
 
 HELP = "run the master on this computer against real slave boards"
 EXAMPLE = """examples:
@@ -176,7 +176,7 @@ def _loop(
                 recorder.take(data)
             for line in reader.feed(data):
                 if line.obj is not None:
-                    if line.obj["k"] == "refused":
+                    if line.obj["k"] == "config_error":
                         raise ToolError(f"{args.config}: {line.obj['reason']}")
                     if not accepted:
                         accepted = True

@@ -7,9 +7,9 @@ import sys
 from bms.slaves.build import KINDS
 
 from ..bridge import LinkSpec, named_link, open_bridge, port_medium
+from ..bus_scan import CanPort, Line, Search, UartPort, pack_text
 from ..decoders import NAMES
 from ..decoders.base import driver_class
-from ..finding import CanPort, Line, Search, UartPort, pack_text
 from ..options import wrong_use
 
 HELP = "find slave boards behind an adapter and print a pack file to start from"

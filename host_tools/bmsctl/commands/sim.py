@@ -10,19 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bms.errors import ConfigError
+from bms.config.errors import ConfigError
 from bmssim import campaign, scenario
 from bmssim.boards.kinds import KINDS
+from bmssim.fault_run import Case
 from bmssim.layout import fit
 from bmssim.mirror import Mirror
 from bmssim.process import FirmwareDied
-from bmssim.trial import Case
 from bmssim.world import Setup
 
 from ..errors import ToolError
 from ..options import positive, wrong_use
 from ..record import Record
-from ..show import Story, campaign_table
+from ..screen import Story, campaign_table
 
 MOST_BOARDS = 62
 HELP = "run the firmware against simulated cells, slave boards and contactors"
@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     if args.seconds is not None:
         if args.seconds < chosen.duration_s:
             chosen.expect = {}  # cut short, it can't come out as stated; what always holds, holds
-            chosen.judged = False
+            chosen.evaluated = False
         chosen.duration_s = args.seconds
     with tempfile.TemporaryDirectory(prefix="bmssim-") as folder:
         return _simulate(chosen, setup, Path(folder), args)

@@ -8,9 +8,9 @@ from typing import Any
 from bms.version import VERSION
 from bmssim.micropython_path import MicroPythonMissing, find_micropython, micropython_version
 
-from ..ask import ask
 from ..errors import ToolError
 from ..options import baud
+from ..request import ask
 
 HELP = "show the versions of the tools, of MicroPython here, and of a master"
 EXAMPLE = """examples:

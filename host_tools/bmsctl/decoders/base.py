@@ -4,20 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bms import config as pack_config
 from bms.clock import Clock
-from bms.current import Current
-from bms.faults import Faults
-from bms.limits import Limits
+from bms.config import schema as pack_config
+from bms.contactors.strings import Strings
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
+from bms.protection.faults import Faults
+from bms.protection.limits import Limits
+from bms.sensors.current import StringCurrent
 from bms.slaves import base
 from bms.slaves.build import KINDS
-from bms.strings import Strings
 from bmssim.protocol import Frame
 from bmssim.slcan import to_line
 
-from ..still import StillHal
+from ..idle_board import IdleHal
 
 # every kind has these, unknown ones stay None; a kind may add its own after them
 KEYS = (
@@ -143,10 +143,10 @@ def driver_of(kind: str, link: Any, boards: list[Shape]) -> tuple[Any, Pack]:
         text += f"node = {board.node}\ncells = {board.cells}\ntemps = {board.temps}\n"
     settings = pack_config.parse(text.splitlines())
     pack = Pack(settings)
-    hal = StillHal()
+    hal = IdleHal()
     clock = Clock(hal)
     faults = Faults(clock, pack)
-    currents = [Current(settings, 0)]
+    currents = [StringCurrent(settings, 0)]
     strings = Strings(settings, hal, faults, pack, currents, clock)
     limits = Limits(settings, pack, currents, faults, strings, clock.now)
     driver = driver_class(kind)(link, list(range(len(boards))), pack, limits, faults, settings)

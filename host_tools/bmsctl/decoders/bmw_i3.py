@@ -67,13 +67,13 @@ def decode(capture: Capture) -> Decoded:
         values["protection"] = sum(
             (low | high << 16) << 32 * m for m, (low, high) in enumerate(errors)
         )
-    strange = driver.strange if table else 0
+    unexpected = driver.unexpected if table else 0
     out.frames = {
         "good": link.rx - driver.damaged - broken,
         "damaged": link.damaged + driver.damaged + broken,
         "polls": polls,
         "wrong_responder": wrong,
-        "strange": strange,
+        "unexpected": unexpected,
         "unended": unended,
     }
     out.error = first(
@@ -85,7 +85,7 @@ def decode(capture: Capture) -> Decoded:
         (not link.rx, "no frame in it"),
         (polls == link.rx, "only requests in it"),
         (not table, "no cells in it"),
-        (strange, "an identifier that no module has"),
+        (unexpected, "an identifier that no module has"),
     )
     return out
 

@@ -16,13 +16,13 @@ class _Sink:
         self._link = link
         self._asked = asked
         self._driver = driver
-        self.cells = self.temps = self.strange = self.refused = 0
+        self.cells = self.temps = self.unexpected = self.refused = 0
         self.name: str | None = None
 
     def on_reply(self, node: int, register: int, at: int, n: int, now: int) -> None:
         reply = bytes(self._link.data[at : at + n])
         if self._asked not in (None, register):
-            self.strange += 1
+            self.unexpected += 1
             return
         if self._link.data[at - 2]:  # its status
             self.refused += 1
@@ -69,7 +69,7 @@ def decode(capture: Capture) -> Decoded:
         "good": link.rx,
         "damaged": damaged,
         "echoes": link.echoes,
-        "wrong_responder": sink.strange,
+        "wrong_responder": sink.unexpected,
         "refused": sink.refused,
     }
     status_text = jbd.STATUS_TEXT.get(driver.status, f"status {driver.status:02X}")
@@ -77,7 +77,7 @@ def decode(capture: Capture) -> Decoded:
     asked = capture.asked or 0
     out.error = first(
         (damaged, reason),
-        (sink.strange, f"wrong responder: a reply to another register than {asked:02X}"),
+        (sink.unexpected, f"wrong responder: a reply to another register than {asked:02X}"),
         (sink.refused, f"the board refused: {status_text}"),
         (not link.rx and not link.echoes, "no reply in it: no DD .. 77"),
         (not link.rx, "only requests in it"),

@@ -56,12 +56,12 @@ def decode(capture: Capture) -> Decoded:
             values["pack_mv"] = sum(values["cells_mv"])
         values["balance"] = int.from_bytes(driver.bits, "little")
     more = any(driver._misfit)
-    strange = driver.strange if table else 0
+    unexpected = driver.unexpected if table else 0
     out.frames = {
         "good": link.rx - driver.damaged,
         "damaged": link.damaged + driver.damaged,
         "wrong_responder": wrong,
-        "strange": strange,
+        "unexpected": unexpected,
         "unended": unended,
     }
     out.error = first(
@@ -72,7 +72,7 @@ def decode(capture: Capture) -> Decoded:
         (not link.rx, "no frame in it"),
         (not table, "no cells in it"),
         (more, "a module with more than 8 cells"),
-        (strange, "an identifier that no module has"),
+        (unexpected, "an identifier that no module has"),
     )
     return out
 

@@ -13,7 +13,7 @@ class _Seen:
     def __init__(self) -> None:
         self.link: Any = None  # set by `replies`
         self.shapes: dict[int, Shape] = {}
-        self.refused = self.strange = 0
+        self.refused = self.unexpected = 0
 
     def on_reply(self, address: int, code: int, n: int, now: int) -> None:
         del now

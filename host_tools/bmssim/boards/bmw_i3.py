@@ -44,10 +44,10 @@ class BmwI3Board(CanBoard):
         super().rebooted()
         self.greeted = 0
 
-    def bleeding(self) -> int:
+    def balancing_cells(self) -> int:
         if self.events.now_us - self._polled_us > _OBEYS_US:
-            self.bleed = 0
-        return super().bleeding()
+            self.balance_mask = 0
+        return super().balancing_cells()
 
     def receive(self, ident: int, data: bytes) -> None:
         module = self.address - 1
@@ -71,11 +71,11 @@ class BmwI3Board(CanBoard):
             self.greeted += 1
         measures = self.greeted >= _GREETINGS
         self.sample()
-        self.bleed = 0
+        self.balance_mask = 0
         if measures and data[4] & 8:
             target = int.from_bytes(data[:2], "little")
-            self.bleed = sum(1 << i for i, mv in enumerate(self.mv) if mv > target)
-        frames = [(0x100 | module, bytes(4) + self.bleed.to_bytes(2, "little") + bytes(2))]
+            self.balance_mask = sum(1 << i for i, mv in enumerate(self.mv) if mv > target)
+        frames = [(0x100 | module, bytes(4) + self.balance_mask.to_bytes(2, "little") + bytes(2))]
         if measures and data[3] & 0x10:
             frames += self._cells(module)
         if measures and data[3] & 0x40:

@@ -71,10 +71,10 @@ class Bq79616(SerialBoard):
     def beyond(self) -> bool:
         return any(SerialBoard.beyond(device) for device in self.stack if device.mv)
 
-    def bleeding(self) -> int:
+    def balancing_cells(self) -> int:
         if not self.alive or self.events.now_us >= self._bleed_until_us:
             return 0
-        return self.bleed
+        return self.balance_mask
 
     def request(self, data: bytes) -> tuple[bytes | None, int]:
         for start in range(len(data)):
@@ -156,7 +156,7 @@ class Bq79616(SerialBoard):
             for i, code in enumerate(body):
                 self.timers[15 - (register - 0x0318) - i] = code
         elif register == 0x032F and body[0] & 2:
-            self.bleed = sum(1 << i for i in range(16) if self.timers[i])
+            self.balance_mask = sum(1 << i for i in range(16) if self.timers[i])
             seconds = {0: 0, 1: 10, 2: 30}[max(self.timers)]
             self._bleed_until_us = self.events.now_us + seconds * 1_000_000
 

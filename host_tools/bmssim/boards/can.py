@@ -5,10 +5,10 @@ import numpy as np
 from ..bus import CanBus
 from ..events import Events
 from ..protocol import Frame
-from .bought import BoughtBoard, Measure
+from .commercial import CommercialBoard, Measure
 
 
-class CanBoard(BoughtBoard):
+class CanBoard(CommercialBoard):
     """One board on a bus; see `BoughtBoard`. Its frames carry no checksum of their own."""
 
     def __init__(

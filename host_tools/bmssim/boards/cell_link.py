@@ -53,7 +53,7 @@ class CellLinkBoard:
         self.hotter_c = 0  # its own temperature above the usual
         self.stack_error_mv = 0  # of its measurement of all cells together
         self.stuck: dict[int, int] = {}  # cell -> mV that it says for ever
-        self.bleed = 0
+        self.balance_mask = 0
         self.balance_frames = 0
         self.watch: tuple[int, int, int] = (
             0,
@@ -78,7 +78,7 @@ class CellLinkBoard:
     def restart(self) -> None:
         """Lose everything and say HELLO after the boot time, as after a brown-out."""
         self.alive = False
-        self.bleed = 0
+        self.balance_mask = 0
         self._seq = None
         self.events.after(round(BOOT_US * self.drift), self._booted)
 
@@ -99,9 +99,9 @@ class CellLinkBoard:
         if isinstance(self.port, CanPort):
             self._send([self._hello()], 0)
 
-    def bleeding(self) -> int:
+    def balancing_cells(self) -> int:
         """The mask that bleeds now; expired commands count no more."""
-        return self.bleed if self.alive and self.events.now_us < self._bleed_until_us else 0
+        return self.balance_mask if self.alive and self.events.now_us < self._bleed_until_us else 0
 
     def receive(self, frame: Frame) -> None:
         """One good frame from the line."""
@@ -113,7 +113,7 @@ class CellLinkBoard:
             delay = 0 if self.node != p.UNADDRESSED else self.serial % 64 * 300
             self._send([self._hello()], delay)
         elif frame.function == p.BALANCE and len(frame.data) == 8 and p.seal_is_good(frame):
-            self.bleed = int.from_bytes(frame.data[:4], "little")
+            self.balance_mask = int.from_bytes(frame.data[:4], "little")
             self._bleed_until_us = self.events.now_us + round(frame.data[4] * 1e6 * self.drift)
             self.balance_frames += 1
         elif (
@@ -172,9 +172,9 @@ class CellLinkBoard:
             four = self._dc[4 * k : 4 * k + 4]
             marked = hot and any(v is not None and v > hottest for v in four)
             frames.append(p.temps_frame(self.node, k, four, seq, marked))
-        bleeding = self.bleeding()
-        die_c = 30 + self.hotter_c + 2 * bleeding.bit_count()
-        duty = 100 if bleeding else 0
+        balancing_cells = self.balancing_cells()
+        die_c = 30 + self.hotter_c + 2 * balancing_cells.bit_count()
+        duty = 100 if balancing_cells else 0
         frames.append(
             p.status_frame(
                 self.node, sum(known) + self.stack_error_mv, self.faults, die_c, duty, seq

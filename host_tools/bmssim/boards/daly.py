@@ -10,8 +10,8 @@ from typing import Any
 from ..bus import CanBus, UartBus
 from ..events import Events
 from ..protocol import EXTENDED, Frame
-from .bought import BoughtBoard
 from .can import CanBoard
+from .commercial import CommercialBoard
 from .kind import Kind
 from .serial import SerialBoard
 
@@ -28,7 +28,7 @@ _ALARMS = {
 }
 
 
-class _Daly(BoughtBoard):
+class _Daly(CommercialBoard):
     """What a board says, however it is asked; it balances as it likes, which isn't simulated.
 
     longer: frames of cells beyond those that it has, with nothing in them.
@@ -152,7 +152,7 @@ class DalyCanBoard(_Daly, CanBoard):
         self.bus.usage.on_bytes(began_us, self.answered_us, 0.0)
 
 
-def make(events: Events, bus: CanBus | UartBus, *args: Any) -> BoughtBoard:
+def make(events: Events, bus: CanBus | UartBus, *args: Any) -> CommercialBoard:
     """A board on a bus of either kind."""
     if isinstance(bus, CanBus):
         return DalyCanBoard(events, bus, *args)

@@ -93,7 +93,9 @@ class DiybmsBlock(SerialBoard):
                     words[i] |= 0x8000
                 if "temp_high" in self.alarms:
                     words[i] |= 0x4000
-            self.bleed = sum(1 << i for i in range(self.cells) if self.mv[i] > self.threshold_mv[i])
+            self.balance_mask = sum(
+                1 << i for i in range(self.cells) if self.mv[i] > self.threshold_mv[i]
+            )
         elif command == _TEMPERATURE:
             self.sample()
             for i in asked:
@@ -132,7 +134,7 @@ class DiybmsBlock(SerialBoard):
         return int(np.clip(mv, 0, 0x1FFF))
 
     def rebooted(self) -> None:
-        self.bleed = 0  # thresholds stand in the EEPROM
+        self.balance_mask = 0  # thresholds stand in the EEPROM
 
 
 def _crc(data: bytes) -> bytes:

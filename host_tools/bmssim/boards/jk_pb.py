@@ -53,12 +53,12 @@ class JkPbBoard(SerialBoard):
         ack += crc16(ack)
         if register == 0x1620:
             self.sample()
-            self.bleed = self._own_choice() if self.balance else 0
+            self.balance_mask = self._own_choice() if self.balance else 0
             return self._status() + bytes(1) + ack
         value = int.from_bytes(request[7:-2], "big")
         if register == 0x1078:
             self.balance = bool(value)
-            self.bleed = self._own_choice() if value else 0
+            self.balance_mask = self._own_choice() if value else 0
         elif register == 0x1070:
             self.fets = self.fets & 2 | bool(value)
         elif register == 0x1074:
@@ -99,7 +99,7 @@ class JkPbBoard(SerialBoard):
         for name in self.alarms:
             alarms |= 1 << _ALARMS[name]
         put(166, alarms, 4)
-        out[172] = 2 if self.bleed else 0
+        out[172] = 2 if self.balance_mask else 0
         out[173] = 80
         put(174, 40_000, 4)
         put(178, 50_000, 4)

@@ -67,7 +67,7 @@ class JkTtlBoard(SerialBoard):
         if command != 0x06:
             return None
         self.sample()
-        self.bleed = self._own_choice() if self.balance else 0
+        self.balance_mask = self._own_choice() if self.balance else 0
         return _frame(command, self._fields())
 
     def rebooted(self) -> None:
@@ -79,7 +79,7 @@ class JkTtlBoard(SerialBoard):
         code, value = fields[0], fields[1]
         if code == 0x9D:
             self.balance = bool(value)
-            self.bleed = self._own_choice() if value else 0
+            self.balance_mask = self._own_choice() if value else 0
         elif code == 0xAB:
             self.fets = self.fets & 2 | (value & 1)
         elif code == 0xAC:

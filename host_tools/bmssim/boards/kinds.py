@@ -4,12 +4,12 @@ from importlib import import_module
 
 from bms.slaves import build as slaves
 
-from .bought import BoughtBoard
 from .cell_link import CellLinkBoard
+from .commercial import CommercialBoard
 from .kind import Kind
 
 KINDS: dict[str, Kind] = {
     name: import_module(f".{name}", __package__).KIND for name in slaves.KINDS
 }
 
-Board = CellLinkBoard | BoughtBoard
+Board = CellLinkBoard | CommercialBoard

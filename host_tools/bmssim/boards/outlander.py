@@ -44,13 +44,13 @@ class OutlanderBoard(CanBoard):
         self.sample()
         if self.events.now_us - self._told_us > _OBEYS_US:
             self._target_mv = _NO
-        self.bleed = sum(1 << i for i, mv in enumerate(self.mv) if mv > self._target_mv)
+        self.balance_mask = sum(1 << i for i, mv in enumerate(self.mv) if mv > self._target_mv)
         ident = 0x600 + self.address * 16
         words = [_NO if i in self.open_cells else mv for i, mv in enumerate(self.mv)]
         words += [_NO] * (12 - self.cells)
         warm = [_NO if dc is None else round((dc / 10 + 52) / 0.0038) for dc in self.dc]
         warm += [round((25 + 52) / 0.0038)] * (3 - self.temps)
-        frames = [(ident + 1, bytes([self.bleed, 0]) + _big(warm))]
+        frames = [(ident + 1, bytes([self.balance_mask, 0]) + _big(warm))]
         frames += [(ident + 2 + k, _big(words[4 * k : 4 * k + 4])) for k in range(3)]
         self.say(frames)
 

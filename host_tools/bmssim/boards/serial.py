@@ -8,7 +8,7 @@ import numpy as np
 
 from ..bus import UartBus
 from ..events import Events
-from .bought import BoughtBoard, Measure
+from .commercial import CommercialBoard, Measure
 
 FORGET_US = 20_000  # a request that stays incomplete for so long is none
 
@@ -23,7 +23,7 @@ def crc16(data: bytes) -> bytes:
     return crc.to_bytes(2, "little")
 
 
-class SerialBoard(BoughtBoard):
+class SerialBoard(CommercialBoard):
     """One board at address `node` of a line; see `BoughtBoard`.
 
     too_early: requests that came before its gap was over, and went unanswered.

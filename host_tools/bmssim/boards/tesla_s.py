@@ -106,7 +106,7 @@ class TeslaModule(SerialBoard):
             if register == 0x3C and value == 0xA5:
                 for module in self.chain:
                     module.given = 0
-                    module.bleed = 0
+                    module.balance_mask = 0
             else:
                 for module in self.chain:
                     module._write(register, value)
@@ -126,7 +126,7 @@ class TeslaModule(SerialBoard):
         elif register == 0x33:
             self._seconds = (value & 0x3F) * (60 if value & 0x80 else 1)
         elif register == 0x32:
-            self.bleed = value & 0x3F
+            self.balance_mask = value & 0x3F
             self._until_us = self.events.now_us + self._seconds * 1_000_000
         elif register == 0x20 and value == 0xFF:
             self.latched -= {"temp_high"}
@@ -153,8 +153,8 @@ class TeslaModule(SerialBoard):
     def beyond(self) -> bool:
         return any(SerialBoard.beyond(module) for module in self.chain if module.mv)
 
-    def bleeding(self) -> int:
-        return self.bleed if self.alive and self.events.now_us < self._until_us else 0
+    def balancing_cells(self) -> int:
+        return self.balance_mask if self.alive and self.events.now_us < self._until_us else 0
 
     def rebooted(self) -> None:
         super().rebooted()

@@ -68,7 +68,7 @@ class Board:
     def guard(self, mask):
         pass
 
-    def cuts(self):
+    def check_cuts(self):
         return 0
 
     def rearm(self):

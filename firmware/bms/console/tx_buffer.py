@@ -1,0 +1,148 @@
+"""Whole lines on their way out of the serial port; what nobody reads is dropped and counted.
+
+A line is built in place, piece by piece over several steps, and becomes visible only when it is
+ended with its CRC. Lines are built in one half while the other one leaves. The port is given what
+it takes, never waited for. Nothing here allocates.
+"""
+
+from micropython import const
+
+from bms.kernels import (
+    crc16,
+    put,
+    put_field,
+    put_hex,
+    put_hex4,
+    put_int,
+    put_key,
+    put_values,
+    splice,
+)
+from bms.ticks import MASK
+
+_HALF = const(2048)
+_LINE = const(1024)  # room for any line: a status with every number at its longest takes 600
+_WRITES = const(2)  # pieces given to the port in one step
+
+
+class TxBuffer:
+    """lines: ended since boot; dropped: lines for which there was no room."""
+
+    def __init__(self, stream, clock):
+        self._stream = stream
+        self._clock = clock
+        self._buf = bytearray(_HALF)  # lines are built here
+        self._sent = 0
+        self._ready = 0  # end of the last whole line
+        self._at = 0  # end of what is built
+        self._old = bytearray(_HALF)  # full, and on its way out
+        self._old_sent = self._old_end = 0
+        self.building = False
+        self.lines = self.dropped = 0
+
+    def room(self):
+        """True where a line would not be dropped."""
+        return _HALF - self._ready >= _LINE or self._old_sent == self._old_end
+
+    def begin(self, kind):
+        """Start a line of a kind; False (and counted) where there is no room for it."""
+        if _HALF - self._ready < _LINE:
+            if self._old_sent < self._old_end:
+                self.dropped = (self.dropped + 1) & MASK
+                return False
+            full = self._buf
+            self._buf = self._old
+            self._old = full
+            self._old_sent = self._sent
+            self._old_end = self._ready
+            self._sent = self._ready = 0
+        self.building = True
+        self._at = self._ready
+        self.raw(b'{"k":"')
+        self.raw(kind)
+        self.raw(b'","t_ms":')
+        self.uptime(self._clock.uptime_s, self._clock.uptime_ms)
+        return True
+
+    def uptime(self, seconds, ms):
+        """Write seconds and ms as one number of ms, which may be larger than any small int."""
+        if seconds:
+            self._at = put_int(self._buf, self._at, seconds)
+            if ms < 100:
+                self.raw(b"0" if ms > 9 else b"00")
+        self._at = put_int(self._buf, self._at, ms)
+
+    def raw(self, text):
+        """Append bytes as they are."""
+        self._at = put(self._buf, self._at, text, len(text))
+
+    def part(self, text, start, n):
+        """Append n bytes of a text from `start` on."""
+        splice(self._buf, self._at, text, start, n)
+        self._at += n
+
+    def hex(self, data, start, n):
+        """Append n bytes of `data` from `start` on as hex digits."""
+        self._at = put_hex(self._buf, self._at, data, start, n)
+
+    def key(self, name):
+        """Append a key, given as b'name'."""
+        self._at = put_key(self._buf, self._at, name, len(name))
+
+    def number(self, name, value):
+        """Append a key and an integer; None gives null."""
+        if value is None:
+            self.key(name)
+            self.raw(b"null")
+        else:
+            self._at = put_field(self._buf, self._at, name, len(name), value)
+
+    def value(self, value):
+        """Append an integer; None gives null."""
+        if value is None:
+            self.raw(b"null")
+        else:
+            self._at = put_int(self._buf, self._at, value)
+
+    def values(self, values, flags, start, end, first):
+        """Append values start..end-1 of an array('h'), null where `flags` says not FRESH.
+
+        A comma stands before each but the one at `first`.
+        """
+        self._at = put_values(self._buf, self._at, values, flags, start, end, first)
+
+    def text(self, name, text, more=b""):
+        """Append a key and a text of plain characters, in one or two parts."""
+        self.key(name)
+        self.raw(b'"')
+        self.raw(text)
+        self.raw(more)
+        self.raw(b'"')
+
+    def end(self):
+        """Close the line with its CRC; it may leave now."""
+        self.raw(b",")
+        crc = crc16(self._buf, self._ready, self._at, 0xFFFF)
+        self.raw(b'"crc":"')
+        self._at = put_hex4(self._buf, self._at, crc)
+        self.raw(b'"}\n')
+        self._ready = self._at
+        self.building = False
+        self.lines = (self.lines + 1) & MASK
+
+    def flush(self):
+        """Give the port what it takes now."""
+        for _ in range(_WRITES):
+            if self._old_sent < self._old_end:
+                left = self._old_end - self._old_sent
+                took = self._stream.write(self._old, self._old_sent, left)
+                self._old_sent += took
+            elif self._sent < self._ready:
+                took = self._stream.write(self._buf, self._sent, self._ready - self._sent)
+                self._sent += took
+                if self._sent == self._ready and not self.building:
+                    self._sent = self._ready = self._at = 0
+            else:
+                return
+            if not took:
+                return

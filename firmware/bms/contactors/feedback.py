@@ -1,0 +1,112 @@
+"""Auxiliary contacts of one string: does each contactor follow its coil?
+
+A contact that stays open while its coil is on is the fault `contactor_feedback`, one that stays
+closed while its coil is off is `contactor_welded`; both after `feedback_delay`. Nothing here
+allocates.
+"""
+
+from array import array
+
+from bms import ticks
+from bms.protection import faults
+
+MINUS, PRECHARGE, PLUS = range(3)  # contactors of a string, as coils and feedback number them
+
+
+class Feedback:
+    """wired: the pack file says that auxiliary contacts are there.
+
+    ignored: bits of contacts that count no more, since a person has found them wrong.
+    """
+
+    def __init__(self, config, hal, faults_, coils, string):
+        """coils: bytearray(3) that the sequence writes, 1 = the coil is on."""
+        self._hal = hal
+        self._faults = faults_
+        self._coils = coils
+        self._first = 3 * string  # number of its minus contactor
+        self.wired = bool(config.contactor_feedback)
+        self.ignored = 0
+        self._delay = config.feedback_delay_ms
+        self._differs = bytearray(3)  # the contact is not as its coil is
+        self._differs_at = array("i", [0] * 3)
+
+    def coil_changed(self, which):
+        """A coil was just switched: its contact has the whole delay to follow."""
+        self._differs[which] = 0
+
+    def unreadable(self):
+        """True where contacts are configured, but one of a main contactor gives no level."""
+        hal = self._hal
+        return self.wired and (
+            hal.feedback(self._first + MINUS) is None or hal.feedback(self._first + PLUS) is None
+        )
+
+    def proven_closed(self, which):
+        """True where the contact is closed, or none can be asked; `step` bounds the wait for it."""
+        if not self.wired or self.ignored >> which & 1:
+            return True
+        return self._hal.feedback(self._first + which) == 1
+
+    def first_closed(self):
+        """Number of the first contactor whose contact is closed, -1 = none is."""
+        if self.wired:
+            for i in range(3):
+                if self._hal.feedback(self._first + i):
+                    return self._first + i
+        return -1
+
+    def step(self, now, energised):
+        """Compare contacts with coils; energised: any coil of the string is on."""
+        if not self.wired:
+            return
+        lost = welded = -1
+        for i in range(3):
+            if not self._differs_too_long(i, now):
+                continue
+            if self._coils[i]:
+                lost = i
+            else:
+                welded = i
+        f = self._faults
+        first = self._first
+        if lost >= 0:
+            f.set(faults.CONTACTOR_FEEDBACK, first + lost, self._delay)
+        elif not energised:
+            # seen only while a coil is on; the next closing shows whether it is mended
+            f.clear(faults.CONTACTOR_FEEDBACK, first)
+        differs = self._differs
+        if welded >= 0:
+            f.set(faults.CONTACTOR_WELDED, first + welded, self._delay)
+        elif not differs[MINUS] and not differs[PRECHARGE] and not differs[PLUS]:
+            f.clear(faults.CONTACTOR_WELDED, first)
+
+    def _differs_too_long(self, i, now):
+        """True where contact i has not been as its coil is for the whole delay."""
+        if self.ignored >> i & 1:
+            return False
+        closed = self._hal.feedback(self._first + i)
+        if closed is None or closed == self._coils[i]:
+            self._differs[i] = 0
+            return False
+        if not self._differs[i]:
+            self._differs[i] = 1
+            self._differs_at[i] = now
+            return False
+        return ticks.diff(now, self._differs_at[i]) >= self._delay
+
+    def ignore_welded(self):
+        """Ignore contacts that say closed with their coil off, until the next start.
+
+        A person has found the contactors open. True where there was such a contact.
+        """
+        found = False
+        for i in range(3):
+            if not self._coils[i] and self._differs[i]:
+                self.ignored |= 1 << i
+                self._differs[i] = 0
+                self._faults.set(faults.FEEDBACK_IGNORED, self._first + i, 0)
+                found = True
+        if found:
+            self._faults.clear(faults.CONTACTOR_WELDED, self._first)
+        return found

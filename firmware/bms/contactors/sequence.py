@@ -1,0 +1,334 @@
+"""The contactors of one string: the sequence of closing and opening, every wait bounded.
+
+The only writer of coil outputs. `trip` may be called from anywhere, at any moment; it opens before
+it returns, except above the contacts' breaking current: there it waits for the fuse, not longer
+than the pack file says. Feedback and faults are evaluated in every state. Nothing here allocates.
+"""
+
+from array import array
+
+from micropython import const
+
+from bms import ticks
+from bms.contactors.feedback import MINUS, PLUS, PRECHARGE, Feedback
+from bms.contactors.precharge import Precharge
+from bms.protection import faults
+
+(
+    OPEN,
+    PRECHARGE_REST,  # between two tries
+    CLOSING_MINUS,
+    PRECHARGING,
+    CLOSING_PLUS,
+    CLOSED,
+    OPEN_REQUESTED,  # still closed: waits for a low current
+    FUSE_WAIT,  # still closed: tripped above the breaking current, waits for the fuse
+    OPENING,  # one main contactor is off, the other follows after opening_gap
+) = range(9)
+STATES = (
+    b"open",
+    b"precharge_rest",
+    b"closing_minus",
+    b"precharge",
+    b"closing_plus",
+    b"closed",
+    b"open_requested",
+    b"fuse_wait",
+    b"opening",
+)
+_FULL = const(1000)  # permille of a coil's voltage
+
+# the number of a slave is written into them: nothing allocates when `close` is refused
+_NO_ANSWER = bytearray(b"slave 0 has not answered as the pack file says")
+_NO_ANSWER_2 = bytearray(b"slave 00 has not answered as the pack file says")
+
+
+def _not_answered(slave):
+    """The refusal that names a slave, 1..99."""
+    text = _NO_ANSWER
+    if slave > 9:
+        text = _NO_ANSWER_2
+        text[7] = 48 + slave % 10
+        slave //= 10
+    text[6] = 48 + slave
+    return text
+
+
+class Sequence:
+    """state: one of STATES; closings, loaded_openings (under load): since boot; changes: of state.
+
+    string: its index; locked: the program is about to end, nothing closes any more.
+    """
+
+    def __init__(self, config, hal, faults_, pack, current, clock):
+        self._hal = hal
+        self._faults = faults_
+        self._pack = pack
+        self._current = current
+        self._clock = clock
+        self.string = current.string
+        self._first = 3 * self.string  # number of its minus contactor
+        self._coils = bytearray(3)  # 1 = on
+        self._full = bytearray(3)  # the coil has its full voltage, not yet that to hold it
+        self._on_at = array("i", [0] * 3)
+        self._feedback = Feedback(config, hal, faults_, self._coils, self.string)
+        self._precharge = Precharge(config, pack, self.string, clock.now)
+        self._has_link = bool(config.link_sensor)
+        self._current_age = config.current_age_ms
+        self._settle = config.contactor_settle_ms
+        self._rest = config.precharge_rest_ms
+        self._reclose = config.reclose_ms
+        self._open_ma = config.open_current_ma
+        self._open_wait = config.open_wait_ms
+        self._breaking_ma = config.breaking_current_ma
+        self._fuse_wait = config.fuse_wait_ms
+        self._gap = config.opening_gap_ms
+        self._hold = config.coil_hold_pm
+        self._pull_in = config.coil_pull_in_ms
+        self._idle_ma = config.current_idle_ma
+        self.state = OPEN
+        self._since = 0  # tick of the last change of state
+        self._opened = False  # it was closed before, so `reclose` counts from _opened_at
+        self._opened_at = 0
+        self.locked = False
+        self.closings = self.loaded_openings = 0
+        self.changes = 0
+        self._all_off()
+
+    def energised(self):
+        """True while any coil is on: current may flow."""
+        return bool(self._pack.energised[self.string])
+
+    def closing(self):
+        """True from the first coil on to the last, and between two tries of the precharge."""
+        return OPEN < self.state < CLOSED
+
+    def closed(self):
+        """True where the string is connected."""
+        return self.state == CLOSED or self.state == OPEN_REQUESTED
+
+    def string_mv(self):
+        """Sum of the string's cells."""
+        return self._pack.string_cell[self.string].total
+
+    def seen_closed(self):
+        """Number of the first contactor whose feedback says closed, -1 = none does."""
+        return self._feedback.first_closed()
+
+    def ignore_feedback(self):
+        """A person has found open what looks welded; True where something did."""
+        return self._feedback.ignore_welded()
+
+    # --- opening ---
+
+    def trip(self):
+        """Open now; above the breaking current once the fuse has had its time."""
+        if self.state == FUSE_WAIT:
+            return
+        if self._breaking_ma and self._coils[PLUS] and self._magnitude() > self._breaking_ma:
+            self._enter(FUSE_WAIT, self._clock.now)
+            return
+        self._open_now(self._clock.now)
+
+    def cut(self):
+        """The board has switched all coils off by itself: follow."""
+        if self._coils[PLUS]:
+            self._count_load()
+        self._all_off()
+        if self.state != OPEN:
+            self._enter(OPEN, self._clock.now)
+
+    def open(self, now):
+        """Open on command: once the current is low, or after `open_wait`."""
+        if self.state == CLOSED and self._magnitude() > self._open_ma:
+            self._enter(OPEN_REQUESTED, now)
+        elif self.state != OPEN_REQUESTED and self.state != FUSE_WAIT:
+            self._open_now(now)
+
+    def _magnitude(self):
+        """Size of the current in mA; 0 where it isn't known: opening must not wait then."""
+        current = self._current
+        if not current.installed or current.age(self._clock.now) > self._current_age:
+            return 0
+        return current.ma if current.ma >= 0 else -current.ma
+
+    def _count_load(self):
+        """Count an opening of plus where it is under load."""
+        if self._magnitude() > self._idle_ma:
+            self.loaded_openings += 1
+
+    def _open_now(self, now):
+        """Both main contactors off, the one first that the current's direction asks for."""
+        if self.state == OPENING:
+            return
+        on = self._coils[PLUS]
+        if self._gap and on and self._coils[MINUS]:
+            # polarised contactors: each breaks best what flows through it forward
+            self._set(MINUS if self._current.ma > 0 else PLUS, 0)
+            self._set(PRECHARGE, 0)
+            self._enter(OPENING, now)
+        else:
+            self._all_off()
+            if self.state != OPEN:
+                self._enter(OPEN, now)
+        if on:
+            self._count_load()
+
+    # --- closing ---
+
+    def refusal(self, now):
+        """Why the contactors may not close now, as bytes; None where they may."""
+        pack = self._pack
+        s = self.string
+        if self.locked:
+            return b"the program is about to end"
+        if self._faults.blocking(s):
+            return b"a fault is latched: see faults, then clear"
+        for i in range(pack.slave_from[s], pack.slave_from[s + 1]):
+            if not pack.known[i]:
+                return _not_answered(i + 1)
+        if not pack.string_cell[s].complete:
+            return b"not every cell has a fresh reading"
+        if not pack.string_temp[s].complete:
+            return b"not every temperature has a fresh reading"
+        if self._has_link and pack.link_mv is None:
+            return b"the link voltage is not measured"
+        if self._feedback.unreadable():
+            return b"the contactor feedback is not wired"
+        if self._current.installed and self._current.age(now) > self._current_age:
+            return b"the current is not measured"
+        if self.state != OPEN:
+            return b"already closed or closing"
+        if self._opened and ticks.diff(now, self._opened_at) < self._reclose:
+            return b"opened a moment ago: wait"
+        if self._precharge.hot():
+            return b"the precharge resistor is hot: wait"
+        return None
+
+    def close(self, now, others_mv):
+        """Begin to close, as the first string or where `others_mv` >= 0 carry the link already.
+
+        None, or the reason of the refusal as bytes.
+        """
+        why = self.refusal(now)
+        if why is None:
+            self._precharge.begin(others_mv)
+            self._close_minus(now)
+        return why
+
+    def _close_minus(self, now):
+        self._precharge.before_minus()
+        self._enter(CLOSING_MINUS, now)
+        self._set(MINUS, 1)
+
+    # --- each tick ---
+
+    def step(self, now):
+        """Go on with the sequence; feedback and faults are evaluated first, in every state."""
+        self._feedback.step(now, self.energised())
+        self._precharge.step(now, self._coils[PRECHARGE])
+        state = self.state
+        if state == OPEN:
+            if self._opened and ticks.diff(now, self._opened_at) >= self._reclose:
+                self._opened = False
+            return
+        if self._faults.blocking(self.string) and state < FUSE_WAIT:
+            self.trip()
+            return
+        waited = ticks.diff(now, self._since)
+        if state < CLOSED:
+            if self._step_closing(state, waited, now):
+                return
+        elif state > CLOSED:
+            self._step_opening(state, waited, now)
+        self._reduce_coils(now)
+
+    def _step_closing(self, state, waited, now):
+        """One state of the closing sequence; True where a weld has ended it."""
+        if state == CLOSING_MINUS:
+            if waited >= self._settle and self._feedback.proven_closed(MINUS):
+                if self._welded():
+                    return True
+                self._enter(PRECHARGING, now)
+                self._set(PRECHARGE, 1)
+        elif state == PRECHARGING:
+            if self._feedback.proven_closed(MINUS) and self._precharge.proven(waited):
+                self._enter(CLOSING_PLUS, now)
+                self._set(PLUS, 1)
+            elif self._precharge.expired(waited):
+                self._precharge_failed(now)
+        elif state == CLOSING_PLUS:
+            if waited >= self._settle:
+                self._set(PRECHARGE, 0)
+                self._enter(CLOSED, now)
+                self.closings += 1
+        elif state == PRECHARGE_REST and waited >= self._rest:
+            self._close_minus(now)
+        return False
+
+    def _step_opening(self, state, waited, now):
+        """One state of opening: waits for a lower current, or for the second contactor."""
+        if state == OPEN_REQUESTED:
+            if self._magnitude() <= self._open_ma or waited >= self._open_wait:
+                self._open_now(now)
+        elif state == FUSE_WAIT:
+            if self._magnitude() <= self._breaking_ma or waited >= self._fuse_wait:
+                self._open_now(now)
+        elif state == OPENING and waited >= self._gap:
+            self._all_off()
+            self._enter(OPEN, now)
+
+    def _welded(self):
+        """Trip where the link voltage rose with minus alone; True where it did."""
+        rise = self._precharge.link_rise_mv()
+        if rise:
+            self._latch(faults.LINK_RISE, rise)
+        return bool(rise)
+
+    def _precharge_failed(self, now):
+        self._all_off()
+        if self._precharge.fail():
+            self._enter(PRECHARGE_REST, now)
+            return
+        link = self._pack.link_mv
+        self._latch(faults.PRECHARGE_FAILED, -1 if link is None else link)
+
+    def _latch(self, fault, value):
+        """Trip by a fault that stands for a moment: it stays latched until acknowledged."""
+        self._faults.set(fault, self.string, value)
+        self._faults.clear(fault, self.string)
+
+    def _enter(self, state, now):
+        if state == OPEN:
+            self._opened = True
+            self._opened_at = now
+        self.state = state
+        self._since = now
+        self.changes += 1
+
+    # --- coils ---
+
+    def _set(self, which, on):
+        self._hal.coil(self._first + which, _FULL if on else 0)
+        self._full[which] = on
+        coils = self._coils
+        if coils[which] != on:
+            coils[which] = on
+            self._on_at[which] = self._clock.now
+            self._feedback.coil_changed(which)
+            self._pack.energised[self.string] = coils[MINUS] | coils[PRECHARGE] | coils[PLUS]
+
+    def _reduce_coils(self, now):
+        """Less voltage for coils that have pulled in."""
+        if self._hold >= _FULL:
+            return
+        for i in range(3):
+            if self._full[i] and ticks.diff(now, self._on_at[i]) >= self._pull_in:
+                self._full[i] = 0
+                self._hal.coil(self._first + i, self._hold)
+
+    def _all_off(self):
+        # the coil that carries the load first
+        self._set(PLUS, 0)
+        self._set(PRECHARGE, 0)
+        self._set(MINUS, 0)

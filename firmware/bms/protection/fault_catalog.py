@@ -1,0 +1,320 @@
+"""Every fault and every quantity with bounds: the one table of them, read at start and by the host.
+
+A row names its fault by the constant in `faults`, so the order of rows has no meaning. A code never
+changes its meaning. Too large to keep: a board forgets this module once all is built.
+
+Three levels, as foxBMS 2 has them: maximum operating limit (warn), recommended safety limit
+(derate), maximum safety limit (trip).
+"""
+
+from bms.protection import faults as F
+from bms.protection.faults import CELL, CONTACTOR, DERATE, NOWHERE, SLAVE, STRING, TEMP, TRIP, WARN
+
+ABOVE, BELOW = 1, -1  # the side of its bounds on which a quantity is out
+
+# settings of (hysteresis, delay, samples)
+_CELL = ("cell_hysteresis_mv", "cell_delay_ms", "cell_samples")
+_TEMP = ("temp_hysteresis_dc", "temp_delay_ms", "temp_samples")
+_VOLTAGE = ("voltage_hysteresis_mv", "voltage_delay_ms", "voltage_samples")
+_CURRENT = ("current_idle_ma", "current_delay_ms", "current_samples")
+_ISOLATION = ("isolation_hysteresis_kohm", "isolation_delay_ms", "isolation_samples")
+
+# Quantities, evaluated at three levels by `limits`: (fault at level TRIP; codes of warn, derate,
+# trip; name; place; unit of the value; side; settings of the bounds that warn, derate, trip;
+# settings of hysteresis, delay, samples; meaning). A number instead of a setting is the value
+# itself; "" or a setting of 0: `limits` finds the bound from others.
+QUANTITIES = (
+    (
+        F.CELL_HIGH, (5, 30, 3), "cell_high", CELL, "mV",
+        ABOVE, ("cell_warn_max_mv", "cell_derate_max_mv", "cell_max_mv"), _CELL,
+        "a cell above its bound",
+    ),
+    (
+        F.CELL_LOW, (6, 31, 4), "cell_low", CELL, "mV",
+        BELOW, ("cell_warn_min_mv", "cell_derate_min_mv", "cell_min_mv"), _CELL,
+        "a cell below its bound",
+    ),
+    (
+        F.CELL_SPREAD, (7, 32, 33), "cell_spread", CELL, "mV",
+        ABOVE, ("spread_warn_mv", "spread_derate_mv", "spread_max_mv"), _CELL,
+        "highest - lowest cell of a string",
+    ),
+    (
+        F.TEMP_HIGH, (13, 34, 9), "temp_high", TEMP, "0.1 degC",
+        ABOVE, ("temp_warn_max_dc", "temp_derate_max_dc", "temp_max_dc"), _TEMP,
+        "a temperature above its bound",
+    ),
+    (
+        F.TEMP_LOW, (35, 36, 10), "temp_low", TEMP, "0.1 degC",
+        BELOW, ("temp_warn_min_dc", "temp_derate_min_dc", "temp_min_dc"), _TEMP,
+        "a temperature below its bound",
+    ),
+    (
+        F.TEMP_CHARGE_HIGH, (37, 38, 11), "temp_charge_high", TEMP, "0.1 degC",
+        ABOVE,
+        ("temp_charge_warn_max_dc", "temp_charge_derate_max_dc", "temp_charge_max_dc"), _TEMP,
+        "a temperature above its bound for charging",
+    ),
+    (
+        F.TEMP_CHARGE_LOW, (39, 40, 12), "temp_charge_low", TEMP, "0.1 degC",
+        BELOW,
+        ("temp_charge_warn_min_dc", "temp_charge_derate_min_dc", "temp_charge_min_dc"), _TEMP,
+        "a temperature below its bound for charging",
+    ),
+    (
+        F.TEMP_SPREAD, (41, 42, 43), "temp_spread", TEMP, "0.1 degC",
+        ABOVE, ("temp_spread_warn_dc", "temp_spread_derate_dc", "temp_spread_max_dc"), _TEMP,
+        "warmest - coldest sensor of a string",
+    ),
+    (
+        F.BOARD_TEMP, (44, 45, 46), "board_temp", SLAVE, "0.1 degC",
+        ABOVE, ("board_temp_warn_dc", "board_temp_derate_dc", "board_temp_max_dc"), _TEMP,
+        "temperature of a slave board itself above its bound",
+    ),
+    (
+        F.VOLTAGE_HIGH, (47, 48, 49), "voltage_high", STRING, "mV",
+        ABOVE, ("voltage_warn_max_mv", "voltage_derate_max_mv", "voltage_max_mv"), _VOLTAGE,
+        "a string's voltage above its bound",
+    ),
+    (
+        F.VOLTAGE_LOW, (50, 51, 52), "voltage_low", STRING, "mV",
+        BELOW, ("voltage_warn_min_mv", "voltage_derate_min_mv", "voltage_min_mv"), _VOLTAGE,
+        "a string's voltage below its bound",
+    ),
+    (
+        F.VOLTAGE_DIFFERS, (53, 54, 55), "voltage_differs", STRING, "mV",
+        ABOVE,
+        ("voltage_differs_warn_mv", "voltage_differs_derate_mv", "voltage_differs_max_mv"),
+        _VOLTAGE,
+        "measured string voltage - sum of its cells",
+    ),
+    (
+        F.CHARGE_CURRENT, (56, 57, 14), "charge_current", STRING, "mA",
+        ABOVE, ("", "", "charge_max_ma"), _CURRENT,
+        "charge current of a string above its bound",
+    ),
+    (
+        F.DISCHARGE_CURRENT, (58, 59, 15), "discharge_current", STRING, "mA",
+        ABOVE, ("", "", "discharge_max_ma"), _CURRENT,
+        "discharge current of a string above its bound",
+    ),
+    (
+        F.CHARGE_PEAK, (60, 61, 62), "charge_peak", STRING, "permille",
+        ABOVE, ("peak_warn_pm", "peak_derate_pm", 1000), (50, 0, 1),
+        "I2t above charge_continuous, share of what peak_time allows",
+    ),
+    (
+        F.DISCHARGE_PEAK, (63, 64, 65), "discharge_peak", STRING, "permille",
+        ABOVE, ("peak_warn_pm", "peak_derate_pm", 1000), (50, 0, 1),
+        "I2t above discharge_continuous, share of what peak_time allows",
+    ),
+    (
+        F.PACK_CHARGE, (66, 67, 68), "pack_charge", NOWHERE, "mA",
+        ABOVE, ("", "", "pack_charge_max_ma"), _CURRENT,
+        "charge current of all strings above its bound",
+    ),
+    (
+        F.PACK_DISCHARGE, (69, 70, 71), "pack_discharge", NOWHERE, "mA",
+        ABOVE, ("", "", "pack_discharge_max_ma"), _CURRENT,
+        "discharge current of all strings above its bound",
+    ),
+    (
+        F.ISOLATION_LOW, (72, 73, 74), "isolation_low", NOWHERE, "kohm",
+        BELOW, ("isolation_warn_kohm", "isolation_derate_kohm", "isolation_min_kohm"), _ISOLATION,
+        "isolation resistance below its bound",
+    ),
+    (
+        F.SLAVE_AGE, (75, 76, 77), "slave_age", SLAVE, "ms",
+        ABOVE, ("cell_age_warn_ms", "cell_age_derate_ms", "cell_age_ms"), (20, 0, 1),
+        "age of a slave's oldest cell reading",
+    ),
+)  # fmt: skip
+
+# All other faults: (fault, code, name, level, place, unit of the value, meaning)
+SINGLE = (
+    (
+        F.CELL_HARD_HIGH, 1, "cell_hard_high", TRIP, CELL, "mV",
+        "one reading above cell_hard_max",
+    ),
+    (
+        F.CELL_HARD_LOW, 2, "cell_hard_low", TRIP, CELL, "mV",
+        "one reading below cell_hard_min",
+    ),
+    (
+        F.TEMP_HARD_HIGH, 8, "temp_hard_high", TRIP, TEMP, "0.1 degC",
+        "one reading above temp_hard_max",
+    ),
+    (
+        F.CURRENT_HARD, 16, "current_hard", TRIP, STRING, "mA",
+        "one sample beyond current_hard_max, in either direction",
+    ),
+    (
+        F.CURRENT_LOST, 17, "current_lost", TRIP, STRING, "ms",
+        "no current reading for current_age while a contactor is closed",
+    ),
+    (
+        F.CELL_LOST, 18, "cell_lost", TRIP, CELL, "mV",
+        "no valid reading of a cell for cell_age; value: the last one",
+    ),
+    (
+        F.TEMP_LOST, 19, "temp_lost", TRIP, TEMP, "0.1 degC",
+        "no valid reading of a temperature for temp_age, or an open sensor",
+    ),
+    (
+        F.SLAVE_MISMATCH, 20, "slave_mismatch", TRIP, SLAVE, "cells",
+        "a slave has other cells or sensors than the pack file says",
+    ),
+    (
+        F.SLAVE_CONFLICT, 21, "slave_conflict", TRIP, SLAVE, "frames",
+        "two boards answer with the same number",
+    ),
+    (
+        F.SLAVE_ALARM, 22, "slave_alarm", TRIP, SLAVE, "flags",
+        "the slave itself reports an alarm",
+    ),
+    (
+        F.SLAVE_REBOOT, 23, "slave_reboot", WARN, SLAVE, "times",
+        "the slave restarted while in use",
+    ),
+    (
+        F.STACK_VOLTAGE, 24, "stack_voltage", TRIP, SLAVE, "mV",
+        "stack voltage that a slave measures - sum of its cells, beyond stack_tolerance",
+    ),
+    (
+        F.PRECHARGE_FAILED, 25, "precharge_failed", TRIP, STRING, "mV",
+        "precharge not proven in precharge_tries; value: link voltage",
+    ),
+    (
+        F.CONTACTOR_FEEDBACK, 26, "contactor_feedback", TRIP, CONTACTOR, "ms",
+        "coil on, auxiliary contact open",
+    ),
+    (
+        F.CONTACTOR_WELDED, 27, "contactor_welded", TRIP, CONTACTOR, "ms",
+        "coil off, auxiliary contact closed",
+    ),
+    (
+        F.FIRMWARE_CRASH, 28, "firmware_crash", TRIP, NOWHERE, "crashes",
+        "the program crashed, or the watchdog reset the board, before this start",
+    ),
+    (
+        F.SELF_TEST, 29, "self_test", TRIP, NOWHERE, "",
+        "the self-test at start failed: see the boot line",
+    ),
+    (
+        F.SLAVES_MISSING, 78, "slaves_missing", TRIP, STRING, "slaves",
+        "slaves of a string that stopped answering; value: how many",
+    ),
+    (
+        F.CELL_STUCK, 79, "cell_stuck", TRIP, CELL, "mV",
+        "a cell's reading did not change while the current did",
+    ),
+    (
+        F.OPEN_WIRE, 80, "open_wire", TRIP, CELL, "mV",
+        "two neighbouring cells, one high and one low: the sense wire between them is open",
+    ),
+    (
+        F.SLAVE_WARNING, 81, "slave_warning", WARN, SLAVE, "flags",
+        "the slave itself reports a warning",
+    ),
+    (
+        F.INTERLOCK, 82, "interlock", TRIP, NOWHERE, "",
+        "the interlock loop is open",
+    ),
+    (
+        F.EMERGENCY_STOP, 83, "emergency_stop", TRIP, NOWHERE, "",
+        "the emergency stop is pressed",
+    ),
+    (
+        F.FAULT_LINE, 84, "fault_line", TRIP, NOWHERE, "",
+        "the slaves' fault line reports a fault",
+    ),
+    (
+        F.FEEDBACK_IGNORED, 85, "feedback_ignored", WARN, CONTACTOR, "",
+        "an auxiliary contact is ignored until the next start, by `clear welded`",
+    ),
+    (
+        F.LINK_RISE, 86, "link_rise", TRIP, STRING, "mV",
+        "link voltage rose with only minus closed: plus or precharge is welded",
+    ),
+    (
+        F.STRING_NOT_JOINED, 87, "string_not_joined", WARN, STRING, "mV",
+        "voltage of a string stayed beyond join_voltage of the closed ones for join_wait",
+    ),
+    (
+        F.ISOLATION_LOST, 88, "isolation_lost", WARN, NOWHERE, "",
+        "the isolation monitor does not measure",
+    ),
+    (
+        F.LIMITS_UNLOCKED, 89, "limits_unlocked", WARN, NOWHERE, "settings",
+        "settings beyond the chemistry's absolute range are in use",
+    ),
+    (
+        F.CURRENT_WHILE_OPEN, 90, "current_while_open", TRIP, STRING, "mA",
+        "a current flows though all coils are off",
+    ),
+    (
+        F.CURRENT_DISAGREE, 91, "current_disagree", TRIP, STRING, "mA",
+        "two sensors of a string show different currents",
+    ),
+    (
+        F.CURRENT_FROZEN, 92, "current_frozen", TRIP, STRING, "mA",
+        "the sensor's reading did not change while the cells' voltage stepped",
+    ),
+    (
+        F.CURRENT_SENSOR_ERROR, 93, "current_sensor_error", TRIP, STRING, "code",
+        "no sensor of a string works; value: the error that one reports",
+    ),
+    (
+        F.CURRENT_OFFSET, 94, "current_offset", TRIP, STRING, "mA",
+        "the sensor's zero, measured while open, is beyond the setting current_offset",
+    ),
+    (
+        F.CURRENT_SENSOR_LOST, 95, "current_sensor_lost", WARN, STRING, "sensor",
+        "one of several sensors of a string is silent; value: which, from 1",
+    ),
+    (
+        F.SLAVE_SWITCH, 96, "slave_switch", DERATE, SLAVE, "FETs",
+        "a slave opened FETs of its own; value: 1 charge, 2 discharge still conducts",
+    ),
+    (
+        F.CONFIG_COPY_USED, 100, "config_copy_used", WARN, NOWHERE, "",
+        "1: the pack file is damaged, its copy is used; 2: the copy is damaged",
+    ),
+    (
+        F.STORE_FAILED, 101, "store_failed", WARN, NOWHERE, "times",
+        "a write to the storage failed",
+    ),
+    (
+        F.STORE_LOST, 102, "store_lost", WARN, NOWHERE, "",
+        "no valid record in the storage: totals start from zero",
+    ),
+    (
+        F.MEMORY_ERROR, 103, "memory_error", WARN, NOWHERE, "times",
+        "the cycle asked for memory, which it must not",
+    ),
+    (
+        F.DEEP_DISCHARGE, 110, "deep_discharge", WARN, STRING, "mV",
+        "a cell fell below deep_cell: see `clear deep`",
+    ),
+)  # fmt: skip
+
+
+def by_quantity():
+    """Rows of QUANTITIES as a list, in the order in which `faults` numbers quantities."""
+    rows: list = [()] * len(QUANTITIES)
+    for row in QUANTITIES:
+        rows[F.quantity_of(row[0])] = row
+    return rows
+
+
+def table():
+    """Every fault as (code, name, level, place, unit, meaning), in the order of their numbers."""
+    rows: list = [()] * (F.LEVELLED + len(SINGLE))
+    for fault, codes, name, place, unit, _side, _bounds, _timing, meaning in QUANTITIES:
+        for level in (WARN, DERATE, TRIP):
+            at = F.level_fault(F.quantity_of(fault), level) - 1
+            full = name + F.SUFFIXES[level].decode()
+            rows[at] = (codes[level - 1], full, level, place, unit, meaning)
+    for row in SINGLE:
+        rows[row[0] - 1] = row[1:]
+    return rows

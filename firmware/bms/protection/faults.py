@@ -1,0 +1,306 @@
+"""Faults: which hold, which are latched, the first cause. Raising one that trips opens contactors.
+
+Writers: drivers, limits, contactors, inputs and sensors raise and withdraw; the console
+acknowledges. Each string has its own state of every fault, the pack as a whole another one. Nothing
+here allocates after start-up.
+"""
+
+from array import array
+
+from micropython import const
+
+WARN = const(1)
+DERATE = const(2)
+TRIP = const(3)
+
+SUFFIXES = (b"", b"_warning", b"_derate", b"")  # of a name, by level
+
+# what the place of a fault counts: cells and temperatures of the pack, slaves, contactors (three a
+# string), strings
+NOWHERE, CELL, TEMP, SLAVE, CONTACTOR, STRING = range(6)
+PLACES = (b"", b"cell", b"temp", b"slave", b"contactor", b"string")
+
+# Faults are numbered from 1, those of quantities with three levels first: see `level_fault`. What
+# each one is stands in fault_catalog; this is the only place that orders them.
+QUANTITIES = const(20)
+LEVELLED = const(3 * QUANTITIES)
+# a quantity's fault at level TRIP; `limits` builds on this order: cells, temperatures, a slave's
+# own, then a string's, the pack's, and the age of readings
+(
+    CELL_HIGH,
+    CELL_LOW,
+    CELL_SPREAD,
+    TEMP_HIGH,
+    TEMP_LOW,
+    TEMP_CHARGE_HIGH,
+    TEMP_CHARGE_LOW,
+    TEMP_SPREAD,
+    BOARD_TEMP,
+    VOLTAGE_HIGH,
+    VOLTAGE_LOW,
+    VOLTAGE_DIFFERS,
+    CHARGE_CURRENT,
+    DISCHARGE_CURRENT,
+    CHARGE_PEAK,
+    DISCHARGE_PEAK,
+    PACK_CHARGE,
+    PACK_DISCHARGE,
+    ISOLATION_LOW,
+    SLAVE_AGE,
+) = range(TRIP, LEVELLED + TRIP, 3)
+(
+    CELL_HARD_HIGH,
+    CELL_HARD_LOW,
+    TEMP_HARD_HIGH,
+    CURRENT_HARD,
+    CURRENT_LOST,
+    CELL_LOST,
+    TEMP_LOST,
+    SLAVE_MISMATCH,
+    SLAVE_CONFLICT,
+    SLAVE_ALARM,
+    SLAVE_REBOOT,
+    STACK_VOLTAGE,
+    PRECHARGE_FAILED,
+    CONTACTOR_FEEDBACK,
+    CONTACTOR_WELDED,
+    FIRMWARE_CRASH,
+    SELF_TEST,
+    SLAVES_MISSING,
+    CELL_STUCK,
+    OPEN_WIRE,
+    SLAVE_WARNING,
+    INTERLOCK,
+    EMERGENCY_STOP,
+    FAULT_LINE,
+    FEEDBACK_IGNORED,
+    LINK_RISE,
+    STRING_NOT_JOINED,
+    ISOLATION_LOST,
+    LIMITS_UNLOCKED,
+    CURRENT_WHILE_OPEN,
+    CURRENT_DISAGREE,
+    CURRENT_FROZEN,
+    CURRENT_SENSOR_ERROR,
+    CURRENT_OFFSET,
+    CURRENT_SENSOR_LOST,
+    SLAVE_SWITCH,
+    CONFIG_COPY_USED,
+    STORE_FAILED,
+    STORE_LOST,
+    MEMORY_ERROR,
+    DEEP_DISCHARGE,
+) = range(LEVELLED + 1, LEVELLED + 42)
+
+# what happened to a fault, as the event line reports it
+SET, CLEAR, ACKNOWLEDGED = range(3)
+CHANGES = (b"set", b"clear", b"acknowledged")
+
+_EVENTS = const(32)
+
+
+def level_fault(quantity, level):
+    """The fault of a quantity (0..QUANTITIES-1) at WARN, DERATE or TRIP."""
+    return 3 * quantity + level
+
+
+def quantity_of(fault):
+    """The quantity of a fault at any of its three levels (1..LEVELLED)."""
+    return (fault - WARN) // 3
+
+
+class Faults:
+    """State of every fault; the index of an array is `slot(fault, scope)`.
+
+    A scope is a string, or the pack (`pack_scope`); with one string both are 0, and a slot is the
+    fault's own number. active: its condition holds now; latched: it tripped and was not
+    acknowledged; place (0-based index, -1 = none), value, at_s + at_ms (uptime): those of the
+    first occurrence since it was last clear; count: occurrences since boot. `first`: the fault
+    that tripped first, 0 = none, and `first_slot`. By fault: code, name, level, kind of place.
+    """
+
+    def __init__(self, clock, pack):
+        self._clock = clock
+        self._pack = pack
+        self._open_target = None
+        self._read_catalog()
+        strings = pack.strings
+        self.pack_scope = strings if strings > 1 else 0
+        size = self.rows * (self.pack_scope + 1)
+        self.active = bytearray(size)
+        self.latched = bytearray(size)
+        self.place = array("h", [-1] * size)
+        self.value = array("i", [0] * size)
+        self.at_s = array("i", [0] * size)
+        self.at_ms = array("h", [0] * size)
+        self.count = array("H", [0] * size)
+        self.first = self.first_slot = 0
+        self.trips = 0  # latched faults
+        self._held = array("h", [0] * (self.pack_scope + 1))  # of them, by scope
+        self._derating = array("h", [0] * (self.pack_scope + 1))  # active ones of level DERATE
+        self.changes = 0  # of `trips`
+        # ring of changes for telemetry and the store: what happened, its slot, place, value
+        self.event_slot = array("h", [0] * _EVENTS)
+        self.event_change = bytearray(_EVENTS)
+        self.event_place = array("h", [-1] * _EVENTS)
+        self.event_value = array("i", [0] * _EVENTS)
+        self.event_at_s = array("i", [0] * _EVENTS)
+        self.event_at_ms = array("h", [0] * _EVENTS)
+        self.events = 0  # written since boot
+        self.read = 0  # taken by telemetry
+        self.lost_events = 0
+
+    def _read_catalog(self):
+        """Codes, names, levels and places by fault. Raises ValueError: a fault without a row."""
+        from bms.protection.fault_catalog import (
+            QUANTITIES as LEVELS,  # large, and needed at start only
+        )
+        from bms.protection.fault_catalog import SINGLE
+
+        rows = self.rows = DEEP_DISCHARGE + 1  # the last one
+        self.names = [b""] * rows  # without the suffix of the level, see `suffix`
+        self.code = bytearray(rows)
+        self.level = bytearray(rows)
+        self.kind = bytearray(rows)
+        for row in LEVELS:
+            name = row[2].encode()  # one text for the three levels
+            for level in (WARN, DERATE, TRIP):
+                fault = level_fault(quantity_of(row[0]), level)
+                self._describe(fault, row[1][level - 1], name, level, row[3])
+        for row in SINGLE:
+            self._describe(row[0], row[1], row[2].encode(), row[3], row[4])
+        for fault in range(1, rows):
+            if not self.code[fault]:
+                raise ValueError("fault_catalog has no row for fault %d" % fault)
+
+    def _describe(self, fault, code, name, level, kind):
+        self.code[fault] = code
+        self.names[fault] = name
+        self.level[fault] = level
+        self.kind[fault] = kind
+
+    def set_open_target(self, strings):
+        """Name what is told `trip(scope)` when a fault of level TRIP is raised."""
+        self._open_target = strings
+
+    def suffix(self, fault):
+        """What its name has behind `names[fault]`, as bytes."""
+        return SUFFIXES[self.level[fault]] if fault <= LEVELLED else b""
+
+    def scope(self, fault, place):
+        """The string that a place belongs to, or the pack."""
+        pack = self._pack
+        if self.pack_scope == 0:
+            return 0
+        kind = self.kind[fault]
+        if kind == NOWHERE or place < 0:
+            return self.pack_scope
+        if kind == STRING:
+            return place
+        if kind == CONTACTOR:
+            return place // 3
+        if kind == SLAVE:
+            return pack.string_of_slave[place]
+        return pack.string_at(pack.cell_from if kind == CELL else pack.temp_from, place)
+
+    def slot(self, fault, scope):
+        """Where the state of a fault stands in the arrays."""
+        return scope * self.rows + fault
+
+    def blocking(self, string):
+        """Latched faults that keep a string open: its own and the pack's."""
+        if self.pack_scope == 0:
+            return self.trips
+        return self._held[string] + self._held[self.pack_scope]
+
+    def derating(self, string):
+        """Active faults of level DERATE: a string's own and the pack's."""
+        if self.pack_scope == 0:
+            return self._derating[0]
+        return self._derating[string] + self._derating[self.pack_scope]
+
+    def set(self, fault, place, value):
+        """The condition of `fault` holds; trips at once where its level says so."""
+        i = fault if self.pack_scope == 0 else self.slot(fault, self.scope(fault, place))
+        if self.active[i]:
+            return
+        self.active[i] = 1
+        level = self.level[fault]
+        scope = i // self.rows
+        if level == TRIP:
+            if not self.latched[i]:
+                self.place[i] = place  # before anything can fail: see `complete`
+                self.value[i] = value
+            if self._open_target is not None:
+                self._open_target.trip(scope)
+            if self.latched[i]:
+                return
+            self.latched[i] = 1
+            self.trips += 1
+            self.changes += 1
+            self._held[scope] += 1
+            if not self.first:
+                self.first = fault
+                self.first_slot = i
+        elif level == DERATE:
+            self._derating[scope] += 1
+        self.place[i] = place
+        self.value[i] = value
+        self.at_s[i] = self._clock.uptime_s
+        self.at_ms[i] = self._clock.uptime_ms
+        self.count[i] = (self.count[i] + 1) & 0x7FFF
+        self._event(SET, i)
+
+    def complete(self):
+        """Trip what is active once more: an error in the cycle may have come between."""
+        for i in range(len(self.active)):
+            fault = i % self.rows
+            if not self.active[i] or self.level[fault] != TRIP:
+                continue
+            if not self.latched[i]:
+                self.active[i] = 0
+                self.set(fault, self.place[i], self.value[i])
+            elif self._open_target is not None:
+                self._open_target.trip(i // self.rows)
+
+    def clear(self, fault, place=-1):
+        """The condition of `fault` no longer holds there; a trip stays until acknowledged."""
+        i = fault if self.pack_scope == 0 else self.slot(fault, self.scope(fault, place))
+        if self.active[i]:
+            self.active[i] = 0
+            if self.level[fault] == DERATE:
+                self._derating[i // self.rows] -= 1
+            if not self.latched[i]:
+                self._event(CLEAR, i)
+
+    def acknowledge(self):
+        """Clear every latched fault whose condition is gone; the count of those that stay."""
+        self.changes += 1
+        for i in range(len(self.active)):
+            if self.latched[i] and not self.active[i]:
+                self.latched[i] = 0
+                self.trips -= 1
+                self._held[i // self.rows] -= 1
+                self._event(ACKNOWLEDGED, i)
+        if not self.trips:
+            self.first = self.first_slot = 0
+        elif not self.latched[self.first_slot]:
+            for i in range(len(self.active)):
+                if self.latched[i]:
+                    self.first_slot = i
+                    self.first = i % self.rows
+                    break
+        return self.trips
+
+    def _event(self, change, slot):
+        if self.events - self.read >= _EVENTS:
+            self.read += 1
+            self.lost_events += 1
+        i = self.events % _EVENTS
+        self.event_change[i] = change
+        self.event_slot[i] = slot
+        self.event_place[i] = self.place[slot]
+        self.event_value[i] = self.value[slot]
+        self.event_at_s[i] = self._clock.uptime_s
+        self.event_at_ms[i] = self._clock.uptime_ms
+        self.events += 1

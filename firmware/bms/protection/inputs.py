@@ -1,0 +1,77 @@
+"""Interlock, emergency stop, fault line, charger, ignition, isolation monitor.
+
+The first three cut the coils within the board's interrupt; this module says why, and judges their
+levels besides, so that an edge nobody saw is found. Nothing here allocates.
+"""
+
+from bms.protection import faults
+
+INTERLOCK, STOP, FAULT_LINE, CHARGER, IGNITION = 1, 2, 4, 8, 16
+
+
+class Inputs:
+    """bits: what the inputs say now, see the board's `inputs()`; guarding: some of them cut."""
+
+    def __init__(self, config, board, faults_, strings, limits):
+        self._board = board
+        self._faults = faults_
+        self._strings = strings
+        self._limits = limits
+        self._installed = 0
+        if config.interlock:
+            self._installed |= INTERLOCK
+        if config.emergency_stop:
+            self._installed |= STOP
+        if config.fault_line:
+            self._installed |= FAULT_LINE
+        self._charger = bool(config.charger)
+        self._ignition = bool(config.ignition)
+        self._isolation = bool(config.isolation_sensor)
+        self._was_on = True  # ignition that is on at the start closes nothing
+        self.bits = 0
+        self.guarding = bool(self._installed)
+        if self._installed:
+            board.guard(self._installed)
+
+    def check_cuts(self):
+        """Follow what the board's interrupt has cut; each cycle."""
+        if self._installed:
+            bits = self._board.check_cuts()
+            if bits:
+                self._strings.cut()
+                self._say(bits)
+
+    def step(self, now):
+        """Judge the levels; each tick."""
+        bits = self._board.inputs()
+        self.bits = bits
+        if self._installed:
+            self._say(self._installed & ~bits)
+            good = self._installed & bits
+            f = self._faults
+            if good & INTERLOCK:
+                f.clear(faults.INTERLOCK)
+            if good & STOP:
+                f.clear(faults.EMERGENCY_STOP)
+            if good & FAULT_LINE:
+                f.clear(faults.FAULT_LINE)
+        if self._charger:
+            self._strings.charger = bool(bits & CHARGER)
+        if self._ignition:
+            on = bool(bits & IGNITION)
+            if on and not self._was_on:
+                self._strings.close(now)
+            elif self._was_on and not on:
+                self._strings.open(now)
+            self._was_on = on
+        if self._isolation:
+            self._limits.isolation_measured(self._board.isolation_kohm(), now)
+
+    def _say(self, bits):
+        f = self._faults
+        if bits & INTERLOCK:
+            f.set(faults.INTERLOCK, -1, 0)
+        if bits & STOP:
+            f.set(faults.EMERGENCY_STOP, -1, 0)
+        if bits & FAULT_LINE:
+            f.set(faults.FAULT_LINE, -1, 0)

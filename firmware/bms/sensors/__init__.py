@@ -1,1 +1,0 @@
-"""Current sensors, one file per kind; `build` makes those that a pack file asks for."""

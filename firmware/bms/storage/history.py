@@ -1,0 +1,291 @@
+"""What was stored, and the pack file itself, as lines over the serial port: `history`, `frames`,
+`pack`.
+
+Built in short pieces, one a step, where telemetry has nothing to say. It waits for room instead of
+dropping a line, but not for a port that nobody reads. Files are opened only while all is open, on
+a board whose heap is short; nothing else here allocates after start-up.
+"""
+
+from micropython import const
+
+from bms import heap_lock, ticks
+from bms.kernels import crc16, find
+from bms.protection import faults as F
+from bms.storage import nvm_store as S
+
+NOTHING, HISTORY, FRAMES, PACK = range(4)
+NAMES = (b"", b"history", b"frames", b"pack")
+_HEX = const(32)  # bytes in one piece
+_LINE = const(256)  # bytes in one line
+_CRC = const(256)  # bytes checked in one piece
+_PATIENCE_MS = const(2000)
+_GIVEN = const(-2)
+
+
+class History:
+    """job: what is told just now; building: a line is begun, and nobody else may write one."""
+
+    def __init__(self, config, master, tx_buffer):
+        self._clock = master.clock
+        self._faults = master.faults
+        self._store = master.store
+        self._strings = master.strings
+        self._telemetry = master.telemetry
+        self._board = master.board
+        self._out = tx_buffer
+        self.job = NOTHING
+        self.building = False
+        self._at = self._part = self._lines = self._crc = 0
+        self._left = self._from = 0
+        self._room_at = 0
+        self._buf = bytearray(_HEX)
+        self._config_crc = config.crc
+        self._path = config.path
+        self._file = None
+
+    def close(self):
+        """Give the file back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def request(self, job):
+        """Begin a job; None, or why not, as bytes."""
+        if self.job != NOTHING:
+            return b"busy telling something else"
+        if job != HISTORY and self._strings.energised() and not self._board.HEAP_IS_CHEAP:
+            return b"only while the contactors are open: a file takes memory"
+        if job == PACK:
+            if not self._path:
+                return b"no pack file"
+            locked = heap_lock.unlock()
+            try:
+                self._file = open(self._path, "rb")
+            except OSError:
+                return b"no pack file"
+            finally:
+                heap_lock.restore(locked)
+        self.job = job
+        self._at = self._part = self._lines = self._left = self._from = 0
+        self._room_at = self._clock.now
+        if job == HISTORY:
+            t = self._store.totals
+            self._at = t[S.EVENTS] - S.KEPT if t[S.EVENTS] > S.KEPT else 0
+        elif job == FRAMES:
+            self._store.reader_active = True
+        return None
+
+    def step(self):
+        """Build one piece."""
+        if not self.building and not self._out.room():
+            if ticks.diff(self._clock.now, self._room_at) > _PATIENCE_MS:
+                self._end()
+            return
+        self._room_at = self._clock.now
+        if self.job == HISTORY:
+            done = self._history()
+        elif self.job == FRAMES:
+            done = self._frames()
+        else:
+            done = self._pack()
+        if done:
+            self._begin(b"stored_end")
+            self._out.text(b"what", NAMES[self.job])
+            self._out.number(b"lines", self._lines - 1)
+            self._finish()
+            self._end()
+
+    def _end(self):
+        self.job = NOTHING
+        self._store.reader_active = False
+        self.close()
+
+    def _begin(self, kind):
+        self._out.begin(kind)
+        self.building = True
+        self._lines += 1
+
+    def _finish(self):
+        self._out.end()
+        self.building = False
+
+    # --- history ---
+
+    def _history(self):
+        """Totals, the last crash, changes of faults from the oldest; True when all are told."""
+        t = self._store.totals
+        part = self._part
+        if part < 4:
+            self._totals(part)
+            self._part += 1
+        elif part == 4:
+            self._part += 1
+            if t[S.CRASH_N]:
+                self._begin(b"crash")
+                self._out.number(b"boot", t[S.CRASH_BOOT])
+                self._out.key(b"at_ms")
+                self._out.uptime(t[S.CRASH_S], 0)
+                self._out.key(b"text")
+                self._out.raw(b'"')
+                self._out.part(self._store.raw, S.CRASH * 4, t[S.CRASH_N])
+                self._out.raw(b'"')
+                self._finish()
+        elif self._at < t[S.EVENTS]:
+            i = S.RING + self._at % S.KEPT * S.EVENT
+            self._at += 1
+            self._event(t, i)
+        else:
+            return True
+        return False
+
+    def _totals(self, part):
+        out = self._out
+        store = self._store
+        t = store.totals
+        if part == 0:
+            self._begin(b"totals")
+            out.number(b"boot", t[S.BOOT])
+            out.number(b"operation_s", t[S.SECONDS])
+            out.number(b"closed_s", t[S.CLOSED_S])
+            out.number(b"energy_in_wh", t[S.ENERGY_IN])
+            out.number(b"energy_out_wh", t[S.ENERGY_OUT])
+        elif part == 1:
+            out.number(b"charge_in_ah", t[S.CHARGE_IN])
+            out.number(b"charge_out_ah", t[S.CHARGE_OUT])
+            out.number(b"cycles", t[S.CYCLES])
+            out.number(b"deep", t[S.DEEP])
+            out.number(b"crashes", t[S.CRASHES])
+        elif part == 2:
+            self._each(b"closings", S.CLOSINGS, 0)
+            self._each(b"loaded_openings", S.LOADED, 0)
+        else:
+            self._each(b"soc_pm", S.SOC, 1)
+            self._each(b"offset_ma", S.OFFSET, 0)
+            out.number(b"writes", store.written)
+            out.number(b"failed", store.failed)
+            self._finish()
+
+    def _each(self, name, place, less):
+        """A list with a number for each string; with `less`, 0 stands for not known."""
+        out = self._out
+        t = self._store.totals
+        out.key(name)
+        for s in range(len(self._strings.each)):
+            out.raw(b"," if s else b"[")
+            value = t[place + s]
+            out.value(None if less and not value else value - less)
+        out.raw(b"]")
+
+    def _event(self, t, i):
+        faults = self._faults
+        word = t[i]
+        string = (word >> 10 & 15) - 1
+        scope = faults.pack_scope if string < 0 else string
+        self._begin(b"stored_event")
+        self._out.text(b"what", F.CHANGES[word >> 8 & 3])
+        self._telemetry.fault_fields(
+            faults.slot(self._fault(word & 255), scope), (word >> 14) - 1, t[i + 1]
+        )
+        self._when(t[i + 2], t[i + 3])
+        self._finish()
+
+    def _fault(self, code):
+        """Where a code stands in the table, 0 for one that this firmware doesn't know."""
+        at = find(self._faults.code, 1, len(self._faults.code), code)
+        return at if at > 0 else 0
+
+    def _when(self, s, ms):
+        out = self._out
+        out.key(b"at_ms")
+        out.uptime(s, ms & 1023)
+        out.number(b"boot", ms >> 10)
+
+    # --- frames ---
+
+    def _frames(self):
+        """The parts of all frames from the oldest, each checked first; True when all are told."""
+        store = self._store
+        if self.building:
+            self._hex(store.page)
+        elif self._left:
+            self._frame_line(store)
+        elif self._from:  # in the middle of checking a part
+            end = self._from + _CRC
+            last = store.size - 4
+            self._crc = crc16(store.page, self._from, end if end < last else last, self._crc)
+            self._from = end
+            if end >= last:
+                self._from = 0
+                if store.evaluate(self._crc):
+                    self._left = store.tail[S.F_PART] >> 16
+        elif self._at >= store.slots:
+            return True
+        else:
+            if store.get_part((store.next + self._at) % store.slots):
+                self._crc = crc16(store.page, 0, 4, 0xFFFF)
+                self._from = 4
+            self._at += 1
+        return False
+
+    def _frame_line(self, store):
+        out = self._out
+        tail = store.tail
+        word = tail[S.F_CODE]
+        part = tail[S.F_PART]
+        self._begin(b"frame_part")
+        out.number(b"frame", tail[S.F_FRAME])
+        out.number(b"part", part & 255)
+        out.number(b"parts", part >> 8 & 255)
+        out.number(b"code", word & 255)
+        out.number(b"index", word >> 8 if word >> 8 else None)
+        self._when(tail[S.F_S], tail[S.F_MS])
+        self._start((part >> 16) - self._left, self._left)
+
+    # --- both ---
+
+    def _start(self, at, left):
+        """Begin the bytes of a line, those from `at` on."""
+        self._out.number(b"at", at)
+        self._out.key(b"hex")
+        self._out.raw(b'"')
+        self._part = at
+        self._from = at + (_LINE if left > _LINE else left)
+
+    def _hex(self, data):
+        """Some bytes of a line, and its end; `data` is asked for from self._part on."""
+        n = self._from - self._part
+        if n > _HEX:
+            n = _HEX
+        self._out.hex(data, self._part, n)
+        self._part += n
+        self._left -= n
+        if self._part >= self._from:
+            self._from = 0
+            self._out.raw(b'"')
+            self._finish()
+
+    # --- the pack file ---
+
+    def _pack(self):
+        """The bytes of the file that was loaded; True when all are told."""
+        buf = self._buf
+        out = self._out
+        try:
+            n = self._file.readinto(buf) if self._file else 0
+        except OSError:
+            n = 0
+        if not self.building:
+            if not n:
+                return True
+            self._begin(b"pack_part")
+            out.number(b"config_crc", self._config_crc)
+            out.number(b"at", self._at)
+            out.key(b"hex")
+            out.raw(b'"')
+            self._from = self._at + _LINE
+        out.hex(buf, 0, n)
+        self._at += n
+        if n < _HEX or self._at >= self._from:
+            out.raw(b'"')
+            self._finish()
+        return False

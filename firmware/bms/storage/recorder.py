@@ -1,0 +1,133 @@
+"""Records events and freeze frames in the store; allows its writes only while nothing can trip.
+
+Stepped every 40 ms by the master; nothing here allocates after start-up.
+"""
+
+from array import array
+
+from micropython import const
+
+from bms.contactors import sequence as C
+from bms.protection import faults as F
+from bms.storage import nvm_store as S
+
+_CHANGES = const(2)  # of faults that one step hands over
+
+
+class Recorder:
+    """Follows faults, freeze frames and contactors of a master into its store."""
+
+    def __init__(self, master, config, store):
+        self._faults = master.faults
+        self._freeze = master.freeze_frame
+        self._strings = master.strings
+        self._limits = master.limits
+        self._drivers = master.drivers
+        self._store = store
+        self._followed = 0  # events of faults that the store has
+        self._given = False  # the frame that is ready now
+        self._seen = array("i", [0] * (2 * master.pack.strings))  # closings, openings under load
+        self._failed = 0
+        # an erase of flash stops the interrupts that guard the inputs
+        self._guarded = master.inputs.guarding and not config.store_while_closed
+        store.load()
+        if store.lost:
+            master.faults.set(F.STORE_LOST, -1, 0)
+        t = store.totals
+        t[S.CONFIG_CRC] = config.crc
+        crashed = t[S.CRASH_N] and t[S.CRASH_BOOT] == t[S.BOOT] - 1
+        if crashed or master.board.reset_cause() == b"watchdog":
+            # it ended by itself: a person shall know before anything closes again
+            master.faults.set(F.FIRMWARE_CRASH, -1, t[S.CRASHES])
+            master.faults.clear(F.FIRMWARE_CRASH)
+
+    def step(self, now):
+        """Look at everything once."""
+        store = self._store
+        faults = self._faults
+        for _ in range(_CHANGES):
+            if self._followed != faults.events:
+                self._follow(faults)
+        self._take_frame(faults)
+        self._count()
+        closed = self._any_on()
+        store.step(now, self._writable(now, closed), closed)
+        if store.failed != self._failed:
+            self._failed = store.failed
+            faults.set(F.STORE_FAILED, -1, store.failed)
+        elif store.written and not store.blocked:
+            faults.clear(F.STORE_FAILED)
+
+    def _take_frame(self, faults):
+        """Hand a freeze frame to the store, once, when the store has room for it."""
+        freeze = self._freeze
+        store = self._store
+        freeze.blocking = store.frame_pending
+        if not freeze.ready:
+            self._given = False
+        elif not self._given and not store.frame_pending:
+            self._given = True
+            place = faults.place[faults.first_slot]
+            freeze.blocking = store.frame(faults.code[freeze.fault], place, freeze, freeze.bytes)
+
+    def _count(self):
+        """Add new closings and openings under load to the totals of each string."""
+        t = self._store.totals
+        seen = self._seen
+        for c in self._strings.each:
+            s = c.string
+            if seen[2 * s] != c.closings:
+                t[S.CLOSINGS + s] += c.closings - seen[2 * s]
+                seen[2 * s] = c.closings
+            if seen[2 * s + 1] != c.loaded_openings:
+                t[S.LOADED + s] += c.loaded_openings - seen[2 * s + 1]
+                seen[2 * s + 1] = c.loaded_openings
+
+    def _any_on(self):
+        """True where a string is not entirely open."""
+        for c in self._strings.each:
+            if c.state != C.OPEN or c.energised():
+                return True
+        return False
+
+    def _writable(self, now, closed):
+        """True where flash may be written: nothing is near to a trip, nor in the middle of one."""
+        strings = self._strings
+        if self._limits.evaluating or self._freeze.recording():
+            return False
+        if self._guarded and strings.energised():
+            return False
+        for c in strings.each:
+            if c.state != C.CLOSED and (c.state != C.OPEN or c.energised()):
+                return False
+        # looked at closely only where there is something to write
+        if closed and self._store.due(now, True):
+            for c in strings.each:
+                # a string that has left is no reason to wait
+                if c.state == C.CLOSED and (
+                    self._faults.blocking(c.string) or not self._limits.within_bounds(c.string)
+                ):
+                    return False
+            for driver in self._drivers:
+                if not driver.done:
+                    return False
+        return True
+
+    def _follow(self, faults):
+        """Hand over one change of a fault."""
+        size = len(faults.event_slot)
+        if faults.events - self._followed > size:
+            self._followed = faults.events - size
+        i = self._followed % size
+        self._followed += 1
+        slot = faults.event_slot[i]
+        string = slot // faults.rows
+        self._store.event(
+            faults.event_change[i],
+            faults.code[slot % faults.rows],
+            -1 if string == faults.pack_scope else string,
+            faults.event_place[i],
+            faults.event_value[i],
+            faults.event_at_s[i],
+            faults.event_at_ms[i],
+        )

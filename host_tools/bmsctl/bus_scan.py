@@ -1,0 +1,343 @@
+"""Finds slave boards behind an adapter, and writes the pack file to start from."""
+
+import math
+import select
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from bms.config.schema import CHEMISTRIES
+from bms.links.slcan import Slcan
+from bms.slaves import build as slaves
+
+from .bridge import Bridge
+from .decoders import decoder
+from .decoders.base import (
+    Capture,
+    Found,
+    Shape,
+    Stream,
+    can_capture,
+    driver_class,
+    driver_of,
+    found_in,
+    link_of,
+)
+
+QUIET_S = 0.04  # an answer is over when nothing has come for so long
+PERIOD_MS = 100  # usual scan_period
+_TRIES = 2  # of each question, before a board counts as absent
+LFP_MOST_MV = 3700  # a cell above it is no LFP cell
+
+Progress = Callable[[str], None]
+
+
+class UartPort:
+    """A serial line; `ask` sends bytes and gives what comes."""
+
+    medium = "uart"
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
+    def low(self) -> None:
+        """Hold the line low, which wakes some boards."""
+        self._bridge.low()
+
+    def say(self, data: bytes) -> None:
+        """Send, and wait for nothing."""
+        self._bridge.write(data)
+
+    def take(self) -> bytes:
+        """What has come."""
+        return self._bridge.read()
+
+    def ask(self, data: bytes, wait_ms: int) -> bytes:
+        """Send, then take bytes until none come any more, or none has come in `wait_ms`."""
+        self._bridge.read()
+        if data:
+            self._bridge.write(data)
+        end = time.monotonic() + wait_ms / 1000
+        got = b""
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self._bridge.fileno()], [], [], left)[0]:
+                more = self._bridge.read()
+                if more:
+                    got += more
+                    # our own echo is no answer: what comes behind it may take its time
+                    if got != data:
+                        end = max(time.monotonic() + QUIET_S, min(end, time.monotonic() + 0.2))
+        return got
+
+
+class CanPort:
+    """A CAN bus; `ask` sends frames and gives those that come."""
+
+    medium = "can"
+
+    def __init__(self, bridge: Bridge, rate: int) -> None:
+        self._bridge = bridge
+        self._got: list[tuple[int, bytes]] = []
+        self._waiting = b""
+        self._link = Slcan(self, rate)
+
+    def read(self, buf: bytearray) -> int:
+        """The stream of the link."""
+        self._waiting += self._bridge.read()
+        part, self._waiting = self._waiting[: len(buf)], self._waiting[len(buf) :]
+        buf[: len(part)] = part
+        return len(part)
+
+    def write(self, buf: bytearray, start: int, n: int) -> int:
+        """The stream of the link."""
+        self._bridge.write(bytes(buf[start : start + n]))
+        return n
+
+    def on_frame(self, ident: int, n: int, data: bytearray, now: int) -> None:
+        """A frame from the bus."""
+        del now
+        self._got.append((ident, bytes(data[:n])))
+
+    def ask(self, frames: Iterable[tuple[int, bytes]], wait_ms: int) -> list[tuple[int, bytes]]:
+        """Send frames, then listen for `wait_ms`."""
+        self._got = []
+        for ident, data in frames:
+            self._link.send(ident, bytearray(data), len(data))
+        end = time.monotonic() + wait_ms / 1000
+        while (left := end - time.monotonic()) > 0:
+            select.select([self._bridge.fileno()], [], [], min(left, 0.01))
+            self._link.poll(self, 0)
+        return self._got
+
+
+class Search:
+    """Looks for the boards of a kind on a port.
+
+    found: who answered so far, by node; doubts: why that may not be all, or not right. nodes: those
+    that are asked, None = all.
+    """
+
+    def __init__(
+        self, kind: str, port: UartPort | CanPort, nodes: range | None, progress: Progress
+    ) -> None:
+        self.found: dict[int, Found] = {}
+        self.doubts: list[str] = []
+        self._kind = kind
+        self._port = port
+        self._nodes = nodes
+        self._progress = progress
+
+    def run(self) -> None:
+        """Ask for all of them."""
+        own = getattr(decoder(self._kind), "find", None)
+        if own is not None:
+            self._twice(own)
+        else:
+            self._one_by_one()
+        for node, found in list(self.found.items()):
+            if not found.shape.cells:
+                self.doubts.append(f"node {node} answers, but not with its cells")
+                del self.found[node]
+
+    def _twice(self, own: Callable[[Any], Iterable[Found]]) -> None:
+        """Two rounds must agree: an answer that is lost now and then hides a board in one."""
+        rounds: list[dict[int, Found]] = [{}, {}]
+        for heard in rounds:
+            self._progress(f"{self._kind}: {len(self.found)} boards")
+            for found in own(self._port):
+                node = found.shape.node
+                if self._nodes is None or node in self._nodes:
+                    heard[node] = found
+                    known = self.found.get(node)
+                    if known is None or known.shape.cells < found.shape.cells:
+                        self.found[node] = found
+        for node in sorted(self.found):
+            one, other = (heard.get(node) for heard in rounds)
+            if one is None or other is None:
+                self.doubts.append(f"node {node} answered in one of two rounds only")
+            elif one.shape != other.shape:
+                shown = " then ".join(
+                    f"{x.shape.cells} cells and {x.shape.temps} temperatures" for x in (one, other)
+                )
+                self.doubts.append(f"node {node} showed {shown}")
+
+    def _one_by_one(self) -> None:
+        low, high = driver_class(self._kind).NODES
+        for node in self._nodes if self._nodes is not None else range(low, high + 1):
+            heard, trouble = "silent", ""
+            for _ in range(_TRIES):
+                found, trouble = _ask(self._kind, self._port, node)
+                if found is not None:
+                    heard = f"{found.shape.cells} cells"
+                    self.found[node] = found
+                if not trouble:
+                    break
+            else:
+                self.doubts.append(f"node {node}: {trouble}")
+            self._progress(f"{self._kind} node {node} of {low}..{high}: {heard}")
+
+
+class _Questions:
+    """A CAN link that keeps what is sent by it."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        self.sent: list[tuple[int, bytes]] = []
+
+    def send(self, ident: int, data: bytearray, n: int) -> bool:
+        """As a CAN link."""
+        self.sent.append((ident, bytes(data[:n])))
+        return True
+
+
+def _ask(kind: str, port: Any, node: int) -> tuple[Found | None, str]:
+    """Who answers the questions of a scan, and what was wrong with that, "" where it is all good.
+
+    The first question may only wake a board.
+    """
+    cls = driver_class(kind)
+    stream, frames = Stream(), _Questions(cls.CAN_BPS)
+    link = cls.frame(stream) if port.medium == "uart" else frames
+    driver, _pack = driver_of(kind, link, [Shape(node, 1, 0)])
+
+    def said() -> bytes:
+        wait_ms = driver.ANSWER_MS + 50
+        if port.medium == "uart":
+            answer = port.ask(stream.sent, wait_ms)
+            return b"" if answer == stream.sent else answer
+        return can_capture([x for x in port.ask(frames.sent, wait_ms) if driver.expects(x[0])]).data
+
+    heard = answer = b""
+    unanswered = 0
+    for step in range(driver.STEPS):
+        for _ in range(_TRIES):
+            stream.sent, frames.sent = b"", []
+            driver.ask(0, step)
+            answer = said()
+            if answer:
+                break
+        else:
+            if not step:
+                return None, ""
+            unanswered += 1
+        heard += answer
+        time.sleep(driver.GAP_MS / 1000)
+    decoded = decoder(kind).decode(Capture(heard, port.medium == "can", node=node))
+    found = [x for x in found_in(decoded) if x.shape.node == node]
+    trouble = decoded.error or ""
+    if unanswered:
+        trouble = f"{unanswered} of {driver.STEPS} questions unanswered"
+    return found[0] if found else Found(Shape(node, 0, 0)), trouble
+
+
+@dataclass
+class Line:
+    """A port of the master, "can0", with what was found on it; rate: where it isn't the usual."""
+
+    port: str
+    rate: int
+    search: Search
+
+    @property
+    def medium(self) -> str:
+        return "uart" if self.port.startswith("uart") else "can"
+
+    @property
+    def found(self) -> list[Found]:
+        return [self.search.found[node] for node in sorted(self.search.found)]
+
+
+def pack_text(kind: str, lines: list[Line]) -> str:
+    """A pack file for the boards of these lines.
+
+    What no board says is a guess that its comment names; without any cell's voltage the chemistry
+    is left out, and the file is refused until somebody fills it in.
+    """
+    found = [x for line in lines for x in line.found]
+    capacity = max((x.nominal_mah or 0 for x in found), default=0)
+    said = " as the boards say" if capacity else " a guess"
+    ah = capacity / 1000 if capacity else 100
+    out = [
+        f"# found by `bmsctl scan --kind {kind}`; check what is marked before anything is closed",
+        *(f"# CHECK: {line.port}: {doubt}" for line in lines for doubt in line.search.doubts),
+        "[pack]",
+        'name = "found"',
+        _chemistry(found),
+        f"cells = {sum(x.shape.cells for x in found)}  # CHECK: count your cells",
+        f'capacity = "{ah:g} Ah"  # CHECK:{said}',
+        "",
+        "[limits]",
+        f'charge_max = "{ah / 2:g} A"  # CHECK: half the capacity in an hour',
+        f'discharge_max = "{ah:g} A"  # CHECK: the capacity in an hour',
+        f'current_hard_max = "{2 * ah:g} A"  # CHECK: twice that',
+        "current_sensor = false  # CHECK: remove where one is fitted; without, no current trips",
+        "",
+        "[contactors]",
+        "contactor_feedback = false  # CHECK: remove where it is wired; without, no weld is seen",
+        "link_sensor = false  # CHECK: remove where it is measured; without, precharge is by time",
+    ]
+    for line in lines:
+        out += _slaves(kind, line)
+    for line in lines:
+        out += _link(kind, line)
+    out += [f"# {line.port}: {note}" for line in lines for x in line.found for note in x.notes]
+    return "\n".join(out) + "\n"
+
+
+def _chemistry(found: list[Found]) -> str:
+    highest = max((x.highest_mv for x in found if x.highest_mv is not None), default=None)
+    if highest is None:
+        known = " or ".join(CHEMISTRIES)
+        return f'# chemistry = ""  # CHECK: fill in {known}, no cell was read'
+    guess = CHEMISTRIES[0] if highest <= LFP_MOST_MV else CHEMISTRIES[1]
+    return f'chemistry = "{guess}"  # CHECK: a guess by the highest cell, {highest} mV'
+
+
+def _slaves(kind: str, line: Line) -> list[str]:
+    out = []
+    for first, count in _runs([x.shape for x in line.found]):
+        nodes = f"{first.node}-{first.node + count - 1}" if count > 1 else f"{first.node}"
+        out += [
+            "",
+            "[[slave]]",
+            f'kind = "{kind}"',
+            f'link = "{line.port}"',
+            f'node = "{nodes}"',
+            f"cells = {first.cells}",
+            f"temps = {first.temps}",
+        ]
+    return out
+
+
+def _link(kind: str, line: Line) -> list[str]:
+    own = [f'rate = "{line.rate} bit/s"'] if line.rate else []
+    least = _least_age_ms(kind, line.medium, [x.shape for x in line.found]) if line.found else 0
+    for key, usual in (("cell_age", 500), ("temp_age", 5000)):
+        if least > usual:
+            ms = math.ceil(least * 1.2 / 100) * 100
+            own.append(f'{key} = "{ms} ms"  # one scan of these boards may be lost')
+    return ["", "[[link]]", f'port = "{line.port}"', *own] if own and line.found else []
+
+
+def _least_age_ms(kind: str, medium: str, shapes: list[Shape]) -> int:
+    cls = driver_class(kind)
+    if not cls.SLOW:
+        return 0
+    link, _stream = link_of(kind, Capture(b"", can=medium == "can"))
+    driver, _pack = driver_of(kind, link, shapes)
+    need = driver.scan_ms(None)
+    return slaves.least_age_ms(need, PERIOD_MS, driver.lost_ms(need))
+
+
+def _runs(shapes: list[Shape]) -> list[tuple[Shape, int]]:
+    """Equal boards with nodes one behind the other, as (the first, how many)."""
+    out: list[tuple[Shape, int]] = []
+    for shape in sorted(shapes, key=lambda s: s.node):
+        if out:
+            first, count = out[-1]
+            if shape == Shape(first.node + count, first.cells, first.temps):
+                out[-1] = (first, count + 1)
+                continue
+        out.append((shape, 1))
+    return out

@@ -1,0 +1,61 @@
+"""One command to a master over a serial port, and its answer."""
+
+import select
+import time
+from typing import Any
+
+from bmssim.lines import LineReader
+
+from .errors import ToolError
+from .serial_port import PortLost, open_port, read_some, write_all
+
+
+def ask(path: str, baud: int, command: str, timeout_s: float) -> list[dict[str, Any]]:
+    """The lines that came from the command to its `answer`, which is the last.
+
+    Kinds that answers ask for may follow the answer line: they are waited for a moment. Raises
+    ToolError: no port, or no answer in time.
+    """
+    word = command.split()[0] if command.split() else ""
+    with open_port(path, baud) as port:
+        reader = LineReader()
+        seen: list[dict[str, Any]] = []
+        answer: dict[str, Any] | None = None
+        quiet_until = 0.0
+        try:
+            # an empty line ends whatever half a command stands in the master's buffer
+            write_all(port, b"\n" + command.encode() + b"\n")
+            end = time.monotonic() + timeout_s
+            while time.monotonic() < (end if answer is None else quiet_until):
+                select.select([port.fileno()], [], [], 0.05)
+                for line in reader.feed(read_some(port)):
+                    if line.obj is None:
+                        continue
+                    if line.obj["k"] == "answer" and line.obj.get("cmd") in (word, "?"):
+                        answer = line.obj
+                        quiet_until = min(end, time.monotonic() + 0.3)
+                    else:
+                        seen.append(line.obj)
+                        if answer is not None and line.obj["k"] in FOLLOW.get(word, ()):
+                            quiet_until = min(end, time.monotonic() + 0.3)
+        except PortLost as error:
+            raise ToolError(f"{path} vanished: {error}") from None
+    if answer is None:
+        raise ToolError(f"{path}: no answer to `{command}` in {timeout_s:g} s")
+    return [*seen, answer]
+
+
+# kinds that a command's answer is followed by
+FOLLOW = {
+    "help": ("help",),
+    "status": ("status",),
+    "cells": ("cells",),
+    "faults": ("fault",),
+    "events": ("past_event",),
+    "history": ("totals", "crash", "stored_event", "stored_end"),
+    "frames": ("frame_part", "stored_end"),
+    "pack": ("pack_part", "stored_end"),
+    "limits": ("setting",),
+    "config": ("setting",),
+    "version": ("boot", "mem"),
+}

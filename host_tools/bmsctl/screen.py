@@ -1,0 +1,246 @@
+"""Telemetry for a person's eyes: one short line per thing that matters."""
+
+from typing import Any
+
+from bmssim.boards.kinds import KINDS
+from bmssim.layout import places
+from bmssim.scenario import Scenario
+from bmssim.world import Setup
+
+
+def clock(seconds: float) -> str:
+    """A moment as the stories show it."""
+    return f"{seconds:7.3f} s"
+
+
+def _or_dash(value: int | None, scale: float, form: str) -> str:
+    width = len(format(0.0, form))
+    return "-".rjust(width) if value is None else format(value / scale, form)
+
+
+def figures(status: dict[str, Any]) -> str:
+    """The pack in one line of a terminal, from a status line."""
+    cells = "not all cells read"
+    if status["min_mv"] is not None:
+        cells = f"cells {status['min_mv'] / 1000:.3f}-{status['max_mv'] / 1000:.3f} V"
+    balancing = f" {status['balancing']} balancing" if status["balancing"] else ""
+    return (
+        f"{status['state'].replace('_', ' '):9}"
+        f"{_or_dash(status['pack_mv'], 1000, '7.2f')} V"
+        f"{_or_dash(status['i_ma'], 1000, '+7.1f')} A"
+        f" {cells}"
+        f" {_or_dash(status['max_dc'], 10, '.0f')} degC{balancing}"
+    )
+
+
+def _extremes(status: dict[str, Any]) -> str:
+    """The lowest and the highest cell of a status line; "" where not all are read."""
+    if status["min_mv"] is None:
+        return ""
+    low = f"{status['min_mv'] / 1000:.3f} V (cell {status['min_cell']})"
+    return f"cells {low} to {status['max_mv'] / 1000:.3f} V (cell {status['max_cell']})"
+
+
+def cause(event: dict[str, Any]) -> str:
+    """A fault in words: its name, where, and the value that was measured."""
+    where = f" {event['place']} {event['index']}" if event["index"] is not None else ""
+    value = event["value"]
+    if event["place"] == "cell":
+        shown = f"{value} mV"
+    elif event["place"] == "temp":
+        shown = f"{value / 10:.1f} degC"
+    elif "current" in event["name"] and event["name"] != "current_lost":
+        shown = f"{value / 1000:.1f} A"
+    else:
+        shown = str(value)
+    return f"{event['name']}{where}: {shown}"
+
+
+def campaign_table(result: dict[str, Any]) -> list[str]:
+    """A campaign's figures as lines: a row a kind, then what failed and how to see it again."""
+
+    def ms(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1f}"
+
+    head = ("kind", "injected", "detected", "p50 ms", "max ms", "allowed", "missed", "false")
+    rows = [
+        (
+            name,
+            str(k["injected"]),
+            str(k["detected"]),
+            ms(k["ms_p50"]),
+            ms(k["ms_max"]),
+            ms(k["ms_allowed"]),
+            str(k["missed"]),
+            f"{k['false']}/{k['faultless']}",
+        )
+        for name, k in result["kinds"].items()
+    ]
+    wide = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = [
+        row[0].ljust(wide[0]) + "  " + "  ".join(row[i].rjust(wide[i]) for i in range(1, len(row)))
+        for row in (head, *rows)
+    ]
+    for failed in result["failed"]:
+        what = "false" if failed["faultless"] else "missed"
+        lines.append(f"{what}: {failed['case']}: {failed['why'].splitlines()[-1]}")
+    if result["failed"]:
+        lines.append("again: bmsctl sim --campaign --case CASE")
+    lines.append(
+        f"{result['runs']} runs with a fault, {result['faultless_runs']} without:"
+        f" missed {result['missed']}, false {result['false']};"
+        f" {result['sim_s'] / 3600:.1f} h simulated in {result['wall_s']:.0f} s,"
+        f" {result['runs_per_s']} runs/s, seed {result['seed']}"
+    )
+    return lines
+
+
+def many(n: int, thing: str) -> str:
+    """A count of things: "1 board", "3 boards"."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def wiring(setup: Setup) -> list[str]:
+    """What stands on which port, a line for ports that carry the same."""
+    ports: dict[str, list[Any]] = {}
+    for place in places(setup):
+        ports.setdefault(place.port, []).append(place)
+    alike: dict[str, list[str]] = {}
+    for port, boards in ports.items():
+        first = boards[0]
+        rate = KINDS[first.kind].bps[first.medium]
+        text = f"{first.kind}, {many(len(boards), 'board')} of {first.cells} cells, {rate} bit/s"
+        alike.setdefault(text, []).append(port)
+    return [
+        f"{' '.join(names)}: {'each ' if len(names) > 1 else ''}{text}"
+        for text, names in alike.items()
+    ]
+
+
+class Story:
+    """Prints a run as it goes; quiet says nothing, live adds the pack's figures each second."""
+
+    def __init__(self, quiet: bool, live: bool) -> None:
+        self._quiet = quiet
+        self._live = live
+        self._known = -1
+        self._tripped = False  # what is raised after the first trip follows from it, mostly
+
+    def _say(self, text: str = "") -> None:
+        if not self._quiet:
+            print(text, flush=True)
+
+    def begin(self, chosen: Scenario, setup: Setup, console: str | None) -> None:
+        """What is simulated, and where its console is."""
+        runtime = "MicroPython" if setup.runtime == "micropython" else "CPython"
+        self._say(f"{chosen.name}: {chosen.summary}")
+        strings = f"{setup.strings} strings, " if setup.strings > 1 else ""
+        self._say(
+            f"  {strings}{setup.all_cells} {setup.chemistry} cells; in {runtime};"
+            f" {chosen.duration_s:g} s{'' if self._live else ', virtual time'}, seed {setup.seed}"
+        )
+        for text in wiring(setup):
+            self._say(f"  {text}")
+        if console is not None:
+            self._say(f"  console for other programs: {console}")
+        self._say()
+
+    def action(self, now_s: float, words: str) -> None:
+        """Something was done to the simulated world."""
+        self._say(f"{clock(now_s)}  >> {words}")
+
+    def line(self, obj: dict[str, Any], now_s: float) -> None:
+        """One telemetry line."""
+        kind = obj["k"]
+        if kind == "boot":
+            self._say(
+                f"{clock(now_s)}  boot: version {obj['version']} on {obj['board']},"
+                f" {obj['slaves']} slaves, {obj['cells']} cells configured"
+            )
+        elif kind == "status":
+            if obj["known"] != self._known:
+                self._known = obj["known"]
+                self._say(f"{clock(now_s)}  slaves found: {self._known}")
+            if self._live:
+                self._say(f"{clock(now_s)}  {figures(obj)}")
+        elif kind == "contactor":
+            self._say(f"{clock(now_s)}  contactors: {obj['state'].replace('_', ' ')}")
+        elif kind == "event":
+            mark = obj["level"]
+            if obj["level"] == "trip" and obj["what"] == "set":
+                mark = "   then" if self._tripped else "!! TRIP"
+                self._tripped = True
+            self._say(f"{clock(now_s)}  {mark} {obj['what']}: {cause(obj)}")
+        elif kind == "answer" and not obj["ok"]:
+            self._say(f"{clock(now_s)}  refused: {obj['cmd']}: {obj['text']}")
+
+    def end(self, result: dict[str, Any], chosen: Scenario) -> None:
+        """What came out."""
+        self._say()
+        trip = result["trip"]
+        if trip is None:
+            self._say("no trip")
+        else:
+            self._say(
+                f"tripped by {trip['code']}" + (f", no. {trip['cell']}" if trip["cell"] else "")
+            )
+            if trip["t_open_ms"] is not None and trip["t_injected_ms"] is not None:
+                took = trip["t_open_ms"] - trip["t_injected_ms"]
+                self._say(f"  contactor coils off {took:.1f} ms after the fault was injected")
+            if trip["reaction_ms"] is not None:
+                self._say(
+                    f"  {trip['reaction_ms']:.1f} ms after the last bit of the first frame"
+                    " that showed it"
+                )
+        scan = result["scan_ms"]
+        frames = result["frames"]
+        speed = result["sim_s"] / result["wall_s"] if result["wall_s"] else 0
+        took = ""  # scans that follow each other without a pause can't be told apart on the line
+        if scan["p50"] is not None:
+            took = f", {scan['p50']:.1f} ms each (longest {scan['max']:.1f})"
+        self._say(
+            f"{result['scans']} scans{took};"
+            f" {frames['rx']} frames, {frames['damaged']} damaged, {frames['stale']} stale"
+        )
+        allocated = result["alloc_bytes_per_cycle"]
+        if allocated is not None:
+            self._say(
+                f"heap: {result['heap_peak_bytes']} bytes used,"
+                f" {allocated:g} bytes allocated per cycle"
+            )
+        self._say(f"{result['sim_s']:.1f} s simulated in {result['wall_s']:.1f} s ({speed:.0f} x)")
+        if result["log"]:
+            self._say(f"log: {result['log']}")
+        for problem in result["problems"]:
+            self._say(f"NOT AS STATED: {problem}")
+        outcome = "ok, all came out as stated" if result["ok"] else "FAILED"
+        if result["ok"] and not result["judged"]:
+            outcome = "cut short, so what came out isn't judged; what always holds, held"
+        self._say(f"{chosen.name}: {outcome}")
+
+
+def readable(obj: dict[str, Any]) -> str:
+    """Any telemetry line for a person: one line of a terminal, two for a status."""
+    kind = obj["k"]
+    at = clock(obj["t_ms"] / 1000)
+    if kind == "status":
+        cells = _extremes(obj)
+        more = f"\n{' ' * len(at)}  {cells}" if cells else ""
+        return f"{at}  {figures(obj)}{more}"
+    if kind in ("event", "past_event", "stored_event", "fault"):
+        what = obj.get("what") or ("active" if obj["active"] else "latched, gone")
+        return f"{at}  {obj['level']} {what}: {cause(obj)} (at {obj['at_ms'] / 1000:.3f} s)"
+    if kind == "cells":
+        mv = " ".join("-" if v is None else str(v) for v in obj["cell_mv"])
+        dc = " ".join("-" if v is None else f"{v / 10:.1f}" for v in obj["temp_dc"])
+        return f"{at}  slave {obj['slave']} mV: {mv}  degC: {dc}"
+    if kind == "setting":
+        return f"{obj['name']} = {obj['value']}"
+    if kind == "help":
+        return f"{obj['cmd']:8} {obj['text']}"
+    if kind == "answer":
+        return f"{obj['cmd']}: {'ok' if obj['ok'] else 'NO'}" + (
+            f", {obj['text']}" if obj["text"] else ""
+        )
+    rest = ", ".join(f"{k} {v}" for k, v in obj.items() if k not in ("k", "t_ms", "crc"))
+    return f"{at}  {kind}: {rest}"

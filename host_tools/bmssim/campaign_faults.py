@@ -1,0 +1,891 @@
+"""What can go wrong, and what must come of it: the campaign's kinds of faults.
+
+A kind is injected into a `Trial` at a moment of its sequence. Allowed times are milliseconds from
+what `since` names. Sources of the times: 10 ms for hard bounds, 1 ms for inputs, the pack file's
+own delays and ages for all others, plus what it takes to notice: samples and one scan.
+"""
+
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bms.config import pack_file
+
+from .boards.cell_link import CellLinkBoard
+from .fault_run import MOMENTS, FaultRun
+from .plant import HEARTBEAT_US
+from .process import ESTOP, FAULT_LINE, INTERLOCK
+
+TICK_MS = 20  # the firmware looks at ages, contactors and inputs so often
+HARD_MS = 10
+LINKS = ("can", "uart")
+INPUT_MS = 1
+
+CLOSED = ("closed", "discharge", "charge", "balancing", "opening")
+RUNNING = ("precharge", *CLOSED)
+LOADED = ("discharge", "charge")
+
+STAGES = (
+    "_scan",
+    "_evaluate",
+    "_act",
+    "_report",
+    "_feed",
+    "_piece",
+    "limits.go_on",
+    "limits.scanned",
+    "limits.sampled",
+    "limits.aged",
+    "strings.step",
+    "inputs.step",
+    "freeze.step",
+    "balancing.step",
+    "console.step",
+    "telemetry.step",
+    "telemetry.look",
+    "outbox.flush",
+    "drivers.0.step",
+    "drivers.0.begin",
+    "pack.update",
+    "pack.expire",
+    "currents.0.sample",
+    "currents.0.age",
+    "keeper.step",
+    "store.step",
+    "soc.step",
+    "power.step",
+    "sources.0.step",
+    "sources.0.tick",
+)
+PROVEN = ("_scan", "_evaluate", "_act", "_report")  # without their proof the watchdog isn't fed
+ERRORS = ("RuntimeError", "ValueError", "IndexError", "AttributeError", "OSError", "MemoryError")
+
+SWING_US = 400_000  # half a period of a load that comes and goes
+
+Inject = Callable[[FaultRun], None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of fault.
+
+    trips: one of these must be said; scope: what must open, the "string" that is hit or the "pack".
+    since: what the time counts from, the "cause", the "frame" that first shows it (its last bit),
+    the "close" (the first coil on), "off" (the coils are off).
+    outcome: "open", or "latched" (said, while it opens or is open), "said" (and nothing opens),
+    "dies" (the program ends, coils off first), "parts" (the contactors let go without the
+    firmware), "refused" (it never starts), "survives" (a power cut, and a start that is whole).
+    prepare: done in the faultless twin too.
+    """
+
+    name: str
+    meaning: str
+    inject: Inject
+    allowed_ms: Callable[[FaultRun], float]
+    trips: tuple[str, ...] = ()
+    moments: tuple[str, ...] = MOMENTS
+    scope: str = "string"
+    since: str = "cause"
+    outcome: str = "open"
+    setup: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    links: tuple[str, ...] = LINKS
+    sabotage: Callable[[FaultRun], dict[str, Any]] | None = None
+    prepare: Inject = lambda trial: None
+    before_boot: Inject = lambda trial: None
+
+
+def _board(t: FaultRun) -> CellLinkBoard:
+    """The board that is hit."""
+    board = t.world.boards[t.slave]
+    assert isinstance(board, CellLinkBoard)
+    return board
+
+
+def _hard(t: FaultRun) -> float:
+    return HARD_MS
+
+
+def _at_once(t: FaultRun) -> float:
+    return INPUT_MS
+
+
+def _delayed(delay: str, samples: str) -> Callable[[FaultRun], float]:
+    def allowed(t: FaultRun) -> float:
+        scans = getattr(t.config, samples) + 1
+        return getattr(t.config, delay + "_ms") + scans * t.scan_ms
+
+    return allowed
+
+
+_cell = _delayed("cell_delay", "cell_samples")
+_temp = _delayed("temp_delay", "temp_samples")
+
+
+def _by_tick(delay: str, samples: str) -> Callable[[FaultRun], float]:
+    """Of what is measured each tick, not each scan."""
+
+    def allowed(t: FaultRun) -> float:
+        ticks = getattr(t.config, samples) + 2
+        return getattr(t.config, delay + "_ms") + ticks * TICK_MS
+
+    return allowed
+
+
+def _age(t: FaultRun) -> float:
+    return t.config.cell_age_ms + t.scan_ms
+
+
+def _feedback(t: FaultRun) -> float:
+    return t.config.feedback_delay_ms + 3 * TICK_MS
+
+
+def _precharge(t: FaultRun) -> float:
+    c = t.config
+    one = c.precharge_tries * (c.contactor_settle_ms + c.precharge_max_ms + 2 * TICK_MS)
+    one += (c.precharge_tries - 1) * (c.precharge_rest_ms + TICK_MS)
+    return one * t.setup.strings  # one string tries after the other
+
+
+# --- cells and temperatures ---
+
+
+def _show(what: str) -> Inject:
+    def inject(t: FaultRun) -> None:
+        t.world.cells.override_v[t.cell] = t.mv[what] / 1000
+
+    return inject
+
+
+def _apart(t: FaultRun) -> None:
+    """Two cells far from each other, both within their own bounds."""
+    high, low = t.mv["far"]
+    cells = t.cells()
+    t.world.cells.override_v[cells[0]] = high / 1000
+    t.world.cells.override_v[cells[len(cells) // 2]] = low / 1000
+
+
+def _wire(t: FaultRun) -> None:
+    """The wire between two cells: one reads high, the other low, their sum stays."""
+    each = t.setup.cells
+    i = t.cell if t.cell % each < each - 1 else t.cell - 1
+    volts = t.world.cells.voltage_v()
+    side = t.rng.choice((-1, 1)) * t.mv["wire"] / 1000
+    t.world.cells.override_v[i] = volts[i] + side
+    t.world.cells.override_v[i + 1] = volts[i + 1] - side
+
+
+def _warm(celsius: float) -> Inject:
+    """All of the string."""
+
+    def inject(t: FaultRun) -> None:
+        for i in t.cells():
+            t.world.cells.override_temp_c[i] = celsius
+
+    return inject
+
+
+def _one_warm(t: FaultRun) -> None:
+    t.world.cells.override_temp_c[t.sensed()] = 58.0
+
+
+def _board_hot(t: FaultRun) -> None:
+    t.world.boards[t.slave].hotter_c = 70
+
+
+def _string_voltage(side: int) -> Inject:
+    def inject(t: FaultRun) -> None:
+        t.world.cells.override_v[:] = 3.56 if side > 0 else 2.9
+
+    return inject
+
+
+def _no_temp(t: FaultRun) -> None:
+    t.world.boards[t.slave].open_temps.add(t.rng.randrange(t.setup.temps))
+
+
+def _no_cell(t: FaultRun) -> None:
+    t.world.boards[t.slave].open_cells.add(t.rng.randrange(t.setup.cells))
+
+
+def _swing(t: FaultRun) -> None:
+    """A load that comes and goes."""
+    sign = 1 if t.case.moment == "charge" else -1
+    amps = [5.0, 40.0]
+
+    def again() -> None:
+        amps.reverse()
+        t.world.set_load(sign * amps[0] * t.setup.strings)
+        t.at(SWING_US, again)
+
+    again()
+
+
+def _stuck(t: FaultRun) -> None:
+    board = t.world.boards[t.slave]
+    volts = t.world.cells.voltage_v()
+    board.stuck[t.cell % t.setup.cells] = round(float(volts[t.cell]) * 1000)
+
+
+# --- currents and what is measured besides ---
+
+
+def _load(amps: float) -> Inject:
+    def inject(t: FaultRun) -> None:
+        t.world.set_load(amps * t.setup.strings)
+
+    return inject
+
+
+def _peak(t: FaultRun) -> float:
+    """Until the budget of I2t is used up."""
+    c = t.config
+    charging = t.world.load_a > 0
+    most = c.charge_max_ma if charging else c.discharge_max_ma
+    long = c.charge_continuous_ma if charging else c.discharge_continuous_ma
+    now = abs(t.world.load_a) / t.setup.strings * 1000
+    share = (most * most - long * long) / (now * now - long * long)
+    return share * c.peak_time_ms * 1.05 + 5 * TICK_MS
+
+
+def _current(t: FaultRun) -> float:
+    return t.config.current_delay_ms + (t.config.current_samples + 2) * TICK_MS
+
+
+def _current_hard(t: FaultRun) -> float:
+    return HARD_MS + TICK_MS  # a sample is taken each tick at least
+
+
+def _short(t: FaultRun) -> None:
+    t.world.short(0.002)
+
+
+def _isolation(t: FaultRun) -> None:
+    t.world.isolation_kohm = 300.0
+
+
+def _differs(t: FaultRun) -> None:
+    t.world.voltages[t.string].offset = t.rng.choice((-4000.0, 4000.0))
+
+
+def _no_current(t: FaultRun) -> None:
+    t.world.currents[t.string].ok = False
+
+
+def _frozen(t: FaultRun) -> None:
+    t.world.currents[t.string].frozen = True
+
+
+def _flowing(t: FaultRun) -> None:
+    """A sensor that shows a current that cannot be."""
+    t.world.currents[t.string].offset = t.rng.choice((-8000.0, 8000.0))
+    if t.case.moment == "opening":
+        t.at(300_000, lambda: t.world.set_load(0.0))
+
+
+def _wrong_gain(t: FaultRun) -> None:
+    """A sensor that shows a fraction of what flows."""
+    t.world.currents[t.string].gain = 0.1
+
+
+# --- slaves ---
+
+
+def _alarm(t: FaultRun) -> None:
+    _board(t).alarm_high_mv = 2000
+
+
+def _silent(t: FaultRun) -> None:
+    t.world.boards[t.slave].alive = False
+
+
+def _all_silent(t: FaultRun) -> None:
+    first = t.string * t.setup.slaves
+    for board in t.world.boards[first : first + t.setup.slaves]:
+        board.alive = False
+
+
+def _restart(t: FaultRun) -> None:
+    t.world.boards[t.slave].restart()
+
+
+def _neighbour(t: FaultRun) -> int:
+    """Another board of the same string."""
+    first = t.string * t.setup.slaves
+    return first + (t.slave - first + 1) % t.setup.slaves
+
+
+def _swap(t: FaultRun) -> None:
+    one, other = t.world.boards[t.slave], t.world.boards[_neighbour(t)]
+    one.node, other.node = other.node, one.node
+    one.restart()
+    other.restart()
+
+
+def _answers_for(t: FaultRun) -> None:
+    t.world.boards[t.slave].node = t.world.boards[_neighbour(t)].node
+
+
+def _twin(t: FaultRun) -> None:
+    t.world.add_board(t.slave)
+
+
+def _other_board(t: FaultRun) -> None:
+    _board(t).lose_cell()
+    t.world.boards[t.slave].restart()
+
+
+def _stack(t: FaultRun) -> None:
+    t.world.boards[t.slave].stack_error_mv = t.rng.choice((-2500, 2500))
+
+
+# --- contactors ---
+
+
+def _break(fault: str, *names: str) -> Inject:
+    def inject(t: FaultRun) -> None:
+        # in a precharge the others' coils are off: they show when they are to close
+        which = "minus" if t.case.moment == "precharge" else t.rng.choice(names)
+        setattr(t.world.plant.strings[t.string].contactors[which], fault, True)
+
+    return inject
+
+
+def _then_open(break_: Inject) -> Inject:
+    """While it opens: it does so when the load is gone."""
+
+    def inject(t: FaultRun) -> None:
+        break_(t)
+        if t.case.moment == "opening":
+            t.at(300_000, lambda: t.world.set_load(0.0))
+
+    return inject
+
+
+def _short_link(t: FaultRun) -> None:
+    t.world.short(1.0)
+
+
+def _no_resistor(t: FaultRun) -> None:
+    for string in t.world.plant.strings:
+        string.precharge_resistor_open = True
+
+
+def _line(bit: int) -> Inject:
+    def inject(t: FaultRun) -> None:
+        t.world.set_lines(bit, False)
+
+    return inject
+
+
+# --- the firmware itself ---
+
+
+def _mark(t: FaultRun) -> None:
+    t.world.mark = 1
+
+
+def _mark_and_high(t: FaultRun) -> None:
+    _mark(t)
+    t.at(1_500_000, lambda: _show("hard_high")(t))
+
+
+def _mark_and_trip(t: FaultRun) -> None:
+    """Something to store."""
+    _mark(t)
+    t.at(100_000, lambda: t.world.set_lines(ESTOP, False))
+    t.at(1_000_000, lambda: t.world.set_lines(ESTOP, True))
+
+
+def _skipped(t: FaultRun) -> dict[str, Any]:
+    return {"what": "skip", "stage": t.rng.choice(PROVEN)}
+
+
+def _broken(what: str) -> Callable[[FaultRun], dict[str, Any]]:
+    def how(t: FaultRun) -> dict[str, Any]:
+        return {
+            "what": what,
+            "stage": t.rng.choice(STAGES),
+            "error": t.rng.choice(ERRORS),
+            "bytes": t.rng.choice((0, 1, t.rng.randrange(2, 64), t.rng.randrange(64, 4096))),
+            "skip": t.rng.randrange(2),
+        }
+
+    return how
+
+
+def _corrupt(t: FaultRun) -> None:
+    """The file with the settings as flash leaves it: cut short, erased in parts, bits flipped.
+
+    With its checksum, as it lies on a board; the copy is whole in half of the cases.
+    """
+    path = t.world.pack_file
+    text = path.read_bytes()
+    data = bytearray(text + pack_file.mark(len(text), binascii.crc32(text)))
+    copy = path.with_name(path.name + pack_file.COPY)
+    copy.write_bytes(data if t.rng.random() < 0.5 else data[: len(data) // 2])
+    t.copied = len(copy.read_bytes()) == len(data)
+    at = t.rng.randrange(len(data) * 3 // 4)
+    how = t.rng.randrange(4)
+    if how == 3:
+        del data[:]
+    elif how == 0:
+        del data[at:]
+    elif how == 1:
+        data[at : at + 64] = b"\xff" * len(data[at : at + 64])
+    else:
+        for _ in range(3):
+            data[t.rng.randrange(len(data))] ^= 1 << t.rng.randrange(8)
+    path.write_bytes(bytes(data))
+
+
+def _voltages(setup_cells: int) -> dict[str, Any]:
+    n = setup_cells
+    return {
+        "voltage_max": f"{3.50 * n:.2f} V",
+        "voltage_derate_max": f"{3.48 * n:.2f} V",
+        "voltage_warn_max": f"{3.46 * n:.2f} V",
+        "voltage_warn_min": f"{3.10 * n:.2f} V",
+        "voltage_derate_min": f"{3.05 * n:.2f} V",
+        "voltage_min": f"{3.00 * n:.2f} V",
+    }
+
+
+_TWO_BOARDS = {"slaves": 2}
+_VOLTAGE = {"setup": _TWO_BOARDS, "settings": _voltages(16), "scope": "pack"}
+_LFP_MOMENTS = ("before", "precharge", "closed", "discharge", "charge", "opening")
+_LOST = ("cell_lost", "slave_age", "slaves_missing")
+
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "cell_hard_high",
+        "a cell far above, one reading",
+        _show("hard_high"),
+        _hard,
+        ("cell_hard_high",),
+        since="frame",
+    ),
+    Kind(
+        "cell_hard_low",
+        "a cell far below, one reading",
+        _show("hard_low"),
+        _hard,
+        ("cell_hard_low",),
+        since="frame",
+    ),
+    Kind("cell_high", "a cell above cell_max", _show("high"), _cell, ("cell_high",)),
+    Kind("cell_low", "a cell below cell_min", _show("low"), _cell, ("cell_low", "cell_spread")),
+    Kind("cell_spread", "highest - lowest cell", _apart, _cell, ("cell_spread",)),
+    Kind(
+        "temp_hard_high",
+        "far too warm, one reading",
+        _warm(73.0),
+        _hard,
+        ("temp_hard_high",),
+        since="frame",
+    ),
+    Kind("temp_high", "too warm", _warm(62.5), _temp, ("temp_high",)),
+    Kind(
+        "temp_low",
+        "too cold",
+        _warm(-22.5),
+        _temp,
+        ("temp_low", "temp_charge_low"),
+    ),
+    Kind(
+        "temp_charge_high",
+        "too warm to charge",
+        _warm(48.0),
+        _temp,
+        ("temp_charge_high",),
+        ("charge",),
+    ),
+    Kind(
+        "temp_charge_low",
+        "too cold to charge",
+        _warm(-3.0),
+        _temp,
+        ("temp_charge_low",),
+        ("charge",),
+    ),
+    Kind("temp_spread", "warmest - coldest sensor", _one_warm, _temp, ("temp_spread",)),
+    Kind("board_temp", "a slave board too warm", _board_hot, _temp, ("board_temp",)),
+    Kind(
+        "voltage_high",
+        "a string's voltage too high",
+        _string_voltage(1),
+        _by_tick("voltage_delay", "voltage_samples"),
+        ("voltage_high",),
+        _LFP_MOMENTS,
+        **_VOLTAGE,
+    ),
+    Kind(
+        "voltage_low",
+        "a string's voltage too low",
+        _string_voltage(-1),
+        _by_tick("voltage_delay", "voltage_samples"),
+        ("voltage_low",),
+        _LFP_MOMENTS,
+        **_VOLTAGE,
+    ),
+    Kind(
+        "voltage_differs",
+        "sum of cells against measured voltage",
+        _differs,
+        _by_tick("voltage_delay", "voltage_samples"),
+        ("voltage_differs",),
+    ),
+    Kind(
+        "charge_current",
+        "charge current above its bound",
+        _load(120.0),
+        _current,
+        ("charge_current", "pack_charge"),
+        CLOSED,
+        "pack",
+    ),
+    Kind(
+        "discharge_current",
+        "discharge current above its bound",
+        _load(-180.0),
+        _current,
+        ("discharge_current", "pack_discharge"),
+        CLOSED,
+        "pack",
+    ),
+    Kind(
+        "current_hard",
+        "current far beyond, one sample",
+        _load(-450.0),
+        _current_hard,
+        ("current_hard",),
+        CLOSED,
+        "pack",
+    ),
+    Kind(
+        "short_circuit",
+        "a short across the DC link",
+        _short,
+        _current_hard,
+        ("current_hard",),
+        CLOSED,
+        "pack",
+    ),
+    Kind(
+        "charge_peak",
+        "charge peak longer than its I2t",
+        _load(95.0),
+        _peak,
+        ("charge_peak",),
+        CLOSED,
+        "pack",
+    ),
+    Kind(
+        "discharge_peak",
+        "discharge peak longer than its I2t",
+        _load(-140.0),
+        _peak,
+        ("discharge_peak",),
+        CLOSED,
+        "pack",
+    ),
+    Kind(
+        "isolation_low",
+        "isolation resistance too low",
+        _isolation,
+        _by_tick("isolation_delay", "isolation_samples"),
+        ("isolation_low",),
+        scope="pack",
+    ),
+    Kind(
+        "slave_alarm",
+        "a slave's own alarm",
+        _alarm,
+        lambda t: t.scan_ms + 3 * HARD_MS,
+        ("slave_alarm",),
+    ),
+    Kind("slave_silent", "a slave falls silent", _silent, _age, _LOST),
+    Kind("string_silent", "all slaves of a string fall silent", _all_silent, _age, _LOST),
+    Kind(
+        "slave_reboot",
+        "a slave restarts",
+        _restart,
+        lambda t: 150 + 4 * t.scan_ms,
+        ("slave_reboot",),
+        outcome="said",
+    ),
+    Kind(
+        "slaves_swapped",
+        "two slaves in each other's place",
+        _swap,
+        lambda t: 150 + _age(t),
+        ("slave_mismatch", "slave_conflict", *_LOST),
+        setup={"slaves": 2, "serials": True},
+    ),
+    Kind(
+        "wrong_responder",
+        "a slave answers for its neighbour",
+        _answers_for,
+        _age,
+        ("slave_conflict", *_LOST),
+        setup=_TWO_BOARDS,
+    ),
+    Kind(
+        "slave_twin",
+        "a further slave with a number that is taken",
+        _twin,
+        _age,
+        ("slave_conflict", *_LOST),
+    ),
+    Kind(
+        "slave_other",
+        "a slave starts again with other cells",
+        _other_board,
+        lambda t: 150 + _age(t),
+        ("slave_mismatch", *_LOST),
+    ),
+    Kind(
+        "stack_voltage",
+        "a slave's own sum against its cells",
+        _stack,
+        lambda t: 4 * t.scan_ms + HARD_MS,
+        ("stack_voltage",),
+    ),
+    Kind("cell_unread", "a cell without reading", _no_cell, _age, ("cell_lost", "stack_voltage")),
+    Kind(
+        "temp_unread",
+        "a temperature sensor breaks off",
+        _no_temp,
+        lambda t: t.config.temp_age_ms + t.scan_ms,
+        ("temp_lost",),
+    ),
+    Kind(
+        "cell_stuck",
+        "a reading that never changes",
+        _stuck,
+        lambda t: 2 * t.config.stuck_time_ms + 2 * t.scan_ms,
+        ("cell_stuck",),
+        LOADED,
+        prepare=_swing,
+    ),
+    Kind(
+        "open_wire",
+        "a sense wire breaks off",
+        _wire,
+        lambda t: 3 * t.scan_ms + HARD_MS,
+        ("open_wire",),
+    ),
+    Kind(
+        "welded",
+        "minus or plus does not open",
+        _then_open(_break("welded", "minus", "plus")),
+        _feedback,
+        ("contactor_welded", "link_rise"),
+        ("before", "opening"),
+        since="off",
+        outcome="latched",
+    ),
+    Kind(
+        "precharge_welded",
+        "the precharge relay does not open",
+        _then_open(_break("welded", "precharge")),
+        _feedback,
+        ("contactor_welded", "link_rise"),
+        ("before", "opening"),
+        since="off",
+        outcome="latched",
+    ),
+    Kind(
+        "stuck_open",
+        "minus or plus does not close, or falls open",
+        _break("stuck_open", "minus", "plus"),
+        _feedback,
+        ("contactor_feedback",),
+        ("precharge", "closed", "discharge", "charge", "balancing"),
+    ),
+    Kind(
+        "never_closes",
+        "a contactor does not close from the start",
+        _break("stuck_open", "minus", "precharge", "plus"),
+        lambda t: _precharge(t) + _feedback(t),
+        ("contactor_feedback", "precharge_failed"),
+        ("before",),
+        since="close",
+    ),
+    Kind(
+        "feedback_lost",
+        "an auxiliary contact opens",
+        _break("feedback_lost", "minus"),
+        _feedback,
+        ("contactor_feedback",),
+        RUNNING,
+    ),
+    Kind(
+        "feedback_stuck",
+        "an auxiliary contact stays closed",
+        _then_open(_break("feedback_stuck_closed", "minus", "precharge", "plus")),
+        _feedback,
+        ("contactor_welded",),
+        ("before", "opening"),
+        since="off",
+        outcome="latched",
+    ),
+    Kind(
+        "precharge_short",
+        "precharge into a short",
+        _short_link,
+        _precharge,
+        ("precharge_failed",),
+        ("before", "precharge"),
+        "pack",
+        "close",
+    ),
+    Kind(
+        "precharge_open",
+        "the precharge resistor is open",
+        _no_resistor,
+        _precharge,
+        ("precharge_failed",),
+        ("before",),
+        "pack",
+        "close",
+    ),
+    Kind(
+        "interlock",
+        "the interlock loop opens",
+        _line(INTERLOCK),
+        _at_once,
+        ("interlock",),
+        scope="pack",
+    ),
+    Kind(
+        "emergency_stop",
+        "the emergency stop is pressed",
+        _line(ESTOP),
+        _at_once,
+        ("emergency_stop",),
+        scope="pack",
+    ),
+    Kind(
+        "fault_line",
+        "the slaves' fault line",
+        _line(FAULT_LINE),
+        _at_once,
+        ("fault_line",),
+        scope="pack",
+    ),
+    Kind(
+        "current_silent",
+        "the current sensor falls silent",
+        _no_current,
+        lambda t: t.config.current_age_ms + 2 * TICK_MS,
+        ("current_lost",),
+    ),
+    Kind(
+        "current_frozen",
+        "the current sensor freezes",
+        _frozen,
+        lambda t: t.config.current_frozen_ms + 5 * SWING_US / 1000 * 2,
+        ("current_frozen",),
+        LOADED,
+        settings={"current_frozen": "2 s"},
+        prepare=_swing,
+    ),
+    Kind(
+        "current_disagrees",
+        "one of two current sensors shows a tenth",
+        _wrong_gain,
+        lambda t: t.config.current_disagree_delay_ms + 2 * t.scan_ms + 2 * TICK_MS,
+        ("current_disagree",),
+        LOADED,
+        links=("can",),
+        setup={"ivt_s": True},
+    ),
+    Kind(
+        "current_while_open",
+        "a current while all is open",
+        _flowing,
+        lambda t: t.config.current_open_delay_ms + t.config.feedback_delay_ms + 4 * TICK_MS,
+        ("current_while_open",),
+        ("before", "opening"),
+        since="off",
+        outcome="latched",
+        settings={"open_wait": "1 s"},  # the current that it shows seems to be one
+    ),
+    Kind(
+        "config_corrupted",
+        "the settings' file is damaged",
+        lambda t: None,
+        lambda t: 0,
+        moments=("before",),
+        scope="pack",
+        outcome="config_error",
+        before_boot=_corrupt,
+    ),
+    Kind(
+        "power_cut",
+        "power lost while the memory is written",
+        _mark_and_trip,
+        lambda t: 0,
+        scope="pack",
+        outcome="survives",
+        setup={"store": True},
+        settings={"store_soon": "200 ms", "store_rest": "200 ms", "store_period": "1 s"},
+        sabotage=_broken("power"),
+    ),
+    Kind(
+        "exception",
+        "a stage of the firmware raises",
+        _mark,
+        _at_once,
+        scope="pack",
+        outcome="dies",
+        sabotage=_broken("raise"),
+    ),
+    Kind(
+        "hang",
+        "a stage of the firmware hangs",
+        _mark,
+        lambda t: HEARTBEAT_US / 1000,
+        scope="pack",
+        outcome="parts",
+        sabotage=_broken("hang"),
+    ),
+    Kind(
+        "stage_skipped",
+        "a stage is not run any more",
+        _mark,
+        lambda t: HEARTBEAT_US / 1000,
+        scope="pack",
+        outcome="parts",
+        sabotage=_skipped,
+    ),
+    Kind(
+        "heap_full",
+        "no heap is left, then a cell too high",
+        _mark_and_high,
+        _hard,
+        ("cell_hard_high",),
+        since="frame",
+        sabotage=_broken("heap"),
+    ),
+    Kind(
+        "console_flood",
+        "the console is flooded, then a cell too high",
+        _mark_and_high,
+        _hard,
+        ("cell_hard_high",),
+        since="frame",
+        sabotage=_broken("flood"),
+    ),
+    Kind(
+        "console_deaf",
+        "nobody reads the serial port, then a cell too high",
+        _mark_and_high,
+        _hard,
+        since="frame",
+        sabotage=_broken("deaf"),
+    ),
+)
+BY_NAME = {kind.name: kind for kind in KINDS}
