@@ -48,6 +48,7 @@ class Master:
         self.board = board
         self.native = NATIVE
         self.clock = Clock(board.clock)
+        self.outbox = Outbox(board.console, self.clock)  # first: its buffers are the largest
         self.pack = Pack(config)
         self.faults = Faults(self.clock, self.pack)
         board.forget()  # its table: there must be room for what follows
@@ -80,7 +81,6 @@ class Master:
         if config.damaged:
             self.faults.raised(CONFIG_COPY_USED, -1, config.damaged)
         self._voltages = bool(config.voltage_sensor)
-        self.outbox = Outbox(board.console, self.clock)
         self.store = Store(config, board.storage, self.clock)
         self.keeper = Keeper(self, config, self.store)
         self.soc = Soc(config, self.pack, self.currents, self.faults, self.store, self.clock.now)
