@@ -49,6 +49,7 @@ class Master:
         self.board = board
         self.native = NATIVE
         self.clock = Clock(board.clock)
+        self.tx_buffer = TxBuffer(board.console, self.clock)  # first: its buffers are the largest
         self.pack = Pack(config)
         self.faults = Faults(self.clock, self.pack)
         board.forget()  # its table: there must be room for what follows
@@ -84,7 +85,6 @@ class Master:
         if config.damaged:
             self.faults.set(CONFIG_COPY_USED, -1, config.damaged)
         self._voltages = bool(config.voltage_sensor)
-        self.tx_buffer = TxBuffer(board.console, self.clock)
         self.store = NvmStore(config, board.storage, self.clock)
         self.recorder = Recorder(self, config, self.store)
         self.soc = Charge(config, self.pack, self.currents, self.faults, self.store, self.clock.now)

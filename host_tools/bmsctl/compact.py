@@ -3,6 +3,7 @@
 A board keeps every name that a module mentions for as long as it runs. So, before `mpy-cross`:
 
 - Integer constants of modules stand where they are used, across modules, and their definitions go.
+- Names are imported from the module that makes them, not from one that passes them on.
 - Private names of attributes (`_clock`) become short ones; two that can't meet share one.
 - Parameters that nobody passes by name become short ones.
 
@@ -428,6 +429,40 @@ def _short(taken: set[str], prefix: str = "") -> Iterator[str]:
         length += 1
 
 
+def _direct(sources: Mapping[str, str]) -> dict[str, str]:
+    """The sources, with names imported from where they are made, not from who passes them on."""
+    trees = {path: ast.parse(text) for path, text in sources.items()}
+    passed_on: dict[tuple[str, str], tuple[str, str]] = {}
+    for path, tree in trees.items():
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    key = (module_name(path), alias.asname or alias.name)
+                    passed_on[key] = (node.module, alias.name)
+
+    class Direct(ast.NodeTransformer):
+        def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:
+            out: list[ast.stmt] = []
+            for alias in node.names:
+                module, name = str(node.module), alias.name
+                while (module, name) in passed_on:
+                    module, name = passed_on[module, name]
+                bound = alias.asname or alias.name
+                its = ast.alias(name, bound if bound != name else None)
+                last = out[-1] if out else None
+                if isinstance(last, ast.ImportFrom) and last.module == module:
+                    last.names.append(its)
+                else:
+                    out.append(ast.ImportFrom(module, [its], 0))
+            return out
+
+    for path, tree in trees.items():
+        if any(isinstance(x, ast.ImportFrom) and x.level for x in ast.walk(tree)):
+            continue  # said by name below
+        trees[path] = Direct().visit(tree)
+    return {path: ast.unparse(ast.fix_missing_locations(tree)) for path, tree in trees.items()}
+
+
 def _private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
@@ -594,7 +629,7 @@ def _held(node: ast.AST) -> str | None:
 
 def compact(sources: Mapping[str, str], kept: Iterable[str] = ()) -> dict[str, str]:
     """The sources by path, rewritten; `kept`: further names that stay. Raises UnknownSyntax."""
-    program = _Program(sources)
+    program = _Program(_direct(sources))
     for tree in program.trees.values():
         _bare(tree)
     program.binders = {

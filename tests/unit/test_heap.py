@@ -304,7 +304,7 @@ def test_this_test_can_fail():
         return
     m = _master("can0")
     for part, name in (
-        (m.limits, "aged"),
+        (m.limits, "check_ages"),
         (m.limits, "scanned"),
         (m.limits, "go_on"),
         (m.strings, "step"),
@@ -449,9 +449,9 @@ def _warnings(m):
 def test_an_allocation_on_the_road_warns_and_opens_nothing():
     if not heap_lock.LOCKS:
         return
-    for name in ("step", "aged", "go_on", "look"):
+    for name in ("step", "check_ages", "go_on", "look"):
         m = _master("can0")
-        part = {"step": m.strings, "aged": m.limits, "go_on": m.limits, "look": m.telemetry}[name]
+        part = {"step": m.strings, "check_ages": m.limits, "go_on": m.limits, "look": m.telemetry}[name]
         greedy = Greedy(part, name, 30, 1)
         _on_the_road(m, 5000)
         assert greedy.left == 0 and greedy.kept

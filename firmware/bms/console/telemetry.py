@@ -369,7 +369,7 @@ class Telemetry:
             return False
         out.raw(b"]")
         out.number(b"stack_mv", pack.stack_mv[slave] if pack.stack_ok[slave] else None)
-        out.raw(b',"bleed":[')
+        out.raw(b',"balance_mask":[')
         out.value(pack.balance_mask[2 * slave])
         out.raw(b",")
         out.value(pack.balance_mask[2 * slave + 1])
