@@ -305,8 +305,8 @@ def test_this_test_can_fail():
     m = _master("can0")
     for part, name in (
         (m.limits, "check_ages"),
-        (m.limits, "scanned"),
-        (m.limits, "go_on"),
+        (m.limits, "scan_finished"),
+        (m.limits, "evaluate_next"),
         (m.strings, "step"),
         (m.balancing, "step"),
         (m.telemetry, "_status"),
@@ -449,9 +449,9 @@ def _warnings(m):
 def test_an_allocation_on_the_road_warns_and_opens_nothing():
     if not heap_lock.LOCKS:
         return
-    for name in ("step", "check_ages", "go_on", "look"):
+    for name in ("step", "check_ages", "evaluate_next", "look"):
         m = _master("can0")
-        part = {"step": m.strings, "check_ages": m.limits, "go_on": m.limits, "look": m.telemetry}[name]
+        part = {"step": m.strings, "check_ages": m.limits, "evaluate_next": m.limits, "look": m.telemetry}[name]
         greedy = Greedy(part, name, 30, 1)
         _on_the_road(m, 5000)
         assert greedy.left == 0 and greedy.kept
