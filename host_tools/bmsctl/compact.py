@@ -170,6 +170,12 @@ class _Program:
             except UnknownSyntax as error:
                 raise UnknownSyntax(f"{path}: {error}") from None
         self._values: dict[tuple[str, str], int | None] = {}
+        self._functions = {
+            self.names[path]: {
+                x.name: x for x in tree.body if isinstance(x, ast.FunctionDef) and _only_returns(x)
+            }
+            for path, tree in self.trees.items()
+        }
         self._defined = {
             module: dict(_assignments(binder.top.node)) for module, binder in self.binders.items()
         }
@@ -219,6 +225,8 @@ class _Program:
             return self.used(node, binder)
         if isinstance(node, ast.Call) and _called(node) == "const" and len(node.args) == 1:
             return self.value(node.args[0], binder)
+        if isinstance(node, ast.Call):
+            return self.returned(node, binder)
         if isinstance(node, ast.UnaryOp):
             inner = self.value(node.operand, binder)
             if inner is None or isinstance(node.op, ast.Not):
@@ -230,6 +238,36 @@ class _Program:
                 return None
             return _OPERATIONS.get(type(node.op), lambda a, b: None)(left, right)
         return None
+
+    def returned(self, node: ast.Call, binder: _Binder) -> int | None:
+        """What a function gives whose only line computes it from its arguments."""
+        if not isinstance(node.func, ast.Name) or node.keywords:
+            return None
+        scope = binder.at[node.func].resolve(node.func.id)
+        if scope is None or scope is not binder.top or scope.bound[node.func.id] != 1:
+            return None
+        module, name = scope.imports.get(
+            node.func.id, (_name_of(self.binders, binder), node.func.id)
+        )
+        function = self._functions.get(module, {}).get(name)
+        values = [self.value(x, binder) for x in node.args]
+        if function is None or len(values) != len(function.args.args):
+            return None
+        given = dict(zip([x.arg for x in function.args.args], values, strict=True))
+
+        def find(part: ast.expr) -> int | None:
+            if isinstance(part, ast.Name) and part.id in given:
+                return given[part.id]
+            if isinstance(part, ast.BinOp):
+                left, right = find(part.left), find(part.right)
+                if left is None or right is None:
+                    return None
+                return _OPERATIONS.get(type(part.op), lambda a, b: None)(left, right)
+            return self.value(part, self.binders[module])
+
+        last = function.body[-1]
+        assert isinstance(last, ast.Return) and last.value is not None
+        return find(last.value)
 
     def used(self, node: ast.expr, binder: _Binder) -> int | None:
         """The constant that a name, or `module.name`, stands for where it is used."""
@@ -281,6 +319,15 @@ def module_name(path: str) -> str:
     """The module that a file is, by its path on the board."""
     name = path.removesuffix(".py").replace("/", ".")
     return name.removesuffix(".__init__")
+
+
+def _only_returns(function: ast.FunctionDef) -> bool:
+    """True for `def f(a, b): return ..`, a docstring apart."""
+    lines = [x for x in function.body if not isinstance(x, ast.Expr)]
+    args = function.args
+    plain = not (args.posonlyargs or args.kwonlyargs or args.vararg or args.kwarg or args.defaults)
+    returns = len(lines) == 1 and isinstance(lines[0], ast.Return) and lines[0].value is not None
+    return plain and returns and not function.decorator_list
 
 
 def _called(node: ast.Call) -> str:

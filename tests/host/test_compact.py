@@ -201,3 +201,28 @@ def test_every_board_can_be_compiled() -> None:
     for name in board_files.names():
         files = board_files.compiled(board_files.load(name))
         assert "bms/master.mpy" in files
+
+
+def test_what_a_function_computes_from_constants_stands_where_it_is_used() -> None:
+    sources = {
+        "zz/ids.py": "HIGH, LOW = range(3, 9, 3)\n"
+        "def quantity_of(fault):\n    return (fault - 1) // 3\n",
+        "zz/user.py": "from zz import ids\nfrom zz.ids import quantity_of\n"
+        "_LOW = quantity_of(ids.LOW)\ndef f(x):\n    return x + _LOW\n",
+    }
+    small = compact(sources)
+    assert "x + 1" in small["zz/user.py"].replace("a + 1", "x + 1")
+    assert "LOW" not in small["zz/user.py"] and "HIGH" not in small["zz/ids.py"]
+    assert run(small, "zz.user")["f"](4) == run(sources, "zz.user")["f"](4) == 5  # type: ignore[operator]
+
+
+def test_names_are_imported_from_where_they_are_made() -> None:
+    sources = {
+        "zz/made.py": "def f():\n    return 7\n",
+        "zz/passed.py": "from zz.made import f\n",
+        "zz/user.py": "from zz.passed import f\ngot = [f()]\n",
+    }
+    small = compact(sources)
+    assert "from zz.made import f" in small["zz/user.py"]
+    assert small["zz/passed.py"].strip() == ""
+    assert run(small, "zz.user")["got"] == [7]

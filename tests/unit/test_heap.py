@@ -451,7 +451,12 @@ def test_an_allocation_on_the_road_warns_and_opens_nothing():
         return
     for name in ("step", "check_ages", "evaluate_next", "look"):
         m = _master("can0")
-        part = {"step": m.strings, "check_ages": m.limits, "evaluate_next": m.limits, "look": m.telemetry}[name]
+        part = {
+            "step": m.strings,
+            "check_ages": m.limits,
+            "evaluate_next": m.limits,
+            "look": m.telemetry,
+        }[name]
         greedy = Greedy(part, name, 30, 1)
         _on_the_road(m, 5000)
         assert greedy.left == 0 and greedy.kept
