@@ -76,6 +76,7 @@ class McuBoard:
         self._coils = []
         self._feedback = []
         self._pwms = []
+        self._switches = []  # of each coil: what takes 0 for off, looked up once
         self._next_string()
         self._inputs = [None if pin is None else Pin(pin, Pin.IN, Pin.PULL_DOWN) for pin in inputs]
         self._absent = 0  # inputs that can cut, and have no pin
@@ -107,6 +108,7 @@ class McuBoard:
         for pin in self._coil_pins[first : first + 3]:
             self._coils.append(Pin(pin, Pin.OUT, value=0))
             self._pwms.append(None)
+            self._switches.append(self._coils[-1].value)
         for pin in self._feedback_pins[first : first + 3]:
             self._feedback.append(None if pin is None else Pin(pin, Pin.IN, Pin.PULL_UP))
 
@@ -146,6 +148,7 @@ class McuBoard:
         if pwm is None and 1 < pm < _FULL:
             locked = heap_lock.unlock()  # esp32 allocates it; other ports have a table
             pwm = self._pwms[which] = machine.PWM(self._coils[which], freq=_PWM_HZ, duty_u16=0)
+            self._switches[which] = pwm.duty_u16
             heap_lock.restore(locked)
         if pwm is None:
             self._coils[which].value(pm)
@@ -163,12 +166,8 @@ class McuBoard:
 
     def safe(self):
         """All coils off, whatever the master believes. Interrupts call it too."""
-        for i in range(len(self._coils)):
-            pwm = self._pwms[i]
-            if pwm is None:
-                self._coils[i].value(0)
-            else:
-                pwm.duty_u16(0)  # from the next period on, 50 us
+        for switch in self._switches:
+            switch(0)  # PWM: from the next period on, 50 us
 
     # --- inputs ---
 
@@ -196,8 +195,9 @@ class McuBoard:
             if mask >> i & 1 and pin is not None:
                 self._guarded |= 1 << i
                 self._listen(pin)
-            else:
+            elif self._guarded >> i & 1 and pin is not None:
                 self._guarded &= ~(1 << i)
+                pin.irq(None)
         self.inputs()
 
     def _listen(self, pin):
@@ -205,9 +205,14 @@ class McuBoard:
 
     def _fell(self, pin):
         # interrupt: nothing here allocates or raises; a handler that does is switched off for good
+        if not self._guarded:
+            return
+        self._off = True  # before the pins: what `coil` switches on meanwhile it takes back
+        self.safe()  # before all else: each us counts
         for i in range(_SAFETY):
-            if self._inputs[i] is pin and self._guarded >> i & 1:
-                self._cut(1 << i)
+            if self._inputs[i] is pin:
+                self._cut_by[i] = 1
+        self._cut_new = True
 
     def _cut(self, bits):
         self._off = True  # before the pins: what `coil` switches on meanwhile it takes back

@@ -41,7 +41,7 @@ CHIP = {"Y5": "B12", "Y6": "B13", "X11": "C4", "X12": "C5", "X22": "C3"}
 ANALOG = ("A0", "A1", "A4", "A6", "C0", "C3", "X19", "X20", "X21")
 
 
-class ConfigErrorMode(Exception):
+class Refused(Exception):
     """The program asked for what the port does not do."""
 
 
@@ -85,9 +85,9 @@ class Pin:
 
     def __init__(self, id, mode=-1, pull=-1, *, value=None):
         if not isinstance(id, (int if now.port != "stm32" else str)):
-            raise ConfigErrorMode("a pin of %s called %r" % (now.port, id))
+            raise Refused("a pin of %s called %r" % (now.port, id))
         if id in now.pins and mode >= 0:
-            raise ConfigErrorMode("pin %s is used already" % id)
+            raise Refused("pin %s is used already" % id)
         self.id = id
         self.mode = mode
         self.pull = pull
@@ -107,10 +107,10 @@ class Pin:
         if level is None:
             return 0 if self.analog else self.level
         if self.mode != Pin.OUT:
-            raise ConfigErrorMode("pin %s is no output" % self.id)
+            raise Refused("pin %s is no output" % self.id)
         if self.pwm:
             if self.pwm.duty:
-                raise ConfigErrorMode("PWM has pin %s: a level does nothing" % self.id)
+                raise Refused("PWM has pin %s: a level does nothing" % self.id)
             return
         if now.before_write and not now.locked:
             now.before_write()
@@ -128,7 +128,7 @@ class Pin:
         if hard and now.port == "esp32":
             raise TypeError("extra keyword arguments given")
         if self.mode != Pin.IN:
-            raise ConfigErrorMode("an interrupt of an output")
+            raise Refused("an interrupt of an output")
         if now.port == "stm32":
             line = int(CHIP.get(self.id, self.id)[1:])
             if now.lines.get(line, self) is not self:
@@ -141,7 +141,7 @@ class Pin:
     def drive(self, level):
         """From outside."""
         if self.mode == Pin.OUT:
-            raise ConfigErrorMode("two drive pin %s" % self.id)
+            raise Refused("two drive pin %s" % self.id)
         edge = Pin.IRQ_FALLING if self.level and not level else 0
         if level and not self.level:
             edge = Pin.IRQ_RISING
@@ -168,7 +168,7 @@ class PWM:
 
     def __init__(self, pin, *, freq, duty_u16):
         if pin.mode != Pin.OUT or now.pins[pin.id] is not pin:
-            raise ConfigErrorMode("PWM of what is no output")
+            raise Refused("PWM of what is no output")
         if now.port == "stm32" and pin.id not in TIMERS:
             raise ValueError("Pin(%s) doesn't have PWM capabilities" % pin.id)
         where = pin.id
@@ -177,9 +177,9 @@ class PWM:
         elif now.port == "rp2":
             where = (pin.id >> 1 & 7, pin.id & 1)
         if where in now.pwms:
-            raise ConfigErrorMode("a second PWM of %s" % (where,))
+            raise Refused("a second PWM of %s" % (where,))
         if not 15000 < freq < 30000:
-            raise ConfigErrorMode("a coil that is heard")
+            raise Refused("a coil that is heard")
         now.pwms[where] = self
         self.pin = pin
         self.duty = 0
@@ -188,7 +188,7 @@ class PWM:
 
     def duty_u16(self, duty):
         if not 0 <= duty <= 65535:
-            raise ConfigErrorMode("a duty of %d" % duty)
+            raise Refused("a duty of %d" % duty)
         if now.before_write and not now.locked:
             now.before_write()
         self.duty = duty
@@ -199,7 +199,7 @@ class PWM:
 
 def _wire(pin):
     if not isinstance(pin, Pin) or now.pins[pin.id] is not pin or pin.mode >= 0:
-        raise ConfigErrorMode("a pin that is used already")
+        raise Refused("a pin that is used already")
     return pin.id
 
 
@@ -208,7 +208,7 @@ class I2C:
 
     def __init__(self, id, *, freq, timeout, scl=None, sda=None):
         if timeout > 2000:
-            raise ConfigErrorMode("a bus that hangs stops the cycle")
+            raise Refused("a bus that hangs stops the cycle")
         if now.port == "stm32":
             if id not in (1, 2) or scl or sda:
                 raise ValueError("I2C(%s) doesn't exist" % id)
@@ -237,12 +237,12 @@ class ADC:
         elif source != {"rp2": 4, "stm32": 256}.get(now.port):
             raise ValueError("no such channel")
         if now.port == "esp32" and atten != ADC.ATTN_11DB:
-            raise ConfigErrorMode("an input that ends at 950 mV")
+            raise Refused("an input that ends at 950 mV")
         self.source = source
 
     def read_u16(self):
         if now.port == "esp32":
-            raise ConfigErrorMode("what isn't calibrated")
+            raise Refused("what isn't calibrated")
         return now.mv.get(self.source, 0) * 65535 // 3300
 
     def read_uv(self):
@@ -263,7 +263,7 @@ class SPI:
         self, id, baudrate=1000000, *, polarity=0, phase=0, sck=None, mosi=None, miso=None
     ):
         if (polarity, phase) != (0, 0):
-            raise ConfigErrorMode("the chips take mode 0")
+            raise Refused("the chips take mode 0")
         if now.port == "stm32" and (sck is not None or mosi is not None):
             raise TypeError("extra keyword arguments given")
         self.chip = None
@@ -287,9 +287,9 @@ class UART:
             if key not in allowed:
                 raise TypeError("extra keyword arguments given")
         if kw.get("timeout", 0):
-            raise ConfigErrorMode("a read that waits")
+            raise Refused("a read that waits")
         if kw.get("rxbuf", 0) < 256:
-            raise ConfigErrorMode("a receive buffer of the default size loses bytes")
+            raise Refused("a receive buffer of the default size loses bytes")
         if baudrate < 300:
             raise ValueError("invalid baudrate")
         self.baudrate = baudrate
@@ -308,14 +308,14 @@ class UART:
             return None
         n = min(len(buf) if n is None else n, len(self.got))
         if n > len(buf):
-            raise ConfigErrorMode("more than the buffer holds")
+            raise Refused("more than the buffer holds")
         buf[:n] = self.got[:n]
         self.got = self.got[n:]
         return n
 
     def write(self, buf, start, n):
         if start < 0 or start + n > len(buf) or n <= 0:
-            raise ConfigErrorMode("a write beside the buffer")
+            raise Refused("a write beside the buffer")
         data = bytes(buf[start : start + n])
         self.sent += data
         self.writes.append(len(data))
@@ -341,7 +341,7 @@ class Timer:
         if (id == -1) == (now.port == "esp32"):
             raise ValueError("invalid Timer number")
         if not callable(callback) or period <= 0 or kw:
-            raise ConfigErrorMode("a timer without period or callback")
+            raise Refused("a timer without period or callback")
         self.period = period
         self.callback = callback
         now.timers[id] = self
@@ -391,20 +391,20 @@ class CAN:
 
     def irq(self, handler=None, trigger=0, hard=False):
         if trigger != CAN.IRQ_RX or not hard:
-            raise ConfigErrorMode("reception is to be taken at once")
+            raise Refused("reception is to be taken at once")
         self.handler = handler
 
     def recv(self, arg=None):
         if self.fail:
             raise OSError(5)
         if arg is None or len(arg) < 4:
-            raise ConfigErrorMode("a list that allocates")
+            raise Refused("a list that allocates")
         if not self.fifo:
             return None
         ident, data, flags = self.fifo.pop(0)
         arg[0] = ident
         if arg[1].whole is not True:
-            raise ConfigErrorMode("a view that is not of a whole buffer")
+            raise Refused("a view that is not of a whole buffer")
         arg[1].put(data)
         arg[2] = flags
         arg[3] = CAN.RECV_ERR_OVERRUN if self.overrun else 0
@@ -460,7 +460,7 @@ class PybCAN:
         if baudrate not in (125000, 250000, 500000, 1000000):
             raise ValueError("baudrate")
         if auto_restart or mode != PybCAN.NORMAL:
-            raise ConfigErrorMode("a bus-off is to be seen")
+            raise Refused("a bus-off is to be seen")
         self.banks = {}
         self.fifo = []
         self.queue = []
@@ -477,7 +477,7 @@ class PybCAN:
         if len(params) != (2 if wide else 4):
             raise ValueError("CAN filter parameter error")
         if any(not 0 <= x <= (0x1FFFFFFF if wide else 0x7FF) for x in params):
-            raise ConfigErrorMode("bits that no identifier has")
+            raise Refused("bits that no identifier has")
         self.banks[bank] = (mode, params)
 
     def rxcallback(self, fifo, handler):
@@ -490,12 +490,12 @@ class PybCAN:
 
     def recv(self, fifo, arg, *, timeout=5000):
         if timeout or len(arg) < 5:
-            raise ConfigErrorMode("a reception that waits or allocates")
+            raise Refused("a reception that waits or allocates")
         if not self.fifo:
             raise OSError(110)
         ident, data, flags = self.fifo.pop(0)
         if arg[4].whole is not True:
-            raise ConfigErrorMode("a view that is not of a whole buffer")
+            raise Refused("a view that is not of a whole buffer")
         arg[0] = ident
         arg[1] = bool(flags & CAN.FLAG_EXT_ID)
         arg[2] = bool(flags & CAN.FLAG_RTR)
@@ -504,9 +504,9 @@ class PybCAN:
 
     def send(self, data, ident, *, timeout=0, extframe=False):
         if timeout:
-            raise ConfigErrorMode("a send that waits")
+            raise Refused("a send that waits")
         if not 0 <= ident <= (0x1FFFFFFF if extframe else 0x7FF):
-            raise ConfigErrorMode("bits of an identifier that it cuts off")
+            raise Refused("bits of an identifier that it cuts off")
         if len(self.queue) == 3 or self.now_state == PybCAN.BUS_OFF:
             raise OSError(110)
         self.queue.append((ident | EXTENDED if extframe else ident, bytes(data)))
@@ -622,7 +622,7 @@ class _Vcp:
 
     def write(self, buf, start, n):
         if self.flow != _Vcp.CTS:
-            raise ConfigErrorMode("without flow control what is not read is overwritten")
+            raise Refused("without flow control what is not read is overwritten")
         n = min(n, self.room)
         self.room -= n
         self.sent += bytes(buf[start : start + n])
@@ -666,7 +666,7 @@ class _Host:
 
     def readinto(self, buf):
         if not self.typed:
-            raise ConfigErrorMode("a read that waits")
+            raise Refused("a read that waits")
         buf[0] = self.typed[0]
         self.typed = self.typed[1:]
         return 1
@@ -682,7 +682,7 @@ class _Poll:
 
     def ipoll(self, ms):
         if ms:
-            raise ConfigErrorMode("a poll that waits")
+            raise Refused("a poll that waits")
         host = now.host
         if self.flags == _Select.POLLIN:
             return [(self.file, 1)] if host.typed else []
@@ -717,7 +717,7 @@ class _NoRegisters:
     """In the place of `hal.rp2_spi`, which knows nothing but registers: the emulator's job."""
 
     def __init__(self, *args, **kw):
-        raise ConfigErrorMode("registers")
+        raise Refused("registers")
 
 
 _BOARDS = __file__.replace("\\", "/").rsplit("/", 3)[0] + "/boards"
