@@ -46,9 +46,9 @@ class Master:
     memory_errors: steps since boot that tried to allocate.
     """
 
+    # long: builds every part in the order in which memory and other parts need it
     def __init__(self, config, board):
         """Build everything that runs. Raises ConfigError where pack file and board disagree."""
-        # long: builds every part in the order in which memory and other parts need it
         self.board = board
         self.native = NATIVE
         self.clock = Clock(board.clock)

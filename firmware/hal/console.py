@@ -53,7 +53,7 @@ class UsbConsole:
         return n
 
     def write(self, buf, start, n):
-        """Write from buf[start:start + n], which ends with a line end; returns 64, the rest, or 0."""
+        """Write from buf[start:start + n], which ends with a line end; returns 64, n, or 0."""
         for _ in self._out_poll.ipoll(0):
             break
         else:

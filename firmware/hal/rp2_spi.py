@@ -87,8 +87,8 @@ def _take(where: ptr32, how: ptr8, ring: ptr8, at: ptr32):
 class SpiBus:
     """See `spi_bus`; `id` 0 or 1, pins by number."""
 
+    # parameters: one for each pin of the bus
     def __init__(self, id, sck, mosi, miso, cs, irq, hz=10000000):
-        # parameters: one for each pin of the bus
         SPI(id, baudrate=hz, polarity=0, phase=0, sck=Pin(sck), mosi=Pin(mosi), miso=Pin(miso))
         self._cs = Pin(cs, Pin.OUT, value=1)
         self._irq = Pin(irq, Pin.IN, Pin.PULL_UP)

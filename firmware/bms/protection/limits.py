@@ -90,8 +90,8 @@ class Limits:
     beyond them calls `hard_cell` or `hard_temp`.
     """
 
+    # long: makes every array once, nothing else
     def __init__(self, config, pack, currents, faults_, strings, now):
-        # long: makes every array once, nothing else
         self._pack = pack
         self._currents = currents
         self._faults = faults_
@@ -256,6 +256,7 @@ class Limits:
         # quantities of the pack are stored with those of the first string
         return not any_set(self._out_ms, 3 * PACK_CHARGE, 3 * (ISOLATION + 1))
 
+    # parameters: differ with each call; a tuple of them would allocate
     def _evaluate(
         self, string, quantity, value, standing, place, longest, levels, now, poll_period=0
     ):
@@ -265,7 +266,6 @@ class Limits:
         many of warn, derate, trip count. The value counts for the time since the last one, at most
         `longest` ms; with `poll_period` (ms), for what `_duration` returns.
         """
-        # parameters: one call for each quantity; a tuple of them would allocate
         i = string * QUANTITIES + quantity
         if poll_period:
             ms = _duration(self._evaluated, 2 * i, now, poll_period)
@@ -292,12 +292,12 @@ class Limits:
                     f.clear(fault + level, place)
                 found >>= 1
 
+    # parameters: differ with each call; a tuple of them would allocate
     def _evaluate_slave(self, slave, quantity, value, standing, place, ms, levels):
         """Evaluate a value of one slave, which counts for `ms`; faults are set only.
 
         Other parameters as in `_evaluate`; `_clear_slave_faults` clears.
         """
-        # parameters: one call for each quantity; a tuple of them would allocate
         i = 3 * (slave * _OWN + quantity)
         if self._side[quantity]:
             value_ = -value
