@@ -56,7 +56,7 @@ class Word:
         """Matches it between letters of other words; CamelCase was split before."""
         forms = re.escape(self.old).replace(r"\ ", r"[ _]")
         if self.old.isupper():
-            return re.compile(rf"(?<![A-Za-z]){forms}(?![A-Za-z])")
+            return re.compile(rf"(?<![A-Za-z_]){forms}(?![A-Za-z_])")
         ending = "(?:s|d|ed|ing)?" if self.old[-1].isalpha() else ""
         return re.compile(rf"(?<![A-Za-z]){forms}{ending}(?![A-Za-z])", re.IGNORECASE)
 

@@ -4,16 +4,16 @@ import sys
 
 import micropython
 
-# where the heap can't be locked: free again before the cycle, a hole at the start of the heap, in
-# which small blocks are found at once
+# for ports that can't lock the heap: freed before the cycle, so that the start of the heap has free
+# blocks, and small allocations find them at once
 _hole = None if hasattr(micropython, "heap_lock") else bytearray(4096)
 
 
 def _register_builtins():
     """Put MicroPython's own modules into `sys.modules`.
 
-    It looks for them in every folder of `sys.path` at each import, since a file may replace them
-    (py/builtinimport.c): a quarter of the start. With an empty path it takes its own at once.
+    Each import looks for them in every folder of `sys.path`, since a file may replace them
+    (py/builtinimport.c): that takes a quarter of the start. With an empty path it does not look.
     """
     path = sys.path[:]
     sys.path[:] = []
@@ -31,9 +31,9 @@ from board import Board  # noqa: E402
 
 
 def build(board):
-    """The master, or what says why there is none.
+    """The master, or `ConfigErrorMode` where the pack file is invalid.
 
-    What only this needs is imported here: the board may forget it before the cycle begins.
+    Modules that only this function needs are imported here: the board frees them before the cycle.
     """
     from bms.config.errors import ConfigError
 
@@ -49,7 +49,7 @@ def build(board):
 
 
 def _settings(board):
-    """The pack file; what reads it is large, and forgotten before the rest is loaded."""
+    """Settings of the pack file; its parser is large, and freed before the rest is loaded."""
     settings = _read(board.pack_path)
     board.forget()
     return settings
@@ -66,25 +66,25 @@ def _read(path):
     return settings
 
 
-def _words(error):
-    """An exception and where it came from, in a line, as bytes."""
+def _describe(error):
+    """An exception and its place in the code, one line, as bytes."""
     import io
 
     text = "%s: %s" % (type(error).__name__, error)
     if hasattr(sys, "print_exception"):
         out = io.StringIO()
         sys.print_exception(error, out)  # pyright: ignore
-        said = out.getvalue()  # pyright: ignore
-        where = [x for x in said.split("\n") if x.startswith("  File")]
+        trace = out.getvalue()  # pyright: ignore
+        where = [x for x in trace.split("\n") if x.startswith("  File")]
         if where:
             place = where[-1].split("/")[-1].replace('"', "").replace("  File ", "")
-            # on a board its module stands for a file, and every line is 1
+            # on a board every line number is 1: leave it out
             text += ", " + place.replace(", line 1, in", " in")
     return text.encode()
 
 
 def main():
-    """Run until a person leaves; the board does what comes then."""
+    """Run until a command ends the program; then the board restarts or returns to the REPL."""
     global _hole
     board = Board()
     board.safe()
@@ -98,9 +98,9 @@ def main():
         board.safe()
         if program is not None:
             try:
-                program.crashed(_words(error))
+                program.crashed(_describe(error))
             except Exception:
-                pass  # no memory, no storage: what matters is done
+                pass  # no memory or no storage: the coils are off already
         raise
     finally:
         board.safe()

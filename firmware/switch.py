@@ -1,8 +1,8 @@
-"""main.py of a board's file system: starts the newest firmware that is whole.
+"""main.py of a board's file system: starts the newest complete firmware.
 
-A firmware is a folder, and whole where its seal is right: `bmsctl flash` removes the seal first
-and writes it last. Interrupted there, the board starts the other firmware, or none: then the pins
-stay inputs, and the contactors open.
+A firmware is a folder (a slot). It is complete where its marker is valid: `bmsctl flash` removes
+the marker first and writes it last. If that is interrupted, the board starts the other firmware, or
+none: then the pins stay inputs, and the contactors open.
 """
 
 import os
@@ -11,16 +11,16 @@ from binascii import crc32
 
 # where the file system is: /flash on stm32 (ports/stm32/main.c), the root elsewhere
 BASE = os.getcwd().rstrip("/")
-# folder, where its seal is
+# (folder, path of its marker)
 SLOTS = (
-    (BASE + "/a", BASE + "/a/seal"),
-    (BASE + "/b", BASE + "/b/seal"),
-    ("/rom", BASE + "/rom.seal"),
+    (BASE + "/a", BASE + "/a/marker"),
+    (BASE + "/b", BASE + "/b/marker"),
+    ("/rom", BASE + "/rom.marker"),
 )
 
 
 def number(path):
-    """Number of a seal, `NUMBER DIGEST CRC-32`; -1 where it is missing, cut or damaged."""
+    """Number of a marker, `NUMBER DIGEST CRC-32`; -1 where it is missing, cut or damaged."""
     try:
         with open(path) as file:
             text = file.read(200)
@@ -33,11 +33,11 @@ def number(path):
 
 
 def newest(slots=SLOTS):
-    """Folder of the whole firmware with the highest number, "" where there is none."""
+    """Folder of the complete firmware with the highest number, "" where there is none."""
     found = ""
     highest = -1
-    for folder, seal in slots:
-        this = number(seal)
+    for folder, marker in slots:
+        this = number(marker)
         if this > highest:
             highest = this
             found = folder
@@ -52,4 +52,4 @@ if __name__ == "__main__":
 
         main.main()
     else:
-        print("no whole firmware here: run bmsctl flash")
+        print("no complete firmware here: run bmsctl flash")

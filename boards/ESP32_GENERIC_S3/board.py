@@ -84,7 +84,7 @@ class Board(McuBoard):
         """A UART as a stream. Raises ValueError where a second string has its pins."""
         return self.linked(Uart(rate=rate, **UARTS[self.taken(name)]))
 
-    def _listen(self, pin):
+    def _enable_interrupt(self, pin):
         # no hard interrupts on this port: the handler runs between two steps of the program
         pin.irq(self._fell, Pin.IRQ_FALLING)
 

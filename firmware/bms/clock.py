@@ -1,4 +1,4 @@
-"""The firmware's time: ticks from the HAL, and an uptime that does not wrap.
+"""Time of the firmware: ticks from the HAL, and an uptime that does not wrap.
 
 The HAL's clock has `ms()` and `us()`, both 29-bit ticks (see `ticks`). Nothing here allocates.
 """
@@ -16,7 +16,7 @@ class Clock:
         self.uptime_ms = 0
 
     def tick(self):
-        """Read the HAL's clock once for this step; the ms tick. Call it at least once a day."""
+        """Read the clock of the HAL, once per step; the ms tick. Call it at least once a day."""
         now = self.hal.ms()
         ms = self.uptime_ms + ticks.diff(now, self.now)
         while ms >= 1000:

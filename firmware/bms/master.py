@@ -1,7 +1,7 @@
-"""The master: one cycle of scan -> judge -> act -> report, stepped for ever.
+"""The master: one cycle of scan -> evaluate -> act -> report, repeated until it is left.
 
-Read this first. `board` is the only thing here that differs between boards; everything else is
-built from the pack file. No stage waits, and none allocates: `run` steps with the heap locked.
+Read this first. Only `board` differs between boards; everything else is built from the pack file.
+No stage waits, and none allocates: `run` steps with the heap locked.
 """
 
 from micropython import const
@@ -27,12 +27,14 @@ from bms.storage.nvm_store import NvmStore
 from bms.storage.recorder import Recorder
 from bms.ticks import MASK
 
-_TICK_MS = const(20)  # ages, inputs, contactors and console: so often, all else half as often
+_TICK_MS = const(
+    20
+)  # period of ages, inputs, contactors and console; the rest has twice this period
 _FEED_MS = const(50)
-# pieces of a tick's work; of the last three one tick has the first two, the next one the last
+# steps of a tick's work; ticks alternate: _BALANCE and _POWER in one, _REPORT in the next
 _NONE, _EVALUATE, _ACT, _COMMANDS, _BALANCE, _POWER, _REPORT = range(7)
 _SCANNED, _EVALUATED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
-_LEAVE_MS = const(200)  # time for the last lines to get out
+_LEAVE_MS = const(200)  # time to send the last lines
 _UNLOCKED_MS = const(10000)  # the heap stays unlocked for so long after a MemoryError
 _NOT_OPEN = b"coils are off, but a contactor's feedback says closed"
 _NO_FEEDBACK = b"coils are off; no feedback is configured that would prove it"
@@ -41,9 +43,10 @@ _NO_FEEDBACK = b"coils are off; no feedback is configured that would prove it"
 class Master:
     """scans: completed or given up since boot; cycles: steps since boot; self_test: its result.
 
-    memory_errors: steps since boot that asked for memory.
+    memory_errors: steps since boot that tried to allocate.
     """
 
+    # long: builds every part in the order in which memory and other parts need it
     def __init__(self, config, board):
         """Build everything that runs. Raises ConfigError where pack file and board disagree."""
         self.board = board
@@ -52,20 +55,20 @@ class Master:
         self.tx_buffer = TxBuffer(board.console, self.clock)  # first: its buffers are the largest
         self.pack = Pack(config)
         self.faults = Faults(self.clock, self.pack)
-        board.forget()  # its table: there must be room for what follows
+        board.forget()  # the fault catalog: the rest needs its memory
         self.currents = [StringCurrent(config, s) for s in range(self.pack.strings)]
         self.strings = Strings(config, board, self.faults, self.pack, self.currents, self.clock)
         self.faults.set_open_target(self.strings)
         self.limits = Limits(
             config, self.pack, self.currents, self.faults, self.strings, self.clock.now
         )
-        board.forget()  # the tables of the two
+        board.forget()  # free what Faults and Limits needed at start
         self.inputs = Inputs(config, board, self.faults, self.strings, self.limits)
         self.freeze_frame = FreezeFrame(
             self.pack, self.currents, self.strings, self.faults, self.clock
         )
         self.balancing = Balancing(config, self.pack, self.faults, self.clock.now)
-        from bms import self_test  # needed here only, as the two below
+        from bms import self_test  # these three are needed here only
         from bms.sensors import build as sensors
         from bms.slaves import build as slaves
 
@@ -73,7 +76,7 @@ class Master:
         self.drivers = slaves.build(config, board, self.pack, self.limits, self.faults, found)
         self.limits.set_poll_periods()
         sensors.open_rest(config, board, found)
-        self.sources = sensors.sources(
+        self.string_sensors = sensors.sources(
             config, found, self.currents, self.strings, self.pack, self.faults, self.clock.now
         )
         self._slow = [driver for driver in self.drivers if driver.SLOW]
@@ -110,7 +113,7 @@ class Master:
         self._scan_at = self.clock.now
         self._tick_at = self._feed_at = self._leave_at = self.clock.now
         self._seq = 0
-        self._open_scan = False  # started, and not judged yet
+        self._open_scan = False  # started, not evaluated yet
         self._work = _NONE
         self._reports = False  # this tick ends with _REPORT
         self._evidence = 0
@@ -119,7 +122,7 @@ class Master:
         self._lock_at = 0
 
     def run(self):
-        """Step until a person asks to leave; the contactors are open then."""
+        """Step until a command ends the program; the contactors are open then."""
         heap_lock.lock()
         try:
             while not (self.leaving and ticks.diff(self.clock.now, self._leave_at) >= _LEAVE_MS):
@@ -137,56 +140,56 @@ class Master:
             self.history.close()
 
     def _finish_step(self):
-        """After a MemoryError: unlock the heap, evaluate and trip what was left out, step again.
+        """After a MemoryError: unlock the heap, do the evaluations that were missed, step again.
 
-        The heap stays unlocked for a while, so that what allocates again and again is no reason
-        to miss a trip or to open. False where the heap is unlocked already: there is no memory.
+        The heap stays unlocked for 10 s, so that repeated allocations neither hide a trip nor open
+        the contactors. False where the heap was unlocked already: there is no memory left.
         """
         if not heap_lock.unlock():
             return False
         self.memory_errors = (self.memory_errors + 1) & 0x1FFFFFFF
         self._unlocked = True
         self._lock_at = ticks.add(self.clock.now, _UNLOCKED_MS)
-        self.limits.hard_again()
+        self.limits.recheck_hard_bounds()
         self.faults.complete()
         self.faults.set(MEMORY_ERROR, -1, self.memory_errors)
         self.step()
         return True
 
     def step(self):
-        """One cycle: what has come, then work in short pieces: a frame waits for one of them.
+        """One cycle: take received frames, then work in short steps; a frame waits for one at most.
 
-        The work of a scan that has ended comes first, then that of a tick, then telemetry.
+        The evaluation of a finished scan comes first, then the work of a tick, then telemetry.
         """
         now = self.clock.tick()
         long = self._scan(now)
         self.inputs.check_cuts()
-        for source in self.sources:
-            if source.step(now):
-                self.limits.current_sampled(source.string, now)
+        for sensors_of_string in self.string_sensors:
+            if sensors_of_string.step(now):
+                self.limits.current_sampled(sensors_of_string.string, now)
         if ticks.diff(now, self._tick_at) >= 0:
             self._tick_at = ticks.add(now, _TICK_MS)
             self._work = _EVALUATE
         if long and self.board.pending():
-            pass  # a frame has waited for the beginning or the end of a scan: it comes first
+            pass  # a frame came while a scan began or ended: take it first
         elif self.limits.evaluating or self._work:
-            self._pieces(now)
+            self._work_steps(now)
         else:
-            self._tell()
+            self._send()
         self.tx_buffer.flush()
         self._feed(now)
         self.cycles = (self.cycles + 1) & MASK
 
     def crashed(self, text):
-        """Keep the words of what ended the program; the coils are off."""
+        """Store the text (bytes) of the exception that ended the program; the coils are off."""
         self.store.crash(text)
         self.store.close()
 
     def leave(self, restart, anyway):
-        """Open the contactors and end `run` a moment later, to start again or for good.
+        """Open the contactors, then end `run`; `restart`: the board starts again afterwards.
 
-        Not before all are off and their feedback says open, but `anyway`; `telemetry` gives the
-        answer then.
+        Ends only once all coils are off and the feedback shows open contactors; with `anyway` at
+        once. `telemetry` sends the answer then.
         """
         self.strings.open(self.clock.now)
         self.strings.lock(True)
@@ -196,9 +199,9 @@ class Master:
         self._leave_at = self.clock.now
 
     def _prove(self, now):
-        """Leave as soon as the contactors are seen open, or stay where they don't open."""
+        """End the program once the contactors are proven open; go on where they don't open."""
         if self.strings.energised() and not self._anyway:
-            self._leave_at = now  # opening is bounded by itself
+            self._leave_at = now  # `contactors` limits the time of opening
             return
         closed = self.strings.seen_closed()
         waited = ticks.diff(now, self._leave_at)
@@ -219,7 +222,7 @@ class Master:
         self.telemetry.answer(b"reset" if self.restart else b"service", True, text)
 
     def _scan(self, now):
-        """Take what has come; True where a scan began or ended, which takes longer."""
+        """Take received frames; True where a scan began or ended, which takes longer."""
         long = False
         if ticks.diff(now, self._scan_at) >= 0:
             long = True
@@ -243,23 +246,23 @@ class Master:
         return long
 
     def _finish(self, now):
-        # every fresh reading is judged once per scan
+        # every fresh reading is evaluated once per scan
         self._open_scan = False
         self.scans = (self.scans + 1) & MASK
         self.limits.scan_finished(now)
 
-    def _pieces(self, now):
-        """Pieces of work until all is done, or a frame has come."""
+    def _work_steps(self, now):
+        """Do steps of work until all is done, or a frame was received."""
         while True:
             if self.limits.evaluating:
                 self.limits.evaluate_next(now)
             else:
-                self._piece(now)
+                self._work_step(now)
             if not self.limits.evaluating and not self._work or self.board.pending():
                 return
 
-    def _piece(self, now):
-        """One piece of a tick's work."""
+    def _work_step(self, now):
+        """One step of a tick's work."""
         work = self._work
         if work == _EVALUATE:
             self._evaluate(now)
@@ -286,8 +289,8 @@ class Master:
             for s in range(self.pack.strings):
                 self.limits.string_measured(s, self.board.string_mv(s), now)
         self.inputs.step(now)
-        for source in self.sources:
-            source.tick(now)
+        for sensors_of_string in self.string_sensors:
+            sensors_of_string.tick(now)
         self.limits.check_ages(now)
         self._evidence |= _EVALUATED
 
@@ -307,25 +310,25 @@ class Master:
             heap_lock.lock()
         self._evidence |= _REPORTED
 
-    def _tell(self):
-        """A piece of a line: what is new comes before what was stored."""
-        recall = self.history
-        if recall.building or recall.job != NOTHING and not self.telemetry.busy():
-            recall.step()
+    def _send(self):
+        """Send a part of a line; telemetry comes before stored history."""
+        history = self.history
+        if history.building or history.job != NOTHING and not self.telemetry.busy():
+            history.step()
         else:
             self.telemetry.step()
 
     def _feed(self, now):
-        """Feed the watchdog and toggle the heartbeat, where every stage did its part since."""
+        """Feed the watchdog and toggle the heartbeat, if every stage ran since the last time."""
         if self._evidence == _ALL and ticks.diff(now, self._feed_at) >= _FEED_MS:
             self._feed_at = now
-            # the scan must prove itself again within its own period
+            # a scan that is on time counts again at once; a late one must run first
             late = ticks.diff(now, self._scan_at) > self._period
             self._evidence = 0 if late else _SCANNED
             self.board.feed()
 
     def _rest(self):
-        """ms until the next thing that is due by time; bytes that come end the wait before."""
+        """ms until the next step is due; received bytes end the wait earlier."""
         if self._work or self.limits.evaluating:
             return 0
         if self.telemetry.busy() or self.history.job != NOTHING:

@@ -1,8 +1,8 @@
-"""The pack's state: flat arrays, made once; value, age and validity of every reading.
+"""State of the pack: flat arrays, made once; value, age and validity of every reading.
 
-Cells and temperatures of all slaves stand one behind the other in the order of the pack file.
-Drivers write readings with the time of the step in which they came, never an earlier one; `limits`
-expires them, everybody else reads. After start-up nothing here allocates.
+Cells and temperatures of all slaves follow each other in the order of the pack file. Drivers write
+readings with the tick of the step in which they received them, never an earlier one; `limits`
+expires them; all others only read. After start-up nothing here allocates.
 """
 
 from array import array
@@ -29,7 +29,7 @@ _LONG_MS = const(60000)
 
 
 class Extremes:
-    """Lowest, highest and sum of one kind of reading; `complete` where every one is marked."""
+    """Lowest, highest and sum of one kind of reading; `complete`: each one is marked."""
 
     def __init__(self):
         self.out = array("i", [0] * 6)
@@ -50,7 +50,7 @@ class Extremes:
         self.complete = self.count == end - start
 
     def merge(self, parts):
-        """Take together the extremes of several strings; `total` has no meaning then."""
+        """Combine the extremes of several strings; `total` has no meaning then."""
         self.count = 0
         self.complete = True
         self.low = 0x7FFF
@@ -70,17 +70,17 @@ class Extremes:
 class Pack:
     """Readings of the whole pack.
 
-    cell_mv [cells] mV, temp_dc [temps] 0.1 degC: array('h'); cell_flags, temp_flags: FRESH,
-    BLEEDING, SEEN, LOST and NEW bits; cell_at, temp_at: ms tick of the sample. Per slave:
-    first_cell, slave_cells, first_temp, slave_temps, known (answered as the pack file says),
-    stack_mv, stack_ok, stack_at, slave_flags, die_dc, bleed (two U16 masks: cells 1-16, 17-32),
-    can_bleed, string_of_slave, cell_age and temp_age (ms, older readings are lost), turn_ms (from
-    one scan of it to the next). Per string: energised (1 = a coil of it is on: current may flow;
-    written by `contactors` with each coil), string_cells in series; slave_from, cell_from,
-    temp_from with a last entry where the last string ends; Extremes: string_cell, string_temp of
-    fresh readings; lost_cell, lost_temp: the first that lost its reading, -1 = none. cell, temp:
-    extremes of the whole pack. link_mv: voltage behind the contactors, None = not measured;
-    written by the master each tick.
+    Arrays: cell_mv [cells] mV, temp_dc [temps] 0.1 degC: array('h'); cell_flags, temp_flags: bits
+    FRESH, BALANCING, SEEN, LOST and NEW; cell_at, temp_at: ms tick of the sample. Per slave:
+    first_cell, slave_cells, first_temp, slave_temps, known (1 = answered as the pack file says),
+    stack_mv, stack_ok, stack_at, slave_flags, die_dc (0.1 degC), balance_mask (two U16 masks: cells
+    1-16, 17-32), can_balance, string_of_slave, cell_age and temp_age (ms; older readings are lost),
+    poll_period_ms. Per string: energised (1 = one of its coils is on: current may flow;
+    `contactors` writes it with each coil), string_cells (in series); slave_from, cell_from,
+    temp_from: first index, with a last entry for the end of the last string; string_cell,
+    string_temp: Extremes of fresh readings; lost_cell, lost_temp: the first lost one, -1 = none.
+    cell, temp: Extremes of the whole pack. link_mv: voltage behind the contactors, None = not
+    measured; the master writes it each tick.
     """
 
     def __init__(self, config):
@@ -124,9 +124,11 @@ class Pack:
         self.cell_age = array("i", [0] * n)
         self.temp_age = array("i", [0] * n)
         self.poll_period_ms = array("i", [config.scan_period_ms] * n)
-        self._runs = array("h", [0] * (n + 1))  # where slaves of a string with other ages begin
+        self._runs = array(
+            "h", [0] * (n + 1)
+        )  # first slave of each run with the same string and ages
         self._last_run = 0
-        self._losing = True  # a reading is lost, or nobody has looked
+        self._any_lost = True  # a reading is lost, or `expire` has not run yet
         self._expire_at = 0
         self.lost_cell = array("h", [-1] * strings)
         self.lost_temp = array("h", [-1] * strings)
@@ -136,7 +138,7 @@ class Pack:
         self._place_slaves(config)
 
     def _place_slaves(self, config):
-        """Where the readings of each slave and string begin; how old they may get."""
+        """Find where the readings of each slave and string begin, and how old they may get."""
         slaves = config.slaves
         n = self.slaves
         cell = temp = 0
@@ -155,13 +157,13 @@ class Pack:
             link = config.link_of(slaves[i].link)
             self.cell_age[i] = (link and link.cell_age_ms) or config.cell_age_ms
             self.temp_age[i] = (link and link.temp_age_ms) or config.temp_age_ms
-            if not i or not self._alike(i - 1, i):
+            if not i or not self._same_ages(i - 1, i):
                 self._runs[self._last_run] = i
                 self._last_run += 1
         self._runs[self._last_run] = n
 
-    def _alike(self, i, k):
-        # of one string, with the same ages
+    def _same_ages(self, i, k):
+        # two slaves of one string, with the same age limits
         return (
             self.string_of_slave[i] == self.string_of_slave[k]
             and self.cell_age[i] == self.cell_age[k]
@@ -169,20 +171,20 @@ class Pack:
         )
 
     def string_at(self, starts, index):
-        """The string of a slave, cell or temperature; `starts`: slave_from, cell_from, .."""
+        """String of a slave, cell or temperature; starts: slave_from, cell_from or temp_from."""
         string = 0
         while string + 1 < self.strings and index >= starts[string + 1]:
             string += 1
         return string
 
     def may_expire(self, now):
-        """True where a reading may have grown too old since the last `expire`, or one is lost."""
-        return self._losing or ticks.diff(now, self._expire_at) > 0
+        """True where a reading may be too old since the last `expire`, or one is lost."""
+        return self._any_lost or ticks.diff(now, self._expire_at) > 0
 
     def expire(self, now):
-        """Take validity from every reading that is too old; sets lost_cell and lost_temp."""
-        least = _LONG_MS  # until the next one can be too old: those to come are younger
-        self._losing = False
+        """Invalidate every reading that is too old; sets lost_cell and lost_temp."""
+        least = _LONG_MS  # ms until the next reading is too old
+        self._any_lost = False
         for s in range(self.strings):
             self.lost_cell[s] = self.lost_temp[s] = -1
         for r in range(self._last_run):
@@ -210,7 +212,7 @@ class Pack:
             if self.lost_temp[s] < 0:
                 self.lost_temp[s] = lost
             if self.lost_cell[s] >= 0 or self.lost_temp[s] >= 0:
-                self._losing = True
+                self._any_lost = True
             rest = self.cell_age[i] - oldest(
                 self.cell_flags,
                 self.cell_at,
@@ -252,52 +254,52 @@ class Pack:
             self.temp.merge(self.string_temp)
 
     def new_cells(self, slave):
-        """Extremes of a slave's new cells, see readings.E_*; the array is used again."""
+        """Extremes of the new cells of a slave, see readings.E_*; the next call reuses it."""
         first = self.first_cell[slave]
         end = first + self.slave_cells[slave]
         extremes(self.cell_mv, self.cell_flags, first, end, NEW, self._new)
         return self._new
 
     def new_temps(self, slave):
-        """The same of its temperatures."""
+        """Extremes of the new temperatures of a slave, as `new_cells`."""
         first = self.first_temp[slave]
         end = first + self.slave_temps[slave]
         extremes(self.temp_dc, self.temp_flags, first, end, NEW, self._new)
         return self._new
 
     def cells_evaluated(self, slave):
-        """None of a slave's cells is new any more."""
+        """Clear the mark NEW of all cells of a slave."""
         first = self.first_cell[slave]
         unmark(self.cell_flags, first, first + self.slave_cells[slave], NEW)
 
     def temps_evaluated(self, slave):
-        """The same of its temperatures."""
+        """Clear the mark NEW of all temperatures of a slave."""
         first = self.first_temp[slave]
         unmark(self.temp_flags, first, first + self.slave_temps[slave], NEW)
 
     def balance_target_mv(self, string):
-        """Voltage down to which cells of a string are balanced: `balance_stop` above the lowest."""
+        """Voltage in mV down to which cells are balanced: lowest of the string + `balance_stop`."""
         target = self.string_cell[string].low + self._stop_mv
         return target if target > self._floor_mv else self._floor_mv
 
     def slave_extremes(self, slave):
-        """Extremes of one slave's fresh cells; the object is the pack's own and used again."""
+        """Extremes of the fresh cells of one slave; the next call reuses the object."""
         first = self.first_cell[slave]
         end = first + self.slave_cells[slave]
         self._slave.update(self.cell_mv, self.cell_flags, first, end, FRESH)
         return self._slave
 
     def slave_temp_extremes(self, slave):
-        """Extremes of one slave's fresh temperatures; the object is used again."""
+        """Extremes of the fresh temperatures of one slave; the next call reuses the object."""
         first = self.first_temp[slave]
         end = first + self.slave_temps[slave]
         self._slave.update(self.temp_dc, self.temp_flags, first, end, FRESH)
         return self._slave
 
     def invalidate(self, slave):
-        """Take validity from every reading of a slave whose answers contradict each other.
+        """Invalidate every reading of a slave whose answers contradict each other.
 
-        They are lost only when they grow too old: the next good scan brings them back.
+        They count as lost only once they are too old: the next good scan makes them valid again.
         """
         first = self.first_cell[slave]
         for i in range(first, first + self.slave_cells[slave]):

@@ -1,6 +1,6 @@
-"""The test at start: the machine code, then the board's own pins and clock.
+"""Self-test at start: the machine code of the kernels, then pins and clock of the board.
 
-A failure trips (`faults.SELF_TEST`) and stays until the next start: nothing closes then.
+A failure sets `faults.SELF_TEST` until the next start: no contactor closes.
 """
 
 from array import array
@@ -12,7 +12,7 @@ _READINGS = b"\xe4\xec\xff\x07\x00\xff_"  # 3300 mV, none, 1 mV, 8190 mV; scan 5
 
 
 def run(board):
-    """b"ok", or what failed. Allocates: it runs once, before the cycle."""
+    """Return b"ok", or what failed as bytes. Allocates: it runs once, before the cycle."""
     # CRC catalogue: CRC-16/IBM-3740 and CRC-8/SAE-J1850 over "123456789"
     if crc16(b"123456789", 0, 9, 0xFFFF) != 0x29B1:
         return b"CRC-16"
@@ -24,7 +24,7 @@ def run(board):
 
 
 def _readings():
-    """Four cells through the kernel that judges them: the third is below its bound."""
+    """True where the kernel reads four cells correctly and reports the third, below its bound."""
     data = bytearray(8)
     data[:7] = _READINGS
     data[7] = crc8_frame(0x201, data, 7)

@@ -1,4 +1,4 @@
-"""Wrap-around arithmetic on the 29-bit ticks that every clock of the firmware gives.
+"""Wrap-around arithmetic for the 29-bit ticks of every clock of the firmware.
 
 A tick is a millisecond or a microsecond, 0..2**29-1, then 0 again (6.2 days of milliseconds,
 8.9 minutes of microseconds). 29 bits, so that sums and differences stay below 2**30: larger
@@ -17,12 +17,12 @@ def diff(later, earlier):
 
 
 def since(now, then):
-    """Ticks that went by from `then` to `now`, 0..2**28-1: the most where it is too long ago.
+    """Ticks from `then` to `now`, 0..2**28-1; 2**28-1 also where `then` is longer ago.
 
-    For what may lie further back than `diff` can tell.
+    For times that may be longer ago than the range of `diff`.
     """
-    gone = (now - then) & MASK
-    return gone if gone < HALF else HALF - 1
+    passed = (now - then) & MASK
+    return passed if passed < HALF else HALF - 1
 
 
 def add(tick, delta):

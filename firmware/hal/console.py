@@ -1,7 +1,7 @@
 """The serial console of a microcontroller: streams that never wait.
 
 A stream has `read(buf) -> n` and `write(buf, start, n) -> n`, as the links of `bms` use them.
-MicroPython's own `write` takes a start and a count too (`py/stream.c`), which its stubs don't say.
+MicroPython's own `write` takes a start and a count too (`py/stream.c`), which its stubs omit.
 Nothing here allocates after start-up.
 """
 
@@ -20,10 +20,10 @@ _BLANK = b" " * 63 + b"\n"
 class UsbConsole:
     """The USB console of ports with TinyUSB (rp2, and esp32 with native USB).
 
-    The port says whether there is room for one byte, not for how many, and waits half a second
-    for room that isn't there (`shared/tinyusb/mp_usbd_cdc.c`). Its queue is a multiple of 64
-    bytes: as only whole blocks of 64 go in, room for one byte is room for a block. A last block
-    that is shorter is filled with spaces before its line end.
+    The port reports only whether its queue has room for one byte, and a write to a full queue
+    blocks for half a second (`shared/tinyusb/mp_usbd_cdc.c`). The queue is a multiple of 64 bytes,
+    and only blocks of 64 are written: so room for one byte is room for a block. A shorter last
+    block is filled with spaces before its line end.
     """
 
     def __init__(self):
@@ -40,7 +40,7 @@ class UsbConsole:
         self._block = bytearray(_BLOCK)
 
     def read(self, buf):
-        """Bytes put into `buf`, at most 8: each takes 0.1 ms on an RP2040."""
+        """Read into `buf`, at most 8 bytes (each takes 0.1 ms on an RP2040); returns the count."""
         n = 0
         while n < len(buf) and n < 8:
             for _ in self._poll.ipoll(0):
@@ -53,7 +53,7 @@ class UsbConsole:
         return n
 
     def write(self, buf, start, n):
-        """Bytes taken of buf[start:start + n], which ends with a line end: 64, the rest, or 0."""
+        """Write from buf[start:start + n], which ends with a line end; returns 64, n, or 0."""
         for _ in self._out_poll.ipoll(0):
             break
         else:
@@ -69,9 +69,9 @@ class UsbConsole:
 
 
 class UartConsole(UsbConsole):
-    """The REPL's own UART (a Nucleo's ST-LINK port), which has no queue to send from.
+    """The UART of the REPL (ST-LINK port of a Nucleo), which has no transmit queue.
 
-    A write waits until its bytes are out: 8 of them, 0.7 ms at 115200 bit/s, once in 2 ms.
+    A write blocks until its bytes are sent: so 8 bytes (0.7 ms at 115200 bit/s) once in 2 ms.
     """
 
     def __init__(self):
@@ -79,7 +79,7 @@ class UartConsole(UsbConsole):
         self._wrote_at = ticks_ms()
 
     def write(self, buf, start, n):
-        """Bytes taken of buf[start:start + n]."""
+        """Write from buf[start:start + n]; returns the number of bytes taken."""
         now = ticks_ms()
         if ticks_diff(now, self._wrote_at) < 2:
             return 0

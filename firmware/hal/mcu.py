@@ -1,7 +1,8 @@
-"""What all microcontroller boards share: coils, feedback, inputs that cut, watchdog, waiting.
+"""Common part of all microcontroller boards: coils, feedback, inputs, watchdog, waiting.
 
-A board's own file names its pins and ports. Contactor outputs are low before anything else runs;
-at reset the pins are inputs, and the pull-downs of the drivers keep the contactors open.
+The file of a board names its pins and ports. Contactor outputs are low before anything else runs;
+at reset the pins are inputs, and the pull-downs of the drivers keep the contactors open. To
+"cut" is to switch all coils off in an interrupt of an input.
 """
 
 import gc
@@ -18,7 +19,7 @@ from bms import heap_lock
 from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
-# modules that nothing needs once all is built
+# modules that are not needed after start
 _AT_START = (
     ("bms.config", "schema"),
     ("bms.protection", "fault_catalog"),
@@ -32,15 +33,15 @@ _AT_START = (
 )
 STORE_SLOTS = const(12)  # six records; parts of one or two freeze frames
 STORE_SIZE = const(2048)
-_PWM_HZ = const(20000)  # beyond hearing
+_PWM_HZ = const(20000)  # above the audible range
 _FULL = const(1000)
 _SAFETY = const(3)  # of the inputs, the first three can cut
-_I2C_US = const(1000)  # a bus that hangs is given up
+_I2C_US = const(1000)  # time-out of a bus that hangs
 _CTRL_C = const(3)
 
 
 def pack_path():
-    """Path of the pack file: in the first folder of sys.path that has one; "/pack.toml" else."""
+    """Path of the pack file: in the first folder of sys.path that has one, else "/pack.toml"."""
     for folder in sys.path:
         path = folder + "/pack.toml"
         try:
@@ -57,17 +58,17 @@ class McuBoard:
     coils, feedback: pins of minus, precharge, plus of each string; feedback contacts pull their
     pins to ground where the contactor is closed. inputs: pins of interlock, emergency stop, fault
     line, charger, ignition, high = good or present, None where the board has none. heartbeat:
-    toggles each time the watchdog is fed. Pins of further strings are taken when they are first
-    spoken to, which the contactors do before any port is opened.
+    toggles each time the watchdog is fed. Pins of further strings are set up when they are first
+    used; the contactors do so before any port is opened.
     """
 
     NAME = "?"
-    HEAP_IS_CHEAP = False  # 17 ms on an RP2040: the whole heap is walked through
-    TIMER = -1  # id of a timer that nobody else uses
-    SHARED = ()  # UARTs whose pins serve the strings after the first instead
+    HEAP_IS_CHEAP = False  # counting it takes 17 ms on an RP2040
+    TIMER = -1  # id of a timer for `ended`, not used otherwise
+    SHARED = ()  # UARTs whose pins the strings after the first may use instead
     ADCS = ()  # pins of the ADC's channels
-    I2CS = {}  # by name: how `machine.I2C` is called
-    REFERENCE = (-1, 0, 0)  # a channel inside the chip, what it must read in mV
+    I2CS = {}  # by name: arguments of `machine.I2C`
+    REFERENCE = (-1, 0, 0)  # an internal ADC channel, its lowest and highest good reading in mV
 
     def __init__(self, coils, feedback, inputs, heartbeat, console):
         self._coil_pins = coils
@@ -79,15 +80,15 @@ class McuBoard:
         self._switches = []  # of each coil: what takes 0 for off, looked up once
         self._next_string()
         self._inputs = [None if pin is None else Pin(pin, Pin.IN, Pin.PULL_DOWN) for pin in inputs]
-        self._absent = 0  # inputs that can cut, and have no pin
+        self._absent = 0  # bits of inputs that can cut but have no pin
         for i in range(_SAFETY):
             if inputs[i] is None:
                 self._absent |= 1 << i
         self._guarded = 0
-        self._off = False  # cut: no coil goes on
+        self._off = False  # after a cut: no coil can be switched on
         self._cut_by = bytearray(_SAFETY)
         self._cut_new = False
-        self._adcs = []  # made when they are first asked for
+        self._adcs = []  # made at first use
         for _ in self.ADCS:
             self._adcs.append(None)
         self._heartbeat = Pin(heartbeat, Pin.OUT, value=0)
@@ -113,19 +114,19 @@ class McuBoard:
             self._feedback.append(None if pin is None else Pin(pin, Pin.IN, Pin.PULL_UP))
 
     def linked(self, link):
-        """Wake up from `wait` when this link has something; the link."""
+        """Let `wait` return when this link has received something; returns the link."""
         at = getattr(link, "at", None)
         if at is not None and not link.polled:
-            self._rings.append(at)  # filled by an interrupt: a look at it costs no call
+            self._rings.append(at)  # filled by an interrupt: can be checked without a call
             self._ring_link = link
         else:
             self._links.append(link)
         return link
 
     def taken(self, name):
-        """The name of a UART that is about to be opened.
+        """Reserve the pins of a UART that is about to be opened; returns its name.
 
-        Raises ValueError where contactors have its pins; they don't get them afterwards.
+        Raises ValueError where contactors use its pins already.
         """
         if name in self.SHARED:
             if len(self._coils) > 3:
@@ -138,7 +139,7 @@ class McuBoard:
     def coil(self, which, pm):
         """Switch a coil now: 3 * string + 0 minus, 1 precharge, 2 plus.
 
-        pm: 0 off, 1000 (or 1) full voltage, between them PWM; nothing but off after a cut.
+        pm: 0 off, 1000 (or 1) full voltage, between them PWM. After a cut it stays off.
         """
         while which >= len(self._coils) and len(self._coils) < 3 * self.STRINGS:
             self._next_string()
@@ -146,7 +147,7 @@ class McuBoard:
         if self._off:
             pm = 0
         if pwm is None and 1 < pm < _FULL:
-            locked = heap_lock.unlock()  # esp32 allocates it; other ports have a table
+            locked = heap_lock.unlock()  # esp32 allocates; other ports have a table
             pwm = self._pwms[which] = machine.PWM(self._coils[which], freq=_PWM_HZ, duty_u16=0)
             self._switches[which] = pwm.duty_u16
             heap_lock.restore(locked)
@@ -155,17 +156,17 @@ class McuBoard:
         else:
             pwm.duty_u16(pm * 65535 // _FULL if 1 < pm < _FULL else 65535 if pm else 0)
         if self._off and pm:
-            self.safe()  # the interrupt came after the look above
+            self.safe()  # the interrupt came after the check above
 
     def feedback(self, which):
-        """1 where a contactor's auxiliary contact says closed, 0 open, None not wired."""
+        """Auxiliary contact of a contactor: 1 closed, 0 open, None not wired."""
         pin = self._feedback[which]
         if pin is None:
             return None
         return 0 if pin.value() else 1
 
     def safe(self):
-        """All coils off, whatever the master believes. Interrupts call it too."""
+        """Switch all coils off, in any state of the master. Interrupts call it too."""
         for switch in self._switches:
             switch(0)  # PWM: from the next period on, 50 us
 
@@ -173,7 +174,7 @@ class McuBoard:
 
     def inputs(self):
         """Bits, 1 = good or present: 1 interlock, 2 emergency stop, 4 fault line, 8 charger,
-        16 ignition. Cuts where a guarded one is bad and no interrupt has told.
+        16 ignition. Cuts where a guarded one is bad and its interrupt was missed.
         """
         bits = self._absent
         bit = 1
@@ -186,7 +187,7 @@ class McuBoard:
         return bits
 
     def guard(self, mask):
-        """From now on an input of `mask` (bits 1, 2, 4) that goes bad cuts within its interrupt.
+        """From now on inputs of `mask` (bits 1, 2, 4) cut in their interrupt when they go bad.
 
         One that is bad already cuts at once.
         """
@@ -194,17 +195,17 @@ class McuBoard:
             pin = self._inputs[i]
             if mask >> i & 1 and pin is not None:
                 self._guarded |= 1 << i
-                self._listen(pin)
+                self._enable_interrupt(pin)
             elif self._guarded >> i & 1 and pin is not None:
                 self._guarded &= ~(1 << i)
                 pin.irq(None)
         self.inputs()
 
-    def _listen(self, pin):
+    def _enable_interrupt(self, pin):
         pin.irq(self._fell, Pin.IRQ_FALLING, hard=True)
 
     def _fell(self, pin):
-        # interrupt: nothing here allocates or raises; a handler that does is switched off for good
+        # interrupt: must not allocate or raise; MicroPython disables a handler that does
         if not self._guarded:
             return
         self._off = True  # before the pins: what `coil` switches on meanwhile it takes back
@@ -215,7 +216,7 @@ class McuBoard:
         self._cut_new = True
 
     def _cut(self, bits):
-        self._off = True  # before the pins: what `coil` switches on meanwhile it takes back
+        self._off = True  # before the pins: then `coil` undoes what it has just switched on
         self.safe()
         for i in range(_SAFETY):
             if bits >> i & 1:
@@ -226,7 +227,7 @@ class McuBoard:
         """Bits of the inputs that have cut since the last call, then 0."""
         if not self._cut_new:
             return 0
-        self._cut_new = False  # an interrupt from here on sets it again: none is forgotten
+        self._cut_new = False  # before the loop: an interrupt from here on sets it again
         bits = 0
         for i in range(_SAFETY):
             if self._cut_by[i]:
@@ -235,7 +236,7 @@ class McuBoard:
         return bits
 
     def rearm(self):
-        """Coils may be switched again; not where a guarded input is still bad: that cuts anew."""
+        """Allow coils to be switched on again; a guarded input that is still bad cuts again."""
         self._off = False
         if self._guarded:
             self.inputs()
@@ -261,7 +262,7 @@ class McuBoard:
     def adc_mv(self, channel):
         """Voltage at the pin of an ADC channel in mV, None where the board has none.
 
-        The first call of each sets its pin up, and allocates.
+        The first call for a channel sets up its pin, and allocates.
         """
         if channel >= len(self._adcs):
             return None
@@ -279,7 +280,7 @@ class McuBoard:
         return adc.read_u16() * 3300 // 65535
 
     def open_i2c(self, name, hz):
-        """A bus with `readfrom_mem_into` and `writeto_mem`. Raises ValueError for a wrong name."""
+        """An I2C bus: `readfrom_mem_into`, `writeto_mem`. Raises ValueError for an unknown name."""
         if name not in self.I2CS:
             raise ValueError("no " + name + " on this board")
         how = {}
@@ -295,9 +296,9 @@ class McuBoard:
 
     @property
     def storage(self):
-        """Slots in files beside the firmware's folders; None where they can't be made.
+        """`FileStorage` beside the folders of the firmware; None where it can't be made.
 
-        While one is written, the flash can't be read: no interrupt is served, no input cuts.
+        During a write the flash can't be read: no interrupt runs, so no input cuts.
         """
         if self._storage is None:
             from hal.storage import FileStorage
@@ -323,9 +324,9 @@ class McuBoard:
     def self_test(self):
         """b"ok", or what failed: a coil output that reads high, the clock, the ADC, a file.
 
-        The outputs are read at their pins, so a short to the supply is seen; whether they can go
-        high isn't tried. Of the code all files of the firmware's folder are covered, where
-        `bmsctl flash` put them there; an image, the switch and MicroPython itself are not.
+        Outputs are read at their pins, so a short to the supply is found; they are not switched on
+        for a test. Files in the folder of the firmware are checked if `bmsctl flash` wrote them; a
+        frozen image, the switch and MicroPython itself are not.
         """
         for which in range(len(self._coils)):
             if self._coils[which].value():
@@ -336,7 +337,7 @@ class McuBoard:
         from hal import slot_marker
 
         if not slot_marker.intact():
-            return b"a file isn't as it was sent"
+            return b"a file of the firmware is damaged"
         start = self.clock.us()
         for _ in range(1000):
             if self.clock.us() != start:
@@ -344,14 +345,14 @@ class McuBoard:
         return b"clock"
 
     def forget(self):
-        """Free the modules that only the start needs, those that did their part already."""
+        """Free the modules that only the start needs, as far as they are loaded."""
         for package, name in _AT_START:
             if sys.modules.pop(package + "." + name, None):
                 delattr(sys.modules[package], name)
         gc.collect()
 
     def started(self):
-        """Everything is built: the watchdog runs from here, and Ctrl-C is a byte like others."""
+        """Everything is built: start the watchdog; Ctrl-C becomes an ordinary byte."""
         micropython.kbd_intr(-1)
         from bms import constructors
 
@@ -366,14 +367,14 @@ class McuBoard:
         self._heartbeat.value(self._beat)
 
     def keep(self):
-        """Feed the watchdog, and leave the heartbeat as it is."""
+        """Feed the watchdog without toggling the heartbeat."""
         if self._watchdog is not None:
             self._watchdog.feed()
 
     def ended(self, restart):
-        """The program has ended with the contactors open: start again, or give back the REPL.
+        """The program has ended with the contactors open: restart, or return to the REPL.
 
-        A watchdog can't be stopped; a timer feeds it, and the heartbeat stands still.
+        The watchdog can't be stopped: a timer feeds it; the heartbeat no longer toggles.
         """
         if restart:
             reset()
@@ -392,7 +393,7 @@ class McuBoard:
         return gc.mem_free()
 
     def pending(self):
-        """True where something has come on a port."""
+        """True where a port has received something."""
         for at in self._rings:
             if at[0] != at[1]:
                 return True
@@ -402,7 +403,7 @@ class McuBoard:
         return False
 
     def wait(self, ms):
-        """Until something came on a port, or `ms` are over; the processor sleeps meanwhile."""
+        """Wait until a port receives something, at most `ms`; the processor sleeps meanwhile."""
         rings = self._rings
         links = self._links
         if not links and len(rings) == 1:
@@ -410,7 +411,7 @@ class McuBoard:
             return
         start = ticks_ms()
         while ticks_diff(ticks_ms(), start) < ms:
-            # what `pending` does, without its call: the processor's time goes by here
+            # as `pending`, but without a call: this loop must be fast
             for at in rings:
                 if at[0] != at[1]:
                     return

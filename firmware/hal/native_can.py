@@ -1,7 +1,7 @@
-"""CAN controllers of the microcontroller itself: `machine.CAN`, and `pyb.CAN` before that.
+"""CAN controllers inside the microcontroller: `machine.CAN`, or `pyb.CAN` on older versions.
 
-Their receive FIFOs hold 3 frames, 0.7 ms of a full bus at 500 kbit/s: frames are taken in the
-interrupt and in each step, and wait in a ring. Nothing here allocates after start-up.
+Their receive FIFOs hold 3 frames, 0.7 ms of a full bus at 500 kbit/s: an interrupt and each step
+move frames into a ring. Nothing here allocates after start-up.
 """
 
 from micropython import const
@@ -11,14 +11,14 @@ from bms.links.can import BITS, EXTENDED
 from bms.ticks import MASK
 
 DEFAULT_BPS = 500000
-_RING = const(63)  # frames, and one slot that stays empty; a power of two less one
+_RING = const(63)  # mask of the ring, 2^n - 1: so many frames, and one slot that stays empty
 _LOOK_MS = const(50)
 
 
 class _Ring:
-    """What both have in common; see `links.mcp2515` for the fields of a link.
+    """Common part of both; see `links.mcp2515` for the fields of a link.
 
-    `lost`: frames for which there was no room, here or in the controller.
+    lost: frames that found no room, in the ring or in the controller.
     """
 
     polled = False
@@ -26,12 +26,12 @@ class _Ring:
     def __init__(self, rate, slot):
         self.rate = rate or DEFAULT_BPS
         self.rx = self.tx = self.damaged = self.dropped = self.lost = self.bus_off = 0
-        self.failed = 0  # interrupts in which something was raised
+        self.failed = 0  # interrupts in which an exception was raised
         self.data = bytearray(8)
         self._out = bytearray(8)
         self._out_of = [memoryview(self._out)[:n] for n in range(9)]
-        # one buffer and one view of all of it for each slot: the port cuts the view to the frame,
-        # and writes at the buffer's beginning whatever the view's own beginning is
+        # each slot has a buffer and a view of all of it: the port shortens the view to the frame,
+        # and always writes at the start of the buffer, even where the view has an offset
         self._bytes = [bytearray(8) for _ in range(_RING + 2)]
         self._slots = [slot(memoryview(b)) for b in self._bytes]
         self._n = bytearray(_RING + 2)
@@ -40,7 +40,7 @@ class _Ring:
         self._look_at = -1
 
     def _take(self, slot):
-        """The next frame into a slot; True where there was one."""
+        """Put the next frame into a slot; True where there was one."""
         raise NotImplementedError
 
     def _length(self, slot):
@@ -48,7 +48,7 @@ class _Ring:
         raise NotImplementedError
 
     def _frame(self, slot):
-        """Identifier of a slot's frame, -1 where it is no data frame."""
+        """Identifier of the frame in a slot, -1 where it is not a data frame."""
         raise NotImplementedError
 
     def _queue(self, ident, n):
@@ -56,13 +56,13 @@ class _Ring:
         raise NotImplementedError
 
     def _off(self):
-        """True where the controller had left the bus; it is brought back."""
+        """Restart a controller that is bus-off; True where it was."""
         raise NotImplementedError
 
     def _received(self, _can, _why=0):
-        """Interrupt: a handler that raises would be switched off for good."""
+        """Interrupt. Must not raise: MicroPython disables a handler that does."""
         if self._busy:
-            return  # the program is taking them just now
+            return  # `poll` moves the frames at present
         try:
             self._drain()
         except Exception:
@@ -87,10 +87,10 @@ class _Ring:
         return self._head != self._tail
 
     def poll(self, sink, now):
-        """Hand each frame that has come to `sink.on_frame(ident, n, data, now)`."""
+        """Pass each received frame to `sink.on_frame(ident, n, data, now)`."""
         self._busy = True
         try:
-            self._drain()  # an interrupt can be lost; a frame that waits in the FIFO must not
+            self._drain()  # in case an interrupt was lost
         finally:
             self._busy = False
         if self._look_at < 0 or ticks.diff(now, self._look_at) >= 0:
@@ -115,7 +115,7 @@ class _Ring:
             self._tail = (i + 1) & _RING
 
     def send(self, ident, data, n):
-        """Give the controller one data frame; False (and counted) without room."""
+        """Queue one data frame; False, and counted in `dropped`, where there is no room."""
         out = self._out
         for i in range(n):
             out[i] = data[i]
@@ -176,7 +176,7 @@ class MachineCan(_Ring):
             out = self._out_of[n]
             return self._can.send(ident & BITS, out, self._kind(ident)) is not None
         except OSError:
-            return False  # off the bus
+            return False  # bus-off
 
     def _off(self):
         if self._can.state() != self._left:
@@ -195,13 +195,13 @@ class PybCan(_Ring):
     def __init__(self, id, rate, filters):
         """filters: (identifier, mask) pairs, none for all standard frames.
 
-        Raises ValueError for a bad rate, and for more filters than the controller has. Filters of
-        11 bits don't look at what kind a frame is: extended ones that begin so come in as well.
+        Raises ValueError for a bad rate, and for more filters than the controller has. 11-bit
+        filters also accept extended frames whose first bits match.
         """
         from pyb import CAN
 
         super().__init__(rate, _pyb_slot)
-        # `baudrate` and `sample_point` are there since 1.13; the stubs don't know them
+        # `baudrate` and `sample_point` exist since 1.13; the stubs lack them
         self._can = CAN(
             id,
             CAN.NORMAL,
@@ -245,7 +245,7 @@ class PybCan(_Ring):
             self._can.send(self._out_of[n], ident & BITS, timeout=0, extframe=extended)
             return True
         except OSError:
-            return False  # all three buffers wait, or it is off the bus
+            return False  # all three buffers are full, or the controller is bus-off
 
     def _off(self):
         if self._can.state() != self._left:
@@ -255,7 +255,7 @@ class PybCan(_Ring):
 
 
 def native_can(id, rate, filters):
-    """The controller's own CAN number `id`, by whichever interface this MicroPython has."""
+    """CAN controller `id` of the chip: `MachineCan` if this MicroPython has it, else `PybCan`."""
     import machine
 
     if hasattr(machine, "CAN"):

@@ -1,7 +1,7 @@
-"""The SPI bus of RP2040 and RP2350 in machine code, with an interrupt that is served at once.
+"""The SPI bus of RP2040 and RP2350 in machine code, with a hard interrupt.
 
-`machine.SPI` and two pins cost about 150 us a transfer here; the registers cost 30 us, and a CAN
-frame may come every 0.23 ms.
+`machine.SPI` and two pins take about 150 us per transfer here, direct access to registers takes
+30 us; CAN frames may arrive every 0.23 ms.
 """
 
 import sys
@@ -26,7 +26,7 @@ def _exchange(where: ptr32, out: ptr8, inp: ptr8, n: int):
     sent = 0
     got = 0
     while got < n:
-        status = int(spi[3])  # SSPSR: bit 1 room to send, bit 2 something came
+        status = int(spi[3])  # SSPSR: bit 1 room to send, bit 2 data received
         if sent < n and sent - got < 8 and status & 2:
             spi[2] = out[sent]
             sent += 1
@@ -78,7 +78,7 @@ def _take(where: ptr32, how: ptr8, ring: ptr8, at: ptr32):
                         got += 1
                 high[0] = cs
                 if after == int(at[1]):
-                    at[2] = int(at[2]) + 1  # no slot left: it stays in the one that is free
+                    at[2] = int(at[2]) + 1  # the ring is full: drop the frame, count it
                 else:
                     at[0] = after
             i += 2
@@ -87,6 +87,7 @@ def _take(where: ptr32, how: ptr8, ring: ptr8, at: ptr32):
 class SpiBus:
     """See `spi_bus`; `id` 0 or 1, pins by number."""
 
+    # parameters: one for each pin of the bus
     def __init__(self, id, sck, mosi, miso, cs, irq, hz=10000000):
         SPI(id, baudrate=hz, polarity=0, phase=0, sck=Pin(sck), mosi=Pin(mosi), miso=Pin(miso))
         self._cs = Pin(cs, Pin.OUT, value=1)
@@ -98,19 +99,19 @@ class SpiBus:
         self._how = self._ring = self._at = None
 
     def transfer(self, out, inp, n):
-        """Exchange n bytes: `out` goes out, what comes in is put into `inp`."""
+        """Exchange n bytes: send from `out`, receive into `inp`."""
         _exchange(self._where, out, inp, n)
 
     def pending(self):
-        """True where the chip asks for attention."""
+        """True while the interrupt line of the chip is low."""
         return not self._irq.value()
 
     def take(self, how, ring, at):
-        """Read buffers into the ring until the chip has none that is full."""
+        """Read receive buffers into the ring until none is full."""
         _take(self._where, how, ring, at)
 
     def on_interrupt(self, how, ring, at):
-        """`take` in interrupt context whenever the line falls and at[3] is 0. True."""
+        """Call `take` in an interrupt when the line falls and at[3] is 0. Returns True."""
         self._how = how
         self._ring = ring
         self._at = at
@@ -118,6 +119,6 @@ class SpiBus:
         return True
 
     def _fell(self, _pin):
-        # nothing here can raise: a handler that does is switched off for good
+        # must not raise: MicroPython disables a handler that does
         if not self._at[3]:
             _take(self._where, self._how, self._ring, self._at)

@@ -1,8 +1,8 @@
-"""Are the files of the running firmware those that its seal was written for?
+"""Checks the files of the running firmware against the digest in the marker of its slot.
 
-Runs once, at start, and is forgotten then. What a seal is: `switch.py`; its digest is the SHA-256
-over the sorted lines `path sha256` of all files of the folder but the seal itself, these lines
-where they are a file (`sums`), and the pack files, which have checksums of their own
+Runs once, at start; the module is freed afterwards. `switch.py` describes the marker. Its digest is
+the SHA-256 over the sorted lines `path sha256` of all files of the folder. Left out are the marker,
+the file `sums` (which holds these lines) and the pack files, which have checksums of their own
 (`bms.config.pack_file`). With `sums`, only files that this board uses are read.
 """
 
@@ -12,8 +12,8 @@ from binascii import hexlify
 from hashlib import sha256
 
 SUMS = "sums"
-_OTHERS = ("seal", SUMS, "pack.toml", "pack.toml.copy", "pack.toml.ready")
-# a module of these is loaded before the test where the pack file asks for it, and never else
+_OTHERS = ("marker", SUMS, "pack.toml", "pack.toml.copy", "pack.toml.ready")
+# a module of these folders is loaded only where the pack file names it, and before this test
 _BY_PACK = ("bms/links/", "bms/sensors/", "bms/slaves/")
 
 
@@ -37,16 +37,17 @@ def _sha(path, buf, view):
 
 
 def intact():
-    """False where a file is damaged, missing or too many. True where there is no seal to hold to:
-    an image, or files that somebody copied by hand.
+    """False where a file is damaged, missing or superfluous.
+
+    True where there is no marker to compare with: a frozen image, or files copied by hand.
     """
     folder = sys.path[0]
-    seal = folder + "/seal"
+    marker = folder + "/marker"
     if folder == "/rom":
-        seal = os.getcwd().rstrip("/") + "/rom.seal"
+        marker = os.getcwd().rstrip("/") + "/rom.marker"
     try:
-        with open(seal) as file:
-            sealed = file.read(200).split()[1].encode()
+        with open(marker) as file:
+            expected = file.read(200).split()[1].encode()
     except (OSError, IndexError):
         return True
     found = []
@@ -65,7 +66,7 @@ def intact():
                 return False
             sha = now
         total.update(path.encode() + b" " + sha + b"\n")
-    return not found and hexlify(total.digest()) == sealed
+    return not found and hexlify(total.digest()) == expected
 
 
 def _sums(folder):
@@ -78,6 +79,6 @@ def _sums(folder):
 
 
 def _used(path):
-    """Whether a file is of the code that runs here."""
+    """True where a file belongs to the code that this board loads."""
     module = path.rsplit(".", 1)[0].replace("/", ".")
     return not path.startswith(_BY_PACK) or module in sys.modules

@@ -1,7 +1,7 @@
-"""Slots of bytes that outlast the power, as files of a file system.
+"""Slots of bytes that survive a power cut, as files of a file system.
 
-What `bms.storage.nvm_store` needs of it: `slots`, `size`, `read`, `write`; how a cut write is
-survived is its business.
+`bms.storage.nvm_store` uses `slots`, `size`, `read` and `write`; it also handles an incomplete
+write.
 """
 
 import gc
@@ -15,8 +15,8 @@ class FileStorage:
     """`slots` files of up to `size` bytes in `folder`, which is made. Raises OSError.
 
     keep: the files stay open, and nothing allocates. Otherwise a file is opened for each use (one
-    of littlefs takes 1.2 KB of an RP2040's heap), and `write` collects what that left. Where a
-    shorter content replaces a longer one, the rest of that may stay behind it.
+    of littlefs takes 1.2 KB of an RP2040's heap), and `write` collects the garbage. Where a
+    shorter content replaces a longer one, the end of the longer one may stay behind it.
     """
 
     def __init__(self, folder, slots, size, keep=True):
@@ -26,7 +26,7 @@ class FileStorage:
         try:
             os.mkdir(folder)
         except OSError:
-            pass  # it is there, or opening says why not
+            pass  # it exists, or opening a file raises
         self._paths = ["%s/slot%d" % (folder, i) for i in range(slots)]
         self._files = []
         for path in self._paths:
@@ -37,7 +37,7 @@ class FileStorage:
                 file.close()
 
     def read(self, slot, buf):
-        """Bytes put into `buf`, 0 where nothing was ever written."""
+        """Read into `buf`; returns the count, 0 where nothing was ever written."""
         file = self._files[slot] if self._keep else _opened(self._paths[slot])
         try:
             file.seek(0)
@@ -47,7 +47,10 @@ class FileStorage:
                 file.close()
 
     def write(self, slot, buf, n):
-        """Replace the slot's content by the first `n` bytes; they are out when this returns."""
+        """Replace the content of a slot by the first `n` bytes; they are in flash on return.
+
+        Raises ValueError: more than `size`; OSError: no space.
+        """
         if n > self.size:
             raise ValueError("too long for a slot")
         file = self._files[slot] if self._keep else _opened(self._paths[slot])
@@ -63,11 +66,11 @@ class FileStorage:
         finally:
             if not self._keep:
                 file.close()
-                file = None  # so that it is collected now, and not after the next write
+                file = None  # so that it is collected now, not after the next write
                 gc.collect()
 
     def close(self):
-        """Give the files back."""
+        """Close the files."""
         for file in self._files:
             file.close()
 

@@ -15,7 +15,7 @@ _LOW_BPS = const(2400)
 class Uart:
     """`machine.UART` of ports that queue what is sent (rp2, esp32).
 
-    de: pin that is high while the transceiver drives the line, None where it turns by itself.
+    de: pin that is high while the transceiver drives the line, None where none is needed.
     """
 
     def __init__(self, id, rate, tx, rx, de=None):
@@ -31,7 +31,7 @@ class Uart:
         self._driving = False
 
     def read(self, buf):
-        """Bytes put into `buf`, at most as many as it holds."""
+        """Read into `buf`, at most its length; returns the count."""
         if self._de is not None and self._driving and self._uart.txdone():
             self._de.off()
             self._driving = False
@@ -41,16 +41,16 @@ class Uart:
         return self._uart.readinto(buf, n if n < len(buf) else len(buf)) or 0
 
     def write(self, buf, start, n):
-        """Bytes taken of buf[start:start + n]."""
+        """Write from buf[start:start + n]; returns the number of bytes taken."""
         if self._de is not None:
             self._de.on()
             self._driving = True
         n = n if n < self._most else self._most
-        # MicroPython's streams take a start and a count (`py/stream.c`); the stubs don't say so
+        # MicroPython's streams take a start and a count (`py/stream.c`); the stubs omit it
         return self._uart.write(buf, start, n) or 0  # pyright: ignore[reportCallIssue]
 
     def low(self):
-        """Hold the line low for 3.75 ms: a byte of zeros at 2400 bit/s. `usual` must follow."""
+        """Hold the line low for 3.75 ms: a zero byte at 2400 bit/s. `usual` must follow."""
         if self._de is not None:
             self._de.on()
             self._driving = True
@@ -58,18 +58,18 @@ class Uart:
         self._uart.write(b"\0")
 
     def usual(self):
-        """The line's own speed again, once `low` is over."""
+        """Restore the speed of the line after `low`."""
         self._uart.init(baudrate=self._rate)
 
     def ready(self):
-        """True where bytes wait, or the line has to be let go."""
+        """True where bytes wait, or the driver-enable pin must be switched off."""
         return self._driving or self._uart.any() > 0
 
 
 class UnqueuedUart(Uart):
-    """`machine.UART` of the stm32 port: its pins are fixed, and a write lasts as long as its bytes.
+    """`machine.UART` of the stm32 port: its pins are fixed, and a write blocks until it is sent.
 
-    Each write is cut to 0.7 ms, at least a byte.
+    Each write is limited to 0.7 ms, at least one byte.
     """
 
     def __init__(self, id, rate, de=None):

@@ -4,18 +4,18 @@ from pyb import USB_VCP
 
 
 class VcpConsole:
-    """The USB console of the stm32 port, which takes what it has room for (`pyb.USB_VCP`)."""
+    """The USB console of the stm32 port, whose write takes what fits (`pyb.USB_VCP`)."""
 
     def __init__(self):
         self._port = USB_VCP()
-        self._port.init(flow=USB_VCP.CTS)  # without it what is not read is overwritten
+        self._port.init(flow=USB_VCP.CTS)  # without it unread bytes are overwritten
 
     def read(self, buf):
-        """Bytes put into `buf`, at most as many as it holds."""
+        """Read into `buf`, at most its length; returns the count."""
         if not self._port.any():
             return 0
         return self._port.readinto(buf) or 0
 
     def write(self, buf, start, n):
-        """Bytes taken of buf[start:start + n]."""
+        """Write from buf[start:start + n]; returns the number of bytes taken."""
         return self._port.write(buf, start, n) or 0  # pyright: ignore

@@ -1,6 +1,6 @@
 """Putting firmware onto a board, step by step; `state` says at any moment what the board has.
 
-Order is everything: the slot that runs is never touched; the other one loses its seal first and
+The order matters: the slot that runs is never touched; the other one loses its marker first and
 gets it back last.
 """
 
@@ -339,7 +339,7 @@ class Flashing(Service):
         self.progress.phase("verifying")
         now = self.inventory()
         self.verify(now, slot, wanted)
-        self.seal(now, slot, wanted)
+        self.write_marker(now, slot, wanted)
         return slot, len(changed), len(wanted) - len(changed)
 
     def _copy(self, there: slots.Inventory, slot: str, files: dict[str, bytes]) -> None:
@@ -361,12 +361,12 @@ class Flashing(Service):
             if there.slots[slot].files.get(path) != sha:
                 raise ToolError(f"{slot}/{path} is not on the board as it was sent")
 
-    def seal(self, there: slots.Inventory, slot: str, wanted: dict[str, str]) -> None:
-        """Make a slot the one that the board starts."""
+    def write_marker(self, there: slots.Inventory, slot: str, wanted: dict[str, str]) -> None:
+        """Write the marker of a slot: the board starts it from now on. Raises ToolError."""
         self._switch(there)
         number = max(s.number for s in there.slots.values()) + 1
-        text = slots.seal(number, wanted)
-        path = there.path(slots.SEALS[slot])
+        text = slots.marker(number, wanted)
+        path = there.path(slots.MARKERS[slot])
         self.state = EITHER_STARTS
         self.remote.execute(f"with open({path!r}, 'w') as f: f.write({text!r})\n")
         self.state = NEW_STARTS
@@ -374,13 +374,13 @@ class Flashing(Service):
     def _prepare(
         self, there: slots.Inventory, slot: str, changed: list[str], extra: list[str]
     ) -> None:
-        """Take the seal away, then what doesn't belong there; make the folders."""
+        """Remove the marker, then files that don't belong there; make the folders."""
         folders = {slot}
         for path in changed:
             parts = path.split("/")[:-1]
             folders |= {"/".join([slot, *parts[: i + 1]]) for i in range(len(parts))}
         self.remove(
-            [there.path(p) for p in (slots.SEALS[slot], *(f"{slot}/{path}" for path in extra))]
+            [there.path(p) for p in (slots.MARKERS[slot], *(f"{slot}/{path}" for path in extra))]
         )
         paths = [there.path(p) for p in sorted(folders)]
         self.remote.execute(

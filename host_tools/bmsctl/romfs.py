@@ -1,6 +1,6 @@
 """The firmware in a board's ROMFS partition: read where it lies, without a copy in RAM.
 
-The partition is written in place, so it counts only while its seal on the file system is there.
+The partition is written in place, so it counts only while its marker on the file system is there.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _MOUNT = "import vfs\nvfs.mount(vfs.VfsRom(vfs.rom_ioctl(2, 0)), '/rom')\n"
 def deploy(
     flashing: Flashing, there: slots.Inventory, files: dict[str, bytes], pack: bytes | None
 ) -> tuple[str, int, int]:
-    """Write the partition and its seal; folder, files copied and kept. Raises ToolError."""
+    """Write the partition and its marker; folder, files copied and kept. Raises ToolError."""
     remote = flashing.remote
     said = remote.run("romfs", "query")
     partition = re.search(r"partition has size (\d+)", said)
@@ -41,7 +41,7 @@ def deploy(
         if size > int(partition[1]):
             raise ToolError(f"--romfs: {size} bytes don't fit into the {partition[1]} there are")
         flashing.state = OLD_RUNS if others else NONE_RUNS
-        flashing.remove([there.path(slots.SEALS[slots.ROM])])
+        flashing.remove([there.path(slots.MARKERS[slots.ROM])])
         said = remote.run("romfs", "deploy", str(image))
         if "deployed" not in said:
             raise ToolError(f"--romfs: {said.strip().splitlines()[-1]}")
@@ -49,5 +49,5 @@ def deploy(
     remote.execute(_MOUNT)
     now = flashing.inventory()
     flashing.verify(now, slots.ROM, wanted)
-    flashing.seal(now, slots.ROM, wanted)
+    flashing.write_marker(now, slots.ROM, wanted)
     return slot.folder, len(files), 0

@@ -1,6 +1,6 @@
 """The two slots of a board's file system, and what `firmware/switch.py` makes of them.
 
-A slot holds a whole firmware; its seal, written last, names its number and its files.
+A slot holds a whole firmware; its marker, written last, names its number and its files.
 """
 
 import binascii
@@ -11,7 +11,7 @@ from bms.config import pack_file
 
 # by their path below the folder where the board's file system is; /rom is a place of its own
 A, B, ROM = "/a", "/b", "/rom"
-SEALS = {A: "/a/seal", B: "/b/seal", ROM: "/rom.seal"}
+MARKERS = {A: "/a/marker", B: "/b/marker", ROM: "/rom.marker"}
 PACK = "pack.toml"
 COPY = PACK + pack_file.COPY
 READY = PACK + pack_file.READY
@@ -39,14 +39,14 @@ def with_sums(files: dict[str, bytes]) -> dict[str, bytes]:
     return {**files, SUMS: sums(found).encode()}
 
 
-def seal(number: int, files: dict[str, str]) -> str:
-    """The seal of a slot."""
+def marker(number: int, files: dict[str, str]) -> str:
+    """Text of the marker of a slot: `NUMBER DIGEST CRC-32`, see firmware/switch.py."""
     text = f"{number} {digest(files)}"
     return f"{text} {binascii.crc32(text.encode()):08x}\n"
 
 
-def read_seal(text: str) -> tuple[int, str] | None:
-    """Number and digest of a seal, None where it isn't whole."""
+def read_marker(text: str) -> tuple[int, str] | None:
+    """Number and digest of a marker, None where it is incomplete or damaged."""
     words = text.split()
     if len(words) != 3:
         return None
@@ -59,7 +59,7 @@ def read_seal(text: str) -> tuple[int, str] | None:
 
 @dataclass
 class Slot:
-    """files: sha256 by path in the slot; number: that of a whole seal, -1 = not whole."""
+    """files: sha256 by path in the slot; number: of its valid marker, -1 = it has none."""
 
     folder: str
     files: dict[str, str] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Inventory:
     machine: str = ""
 
     def path(self, name: str) -> str:
-        """The path on the board of a folder, a seal or a file of these names."""
+        """The path on the board of a folder, a marker or a file of these names."""
         return name if name == ROM or name.startswith(ROM + "/") else self.base + name
 
     def running(self) -> Slot | None:
@@ -97,26 +97,26 @@ class Inventory:
         running = self.running()
         if running is not None and running.folder in (A, B):
             return self.slots[B if running.folder == A else A]
-        # neither runs: the one with the older seal, or none
+        # neither runs: the one with the older marker, or none
         return min((self.slots[A], self.slots[B]), key=lambda slot: slot.number)
 
 
 def parse(text: str) -> Inventory:
     """What `LIST` printed on the board. Raises ValueError where that isn't it."""
-    found = Inventory({folder: Slot(folder) for folder in SEALS})
+    found = Inventory({folder: Slot(folder) for folder in MARKERS})
     ended = False
     for line in text.splitlines():
         word, _, rest = line.partition(" ")
         if word == "file":
             sha, _, path = rest.partition(" ")
-            folder = next((f for f in SEALS if path.startswith(f + "/")), None)
+            folder = next((f for f in MARKERS if path.startswith(f + "/")), None)
             if folder is None:
                 found.root[path] = sha
-            elif path != SEALS[folder]:
+            elif path != MARKERS[folder]:
                 found.slots[folder].files[path[len(folder) + 1 :]] = sha
-        elif word == "seal":
-            folder, _, seal_text = rest.partition(" ")
-            read = read_seal(seal_text)
+        elif word == "marker":
+            folder, _, marker_text = rest.partition(" ")
+            read = read_marker(marker_text)
             if read is not None:
                 found.slots[folder].number = read[0]
         elif word == "base":
@@ -136,7 +136,7 @@ def parse(text: str) -> Inventory:
     return found
 
 
-# runs on the board: every file of the slots with its SHA-256, the seals, what else `parse` reads
+# runs on the board: every file of the slots with its SHA-256, the markers, what else `parse` reads
 LIST = f"""
 import os, sys, hashlib, binascii
 buf = bytearray(512)
@@ -168,10 +168,10 @@ for path in ("/main.py", "/main.new"):
         one(base, path)
     except OSError:
         pass
-for folder, path in {list(SEALS.items())!r}:
+for folder, path in {list(MARKERS.items())!r}:
     try:
         with open(base + path) as f:
-            print("seal", folder, f.read(200).strip())
+            print("marker", folder, f.read(200).strip())
     except (OSError, ValueError):
         pass
 loaded = {{name: sys.modules.pop(name) for name in ("bms", "bms.version") if name in sys.modules}}

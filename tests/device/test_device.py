@@ -391,7 +391,7 @@ def test_a_damaged_file_fails_the_self_test(image: Path, tmp_path: Path) -> None
     pico = Pico(tmp_path, None, **{"a/bms/refused_mpy": b"M\x06"})
     pico.booted()
     (boot,) = pico.lines("boot")
-    assert boot["self_test"] == "a file isn't as it was sent"
+    assert boot["self_test"] == "a file of the firmware is damaged"
     pico.world.type("close")
     pico.run(0.8)
     assert pico.world.seen.coils == []

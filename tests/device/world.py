@@ -61,7 +61,7 @@ class EmulatedWorld(World):
         slot = {**compiled, **pack_copies.files(self.pack_file.read_bytes())}
         shas = {path: hashlib.sha256(data).hexdigest() for path, data in slot.items()}
         files = {f"a/{path}": data for path, data in slot.items()}
-        files["a/seal"] = slots.seal(1, shas).encode()
+        files["a/marker"] = slots.marker(1, shas).encode()
         files["main.py"] = flashing.SWITCH.read_bytes()
         if self.frozen:
             files = {slots.PACK: self.pack_file.read_bytes()}

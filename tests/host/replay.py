@@ -3,7 +3,7 @@
 `micropython -X heapsize=32M replay.py DISK KIND JOURNAL EACH`: before the first write, after each
 and, on littlefs, in the middle of each, mounts the disk and asks its own main.py which firmware is
 the newest that is whole. One line each time: SHA-256 of main.py, the folder, the digest of its
-files, the digest in its seal; "-" for none. A line that was said before is not said again in a row.
+files, the digest in its marker; "-" for none. A line is not repeated in a row.
 Of the moments it looks at every EACHth and at the last one.
 """
 
@@ -62,7 +62,7 @@ def files(folder, below=""):
         path = below + "/" + entry[0]
         if entry[1] & 0x4000:
             yield from files(folder, path)
-        elif path not in ("/seal", "/sums", "/pack.toml", "/pack.toml.copy", "/pack.toml.ready"):
+        elif path not in ("/marker", "/sums", "/pack.toml", "/pack.toml.copy", "/pack.toml.ready"):
             yield path[1:]
 
 
@@ -89,9 +89,9 @@ def look(disk):
         h = hashlib.sha256()
         for path in sorted(files(folder)):
             h.update((path + " " + sha(folder + "/" + path) + "\n").encode())
-        with open(folder + "/seal") as file:
-            sealed = file.read().split()[1]
-        return " ".join((main, folder, binascii.hexlify(h.digest()).decode(), sealed))
+        with open(folder + "/marker") as file:
+            expected = file.read().split()[1]
+        return " ".join((main, folder, binascii.hexlify(h.digest()).decode(), expected))
     finally:
         os.chdir("/")
         vfs.umount(MOUNT)

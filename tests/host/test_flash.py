@@ -287,16 +287,16 @@ def test_interrupted_at_every_step_the_board_starts_one_of_both_whole(
         board.on()
         running_version = running(board)["version"]
         assert running_version in (old, "9.8.7")
-        # whole: what it started from holds every file of that version, as its seal says
+        # whole: what it started from holds every file of that version, as its marker says
         leave(board)
         there = slots.parse(mpremote.Mpremote(board.path).execute(slots.LIST))
         slot = there.running()
         assert slot is not None
         files = {path: sha for path, sha in slot.files.items()}
         text = mpremote.Mpremote(board.path).execute(
-            f"print(open({there.path(slots.SEALS[slot.folder])!r}).read())"
+            f"print(open({there.path(slots.MARKERS[slot.folder])!r}).read())"
         )
-        read = slots.read_seal(text)
+        read = slots.read_marker(text)
         assert read is not None and read[1] == slots.digest(files)
         seen.add(running_version)
         if not was or code == 0:
@@ -350,7 +350,7 @@ def test_cut_at_any_block_the_board_starts_one_of_both_whole(
             assert started in ((was, now) if main != "-" else (nothing,)), seen
             assert main != "-" or step == "first" or (board.kind, step) == ("stm32", "9.8.8")
             if started != nothing:
-                assert started[1] == started[2], "its files aren't those of its seal"
+                assert started[1] == started[2], "its files aren't those of its marker"
             mains.add(main)
         was = now
     assert mains == {"-", *(hashlib.sha256(x.read_bytes()).hexdigest() for x in (SWITCH, switch))}
@@ -405,7 +405,7 @@ def test_damage_on_the_board_is_found(
     said = capsys.readouterr().err
     assert "/a/twin.mpy is not on the board as it was sent" in said and flashing.OLD_RUNS in said
     there = slots.parse(mpremote.Mpremote(board.path).execute(slots.LIST))
-    assert (there.slots["/a"].number, there.slots["/b"].number) == (-1, 1)  # a's seal went first
+    assert (there.slots["/a"].number, there.slots["/b"].number) == (-1, 1)  # a's marker went first
     board.off()
     board.on()
     assert running(board)["version"] == VERSION
@@ -551,17 +551,17 @@ def test_the_console_and_the_flashed_board(
     assert "not answered as the pack file says" in capsys.readouterr().out
 
 
-def test_slots_and_the_switch_agree_on_seals(tmp_path: Path) -> None:
+def test_slots_and_the_switch_agree_on_markers(tmp_path: Path) -> None:
     import runpy
 
     switch = runpy.run_path(str(flashing.SWITCH), run_name="switch")
-    good = slots.seal(12, {"main.mpy": "ab" * 32})
-    path = tmp_path / "seal"
+    good = slots.marker(12, {"main.mpy": "ab" * 32})
+    path = tmp_path / "marker"
     for text in (good, good.strip(), *(good[:n] for n in range(len(good) - 1)), good + "x", ""):
         path.write_text(text)
-        read = slots.read_seal(text)
+        read = slots.read_marker(text)
         assert switch["number"](str(path)) == (-1 if read is None else read[0])
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     assert switch["number"](str(path)) == -1
-    assert slots.read_seal(good) == (12, slots.digest({"main.mpy": "ab" * 32}))
+    assert slots.read_marker(good) == (12, slots.digest({"main.mpy": "ab" * 32}))

@@ -46,4 +46,4 @@ def test_objects_stay_and_no_new_ones_are_made():
     for cls in (Base, Derived, Plain):
         raises(TypeError, cls)
     assert str(Exception("MicroPython's own")) == "MicroPython's own"
-    assert constructors._OURS == ("bms", "hal", "board", "pico")
+    assert constructors._PACKAGES == ("bms", "hal", "board", "pico")

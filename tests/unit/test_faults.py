@@ -1,4 +1,4 @@
-"""Faults latch with their first cause, and go only when a person says so."""
+"""Faults latch with their first cause, and clear only by a command."""
 
 from bms.clock import Clock
 from bms.protection import fault_catalog

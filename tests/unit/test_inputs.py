@@ -45,7 +45,7 @@ def test_an_edge_of_a_moment_is_not_lost():
     assert r.board.coils == [0] * 9
 
 
-def test_a_level_is_judged_where_no_interrupt_came():
+def test_a_level_is_evaluated_where_no_interrupt_came():
     r = _rig(inputs=ALL)
     r.board.bits = 5
     r.run(30)
@@ -53,7 +53,7 @@ def test_a_level_is_judged_where_no_interrupt_came():
     assert r.board.coils == [0] * 9
 
 
-def test_an_input_that_is_not_fitted_means_nothing():
+def test_an_input_that_is_not_configured_means_nothing():
     r = _rig(inputs="interlock = true")
     r.board.say(1)
     r.run(100)

@@ -154,7 +154,7 @@ def test_time_in_the_hysteresis_is_no_time_out_of_bound():
 
 
 def test_a_sample_counts_once():
-    # a reading that stays valid for long is judged when it is new, not again and again
+    # a reading that stays valid for long is evaluated when it is new, not again and again
     p = Parts(limits='cell_age = "30 s"; temp_age = "30 s"').ready()
     p.scan()
     p.mv[1] = 3651
@@ -215,24 +215,24 @@ def test_a_cell_that_is_heard_rarely_trips_all_the_same():
         assert p.trips()[0] == "temp_high", every
 
 
-def _mixed(turns, **packfile):
-    """Boards with a turn of their own each, in ms: `each_mv`, `each_dc`, `board_dc`, `scan_due`."""
-    p = Parts(slaves=len(turns), **packfile).ready()
-    for i in range(len(turns)):
-        p.pack.poll_period_ms[i] = turns[i]
+def _mixed(poll_periods, **packfile):
+    """Boards with a poll period each, in ms: `each_mv`, `each_dc`, `board_dc`, `scan_due`."""
+    p = Parts(slaves=len(poll_periods), **packfile).ready()
+    for i in range(len(poll_periods)):
+        p.pack.poll_period_ms[i] = poll_periods[i]
     p.limits.set_poll_periods()
-    p.each_mv = [[3300] * 4 for _ in turns]
-    p.each_dc = [[250] * 2 for _ in turns]
-    p.board_dc = [300] * len(turns)
+    p.each_mv = [[3300] * 4 for _ in poll_periods]
+    p.each_dc = [[250] * 2 for _ in poll_periods]
+    p.board_dc = [300] * len(poll_periods)
     p.silent = ()
     p.went_ms = 0
 
     def scan_due():
-        """A scan later: those whose turn it is are read; True where board 1 is."""
+        """A scan later: those that are due are read; True where board 1 is."""
         p.pass_ms(PERIOD)
         p.went_ms += PERIOD
-        for i in range(len(turns)):
-            due = p.went_ms % turns[i] == 0 and i not in p.silent
+        for i in range(len(poll_periods)):
+            due = p.went_ms % poll_periods[i] == 0 and i not in p.silent
             p.mv[4 * i : 4 * i + 4] = p.each_mv[i] if due else [None] * 4
             p.dc[2 * i : 2 * i + 2] = p.each_dc[i] if due else [None] * 2
             if due:
@@ -241,10 +241,10 @@ def _mixed(turns, **packfile):
                 p.pack.die_dc[i] = p.board_dc[i]
                 p.pack.stack_mv[i] = sum(p.each_mv[i])
         p.scan(0)
-        return p.went_ms % turns[-1] == 0
+        return p.went_ms % poll_periods[-1] == 0
 
     p.scan_due = scan_due
-    for _ in range(4 * max(turns) // PERIOD):
+    for _ in range(4 * max(poll_periods) // PERIOD):
         scan_due()
     assert p.names() == []
     return p
@@ -317,23 +317,31 @@ def _glitches():
 
 
 def test_one_reading_of_a_slow_board_counts_once():
-    for turns in ((PERIOD, 200), (PERIOD, 2500), (PERIOD, 3000, 8000)):
+    for poll_periods in ((PERIOD, 200), (PERIOD, 2500), (PERIOD, 3000, 8000)):
         for mv, glitch, name in _glitches():
-            p = _mixed(turns, limits=SLOW_AGES)
-            p.each_mv = [[mv] * 4 for _ in turns]
-            for _ in range(2 * turns[-1] // PERIOD):
+            p = _mixed(poll_periods, limits=SLOW_AGES)
+            p.each_mv = [[mv] * 4 for _ in poll_periods]
+            for _ in range(2 * poll_periods[-1] // PERIOD):
                 p.scan_due()
             before = p.names()
             _once(p, glitch)
-            for _ in range(4 * turns[-1] // PERIOD):
+            for _ in range(4 * poll_periods[-1] // PERIOD):
                 p.scan_due()
-                assert p.trips() == [], (turns, name)
-                assert p.names() == before or "warning" in p.names()[0], (turns, name, p.names())
+                assert p.trips() == [], (poll_periods, name)
+                assert p.names() == before or "warning" in p.names()[0], (
+                    poll_periods,
+                    name,
+                    p.names(),
+                )
             # what stays so trips, all the same
             glitch(p)
-            for _ in range(6 * turns[-1] // PERIOD + 20):
+            for _ in range(6 * poll_periods[-1] // PERIOD + 20):
                 p.scan_due()
-            assert name in p.names() or name + "_derate" in p.names(), (turns, name, p.names())
+            assert name in p.names() or name + "_derate" in p.names(), (
+                poll_periods,
+                name,
+                p.names(),
+            )
 
 
 def test_what_one_board_began_no_other_ends():
@@ -373,23 +381,27 @@ def test_a_flicker_of_a_fast_board_delays_no_slow_one():
 
 
 def test_a_slow_board_is_charged_while_its_string_is():
-    for turns in ((100, 100), (8000, 8000), (100, 8000)):
+    for poll_periods in ((100, 100), (8000, 8000), (100, 8000)):
         for pause_ms in (0, 2000, 8000):  # one scan without current in so many ms
             for charged in (True, False):
-                p = _mixed(turns, limits=SLOW_AGES)
+                p = _mixed(poll_periods, limits=SLOW_AGES)
                 p.each_dc[1][0] = -50
                 for n in range(500):
                     phase = p.went_ms % 8000
                     pause = pause_ms and phase % pause_ms == pause_ms - 100
                     # a pulse of 1 s each 8 s is no charging that lasts
-                    flows = not pause if charged else phase < 1000 and turns[0] == 8000
+                    flows = not pause if charged else phase < 1000 and poll_periods[0] == 8000
                     p.sample(20000 if flows else 0, 0)
                     p.scan_due()
                     if p.tripped(F.TEMP_CHARGE_LOW):
-                        assert charged and n * PERIOD <= 3 * turns[1] + 1500, (turns, pause_ms, n)
+                        assert charged and n * PERIOD <= 3 * poll_periods[1] + 1500, (
+                            poll_periods,
+                            pause_ms,
+                            n,
+                        )
                         break
                 else:
-                    assert not charged, (turns, pause_ms)
+                    assert not charged, (poll_periods, pause_ms)
 
 
 def test_readings_that_come_to_be_the_extremes_again_are_not_new():
@@ -495,20 +507,20 @@ def test_a_scan_that_ends_in_the_judgement_of_another_loses_no_reading():
 
 
 def test_two_of_three_readings_beyond_trip_however_rare_they_are():
-    for turn in (100, 1000, 3000, 8000):
-        p = _mixed((turn, turn), limits=SLOW_AGES)
+    for poll_period in (100, 1000, 3000, 8000):
+        p = _mixed((poll_period, poll_period), limits=SLOW_AGES)
         n = 0
-        for _ in range(60 * turn // PERIOD):
+        for _ in range(60 * poll_period // PERIOD):
             if p.scan_due():
                 n += 1
                 p.each_mv[1][1] = 3300 if n % 3 == 0 else 3651
-        assert p.tripped(F.CELL_HIGH), turn
+        assert p.tripped(F.CELL_HIGH), poll_period
 
 
-def _parts(turn, gap, parts=2, cells=8, temps=4, period=PERIOD, **packfile):
+def _parts(poll_period, gap, parts=2, cells=8, temps=4, period=PERIOD, **packfile):
     """A board whose answer comes in parts, `gap` ms between them: a scan ends in its middle."""
     p = Parts(slaves=1, cells=cells, temps=temps, **packfile).ready()
-    p.pack.poll_period_ms[0] = turn
+    p.pack.poll_period_ms[0] = poll_period
     p.limits.set_poll_periods()
     p.all_mv = [3300] * cells
     p.all_dc = [250] * temps
@@ -518,7 +530,7 @@ def _parts(turn, gap, parts=2, cells=8, temps=4, period=PERIOD, **packfile):
         """A scan later; the number of the part that came in it, or None."""
         p.pass_ms(period)
         p.went_ms += period
-        at = p.went_ms % turn
+        at = p.went_ms % poll_period
         part = at // gap if at % gap == 0 and at // gap < parts else None
         for values, all_ in ((p.mv, p.all_mv), (p.dc, p.all_dc)):
             size = len(all_) // parts
@@ -528,48 +540,48 @@ def _parts(turn, gap, parts=2, cells=8, temps=4, period=PERIOD, **packfile):
         return part
 
     p.scan_part = scan_part
-    for _ in range(4 * turn // period):
+    for _ in range(4 * poll_period // period):
         scan_part()
     assert p.names() == []
     return p
 
 
 def test_an_answer_in_parts_is_judged_as_one():
-    for turn, gap in ((8000, 100), (8000, 4000), (1000, 100), (500, 100)):
+    for poll_period, gap in ((8000, 100), (8000, 4000), (1000, 100), (500, 100)):
         for delay_s in (1, 10):
             for part in range(2):
                 for kind, code, out in (("mv", F.CELL_HIGH, 3660), ("dc", F.TEMP_HIGH, 610)):
                     delays = f'; cell_delay = "{delay_s} s"; temp_delay = "{delay_s} s"'
-                    p = _parts(turn, gap, limits=SLOW_AGES + delays)
+                    p = _parts(poll_period, gap, limits=SLOW_AGES + delays)
                     (p.all_mv if kind == "mv" else p.all_dc)[-1 if part else 0] = out
                     n = 0
                     while not p.active(code):
                         p.scan_part()
                         n += 1
-                        most = max(delay_s * 1000, 2 * turn) + 2 * turn + gap
-                        assert n * PERIOD <= most, (turn, gap, delay_s, part, code)
+                        most = max(delay_s * 1000, 2 * poll_period) + 2 * poll_period + gap
+                        assert n * PERIOD <= most, (poll_period, gap, delay_s, part, code)
 
 
 def test_parts_of_an_answer_are_one_sample():
     # two wrong answers in a row are none of three
-    for turn, gap in ((8000, 100), (8000, 500), (1000, 100)):
-        p = _parts(turn, gap, limits=SLOW_AGES)
-        # where its first part was judged by itself, once
+    for poll_period, gap in ((8000, 100), (8000, 500), (1000, 100)):
+        p = _parts(poll_period, gap, limits=SLOW_AGES)
+        # where its first part was evaluated by itself, once
         p.all_mv[4:] = [None] * 4
-        for _ in range(3 * turn // PERIOD):
+        for _ in range(3 * poll_period // PERIOD):
             p.scan_part()
         p.all_mv[4:] = [3300] * 4
-        for _ in range(4 * turn // PERIOD):
+        for _ in range(4 * poll_period // PERIOD):
             p.scan_part()
         while p.scan_part() != 1:
             pass
         p.all_mv = [3700] * 8
-        for _ in range(2 * turn // PERIOD):
+        for _ in range(2 * poll_period // PERIOD):
             p.scan_part()
         p.all_mv = [3300] * 8
-        for _ in range(4 * turn // PERIOD):
+        for _ in range(4 * poll_period // PERIOD):
             p.scan_part()
-            assert not p.trips(), (turn, gap)
+            assert not p.trips(), (poll_period, gap)
     # nor is one that takes eight scans
     p = _parts(
         8000,
@@ -649,7 +661,7 @@ def test_a_starved_judgement_still_counts_what_is_charged():
     while not p.tripped(F.TEMP_CHARGE_LOW):
         n += 1
         assert n < 40
-        p.pass_ms(700)  # the judgement before took so long
+        p.pass_ms(700)  # the evaluation before took so long
         p.went_ms += 700
         p.sample(20000, 0)
         p.scan_due()
@@ -949,7 +961,7 @@ def test_stack_voltage_that_comes_and_goes_trips():
     assert p.tripped(F.STACK_VOLTAGE)
 
 
-def test_an_old_stack_voltage_is_not_judged():
+def test_an_old_stack_voltage_is_not_evaluated():
     p = Parts().ready()
     _stack(p, 5000)
     p.scan()
@@ -1061,7 +1073,7 @@ def test_the_age_of_a_current_over_wraps():
         assert not p.current.valid
 
 
-def test_without_a_sensor_no_current_is_judged():
+def test_without_a_sensor_no_current_is_evaluated():
     p = Parts(limits="current_sensor = false").ready()
     assert p.strings.close(p.now) is None
     for _ in range(30):

@@ -1,4 +1,4 @@
-"""The files of a slot against the seal that `bmsctl flash` writes."""
+"""The files of a slot against the marker that `bmsctl flash` writes."""
 
 import os
 import sys
@@ -34,8 +34,8 @@ class _Os:
 
 
 def _slot():
-    """A folder with all files and their seal; it is the first of sys.path."""
-    base = "/tmp/test_seal_%d" % id(FILES)
+    """A folder with all files and their marker; it is the first of sys.path."""
+    base = "/tmp/test_marker_%d" % id(FILES)
     for folder in _FOLDERS:
         try:
             os.mkdir(base + folder)
@@ -46,7 +46,7 @@ def _slot():
     lines = b""
     for path in sorted(FILES):
         lines += path.encode() + b" " + hexlify(sha256(FILES[path]).digest()) + b"\n"
-    _write(base + "/seal", b"3 " + hexlify(sha256(lines).digest()) + b" 12345678\n")
+    _write(base + "/marker", b"3 " + hexlify(sha256(lines).digest()) + b" 12345678\n")
     return base
 
 
@@ -56,7 +56,7 @@ def _write(path, data):
 
 
 def _remove(base):
-    for path in list(FILES) + ["seal", "bms/more.mpy"]:
+    for path in list(FILES) + ["marker", "bms/more.mpy"]:
         try:
             os.remove(base + "/" + path)
         except OSError:
@@ -90,7 +90,7 @@ def test_whole_damaged_missing_and_too_many():
         _write(base + "/bms/more.mpy", b"")
         assert not _intact(base)
         os.remove(base + "/bms/more.mpy")
-        _write(base + "/seal", b"3 " + b"0" * 64 + b" 12345678\n")
+        _write(base + "/marker", b"3 " + b"0" * 64 + b" 12345678\n")
         assert not _intact(base)
     finally:
         _remove(base)
@@ -107,12 +107,12 @@ def test_pack_files_have_checksums_of_their_own():
         _remove(base)
 
 
-def test_without_a_seal_there_is_nothing_to_hold_to():
+def test_without_a_marker_nothing_is_compared():
     base = _slot()
     try:
-        os.remove(base + "/seal")
+        os.remove(base + "/marker")
         assert _intact(base)
-        _write(base + "/seal", b"")  # the switch would not start it
+        _write(base + "/marker", b"")  # the switch would not start it
         assert _intact(base)
     finally:
         _remove(base)

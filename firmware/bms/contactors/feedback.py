@@ -16,7 +16,7 @@ MINUS, PRECHARGE, PLUS = range(3)  # contactors of a string, as coils and feedba
 class Feedback:
     """wired: the pack file says that auxiliary contacts are there.
 
-    ignored: bits of contacts that count no more, since a person has found them wrong.
+    ignored: bits of contacts that no longer count, after the command `clear welded`.
     """
 
     def __init__(self, config, hal, faults_, coils, string):
@@ -28,22 +28,22 @@ class Feedback:
         self.wired = bool(config.contactor_feedback)
         self.ignored = 0
         self._delay = config.feedback_delay_ms
-        self._differs = bytearray(3)  # the contact is not as its coil is
+        self._differs = bytearray(3)  # 1 = contact and coil disagree
         self._differs_at = array("i", [0] * 3)
 
     def coil_changed(self, which):
-        """A coil was just switched: its contact has the whole delay to follow."""
+        """A coil was just switched: the delay of its contact starts again."""
         self._differs[which] = 0
 
     def unreadable(self):
-        """True where contacts are configured, but one of a main contactor gives no level."""
+        """True where contacts are configured, but the board reads none of a main contactor."""
         hal = self._hal
         return self.wired and (
             hal.feedback(self._first + MINUS) is None or hal.feedback(self._first + PLUS) is None
         )
 
     def proven_closed(self, which):
-        """True where the contact is closed, or none can be asked; `step` bounds the wait for it."""
+        """True where the contact is closed, or none is in use; `step` limits the wait for it."""
         if not self.wired or self.ignored >> which & 1:
             return True
         return self._hal.feedback(self._first + which) == 1
@@ -57,7 +57,7 @@ class Feedback:
         return -1
 
     def step(self, now, energised):
-        """Compare contacts with coils; energised: any coil of the string is on."""
+        """Compare contacts with coils; set and clear faults. energised: a coil is on."""
         if not self.wired:
             return
         lost = welded = -1
@@ -73,7 +73,7 @@ class Feedback:
         if lost >= 0:
             f.set(faults.CONTACTOR_FEEDBACK, first + lost, self._delay)
         elif not energised:
-            # seen only while a coil is on; the next closing shows whether it is mended
+            # visible only while a coil is on; the next closing shows whether it works again
             f.clear(faults.CONTACTOR_FEEDBACK, first)
         differs = self._differs
         if welded >= 0:
@@ -82,7 +82,7 @@ class Feedback:
             f.clear(faults.CONTACTOR_WELDED, first)
 
     def _differs_too_long(self, i, now):
-        """True where contact i has not been as its coil is for the whole delay."""
+        """True where contact i has disagreed with its coil for the whole delay."""
         if self.ignored >> i & 1:
             return False
         closed = self._hal.feedback(self._first + i)
@@ -96,9 +96,10 @@ class Feedback:
         return ticks.diff(now, self._differs_at[i]) >= self._delay
 
     def ignore_welded(self):
-        """Ignore contacts that say closed with their coil off, until the next start.
+        """Ignore contacts that report closed with their coil off, until the next start.
 
-        A person has found the contactors open. True where there was such a contact.
+        For the command `clear welded`: somebody has checked that the contactors are open. True
+        where there was such a contact.
         """
         found = False
         for i in range(3):

@@ -1,14 +1,14 @@
-"""Precharge of one string: is it proven, has it failed, how hot is its resistor.
+"""Precharge of one string: proof, failure, and heat of the resistor.
 
-The first string charges the link through the resistor; one that joins others finds the link
-charged, and only has to be near to its voltage. Nothing here allocates.
+The first string charges the link through the resistor. A string that joins others finds the link
+charged; its voltage only has to be close to that of the link. Nothing here allocates.
 """
 
 from micropython import const
 
 from bms import ticks
 
-_RISE_PM = const(200)  # of the string's voltage: the link may rise so far with minus alone
+_RISE_PM = const(200)  # of the string's voltage: largest rise of the link voltage with minus alone
 _LONGEST_STEP_MS = const(1000)
 
 
@@ -28,8 +28,8 @@ class Precharge:
         self._has_link = bool(config.link_sensor)
         self._join_mv = config.join_voltage_mv
         self._failed = 0  # tries of this closing
-        self._joins = False  # other strings carry the link already
-        self._others_mv = 0  # their voltage
+        self._joins = False  # other strings are connected to the link already
+        self._others_mv = 0  # voltage of these strings
         self._link_before_mv = 0
         self.heat_mj = 0
         self._heat_at = now
@@ -45,9 +45,9 @@ class Precharge:
         self._link_before_mv = self._pack.link_mv or 0
 
     def link_rise_mv(self):
-        """How far the link rose with minus alone, 0 = not far: then nothing else is closed.
+        """Rise of the link voltage with minus alone in mV; 0 up to 20 % of the string's voltage.
 
-        A link that rises shows a weld of plus or precharge.
+        A larger rise shows that plus or precharge is welded.
         """
         link = self._pack.link_mv
         if not self._has_link or self._joins or link is None:
@@ -60,7 +60,7 @@ class Precharge:
         if waited < self._min_ms:
             return False
         if not self._has_link and not self._joins:
-            return waited >= self._max_ms  # by time: the whole of it
+            return waited >= self._max_ms  # no voltage to compare: wait for precharge_max
         link = self._pack.link_mv if self._has_link else self._others_mv
         cell = self._pack.string_cell[self._string]
         if link is None or not cell.complete:
@@ -85,9 +85,9 @@ class Precharge:
         return bool(self._ohm and self.heat_mj > self._energy_mj >> 1)
 
     def step(self, now, on):
-        """Heat of the resistor: voltage squared over ohm while it carries, else it cools down.
+        """Add up the heat of the resistor: U^2 / R while the coil is on, else it cools down.
 
-        on: its coil is on.
+        on: the precharge coil is on.
         """
         if not self._ohm:
             return

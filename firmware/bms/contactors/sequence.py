@@ -1,8 +1,8 @@
-"""The contactors of one string: the sequence of closing and opening, every wait bounded.
+"""Contactors of one string: the sequences of closing and opening; every wait has a limit.
 
 The only writer of coil outputs. `trip` may be called from anywhere, at any moment; it opens before
-it returns, except above the contacts' breaking current: there it waits for the fuse, not longer
-than the pack file says. Feedback and faults are evaluated in every state. Nothing here allocates.
+it returns, except above the breaking current of the contacts: then it waits for the fuse, at most
+`fuse_wait` of the pack file. Feedback and faults are evaluated in every state. Nothing allocates.
 """
 
 from array import array
@@ -38,13 +38,13 @@ STATES = (
 )
 _FULL = const(1000)  # permille of a coil's voltage
 
-# the number of a slave is written into them: nothing allocates when `close` is refused
+# `_not_answered` writes the number of the slave into these, so that it does not allocate
 _NO_ANSWER = bytearray(b"slave 0 has not answered as the pack file says")
 _NO_ANSWER_2 = bytearray(b"slave 00 has not answered as the pack file says")
 
 
 def _not_answered(slave):
-    """The refusal that names a slave, 1..99."""
+    """Reason of a refusal that names a slave, 1..99."""
     text = _NO_ANSWER
     if slave > 9:
         text = _NO_ANSWER_2
@@ -55,9 +55,9 @@ def _not_answered(slave):
 
 
 class Sequence:
-    """state: one of STATES; closings, loaded_openings (under load): since boot; changes: of state.
+    """state: one of STATES; since boot: closings, loaded_openings (under load); changes: of state.
 
-    string: its index; locked: the program is about to end, nothing closes any more.
+    string: its index; locked: the program is about to end; nothing closes.
     """
 
     def __init__(self, config, hal, faults_, pack, current, clock):
@@ -69,7 +69,7 @@ class Sequence:
         self.string = current.string
         self._first = 3 * self.string  # number of its minus contactor
         self._coils = bytearray(3)  # 1 = on
-        self._full = bytearray(3)  # the coil has its full voltage, not yet that to hold it
+        self._full = bytearray(3)  # 1 = the coil has its full voltage, not yet the holding voltage
         self._on_at = array("i", [0] * 3)
         self._feedback = Feedback(config, hal, faults_, self._coils, self.string)
         self._precharge = Precharge(config, pack, self.string, clock.now)
@@ -88,7 +88,7 @@ class Sequence:
         self._idle_ma = config.current_idle_ma
         self.state = OPEN
         self._since = 0  # tick of the last change of state
-        self._opened = False  # it was closed before, so `reclose` counts from _opened_at
+        self._opened = False  # it has been closed: `reclose` counts from _opened_at
         self._opened_at = 0
         self.locked = False
         self.closings = self.loaded_openings = 0
@@ -100,7 +100,7 @@ class Sequence:
         return bool(self._pack.energised[self.string])
 
     def closing(self):
-        """True from the first coil on to the last, and between two tries of the precharge."""
+        """True from the first coil to the last, and during PRECHARGE_REST."""
         return OPEN < self.state < CLOSED
 
     def closed(self):
@@ -112,17 +112,17 @@ class Sequence:
         return self._pack.string_cell[self.string].total
 
     def seen_closed(self):
-        """Number of the first contactor whose feedback says closed, -1 = none does."""
+        """Number of the first contactor whose feedback reports closed, -1 = none."""
         return self._feedback.first_closed()
 
     def ignore_feedback(self):
-        """A person has found open what looks welded; True where something did."""
+        """Ignore feedback that shows a weld (command `clear welded`); True where there was one."""
         return self._feedback.ignore_welded()
 
     # --- opening ---
 
     def trip(self):
-        """Open now; above the breaking current once the fuse has had its time."""
+        """Open now; above the breaking current only after `fuse_wait`, or once it is lower."""
         if self.state == FUSE_WAIT:
             return
         if self._breaking_ma and self._coils[PLUS] and self._magnitude() > self._breaking_ma:
@@ -131,7 +131,7 @@ class Sequence:
         self._open_now(self._clock.now)
 
     def cut(self):
-        """The board has switched all coils off by itself: follow."""
+        """The board has switched all coils off by itself: change the state to match."""
         if self._coils[PLUS]:
             self._count_load()
         self._all_off()
@@ -153,17 +153,17 @@ class Sequence:
         return current.ma if current.ma >= 0 else -current.ma
 
     def _count_load(self):
-        """Count an opening of plus where it is under load."""
+        """Count an opening of plus under load."""
         if self._magnitude() > self._idle_ma:
             self.loaded_openings += 1
 
     def _open_now(self, now):
-        """Both main contactors off, the one first that the current's direction asks for."""
+        """Switch both main contactors off; the direction of the current decides which one first."""
         if self.state == OPENING:
             return
         on = self._coils[PLUS]
         if self._gap and on and self._coils[MINUS]:
-            # polarised contactors: each breaks best what flows through it forward
+            # polarised contactors: each breaks its forward current best
             self._set(MINUS if self._current.ma > 0 else PLUS, 0)
             self._set(PRECHARGE, 0)
             self._enter(OPENING, now)
@@ -206,9 +206,9 @@ class Sequence:
         return None
 
     def close(self, now, others_mv):
-        """Begin to close, as the first string or where `others_mv` >= 0 carry the link already.
+        """Begin to close. others_mv: voltage of strings that are closed already, -1 = none is.
 
-        None, or the reason of the refusal as bytes.
+        Returns None, or the reason of the refusal as bytes.
         """
         why = self.refusal(now)
         if why is None:
@@ -224,7 +224,7 @@ class Sequence:
     # --- each tick ---
 
     def step(self, now):
-        """Go on with the sequence; feedback and faults are evaluated first, in every state."""
+        """Continue the sequence; feedback and faults are evaluated first, in every state."""
         self._feedback.step(now, self.energised())
         self._precharge.step(now, self._coils[PRECHARGE])
         state = self.state
@@ -294,7 +294,7 @@ class Sequence:
         self._latch(faults.PRECHARGE_FAILED, -1 if link is None else link)
 
     def _latch(self, fault, value):
-        """Trip by a fault that stands for a moment: it stays latched until acknowledged."""
+        """Trip by a fault that is active for a moment only; it stays latched until acknowledged."""
         self._faults.set(fault, self.string, value)
         self._faults.clear(fault, self.string)
 
@@ -319,7 +319,7 @@ class Sequence:
             self._pack.energised[self.string] = coils[MINUS] | coils[PRECHARGE] | coils[PLUS]
 
     def _reduce_coils(self, now):
-        """Less voltage for coils that have pulled in."""
+        """Switch coils that have pulled in to their holding voltage."""
         if self._hold >= _FULL:
             return
         for i in range(3):

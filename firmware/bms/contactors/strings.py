@@ -1,8 +1,8 @@
-"""Parallel strings: which one closes first, which joins when, what a fault opens.
+"""Parallel strings: the order of closing, the conditions for joining, what a fault opens.
 
-The first string closes with precharge; another joins only near to the voltage of those that are
-closed. A string with a fault leaves alone, a fault of the pack opens all. Nothing here allocates
-after start-up.
+The first string closes with precharge; another one joins only where its voltage is close to that of
+the closed ones. A fault of a string opens that string; a fault of the pack opens all.
+Nothing here allocates after start-up.
 """
 
 from bms import ticks
@@ -12,15 +12,15 @@ from bms.protection import faults
 
 
 class Strings:
-    """each: the `Contactors` of every string; count_closed: strings that are connected.
+    """each: the `Sequence` of every string; count_closed: strings that are connected.
 
     wants_power: False while a string waits for its current to fall, so that it may open.
-    charger: a charger is there, as far as an input says so. left_out: why the last `close` could
-    not close every string, as bytes, None = it could.
+    charger: the input reports a charger. left_out: reason (bytes) why the last `close` left a
+    string out, None = it left none out.
     """
 
     def __init__(self, config, board, faults_, pack, currents, clock):
-        """Raises ConfigError: the board has outputs for fewer strings."""
+        """Raises ConfigError where the board has outputs for fewer strings."""
         for slave in config.slaves:
             if slave.string > board.STRINGS:
                 raise ConfigError(
@@ -37,7 +37,7 @@ class Strings:
         self.each = [
             C.Sequence(config, board, faults_, pack, current, clock) for current in currents
         ]
-        self._asked = bytearray(pack.strings)  # a person wants it closed
+        self._close_wanted = bytearray(pack.strings)  # 1 = commanded to close, not closed yet
         self._wait_at = clock.now
         self._join_mv = config.join_voltage_mv
         self._join_ma = config.join_current_ma
@@ -49,11 +49,11 @@ class Strings:
         self.wants_power = True
         self.charger = False
 
-    # --- what the others see ---
+    # --- state ---
 
     @property
     def state(self):
-        """State of the string that is furthest: one of contactors.STATES."""
+        """CLOSED where a string is, else that of the first string not open; see sequence.STATES."""
         best = self.each[0].state
         for c in self.each:
             if c.state == C.CLOSED or best == C.OPEN:
@@ -62,7 +62,7 @@ class Strings:
 
     @property
     def changes(self):
-        """Of all states, for telemetry."""
+        """Number of changes of state in all strings, for telemetry."""
         n = 0
         for c in self.each:
             n += c.changes
@@ -70,7 +70,7 @@ class Strings:
 
     @property
     def closings(self):
-        """Times that a string closed, since boot."""
+        """Closings of all strings since boot."""
         n = 0
         for c in self.each:
             n += c.closings
@@ -84,7 +84,7 @@ class Strings:
         return False
 
     def seen_closed(self):
-        """The first contactor whose feedback says closed, -1 = none does."""
+        """Number of the first contactor whose feedback reports closed, -1 = none."""
         for c in self.each:
             which = c.seen_closed()
             if which >= 0:
@@ -96,14 +96,14 @@ class Strings:
         return self.each[string].closed()
 
     def ignore_feedback(self):
-        """A person says that what looks welded is open; True where something did."""
+        """Ignore feedback that shows a weld (command `clear welded`); True where there was one."""
         found = False
         for c in self.each:
             found = c.ignore_feedback() or found
         return found
 
     def lock(self, locked):
-        """Nothing closes any more, or it may again."""
+        """True: nothing closes from now on; False: closing is allowed again."""
         for c in self.each:
             c.locked = locked
 
@@ -112,29 +112,29 @@ class Strings:
     def trip(self, scope):
         """Open a string, or all of them where the scope is the pack."""
         if scope < len(self.each):
-            self._asked[scope] = 0
+            self._close_wanted[scope] = 0
             self.each[scope].trip()
             return
         for s in range(len(self.each)):
-            self._asked[s] = 0
+            self._close_wanted[s] = 0
             self.each[s].trip()
 
     def cut(self):
-        """The board has switched all coils off by itself."""
+        """The board has switched all coils off by itself: change the states to match."""
         for s in range(len(self.each)):
-            self._asked[s] = 0
+            self._close_wanted[s] = 0
             self.each[s].cut()
 
     def open(self, now):
-        """Open all on a person's word, each once its current is low."""
+        """Open all on command, each once its current is low."""
         for s in range(len(self.each)):
-            self._asked[s] = 0
+            self._close_wanted[s] = 0
             self.each[s].open(now)
 
     # --- closing ---
 
     def close(self, now):
-        """Begin to close every string that may; None, or the reason why none may, as bytes."""
+        """Begin to close every string that may close; None, or the reason (bytes) why none may."""
         why = b"already closed or closing"
         self.left_out = None
         some = False
@@ -144,7 +144,7 @@ class Strings:
                 no = c.refusal(now)
                 if no is None:
                     some = True
-                    self._asked[s] = 1
+                    self._close_wanted[s] = 1
                 else:
                     why = self.left_out = no
         if not some:
@@ -155,7 +155,7 @@ class Strings:
         return None
 
     def step(self, now):
-        """Go on with the sequences; the next string when one is done."""
+        """Continue the sequences; start the next string when one is closed."""
         closed = 0
         wants = True
         for c in self.each:
@@ -166,18 +166,18 @@ class Strings:
                 wants = False
         self.count_closed = closed
         self.wants_power = wants
-        for asked in self._asked:
-            if asked:
+        for wanted in self._close_wanted:
+            if wanted:
                 self._next(now)
                 return
 
     def _next(self, now):
-        """Let the next string begin, one at a time."""
+        """Start to close the next string, one at a time."""
         waiting = False
         for s in range(len(self.each)):
             if self.each[s].closing():
                 return
-            waiting = waiting or self._asked[s]
+            waiting = waiting or self._close_wanted[s]
         if not waiting:
             return
         link = self._closed_mv()
@@ -185,14 +185,16 @@ class Strings:
         least = 0
         for s in range(len(self.each)):
             c = self.each[s]
-            if not self._asked[s] or c.state != C.OPEN:
+            if not self._close_wanted[s] or c.state != C.OPEN:
                 continue
             if self._faults.blocking(s):
-                self._asked[s] = 0
+                self._close_wanted[s] = 0
                 continue
             mv = c.string_mv()
             if link < 0:
-                apart = mv if self.charger else -mv  # the first: what charges or gives most
+                apart = (
+                    mv if self.charger else -mv
+                )  # the first: lowest with a charger, else highest
             else:
                 apart = mv - link if mv >= link else link - mv
             if best < 0 or apart < least:
@@ -202,19 +204,19 @@ class Strings:
             return
         if link >= 0 and (least > self._join_mv or self._total_ma() > self._join_ma):
             if ticks.diff(now, self._wait_at) >= self._join_wait:
-                self._asked[best] = 0
+                self._close_wanted[best] = 0
                 self._faults.set(faults.STRING_NOT_JOINED, best, least)
                 self._faults.clear(faults.STRING_NOT_JOINED, best)
             return
         why = self.each[best].close(now, link)
         if why is None:
-            self._asked[best] = 0
+            self._close_wanted[best] = 0
             self._wait_at = now
         elif link < 0 or ticks.diff(now, self._wait_at) >= self._join_wait:
-            self._asked[best] = 0
+            self._close_wanted[best] = 0
 
     def _closed_mv(self):
-        """Voltage that closed strings hold the link at, -1 = none is closed."""
+        """Voltage of the link with closed strings in mV, -1 = none is closed."""
         for c in self.each:
             if c.closed():
                 if self._has_link and self._pack.link_mv is not None:

@@ -1,8 +1,8 @@
-"""Faults: which hold, which are latched, the first cause. Raising one that trips opens contactors.
+"""State of all faults: active, latched, the first cause. Setting one that trips opens contactors.
 
-Writers: drivers, limits, contactors, inputs and sensors raise and withdraw; the console
-acknowledges. Each string has its own state of every fault, the pack as a whole another one. Nothing
-here allocates after start-up.
+Writers: drivers, limits, contactors, inputs and sensors set and clear; the console acknowledges.
+Each string has its own state of every fault, the pack as a whole another one. Nothing here
+allocates after start-up.
 """
 
 from array import array
@@ -15,13 +15,13 @@ TRIP = const(3)
 
 SUFFIXES = (b"", b"_warning", b"_derate", b"")  # of a name, by level
 
-# what the place of a fault counts: cells and temperatures of the pack, slaves, contactors (three a
-# string), strings
+# kinds of place of a fault, whose numbers count: cells and temperatures of the pack, slaves,
+# contactors (three per string), strings
 NOWHERE, CELL, TEMP, SLAVE, CONTACTOR, STRING = range(6)
 PLACES = (b"", b"cell", b"temp", b"slave", b"contactor", b"string")
 
-# Faults are numbered from 1, those of quantities with three levels first: see `level_fault`. What
-# each one is stands in fault_catalog; this is the only place that orders them.
+# Faults are numbered from 1, those of quantities with three levels first: see `level_fault`. The
+# catalog describes them (fault_catalog); only this module orders them.
 QUANTITIES = const(20)
 LEVELLED = const(3 * QUANTITIES)
 # a quantity's fault at level TRIP; `limits` builds on this order: cells, temperatures, a slave's
@@ -113,7 +113,7 @@ class Faults:
     """State of every fault; the index of an array is `slot(fault, scope)`.
 
     A scope is a string, or the pack (`pack_scope`); with one string both are 0, and a slot is the
-    fault's own number. active: its condition holds now; latched: it tripped and was not
+    number of the fault. active: its condition holds now; latched: it tripped and was not
     acknowledged; place (0-based index, -1 = none), value, at_s + at_ms (uptime): those of the
     first occurrence since it was last clear; count: occurrences since boot. `first`: the fault
     that tripped first, 0 = none, and `first_slot`. By fault: code, name, level, kind of place.
@@ -136,10 +136,10 @@ class Faults:
         self.count = array("H", [0] * size)
         self.first = self.first_slot = 0
         self.trips = 0  # latched faults
-        self._held = array("h", [0] * (self.pack_scope + 1))  # of them, by scope
+        self._held = array("h", [0] * (self.pack_scope + 1))  # latched faults by scope
         self._derating = array("h", [0] * (self.pack_scope + 1))  # active ones of level DERATE
         self.changes = 0  # of `trips`
-        # ring of changes for telemetry and the store: what happened, its slot, place, value
+        # ring of events for telemetry and the store: slot, change, place, value, uptime
         self.event_slot = array("h", [0] * _EVENTS)
         self.event_change = bytearray(_EVENTS)
         self.event_place = array("h", [-1] * _EVENTS)
@@ -180,11 +180,11 @@ class Faults:
         self.kind[fault] = kind
 
     def set_open_target(self, strings):
-        """Name what is told `trip(scope)` when a fault of level TRIP is raised."""
+        """Set the object whose `trip(scope)` is called when a fault of level TRIP is set."""
         self._open_target = strings
 
     def suffix(self, fault):
-        """What its name has behind `names[fault]`, as bytes."""
+        """Suffix of the level, which follows `names[fault]`; bytes."""
         return SUFFIXES[self.level[fault]] if fault <= LEVELLED else b""
 
     def scope(self, fault, place):
@@ -204,23 +204,23 @@ class Faults:
         return pack.string_at(pack.cell_from if kind == CELL else pack.temp_from, place)
 
     def slot(self, fault, scope):
-        """Where the state of a fault stands in the arrays."""
+        """Index of a fault in the arrays, for a scope."""
         return scope * self.rows + fault
 
     def blocking(self, string):
-        """Latched faults that keep a string open: its own and the pack's."""
+        """Number of latched faults that keep a string open: its own and the pack's."""
         if self.pack_scope == 0:
             return self.trips
         return self._held[string] + self._held[self.pack_scope]
 
     def derating(self, string):
-        """Active faults of level DERATE: a string's own and the pack's."""
+        """Number of active faults of level DERATE: a string's own and the pack's."""
         if self.pack_scope == 0:
             return self._derating[0]
         return self._derating[string] + self._derating[self.pack_scope]
 
     def set(self, fault, place, value):
-        """The condition of `fault` holds; trips at once where its level says so."""
+        """Set `fault` at `place` (0-based, -1 = none), with its value; level TRIP opens at once."""
         i = fault if self.pack_scope == 0 else self.slot(fault, self.scope(fault, place))
         if self.active[i]:
             return
@@ -252,7 +252,7 @@ class Faults:
         self._event(SET, i)
 
     def complete(self):
-        """Trip what is active once more: an error in the cycle may have come between."""
+        """Trip every active fault of level TRIP again, after an error in the cycle."""
         for i in range(len(self.active)):
             fault = i % self.rows
             if not self.active[i] or self.level[fault] != TRIP:
@@ -274,7 +274,7 @@ class Faults:
                 self._event(CLEAR, i)
 
     def acknowledge(self):
-        """Clear every latched fault whose condition is gone; the count of those that stay."""
+        """Clear every latched fault that is no longer active; returns how many stay latched."""
         self.changes += 1
         for i in range(len(self.active)):
             if self.latched[i] and not self.active[i]:

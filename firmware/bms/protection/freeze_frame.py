@@ -1,7 +1,8 @@
-"""The freeze frame: everything in the second before and after the first trip.
+"""The freeze frame: readings of the second before and after the first trip.
 
-Samples go round in a ring; the first fault that trips lets half of them come after it, then the
-ring stands still until it is taken or cleared. Nothing here allocates after start-up.
+Samples go into a ring. After the first fault that trips, half a ring of samples follows; then the
+ring keeps its content until the frame is stored or the faults are acknowledged. Nothing here
+allocates after start-up.
 """
 
 from array import array
@@ -11,7 +12,7 @@ from micropython import const
 from bms import ticks
 from bms.kernels import copy16, splice
 
-_BYTES = const(3072)  # of RAM for all samples: large packs keep fewer
+_BYTES = const(3072)  # bytes of RAM for all samples: a large pack has fewer
 _SPAN_MS = const(2000)
 # of `more`: uptime, link voltage, then a current and a contactor state a string
 AT_S, AT_MS, LINK, STRING = 0, 1, 2, 3
@@ -21,8 +22,8 @@ class FreezeFrame:
     """count: samples; cell_mv [count][cells], temp_dc [count][temps]: array('h'); more [count].
 
     more: array('i') of uptime s and ms, link mV (-1 = not measured), then mA and state of each
-    string. ready: a frame is complete; held: it is still needed; fault: its cause; oldest: the
-    place of its first sample.
+    string. ready: a frame is complete; blocking: it must not be released yet; fault: its
+    cause; oldest: index of its first sample.
     """
 
     def __init__(self, pack, currents, strings, faults, clock):
@@ -44,14 +45,14 @@ class FreezeFrame:
         self.more = [array("i", [0] * (STRING + 2 * pack.strings)) for _ in range(count)]
         self._next_at = clock.now
         self.oldest = 0
-        self._left = -1  # samples that are still to come, -1 = nothing tripped
+        self._samples_left = -1  # samples still to take, -1 = nothing tripped
         self.ready = False
         self.fault = 0
 
-    def again(self):
-        """Forget the frame: it is stored, or acknowledged."""
+    def release(self):
+        """Give up the frame: it is stored, or its fault is acknowledged."""
         self.ready = False
-        self._left = -1
+        self._samples_left = -1
 
     def fill(self, buf, start, n):
         """Put n bytes of the frame from its byte `start` into `buf`.
@@ -87,28 +88,28 @@ class FreezeFrame:
                     start -= length
 
     def recording(self):
-        """True while what comes after a trip is being taken."""
-        return self._left >= 0 and not self.ready
+        """True while the samples after a trip are taken."""
+        return self._samples_left >= 0 and not self.ready
 
     def step(self, now):
-        """Take a sample where it is time for one."""
+        """Take a sample when one is due."""
         if self.ready:
             if not self._faults.first and not self.blocking:
-                self.again()
+                self.release()
             return
-        if self._left < 0 and self._faults.first:
-            self._left = self.count >> 1
+        if self._samples_left < 0 and self._faults.first:
+            self._samples_left = self.count >> 1
             self.fault = self._faults.first
         if ticks.diff(now, self._next_at) < 0:
             return
         self._next_at = ticks.add(self._next_at, self._period)
         if ticks.diff(now, self._next_at) >= 0:
-            self._next_at = ticks.add(now, self._period)  # far behind: don't catch up
+            self._next_at = ticks.add(now, self._period)  # late by more than a period: skip samples
         self._sample(self.oldest)
         self.oldest = self.oldest + 1 if self.oldest + 1 < self.count else 0
-        if self._left > 0:
-            self._left -= 1
-            if not self._left:
+        if self._samples_left > 0:
+            self._samples_left -= 1
+            if not self._samples_left:
                 self.ready = True
 
     def _sample(self, i):

@@ -1,7 +1,7 @@
 """Interlock, emergency stop, fault line, charger, ignition, isolation monitor.
 
-The first three cut the coils within the board's interrupt; this module says why, and judges their
-levels besides, so that an edge nobody saw is found. Nothing here allocates.
+The first three switch the coils off in an interrupt of the board. This module sets their faults,
+and evaluates their levels each tick too, so that a missed edge is found. Nothing here allocates.
 """
 
 from bms.protection import faults
@@ -10,7 +10,7 @@ INTERLOCK, STOP, FAULT_LINE, CHARGER, IGNITION = 1, 2, 4, 8, 16
 
 
 class Inputs:
-    """bits: what the inputs say now, see the board's `inputs()`; guarding: some of them cut."""
+    """bits: present levels, see the board's `inputs()`; guarding: some switch the coils off."""
 
     def __init__(self, config, board, faults_, strings, limits):
         self._board = board
@@ -27,26 +27,26 @@ class Inputs:
         self._charger = bool(config.charger)
         self._ignition = bool(config.ignition)
         self._isolation = bool(config.isolation_sensor)
-        self._was_on = True  # ignition that is on at the start closes nothing
+        self._was_on = True  # an ignition that is on at the start does not close
         self.bits = 0
         self.guarding = bool(self._installed)
         if self._installed:
             board.guard(self._installed)
 
     def check_cuts(self):
-        """Follow what the board's interrupt has cut; each cycle."""
+        """Set faults and states after an interrupt has switched the coils off; each cycle."""
         if self._installed:
             bits = self._board.check_cuts()
             if bits:
                 self._strings.cut()
-                self._say(bits)
+                self._set_faults(bits)
 
     def step(self, now):
-        """Judge the levels; each tick."""
+        """Evaluate the levels; each tick."""
         bits = self._board.inputs()
         self.bits = bits
         if self._installed:
-            self._say(self._installed & ~bits)
+            self._set_faults(self._installed & ~bits)
             good = self._installed & bits
             f = self._faults
             if good & INTERLOCK:
@@ -67,7 +67,7 @@ class Inputs:
         if self._isolation:
             self._limits.isolation_measured(self._board.isolation_kohm(), now)
 
-    def _say(self, bits):
+    def _set_faults(self, bits):
         f = self._faults
         if bits & INTERLOCK:
             f.set(faults.INTERLOCK, -1, 0)

@@ -1,12 +1,12 @@
-"""Which reading is out of which bound, for how long.
+"""Compares readings with their bounds, and sets and clears the faults that follow.
 
-Hard bounds of cells and temperatures are judged by the drivers as a frame arrives (`hard_cell`,
-`hard_temp`), that of the current as its sample comes; what needs a duration is judged at three
-levels from fault_catalog.QUANTITIES by the kernel `judge`, on fresh samples only: a slave's cells
-and temperatures by its own readings, since slaves are read differently often; what is made of a
-whole string's readings, once all of them are others; the rest with each measurement. Here also is
-what is measured twice: stacks against cells, a measured string against its cells, readings
-that don't move with the current, an open sense wire. Nothing allocates after start-up.
+Hard bounds need one reading: drivers call `hard_cell` and `hard_temp` as a frame arrives;
+`current_sampled` does it for the current. Bounds with a duration have three levels, see
+fault_catalog.QUANTITIES; the kernel `evaluate` compares fresh samples only. A slave's cells and
+temperatures are evaluated by its own readings, since slaves have different poll periods; spreads
+and the sum of a string once all its readings are new; the rest with each measurement. Plausibility
+is checked here too: stack voltage against cells, measured string voltage against cells, readings
+that don't change with the current, an open sense wire. Nothing allocates after start-up.
 """
 
 from array import array
@@ -42,28 +42,28 @@ PACK_DISCHARGE = quantity_of(faults.PACK_DISCHARGE)
 ISOLATION = quantity_of(faults.ISOLATION_LOW)
 AGE = quantity_of(faults.SLAVE_AGE)
 
-# pieces of a string's judgement, and the rest; before the first string what all need
-_BEGIN, _SLAVES, _WHOLE, _LAST, _PREPARE = range(5)
-_AT_ONCE = const(8)  # slaves in one piece, of which nothing is out
-_OWN = const(9)  # quantities up to BOARD: a slave's own, but for the two spreads
+# steps in which a string is evaluated; _PREPARE comes once, before the first string
+_BEGIN, _SLAVES, _STRING, _FINISH, _PREPARE = range(5)
+_AT_ONCE = const(8)  # slaves in one step, while none is out of bounds
+_OWN = const(9)  # quantities up to BOARD: of one slave, except for the two spreads
 _NEVER_BACK = const(1 << 28)
 _FULL = const(1 << 20)  # an I2t budget
 _SCALE = const(256)  # currents in parts of their bound, so that squares stay small
 _STUCK_READINGS = const(20)
-_COLD = const(-10000)  # 0.1 degC: nobody says how warm
-_LONGEST_SCAN = const(10000)  # and what its current may stand for
-_TICK = const(100)  # ms that one tick's measurement may stand for, at most
+_COLD = const(-10000)  # 0.1 degC: no slave reports a temperature of its board
+_LONGEST_SCAN = const(10000)  # ms, also the longest time that one current sample counts for
+_TICK = const(100)  # ms: the longest time that a measurement of one tick counts for
 
 
-def _stands(at, i, now, turn):
-    """ms that the value of `now` stands for; notes in at[i] when it was judged.
+def _duration(at, i, now, poll_period):
+    """ms that the value of `now` counts for; stores in at[i] when it was evaluated.
 
-    The time since the one before, but twice the `turn` or gap before it at[i + 1] at most: a
-    longer one is silence, not time out of bound.
+    That is the time since the previous value, at most twice the longer of `poll_period` (ms) and
+    the previous gap at[i + 1]: a longer time is silence, not time out of bounds.
     """
     ms = ticks.since(now, at[i])
     gap = at[i + 1]
-    most = 2 * (gap if gap > turn else turn)
+    most = 2 * (gap if gap > poll_period else poll_period)
     at[i] = now
     at[i + 1] = ms
     return ms if ms < most else most
@@ -75,21 +75,22 @@ def share(value, pm):
 
 
 def _value(config, what):
-    """The value of a bound in fault_catalog: of a setting by name, or the number itself."""
+    """Number of a bound in fault_catalog: an int itself, or the setting of that name; "": 0."""
     if isinstance(what, int):
         return what
     return config.number(what) if what else 0
 
 
 class Limits:
-    """Judges the pack against the table; raises and withdraws faults.
+    """Evaluates the pack's readings against the bounds; sets and clears faults.
 
-    judging: a scan has ended, and `go_on` has not judged all of it yet; peak_pm: I2t used of its
-    budget in permille, [2 * string] charge, + 1 discharge; pack_ma: current of all strings.
-    hard_low_mv, hard_high_mv, hard_high_dc: what a driver takes for a hard bound; beyond it calls
-    `hard_cell` or `hard_temp`.
+    evaluating: a scan has ended, and `evaluate_next` has not evaluated all of it yet; peak_pm: I2t
+    used of its budget in permille, [2 * string] charge, + 1 discharge; pack_ma: current of all
+    strings in mA. hard_low_mv, hard_high_mv, hard_high_dc: hard bounds; a driver that reads a value
+    beyond them calls `hard_cell` or `hard_temp`.
     """
 
+    # long: makes every array once, nothing else
     def __init__(self, config, pack, currents, faults_, strings, now):
         self._pack = pack
         self._currents = currents
@@ -107,9 +108,9 @@ class Limits:
         self._tolerance = config.stack_tolerance_mv
         self._open_wire = config.open_wire_mv
         self._installed = bool(config.voltage_sensor)
-        self._wire = array("h", [-1] * pack.strings)  # a pair that was apart, as it was read
+        self._wire = array("h", [-1] * pack.strings)  # a suspect pair: its first cell, -1 = none
         self._wire_at = array("i", [0] * pack.strings)
-        # what is noted of a slave from one evaluation to the next: kernels' L_*
+        # state of a slave between two evaluations: kernels' L_*
         self._rows = array("i", [0] * (T.L_ROW * pack.slaves))
         for i in range(pack.slaves):
             row = T.L_ROW * i
@@ -119,14 +120,14 @@ class Limits:
             self._rows[row + T.L_TEMPS] = pack.slave_temps[i]
             self._rows[row + T.L_CELLS_AT] = self._rows[row + T.L_TEMPS_AT] = now
             self._rows[row + T.L_BOARD_AT] = self._rows[row + T.L_STACK_AT] = -1
-        self._cells_age = array("i", [0] * pack.strings)  # of the oldest reading, of this scan
+        self._cells_age = array("i", [0] * pack.strings)  # ms, of the oldest reading in this scan
         self._temps_age = array("i", [0] * pack.strings)
-        self._charged_ms = array("i", [0] * pack.strings)  # time that it charged, as ticks
-        self._at = now  # of this scan
+        self._charged_ms = array("i", [0] * pack.strings)  # ticks of time that it charged
+        self._at = now  # tick of this scan
         self._period = config.scan_period_ms
         self._slave_age = 0
-        self._again = False
-        self._looking = self._ending = self._telling = False
+        self._scan_waiting = False
+        self._check_wires = self._ending = self._conclusive = False
         self._pair = self._stuck = self._warned = -1
         self._string = self._step = self._slave = 0
         self._hottest = self._missing = 0
@@ -136,10 +137,10 @@ class Limits:
         self._stack_bad = False
         self.evaluating = False
         self._poll_period_ms = array("i", [config.scan_period_ms] * pack.strings)
-        self._stuck_ms = array("i", [config.stuck_time_ms] * pack.strings)  # 0: not looked for
+        self._stuck_ms = array("i", [config.stuck_time_ms] * pack.strings)  # 0: not checked
         self._stuck_ma = config.stuck_current_ma or config.capacity_mah // 5
         self._before = array("h", [0] * (pack.cells if config.stuck_time_ms else 0))
-        self._moved = bytearray(pack.cells if config.stuck_time_ms else 0)
+        self._changed = bytearray(pack.cells if config.stuck_time_ms else 0)
         self._window_at = array("i", [now] * pack.strings)
         self._low_ma = array("i", [0] * pack.strings)
         self._high_ma = array("i", [0] * pack.strings)
@@ -158,18 +159,18 @@ class Limits:
         p[T.P_BOARD] = self._inside_board_dc + T.J_BIAS
 
     def _table(self, config):
-        """The kernel's tables: bounds, and what adds up beyond them. Allocates, at start."""
+        """Tables of the kernel: bounds, and the time out of each bound. Allocates, at start."""
         from bms.protection.fault_catalog import BELOW, by_quantity
 
         pack = self._pack
         strings = pack.strings
         t = self._bounds = array("i", bytearray(4 * QUANTITIES * T.BOUNDS))
         self._own = array("i", bytearray(4 * 3 * _OWN * pack.slaves))
-        self._set_by_slaves = bytearray(3 * _OWN * strings)  # by slaves of a string
-        self._any_set_by_slaves = bytearray(strings)  # any of it
+        self._set_by_slaves = bytearray(3 * _OWN * strings)  # 1 = fault set by a slave, by string
+        self._any_set_by_slaves = bytearray(strings)  # 1 = any of these is set
         self._out_ms = array("i", bytearray(4 * 3 * QUANTITIES * strings))
-        # when each was judged last, and the ms from the time before to that
-        self._judged = array("i", [-1, 0] * (QUANTITIES * strings))
+        # tick of the last evaluation of each, and the ms between that and the one before
+        self._evaluated = array("i", [-1, 0] * (QUANTITIES * strings))
         rows = by_quantity()
         self._side = bytearray([1 if row[5] == BELOW else 0 for row in rows])
         for q in range(QUANTITIES):
@@ -183,21 +184,21 @@ class Limits:
                 t[at + T.J_DELAY] = delay
                 t[at + T.J_SAMPLES] = samples
                 if q == AGE and level == 2:
-                    t[at + T.J_DELAY] = 1  # a scan later: the cell is named first
-        # where a slave's readings are out of no bound of any level
-        self._inside_mv = array("h", [self._least(CELL_MIN), self._least(CELL_MAX)])
+                    t[at + T.J_DELAY] = 1  # one scan later: `cell_lost` names the cell before
+        # lowest and highest reading of a slave that exceeds no bound of any level
+        self._inside_mv = array("h", [self._first_bound(CELL_MIN), self._first_bound(CELL_MAX)])
         self._inside_dc = array(
             "h",
             [
-                max(self._least(TEMP_MIN), self._least(CHARGE_TEMP_MIN)),
-                min(self._least(TEMP_MAX), self._least(CHARGE_TEMP_MAX)),
+                max(self._first_bound(TEMP_MIN), self._first_bound(CHARGE_TEMP_MIN)),
+                min(self._first_bound(TEMP_MAX), self._first_bound(CHARGE_TEMP_MAX)),
             ],
         )
-        self._inside_board_dc = self._least(BOARD)
+        self._inside_board_dc = self._first_bound(BOARD)
         self._peak_table(config)
 
     def _levels(self, config, rows, q):
-        """Bounds of a quantity that warn, derate and trip; those not given follow from others."""
+        """Bounds of a quantity: [warn, derate, trip]; one that is 0 follows from others."""
         pack = self._pack
         bounds = [_value(config, x) for x in rows[q][6]]
         if VOLTAGE_MAX <= q <= VOLTAGE_MIN:
@@ -216,7 +217,7 @@ class Limits:
         return bounds
 
     def _peak_table(self, config):
-        """I2t: parts of the budget for each ms and part of the current squared, see _peaks."""
+        """I2t: continuous current and budget of charge [0] and discharge [1], see `_peaks`."""
         self._continuous = array("i", [_SCALE, _SCALE])
         self._divisor = array("i", [1, 1])
         self._most = array("i", [config.charge_max_ma, config.discharge_max_ma])
@@ -229,17 +230,17 @@ class Limits:
                 self._divisor[i] = max(budget // _FULL, 1)
 
     def bound(self, quantity, level):
-        """Where a quantity begins to warn, derate or trip (level as in `faults`), in its unit."""
+        """Bound of a quantity at WARN, DERATE or TRIP, in its unit."""
         value = self._bounds[quantity * T.BOUNDS + T.LEVEL * (level - WARN) + T.J_BOUND] - T.J_BIAS
         return -value if self._side[quantity] else value
 
-    def _least(self, quantity):
-        """The bound of a quantity that is met first."""
+    def _first_bound(self, quantity):
+        """The bound of a quantity that its value exceeds first, of the three levels."""
         bounds = [self.bound(quantity, level) for level in (WARN, DERATE, TRIP)]
         return max(bounds) if self._side[quantity] else min(bounds)
 
     def hottest_dc(self, string):
-        """The warmest slave board of a string in the last scan; very cold where none says."""
+        """Warmest slave board of a string in the last scan, 0.1 degC; -10000 = none reports it."""
         return self._board_dc[string]
 
     def within_bounds(self, string):
@@ -252,22 +253,27 @@ class Limits:
             return False
         if any_set(self._own, first, pack.slave_from[string + 1] * own):
             return False
-        # what is the pack's stands with the first string
+        # quantities of the pack are stored with those of the first string
         return not any_set(self._out_ms, 3 * PACK_CHARGE, 3 * (ISOLATION + 1))
 
-    def _evaluate(self, string, quantity, value, standing, place, longest, levels, now, turn=0):
-        """Judge a fresh value of a string; raise and withdraw what follows from it.
+    # parameters: differ with each call; a tuple of them would allocate
+    def _evaluate(
+        self, string, quantity, value, standing, place, longest, levels, now, poll_period=0
+    ):
+        """Evaluate a fresh value of a string; set and clear its faults.
 
-        It stands for `longest` ms at most, or as `_stands` says where its `turn` is given.
+        standing: the value that decides whether a fault clears; place: of the fault; levels: how
+        many of warn, derate, trip count. The value counts for the time since the last one, at most
+        `longest` ms; with `poll_period` (ms), for what `_duration` returns.
         """
         i = string * QUANTITIES + quantity
-        if turn:
-            ms = _stands(self._judged, 2 * i, now, turn)
+        if poll_period:
+            ms = _duration(self._evaluated, 2 * i, now, poll_period)
         else:
-            ms = ticks.since(now, self._judged[2 * i])
+            ms = ticks.since(now, self._evaluated[2 * i])
             if ms > longest:
                 ms = longest
-            self._judged[2 * i] = now
+            self._evaluated[2 * i] = now
         if self._side[quantity]:
             value_ = -value
             standing = -standing
@@ -286,8 +292,12 @@ class Limits:
                     f.clear(fault + level, place)
                 found >>= 1
 
+    # parameters: differ with each call; a tuple of them would allocate
     def _evaluate_slave(self, slave, quantity, value, standing, place, ms, levels):
-        """Judge a slave's own value, which stands for `ms`; as `_judge`."""
+        """Evaluate a value of one slave, which counts for `ms`; faults are set only.
+
+        Other parameters as in `_evaluate`; `_clear_slave_faults` clears.
+        """
         i = 3 * (slave * _OWN + quantity)
         if self._side[quantity]:
             value_ = -value
@@ -308,23 +318,23 @@ class Limits:
                 found >>= 1
 
     def _clear_slave_faults(self, s):
-        """What slaves of a string raised goes when none is out, and all readings are back."""
+        """Clear a fault set by slaves of a string once none is out and all readings are fresh."""
         pack = self._pack
-        raised = self._set_by_slaves
+        by_slaves = self._set_by_slaves
         first = 3 * _OWN * s
-        still = 0
+        any_left = 0
         for which in range(3 * _OWN):
-            if not raised[first + which]:
+            if not by_slaves[first + which]:
                 continue
             if self._all_back(s, which // 3, which):
-                raised[first + which] = 0
+                by_slaves[first + which] = 0
                 starts = pack.slave_from
                 if which < 3 * BOARD:
                     starts = pack.temp_from if which >= 3 * SPREAD else pack.cell_from
                 self._faults.clear(level_fault(0, WARN) + which, starts[s])
             else:
-                still = 1
-        self._any_set_by_slaves[s] = still
+                any_left = 1
+        self._any_set_by_slaves[s] = any_left
 
     def _all_back(self, s, quantity, which):
         pack = self._pack
@@ -346,19 +356,19 @@ class Limits:
         return value - bounds[at + T.J_BOUND] + T.J_BIAS < -bounds[at + T.J_BACK]
 
     def set_poll_periods(self):
-        """How often each slave is read stands in the pack: `Pack.turn_ms`."""
+        """Take over the poll period of each slave, which its driver put into the pack; at start."""
         pack = self._pack
         for s in range(pack.strings):
             self._poll_period_ms[s] = max(
                 pack.poll_period_ms[pack.slave_from[s] : pack.slave_from[s + 1]]
             )
             for i in range(pack.slave_from[s], pack.slave_from[s + 1]):
-                # read in each scan, and its age is not to be scaled
+                # read in each scan, and with the age limit of [limits]: no scaling
                 often = (
                     pack.poll_period_ms[i] <= self._period and pack.cell_age[i] == self._cell_age
                 )
                 self._rows[T.L_ROW * i + T.L_PLAIN] = 1 if often else 0
-            # what is read rarely must be the same in many readings, not only for a time
+            # a slave with a long poll period: the value must be equal in enough readings
             least = _STUCK_READINGS * self._poll_period_ms[s]
             if self._stuck_ms[s] and self._stuck_ms[s] < least:
                 self._stuck_ms[s] = least
@@ -377,8 +387,8 @@ class Limits:
         if dc > self.hard_high_dc:
             self._faults.set(faults.TEMP_HARD_HIGH, temp, dc)
 
-    def hard_again(self):
-        """Evaluate all fresh readings against their hard bounds: an error may have come between."""
+    def recheck_hard_bounds(self):
+        """Compare all fresh readings with their hard bounds, after an error in the cycle."""
         pack = self._pack
         pack.update()
         for s in range(pack.strings):
@@ -391,7 +401,7 @@ class Limits:
                 self.hard_temp(temp.high_at, temp.high)
 
     def current_sampled(self, string, now):
-        """Judge a current sample of a string that has just arrived."""
+        """Evaluate a current sample of a string that has just arrived."""
         ma = self._currents[string].ma
         f = self._faults
         if ma > self._hard_ma or ma < -self._hard_ma:
@@ -416,7 +426,7 @@ class Limits:
             self._evaluate(0, PACK_DISCHARGE, -total, -total, -1, age, 3, now)
 
     def _peaks(self, string, side, ma, now):
-        """I2t of what is above the continuous current: a budget of (bound2 - continuous2) * time.
+        """I2t above the continuous current; the budget is (bound^2 - continuous^2) * peak_time.
 
         Source: the adiabatic heating of conductors and fuses, as IEC 60269 states it for fuses.
         """
@@ -446,16 +456,16 @@ class Limits:
     # --- after a scan ---
 
     def scan_finished(self, now):
-        """A scan has ended: every fresh reading is to be judged once, by `go_on` until it has."""
-        self._aged(now)  # what is lost is told as what it is, before a missing slave
+        """A scan has ended: `evaluate_next` evaluates every fresh reading once, step by step."""
+        self._expire(now)  # `cell_lost` before `slaves_missing`: it names the cell
         if self.evaluating:
-            self._again = True  # the one before has not judged all yet
+            self._scan_waiting = True  # the evaluation of the scan before is not finished
             return
         self._string = 0
         self._step = _PREPARE
         self.evaluating = True
 
-    def _prepare(self, now):
+    def _begin_scan(self, now):
         pack = self._pack
         pack.update()
         ms = ticks.since(now, self._at)
@@ -474,38 +484,38 @@ class Limits:
         self._stack_bad = False
 
     def evaluate_next(self, now):
-        """Judge what is a string's, or one of its slaves."""
+        """One step: evaluate up to 8 slaves of a string, or the values of a whole string."""
         s = self._string
         step = self._step
         self._step = step + 1
         if step == _BEGIN:
-            self._begin(s, now)
+            self._begin_string(s, now)
         elif step == _SLAVES:
-            self._slave = self._some_slaves(self._slave, s, now)
+            self._slave = self._next_slaves(self._slave, s, now)
             if self._slave < self._pack.slave_from[s + 1]:
                 self._step = _SLAVES
-        elif step == _WHOLE:
-            self._whole(s)
+        elif step == _STRING:
+            self._string_values(s)
         elif step == _PREPARE:
-            self._prepare(now)
+            self._begin_scan(now)
             self._step = _BEGIN
         else:
-            self._last(s, now)
+            self._finish_string(s, now)
             self._string = s + 1
             self._step = 0
             if self._string == self._pack.strings:
-                self._hard_gone()
+                self._clear_hard_faults()
                 if not self._stack_bad:
                     for s in range(self._pack.strings):
                         self._faults.clear(faults.STACK_VOLTAGE, self._pack.slave_from[s])
                 self.evaluating = False
-                if self._again:
-                    self._again = False
+                if self._scan_waiting:
+                    self._scan_waiting = False
                     self.scan_finished(now)
 
-    def _some_slaves(self, i, s, now):
-        """Judge slave `i`, or several from it on of which nothing is out; the next one."""
-        if not self._looking and not (self._moved and self._ending):
+    def _next_slaves(self, i, s, now):
+        """Evaluate slave `i`, or several from it on while none is out of bounds; the next slave."""
+        if not self._check_wires and not (self._changed and self._ending):
             pack = self._pack
             p = self._p
             end = pack.slave_from[s + 1]
@@ -537,83 +547,85 @@ class Limits:
                 if p[T.P_AGE] > self._age:
                     self._age = self._age_ms = p[T.P_AGE]
                     self._age_at = p[T.P_AGE_AT]
-                if self._moved:
+                if self._changed:
                     last = end - 1
                     last = pack.first_cell[last] + pack.slave_cells[last]
-                    changed(pack.cell_mv, self._before, self._moved, pack.first_cell[i], last)
+                    changed(pack.cell_mv, self._before, self._changed, pack.first_cell[i], last)
                 return end
-        self._readings(i, s, now)
-        self._one_slave(i, now)
+        self._slave_readings(i, s, now)
+        self._slave_board(i, now)
         return i + 1
 
-    def _whole(self, s):
-        """What is made of all readings of a string: judged once each of them is another.
+    def _string_values(self, s):
+        """Evaluate spreads and sum of a string, once each of its readings is new.
 
-        So that a reading counts once in it, however often those of other slaves come meanwhile.
+        So a reading counts once, however often other slaves are read meanwhile.
         """
         cell = self._pack.string_cell[s]
-        if cell.count and self._anew(s, SPREAD, self._cells_age[s]):
-            self._apart(s, SPREAD, cell)
+        if cell.count and self._all_new(s, SPREAD, self._cells_age[s]):
+            self._spread(s, SPREAD, cell)
             if not self._installed and cell.complete:
                 self._voltage(s, cell.total, self._at, 0, self._poll_period_ms[s])
         temp = self._pack.string_temp[s]
-        if temp.count and self._anew(s, TEMP_SPREAD, self._temps_age[s]):
-            self._apart(s, TEMP_SPREAD, temp)
+        if temp.count and self._all_new(s, TEMP_SPREAD, self._temps_age[s]):
+            self._spread(s, TEMP_SPREAD, temp)
 
-    def _anew(self, s, quantity, age):
-        at = self._judged[2 * (s * QUANTITIES + quantity)]
+    def _all_new(self, s, quantity, age):
+        at = self._evaluated[2 * (s * QUANTITIES + quantity)]
         return at < 0 or age < ticks.since(self._at, at)
 
-    def _apart(self, s, quantity, all_):
-        """Lowest against highest."""
+    def _spread(self, s, quantity, all_):
+        """Evaluate highest - lowest reading of a string."""
         by = all_.high - all_.low
-        turn = self._poll_period_ms[s]
-        self._evaluate(s, quantity, by, by, all_.high_at, 0, 3, self._at, turn)
+        poll_period = self._poll_period_ms[s]
+        self._evaluate(s, quantity, by, by, all_.high_at, 0, 3, self._at, poll_period)
 
-    def _readings(self, i, s, now):
-        """New cells and temperatures of a slave, judged where one may be out or has been."""
+    def _slave_readings(self, i, s, now):
+        """Evaluate new cells and temperatures of a slave where one is or was out of bounds."""
         pack = self._pack
         own = 3 * _OWN * i
         out = any_set(self._own, own, own + 3 * TEMP_SPREAD)
-        turn = pack.poll_period_ms[i]
+        poll_period = pack.poll_period_ms[i]
         n = pack.slave_cells[i]
         first = pack.first_cell[i]
         age = self._slave_age = oldest(pack.cell_flags, pack.cell_at, first, first + n, now)
         new = pack.new_cells(i)
         rows = self._rows
         row = T.L_ROW * i
-        if self._ready(new[T.E_COUNT], n, age, rows[row + T.L_CELLS_AT], turn):
+        if self._ready(new[T.E_COUNT], n, age, rows[row + T.L_CELLS_AT], poll_period):
             pack.cells_evaluated(i)
-            ms = _stands(rows, row + T.L_CELLS_AT, self._at, turn)
+            ms = _duration(rows, row + T.L_CELLS_AT, self._at, poll_period)
             if out or new[T.E_MAX] > self._inside_mv[1] or new[T.E_MIN] < self._inside_mv[0]:
                 self._slave_cells(i, new, ms)
         n = pack.slave_temps[i]
         first = pack.first_temp[i]
         age = 0
-        if turn > self._period:
+        if poll_period > self._period:
             age = oldest(pack.temp_flags, pack.temp_at, first, first + n, now)
         new = pack.new_temps(i)
-        if self._ready(new[T.E_COUNT], n, age, rows[row + T.L_TEMPS_AT], turn):
+        if self._ready(new[T.E_COUNT], n, age, rows[row + T.L_TEMPS_AT], poll_period):
             pack.temps_evaluated(i)
-            ms = _stands(rows, row + T.L_TEMPS_AT, self._at, turn)
+            ms = _duration(rows, row + T.L_TEMPS_AT, self._at, poll_period)
             if out or new[T.E_MAX] > self._inside_dc[1] or new[T.E_MIN] < self._inside_dc[0]:
                 self._slave_temps(i, s, new, ms)
             else:
                 rows[row + T.L_CHARGED_AT] = self._charged_ms[s]
 
-    def _ready(self, new, all_, age, at, turn):
-        """Whether a slave's readings are judged: all are new and of one answer, or some don't come.
+    def _ready(self, new, all_, age, at, poll_period):
+        """True where a slave's readings may be evaluated: all are new, or the rest is overdue.
 
-        So that an answer in parts, with a scan's end between them, is judged once.
+        So an answer in parts, with the end of a scan between them, is evaluated once.
+        new, all_: numbers of readings; age: of the oldest, poll_period: ms; at: tick of the last
+        evaluation.
         """
         if not new:
             return False
-        if new == all_ and (age <= turn - (turn >> 3) or turn <= self._period):
+        if new == all_ and (age <= poll_period - (poll_period >> 3) or poll_period <= self._period):
             return True
-        return 2 * ticks.since(self._at, at) >= 3 * turn
+        return 2 * ticks.since(self._at, at) >= 3 * poll_period
 
     def _slave_cells(self, i, new, ms):
-        """What is out goes when all cells of the slave are back."""
+        """Evaluate new cells; a fault clears only once all cells of the slave are back."""
         all_ = self._pack.slave_extremes(i)
         high = all_.high if all_.complete else _NEVER_BACK
         low = all_.low if all_.complete else -_NEVER_BACK
@@ -628,13 +640,13 @@ class Limits:
         new_low = new[T.E_MIN]
         self._evaluate_slave(i, TEMP_MAX, new_high, high, new[T.E_MAX_AT], ms, 3)
         self._evaluate_slave(i, TEMP_MIN, new_low, low, new[T.E_MIN_AT], ms, 3)
-        # bounds for charging; where nobody knows whether it charges, they don't trip
+        # bounds for charging don't trip where no current is measured
         levels = 3
         if not self._currents[s].installed:
             levels = 2
         else:
-            # of the time since its readings before, what it charged counts, and half of the rest
-            # against it
+            # time of charging since its last readings counts; half of the other time is
+            # subtracted
             before = T.L_ROW * i + T.L_CHARGED_AT
             charged = ticks.since(self._charged_ms[s], self._rows[before])
             self._rows[before] = self._charged_ms[s]
@@ -645,15 +657,15 @@ class Limits:
                 ms = charged - (rest >> 1)
             else:
                 ms = rest - 2 * charged
-                new_high = high = -_NEVER_BACK  # inside, as far as charging goes
+                new_high = high = -_NEVER_BACK  # within the bounds for charging
                 new_low = low = _NEVER_BACK
         at = new[T.E_MAX_AT]
         self._evaluate_slave(i, CHARGE_TEMP_MAX, new_high, high, at, ms, levels)
         at = new[T.E_MIN_AT]
         self._evaluate_slave(i, CHARGE_TEMP_MIN, new_low, low, at, ms, levels)
 
-    def _one_slave(self, i, now):
-        """A slave's stack voltage against its cells, its own temperature, its age."""
+    def _slave_board(self, i, now):
+        """Evaluate a slave's stack voltage against its cells, its board temperature, its age."""
         pack = self._pack
         rows = self._rows
         row = T.L_ROW * i
@@ -664,7 +676,7 @@ class Limits:
                 self._hottest = dc
             if pack.stack_at[i] != rows[row + T.L_BOARD_AT]:
                 at = pack.stack_at[i]
-                ms = _stands(rows, row + T.L_BOARD_AT, at, pack.poll_period_ms[i])
+                ms = _duration(rows, row + T.L_BOARD_AT, at, pack.poll_period_ms[i])
                 own = 3 * (_OWN * i + BOARD)
                 if dc > self._inside_board_dc or any_set(self._own, own, own + 3):
                     self._evaluate_slave(i, BOARD, dc, dc, i, ms, 3)
@@ -673,7 +685,7 @@ class Limits:
                 if cells.complete:
                     rows[row + T.L_STACK_AT] = pack.stack_at[i]
                     by = pack.stack_mv[i] - cells.total
-                    # a good scan undoes half of a bad one
+                    # +2 for a bad scan, -1 for a good one; 6 sets the fault
                     if (by if by >= 0 else -by) > self._tolerance:
                         out = out + 2 if out < 4 else 6
                         if out == 6:
@@ -687,7 +699,7 @@ class Limits:
         end = first + pack.slave_cells[i]
         age = part = self._slave_age
         own = pack.cell_age[i]
-        if own != self._cell_age:  # its part of [limits] cell_age is judged, itself is said
+        if own != self._cell_age:  # scale it to [limits] cell_age; the fault shows the real age
             part = min(age, 4 * own) * 1000 // own * self._cell_age // 1000
         if part > self._age:
             self._age = part
@@ -697,45 +709,45 @@ class Limits:
             self._missing += 1
         if pack.slave_flags[i] & 0xFF00:
             self._warned = i
-        if self._looking:
-            # the mean without the two that are apart is near enough to that of all
+        if self._check_wires:
+            # the mean of all cells is close to that without the two suspect ones
             all_ = pack.string_cell[pack.string_of_slave[i]]
             mean = all_.total // all_.count
             pair = open_pair(pack.cell_mv, pack.cell_flags, first, end, mean, self._open_wire)
             if pair >= 0:
                 self._pair = pair
-        if self._moved:
-            self._one_stuck(first, end)
+        if self._changed:
+            self._stuck_cells(first, end)
 
-    def _begin(self, s, now):
-        """Before the slaves of a string: what is looked for in them."""
+    def _begin_string(self, s, now):
+        """Reset what is collected over the slaves of a string."""
         pack = self._pack
         self._slave = pack.slave_from[s]
         self._hottest = _COLD
         self._age = self._age_ms = self._missing = 0
         self._age_at = self._slave
         all_ = pack.string_cell[s]
-        self._looking = all_.complete and all_.high - all_.low >= 2 * self._open_wire
+        self._check_wires = all_.complete and all_.high - all_.low >= 2 * self._open_wire
         self._pair = self._stuck = self._warned = -1
         moved = self._high_ma[s] - self._low_ma[s] >= self._stuck_ma
         self._ending = ticks.diff(now, self._window_at[s]) >= self._stuck_ms[s]
-        self._telling = self._ending and moved and self._currents[s].installed
+        self._conclusive = self._ending and moved and self._currents[s].installed
 
-    def _one_stuck(self, first, end):
-        """Cells that show the same millivolt for a whole window while the current moves."""
+    def _stuck_cells(self, first, end):
+        """Find cells that show the same mV for a whole window while the current changes."""
         pack = self._pack
-        moved = self._moved
+        moved = self._changed
         changed(pack.cell_mv, self._before, moved, first, end)
         if not self._ending:
             return
         for i in range(first, end):
-            if self._telling and not moved[i] and pack.cell_flags[i] & FRESH:
+            if self._conclusive and not moved[i] and pack.cell_flags[i] & FRESH:
                 self._stuck = i
             moved[i] = 0
             self._before[i] = pack.cell_mv[i]
 
-    def _last(self, s, now):
-        """What the slaves of a string say together."""
+    def _finish_string(self, s, now):
+        """Set and clear the faults that follow from all slaves of a string."""
         pack = self._pack
         f = self._faults
         self._board_dc[s] = self._hottest
@@ -760,17 +772,17 @@ class Limits:
         elif pair != self._wire[s]:
             self._wire[s] = pair
             self._wire_at[s] = pack.cell_at[pair]
-        elif pack.cell_at[pair] != self._wire_at[s]:  # read twice, one behind the other
+        elif pack.cell_at[pair] != self._wire_at[s]:  # seen in two readings in a row
             f.set(faults.OPEN_WIRE, pair, pack.cell_mv[pair])
         if self._ending:
             if self._stuck >= 0:
                 f.set(faults.CELL_STUCK, self._stuck, pack.cell_mv[self._stuck])
-            elif self._telling:
+            elif self._conclusive:
                 f.clear(faults.CELL_STUCK, pack.cell_from[s])
             self._window_at[s] = now
             self._low_ma[s] = self._high_ma[s] = self._currents[s].ma
 
-    def _hard_gone(self):
+    def _clear_hard_faults(self):
         pack = self._pack
         f = self._faults
         for s in range(pack.strings):
@@ -787,9 +799,9 @@ class Limits:
     # --- each tick ---
 
     def check_ages(self, now):
-        """Judge what silence alone decides: readings too old, a current sensor gone quiet."""
+        """Evaluate ages: readings that are too old, a current sensor that sends nothing."""
         if self._pack.may_expire(now):
-            self._aged(now)
+            self._expire(now)
         f = self._faults
         for s in range(self._pack.strings):
             current = self._currents[s]
@@ -800,8 +812,8 @@ class Limits:
                 elif self._strings.each[s].energised():
                     f.set(faults.CURRENT_LOST, s, age)
 
-    def _aged(self, now):
-        """Take validity from readings that are too old; say which are lost."""
+    def _expire(self, now):
+        """Invalidate readings that are too old; set or clear the faults for lost ones."""
         pack = self._pack
         f = self._faults
         pack.expire(now)
@@ -818,7 +830,7 @@ class Limits:
                 f.clear(faults.TEMP_LOST, pack.temp_from[s])
 
     def string_measured(self, string, mv, now):
-        """Judge a string's own measured voltage, None = none came."""
+        """Evaluate the measured voltage of a string in mV, None = not measured."""
         if mv is None:
             return
         self._voltage(string, mv, now, _TICK)
@@ -828,12 +840,12 @@ class Limits:
             apart = by if by >= 0 else -by
             self._evaluate(string, VOLTAGE_DIFFERS, apart, apart, string, _TICK, 3, now)
 
-    def _voltage(self, s, mv, now, longest, turn=0):
-        self._evaluate(s, VOLTAGE_MAX, mv, mv, s, longest, 3, now, turn)
-        self._evaluate(s, VOLTAGE_MIN, mv, mv, s, longest, 3, now, turn)
+    def _voltage(self, s, mv, now, longest, poll_period=0):
+        self._evaluate(s, VOLTAGE_MAX, mv, mv, s, longest, 3, now, poll_period)
+        self._evaluate(s, VOLTAGE_MIN, mv, mv, s, longest, 3, now, poll_period)
 
     def isolation_measured(self, kohm, now):
-        """Judge the isolation resistance, None = not measured."""
+        """Evaluate the isolation resistance in kohm, None = not measured."""
         if kohm is None:
             self._faults.set(faults.ISOLATION_LOST, -1, 0)
             return

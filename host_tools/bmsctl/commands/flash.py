@@ -17,9 +17,9 @@ EXAMPLE = """examples:
 
 A running master is asked for `service` first: it opens the contactors, proves that they are open,
 and gives the REPL back; without that nothing is touched. The firmware goes into the slot that does
-not run, every file is checked by its SHA-256 on the board, and a seal makes it the one that starts.
-Interrupted at any moment, the board starts the old firmware or the new one whole, or none, and the
-contactors stay open.
+not run, every file is checked by its SHA-256 on the board, and a marker makes it the one that
+starts. Interrupted at any moment, the board starts the old firmware or the new one whole, or none,
+and the contactors stay open.
 
 A board needs MicroPython 1.28 first: its own page says how (boards/NAME/README.md).
 """
