@@ -62,7 +62,7 @@ class SlaveBench:
         self.driver = slaves_.build(self.config, self.board, self.pack, self.limits, self.faults)[0]
         self.wire = self.board.wires[port]
         self.reply = reply or (lambda request: None)
-        self.asked = []
+        self.requests = []
         self.seq = 0
 
     @property
@@ -97,7 +97,7 @@ class SlaveBench:
         self.pass_ms(ms)
         self.driver.step(self.now)
         for request in self._sent():
-            self.asked = self.asked[-200:] + [request]
+            self.requests = self.requests[-200:] + [request]
             answer = self.reply(request)
             if answer:
                 if self.wire.medium == "can":

@@ -117,7 +117,7 @@ def test_polls_with_the_documented_bytes():
         b.driver._quiet[m] = 0
     b.driver._counter = 15
     b.scan()
-    assert b.asked == [
+    assert b.requests == [
         (0x080, bytes.fromhex("6810005000000036")),
         (0x081, bytes.fromhex("681000500000109E")),
     ]
@@ -127,7 +127,7 @@ def test_greets_for_three_loops_then_asks_for_everything():
     b = bench()
     for _ in range(5):
         b.scan()
-    polls = [data for _ident, data in b.asked]
+    polls = [data for _ident, data in b.requests]
     assert [data[3] for data in polls] == [0, 0, 0, 0x50, 0x50]
     assert [data[6] for data in polls] == [0x10, 0x20, 0x34, 0x40, 0x50]
     assert {data[:3] + data[4:6] for data in polls} == {bytes([0x68, 0x10, 0, 0, 0])}
@@ -137,7 +137,7 @@ def test_the_counter_goes_on_from_poll_to_poll():
     b = bench((1, 2, 3))
     for _ in range(12):
         b.scan()
-    counters = [data[6] >> 4 for _ident, data in b.asked]
+    counters = [data[6] >> 4 for _ident, data in b.requests]
     assert counters == [(i + 1) & 15 for i in range(36)]
 
 

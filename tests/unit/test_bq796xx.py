@@ -196,7 +196,7 @@ def test_the_stack_is_woken_and_addressed_with_the_documented_words():
     b = bench(3)
     stack = b.stack
     assert stack.lows == 1 and b.driver.starts == 1
-    sent = b"".join(b.asked)
+    sent = b"".join(b.requests)
     for text in (
         "90000309201395",  # the bridge wakes the stack
         "D0034C00FC24",
@@ -255,7 +255,7 @@ def test_cells_and_temperatures_are_read():
     assert b.dc()[:3] == [250, 250, 250] and -107 <= b.dc()[3] <= -103
     assert list(b.pack.die_dc) == [310, 310]
     assert b.names() == []
-    sent = b"".join(b.asked)
+    sent = b"".join(b.requests)
     assert bytes.fromhex("B0030D065276") in sent and bytes.fromhex("A005681F5C2D") in sent
 
 

@@ -31,8 +31,8 @@ def _bench(link="can0", slaves=2, **more):
     return Bench(slaves=slaves, link=link, **more).greet()
 
 
-def _asked(b, function):
-    return [frame for frame in b.asked if frame[0] >> 6 == function]
+def _sent_by(b, function):
+    return [frame for frame in b.requests if frame[0] >> 6 == function]
 
 
 def _answer_from(b, board, *frames):
@@ -407,7 +407,7 @@ def test_a_missing_frame_is_asked_for_again():
         for skip in (8, TEMPS, STATUS):
             b = _bench(link)
             board = b.boards[1]
-            b.asked = []
+            b.requests = []
             missed = b.driver.missed
             board.skip = (skip,)
             board.mv = [3210] * 4
@@ -421,7 +421,7 @@ def test_a_missing_frame_is_asked_for_again():
             for _ in range(10):
                 b.step(5)
             assert b.driver.done, (link, skip)
-            again = [f for f in b.asked if f[0] == SCAN << 6 | 2]
+            again = [f for f in b.requests if f[0] == SCAN << 6 | 2]
             assert len(again) == (1 if link == "can0" else 2)
             assert again[-1][1][0] == b.seq
             assert list(b.pack.cell_mv)[4:] == [3210] * 4
@@ -663,10 +663,10 @@ def test_who_is_known_is_not_asked_who_it_is_while_another_is_missing():
         for _ in range(10):
             b.scan()
         assert list(b.pack.known) == [1, 1, 0, 0]
-        b.asked = []
+        b.requests = []
         for _ in range(20):
             b.scan()
-        assert {frame[0] & 63 for frame in _asked(b, HELLO)} == {3, 4, 63}, link
+        assert {frame[0] & 63 for frame in _sent_by(b, HELLO)} == {3, 4, 63}, link
         # its answer would have been taken for a restart
         assert "slave_reboot" not in b.parts.names() and b.parts.faults.changes == 0, link
 
@@ -674,10 +674,10 @@ def test_who_is_known_is_not_asked_who_it_is_while_another_is_missing():
 def test_hello_asks_go_on_only_while_somebody_is_missing():
     for link in LINKS:
         b = _bench(link)
-        b.asked = []
+        b.requests = []
         for _ in range(20):
             b.scan()
-        assert _asked(b, HELLO) == []
+        assert _sent_by(b, HELLO) == []
 
 
 def test_a_board_that_brings_other_cells_is_a_mismatch():
@@ -778,13 +778,13 @@ def test_over_uart_a_board_that_was_silent_is_asked_who_it_is():
         b.boards[0].serial = serial
         for _ in range(3):
             b.scan()
-        hellos = len(_asked(b, HELLO))
+        hellos = len(_sent_by(b, HELLO))
         if serial == 7:
             assert b.faults.count[F.SLAVE_REBOOT] == 1
             assert b.pack.all_known()
             assert b.faults.trips == 0
             b.scan()
-            assert len(_asked(b, HELLO)) == hellos  # once is enough
+            assert len(_sent_by(b, HELLO)) == hellos  # once is enough
         else:
             assert b.parts.tripped(F.SLAVE_MISMATCH)
             assert not b.pack.all_known()
@@ -798,7 +798,7 @@ def test_over_uart_a_board_that_answers_only_when_asked_again_is_asked_who_it_is
             slave="serial = 7",
             boards=[FakeSlave(1, [3300] * 4, [250] * 2, serial=7)],
         ).greet()
-        hellos = len(_asked(b, HELLO))
+        hellos = len(_sent_by(b, HELLO))
         b.boards[0].alive = False
         b.begin()
         b.answers()
@@ -809,7 +809,7 @@ def test_over_uart_a_board_that_answers_only_when_asked_again_is_asked_who_it_is
         b.scan()
         b.scan()
         assert b.driver.missed == 0
-        assert len(_asked(b, HELLO)) > hellos
+        assert len(_sent_by(b, HELLO)) > hellos
         # one question that got lost is no sign of a start
         assert b.faults.count[F.SLAVE_REBOOT] == 0
         assert b.pack.all_known() == (serial == 7)
@@ -822,7 +822,7 @@ def test_a_board_gets_its_number_by_its_serial_number():
         b = Bench(slaves=1, link=link, slave="serial = 305419896", boards=boards)
         b.greet()
         assert boards[0].node == 1
-        assert _asked(b, ASSIGN)[0][1] == bytes([0x78, 0x56, 0x34, 0x12, 1])
+        assert _sent_by(b, ASSIGN)[0][1] == bytes([0x78, 0x56, 0x34, 0x12, 1])
         assert list(b.pack.cell_mv) == [3300] * 4
 
 
@@ -834,7 +834,7 @@ def test_a_board_of_unknown_serial_number_gets_none():
             for _ in range(12):
                 b.scan()
             assert boards[0].node == 63
-            assert _asked(b, ASSIGN) == []
+            assert _sent_by(b, ASSIGN) == []
             assert not b.pack.all_known()
             assert b.driver.unexpected > 0
             assert list(b.pack.cell_mv) == [0] * 4
@@ -853,7 +853,7 @@ def test_a_board_lost_after_days_is_asked_for_again():
     # the time since the last question must not wrap around to the future
     for link in LINKS:
         b = _bench(link)
-        b.asked = []
+        b.requests = []
         for _ in range(16):
             b.parts.pass_ms(86400000 // 4)
             b.driver.step(b.parts.now)
@@ -996,10 +996,10 @@ def test_every_scan_pauses_bleeding():
     for link in LINKS:
         b = _bench(link)
         b.pack.balance_mask[0] = 1
-        b.asked = []
+        b.requests = []
         for _ in range(3):
             b.scan()
-        scans = _asked(b, SCAN)
+        scans = _sent_by(b, SCAN)
         assert len(scans) >= 3
         for _, data in scans:
             assert len(data) == 2

@@ -86,7 +86,7 @@ def greeted(nodes=(1,), **more):
 
 def test_boards_are_asked_by_their_numbers_and_read():
     b = greeted((1, 2))
-    assert REQUEST_90_2 in b.asked
+    assert REQUEST_90_2 in b.requests
     assert b.mv() == [3300, 3301, 3302, 3303, 3304] * 2
     assert b.dc() == [250, 260] * 2
     assert b.pack.stack_mv[1] == 16500 and b.pack.die_dc[1] == 260
@@ -176,7 +176,7 @@ def test_no_temperature_is_asked_for_where_there_is_none():
     line = Line()
     line.temps = [0]
     b = greeted(temps=0, line=line)
-    assert 0x96 not in [r[2] for r in b.asked] and b.mv() == line.mv[1]
+    assert 0x96 not in [r[2] for r in b.requests] and b.mv() == line.mv[1]
     assert b.driver.missed == b.driver.unexpected == 0
     assert b.driver.scan_ms(b.config) == (13 * 9) * 10000 // 9600 + 4 * 40 + 1
     line.alarm[5] = 1
@@ -191,7 +191,7 @@ def test_all_questions_without_a_scan():
     b = bench(temps=0)  # as who looks for boards asks them, to learn what they have
     asked = []
     for step in range(b.driver.STEPS):
-        b.driver.ask(0, step)
+        b.driver.send_poll(0, step)
         asked.append(b.wire.stream.took()[2])
     assert sorted(asked) == [0x90, 0x94, 0x95, 0x96, 0x98]
 
@@ -400,13 +400,13 @@ def test_switches_are_told_where_they_are_rated():
     b.scan()
     b.run(1000)
     assert b.names() == ["cell_hard_high"]
-    assert line.commanded[:2] == [(1, 0xD9, 0), (1, 0xDA, 0)] and DISCHARGE_OFF in b.asked
+    assert line.commanded[:2] == [(1, 0xD9, 0), (1, 0xDA, 0)] and DISCHARGE_OFF in b.requests
     line = Line()
     b = greeted(line=line, slave="fets = true; fets_inverted = true")
     line.mv[1][0] = 4400
     b.scan()
     b.run(1000)
-    assert line.commanded[:2] == [(1, 0xD9, 1), (1, 0xDA, 1)] and DISCHARGE_ON in b.asked
+    assert line.commanded[:2] == [(1, 0xD9, 1), (1, 0xDA, 1)] and DISCHARGE_ON in b.requests
 
 
 def tripped(line, **more):
@@ -497,7 +497,9 @@ def test_a_second_word_that_nobody_wants_any_more_is_not_sent():
     b.faults.acknowledge()
     b.pack.energised[0] = 1
     b.run(1500)
-    assert (1, 0xDA, 0) not in line.commanded and b.asked[-1][2] == 0xDA and b.asked[-1][4] == 1
+    assert (
+        (1, 0xDA, 0) not in line.commanded and b.requests[-1][2] == 0xDA and b.requests[-1][4] == 1
+    )
 
 
 def test_an_open_switch_that_damage_says_is_nothing():
@@ -527,12 +529,12 @@ def test_who_does_not_know_a_rare_question_is_asked_the_others():
         line.fets = fets
         line.balance = 0 if unknown == 0x97 else 1
         b.driver._is_balancing[0] = 0
-        b.asked = []
+        b.requests = []
         for _ in range(6):
             b.scan()
             assert not b.driver._silent[0]
         assert b.names() == seen and b.driver._is_balancing[0] == line.balance
-        assert [r[2] for r in b.asked].count(unknown) == 2 * b.driver.missed == 4
+        assert [r[2] for r in b.requests].count(unknown) == 2 * b.driver.missed == 4
 
 
 def test_an_open_switch_is_told_and_bleeding_is_marked():
@@ -706,8 +708,8 @@ def can_greeted(nodes=(1,), **more):
 def test_on_can_boards_are_asked_by_their_numbers_and_read():
     b = can_greeted((1, 16))
     assert b.board.opened == [("can0", 250000)]
-    assert (EXTENDED | 0x18900140, bytes(8)) in b.asked
-    assert (EXTENDED | 0x18951040, bytes(8)) in b.asked
+    assert (EXTENDED | 0x18900140, bytes(8)) in b.requests
+    assert (EXTENDED | 0x18951040, bytes(8)) in b.requests
     assert b.mv() == [3300, 3301, 3302, 3303, 3304] * 2 and b.dc() == [250, 260] * 2
     assert b.pack.stack_mv[1] == 16500 and b.driver.current_ma == 25600
     assert b.names() == [] and b.driver.unexpected == b.driver.damaged == 0
@@ -839,11 +841,11 @@ def test_a_late_answer_and_its_repeat_are_no_conflict():
         b.begin()
         b.step(0)
         b.run(100)
-        late = line(b.asked[-1])[:part]
+        late = line(b.requests[-1])[:part]
         b.run(340)  # asked again by now
         line.mv[1][0] ^= 1
         b.give(late)
-        b.give(line(b.asked[-1]))
+        b.give(line(b.requests[-1]))
         b.reply = line
         b.run(2000)
         assert b.driver.done and b.driver.repeated == 0 and b.names() == []

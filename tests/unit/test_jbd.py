@@ -54,7 +54,7 @@ def bench(cells=4, temps=3, board=None, **more):
 def test_asks_for_cells_then_for_the_rest_with_the_documented_bytes():
     b = bench()
     b.scan()
-    assert b.asked == [ASK_CELLS, ASK_BASIC]
+    assert b.requests == [ASK_CELLS, ASK_BASIC]
     assert b.driver.done
 
 
@@ -91,7 +91,7 @@ def test_a_cell_out_of_its_hard_bounds_is_judged_as_it_arrives():
     b.give(far)
     assert b.mv() == [3875, 3868, 3858, 3869] and b.names() == []  # the sum may be right by chance
     b.step(30)
-    assert b.asked[-1] == ASK_CELLS
+    assert b.requests[-1] == ASK_CELLS
     b.give(far)
     assert b.mv()[2:] == [0, 4608]  # a zero is a measured zero
     assert set(b.names()) == {"cell_hard_low", "cell_hard_high"}
@@ -171,9 +171,9 @@ def test_protection_that_is_said_once_by_damage_trips_nothing():
             return board(request)
 
         b.reply = answer
-        b.asked = []
+        b.requests = []
         b.scan()
-        assert b.asked.count(ASK_BASIC) == 2  # asked once more at once
+        assert b.requests.count(ASK_BASIC) == 2  # asked once more at once
         assert b.names() == [] and b.pack.slave_flags[0] == 0
     board.data = damaged
     b.reply = board
@@ -242,7 +242,7 @@ def test_silence_is_asked_again_once_and_then_given_up():
     b = bench(board=board)
     board.silent = 10
     ms = b.scan()
-    assert b.asked == [ASK_CELLS, ASK_CELLS]
+    assert b.requests == [ASK_CELLS, ASK_CELLS]
     assert b.driver.done and b.driver.missed == 1
     assert ms < 800
 

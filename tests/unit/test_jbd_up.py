@@ -69,7 +69,7 @@ def test_units_are_asked_with_the_documented_bytes_and_read():
     line = Line((1, 2))
     line.mv[2][0] = 3444
     b = bench((1, 2), line=line).greet()
-    assert b.asked[0] == REQUEST and len(b.asked) == 4
+    assert b.requests[0] == REQUEST and len(b.requests) == 4
     assert b.mv() == [3300, 3301, 3302, 3303, 3444, 3301, 3302, 3303]
     assert b.dc() == [250, 260] * 2 and list(b.pack.die_dc) == [300, 300]
     assert b.pack.stack_mv[0] == 13200

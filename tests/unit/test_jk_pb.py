@@ -82,7 +82,7 @@ def bench(addresses=(1,), cells=4, temps=2, line=None, **more):
 def test_asks_the_documented_bytes():
     b = bench((1, 3))
     b.scan()
-    assert b.asked[:2] == [REQUEST_1, REQUEST_3]
+    assert b.requests[:2] == [REQUEST_1, REQUEST_3]
 
 
 def test_boards_are_read_each_into_its_place():
@@ -187,9 +187,9 @@ def test_an_acknowledgement_of_another_word_is_strange():
     b.run(1000)
     unexpected = b.driver.unexpected
     b.pack.balance_mask[0] = 2
-    b.asked = []
+    b.requests = []
     b.reply = lambda request: None
-    while not b.asked:
+    while not b.requests:
         b.step()
     for register in (0x70, 0x74, 0x78):
         ack = bytes([1, 0x10, 0x10, register, 0, 2])
@@ -204,7 +204,7 @@ def test_balancing_is_told():
     assert line.commanded == [(1, 0x78, 0)]
     b.pack.balance_mask[0] = 2
     b.run(1000)
-    assert line.commanded[-1] == (1, 0x78, 1) and b.asked[-1] == BALANCE_ON
+    assert line.commanded[-1] == (1, 0x78, 1) and b.requests[-1] == BALANCE_ON
 
 
 def test_both_switches_are_told_where_they_are_rated():
@@ -217,7 +217,7 @@ def test_both_switches_are_told_where_they_are_rated():
     b.run(1500)
     assert b.names() == ["cell_hard_high"]
     assert line.commanded[:2] == [(1, 0x70, 0), (1, 0x74, 0)]
-    assert DISCHARGE_OFF in b.asked
+    assert DISCHARGE_OFF in b.requests
     line.mv[1][0] = 3300
     line.more[1] = {"fets": 0}
     b.scan()

@@ -66,7 +66,7 @@ def bench(cells=14, temps=2, board=None, **more):
 def test_the_captured_frame_is_read():
     b = bench()
     b.scan()
-    assert b.asked[0] == REQUEST and b.mv() == [None] * 14
+    assert b.requests[0] == REQUEST and b.mv() == [None] * 14
     b.reply.fields = REPLY[11:-9]
     b.greet()
     assert b.mv() == MV
@@ -135,8 +135,8 @@ def test_balancing_is_told_behind_the_password():
     b.pack.balance_mask[0] = 4
     b.run(1000)
     assert board.commanded == [(0x9D, 0), (0x9D, 1)]
-    times = [i for i in range(len(b.asked)) if b.asked[i][8] == 5]
-    assert b.asked[times[-1] + 1][8] == 2
+    times = [i for i in range(len(b.requests)) if b.requests[i][8] == 5]
+    assert b.requests[times[-1] + 1][8] == 2
 
 
 def test_a_word_waits_until_the_password_is_taken():
@@ -144,13 +144,13 @@ def test_a_word_waits_until_the_password_is_taken():
     b = bench(board=board).greet()
     b.run(1000)
     b.pack.balance_mask[0] = 1
-    b.asked = []
+    b.requests = []
     at = []
     for _ in range(600):
-        count = len(b.asked)
+        count = len(b.requests)
         b.step()
-        if len(b.asked) > count:
-            at.append((b.asked[-1][8], b.board.clock.total_ms))
+        if len(b.requests) > count:
+            at.append((b.requests[-1][8], b.board.clock.total_ms))
     assert [command for command, _ in at] == [5, 2] and at[1][1] - at[0][1] >= 150
 
 

@@ -426,8 +426,8 @@ def test_two_slow_modules_with_one_number_beside_another():
 def test_all_are_told_to_stop_at_first_and_now_and_then():
     b = bench()
     b.run(10000)
-    assert set(b.asked) == {OFF}
-    assert 4 <= len(b.asked) <= 6
+    assert set(b.requests) == {OFF}
+    assert 4 <= len(b.requests) <= 6
 
 
 def test_they_are_told_again_after_days_without_a_bus():
@@ -438,9 +438,9 @@ def test_they_are_told_again_after_days_without_a_bus():
     b.pass_ms(int(3.2 * 86400000))
     b.driver.step(b.now)
     b.driver.link.send = send
-    b.asked = []
+    b.requests = []
     b.run(6000)
-    assert set(b.asked) == {OFF}
+    assert set(b.requests) == {OFF}
 
 
 def test_what_could_not_be_sent_was_not_told():
@@ -448,28 +448,28 @@ def test_what_could_not_be_sent_was_not_told():
     b.run(2000)
     b.pack.balance_mask[0] = 1
     b.run(500)
-    assert b.asked[-1][1][2] == 1
+    assert b.requests[-1][1][2] == 1
     send = b.driver.link.send
     b.driver.link.send = lambda ident, data, n: False
     b.pack.balance_mask[0] = 0
     b.run(2000)
     b.driver.link.send = send
-    b.asked = []
+    b.requests = []
     b.run(2000)
-    assert b.asked == [OFF] * 3  # all the times that it is told to end
+    assert b.requests == [OFF] * 3  # all the times that it is told to end
     b = bench()
     send = b.driver.link.send
     b.driver.link.send = lambda ident, data, n: False
     b.run(5)
     b.driver.link.send = send
     b.step()
-    assert b.asked == [OFF]  # at once, and not at its next turn
+    assert b.requests == [OFF]  # at once, and not at its next turn
 
 
 def test_one_target_for_the_bus_again_and_again_while_somebody_wants_to_bleed():
     b = known(((1, 8, 3), (2, 8, 3)))
     b.run(2000)
-    b.asked = []
+    b.requests = []
     b.pack.string_cell[0].low = 3684
     b.pack.balance_mask[2] = 2
     target = max(3684 + b.config.balance_stop_mv, b.config.balance_floor_mv)
@@ -477,12 +477,12 @@ def test_one_target_for_the_bus_again_and_again_while_somebody_wants_to_bleed():
     for _ in range(20):
         hear(b, (1, 2))
         b.run(100)
-    assert set(b.asked) == {on}
-    assert 9 <= len(b.asked) <= 11  # 4 s
+    assert set(b.requests) == {on}
+    assert 9 <= len(b.requests) <= 11  # 4 s
     b.pack.balance_mask[2] = 0
-    b.asked = []
+    b.requests = []
     b.run(2000)
-    assert set(b.asked) == {OFF} and len(b.asked) == 3
+    assert set(b.requests) == {OFF} and len(b.requests) == 3
 
 
 def test_the_lowest_target_of_those_that_want_to_bleed_counts():
@@ -491,7 +491,7 @@ def test_the_lowest_target_of_those_that_want_to_bleed_counts():
     b.driver.target_mv = lambda slave: (3900, 3850, 3800)[slave]
     b.pack.balance_mask[0] = b.pack.balance_mask[2] = 1
     b.run(500)
-    assert b.asked[-1][1][:3] == bytes([3850 >> 8, 3850 & 255, 1])
+    assert b.requests[-1][1][:3] == bytes([3850 >> 8, 3850 & 255, 1])
 
 
 def test_nobody_is_told_to_bleed_while_a_module_is_hot_or_not_read():
@@ -503,12 +503,12 @@ def test_nobody_is_told_to_bleed_while_a_module_is_hot_or_not_read():
         b.run(2000)
         b.pack.balance_mask[0] = 1
         b.give(frames)
-        b.asked = []
+        b.requests = []
         b.run(1000)
-        assert b.asked == []
+        assert b.requests == []
         hear(b, (1, 2))
         b.run(1000)
-        assert b.asked and b.asked[-1][1][2] == 1
+        assert b.requests and b.requests[-1][1][2] == 1
 
 
 def test_cells_alone_do_not_keep_an_old_temperature_alive():
@@ -516,15 +516,15 @@ def test_cells_alone_do_not_keep_an_old_temperature_alive():
     hear(b, (1, 2))  # said twice
     b.pack.balance_mask[0] = 1
     b.run(500)
-    assert b.asked[-1][1][2] == 1
-    b.asked = []
+    assert b.requests[-1][1][2] == 1
+    b.requests = []
     for _ in range(12):  # module 2 has lost its status
         b.begin()
         b.give(said(1, EIGHT) + said(2, EIGHT)[1:])
         b.run(100, 10)
         b.limits.check_ages(b.now)
     assert list(b.pack.stack_ok) == [1, 0] and b.mv() == EIGHT * 2
-    assert b.asked[-1] == OFF
+    assert b.requests[-1] == OFF
     hear(b, (1, 2))
     assert list(b.pack.stack_ok) == [1, 1]
 
@@ -569,7 +569,7 @@ def test_the_target_is_never_below_the_floor():
     b.pack.string_cell[0].low = 2000
     b.pack.balance_mask[0] = 1
     b.run(500)
-    data = b.asked[-1][1]
+    data = b.requests[-1][1]
     assert data[0] << 8 | data[1] == b.config.balance_floor_mv
 
 

@@ -16,7 +16,7 @@ class EchoLink(ReplyLink):
     def __init__(self, stream, rate=0):
         super().__init__(stream, rate or 10000, 16, 0xA5)
 
-    def ask(self, node, step):
+    def send_poll(self, node, step):
         self.out[0] = 0x3C
         self.out[1] = node
         self.out[2] = step
@@ -53,11 +53,11 @@ class Tiny(polled.PolledDriver):
     def size(self, m, step):
         return 8
 
-    def ask(self, m, step):
-        return self.link.ask(m + 1, step)
+    def send_poll(self, m, step):
+        return self.link.send_poll(m + 1, step)
 
     def command_balance(self, m, on):
-        return self.link.ask(m + 1, 0x10 | on)
+        return self.link.send_poll(m + 1, 0x10 | on)
 
     def on_reply(self, node, step, value, now):
         m = node - 1
@@ -87,13 +87,13 @@ class CommercialDriver:
         self.deaf = set()
         self.value = 200
         self.commanded = []
-        self.asked = []
+        self.requests = []
 
     def __call__(self, request):
         if len(request) < 3:
             return None
         node, step = request[1], request[2]
-        self.asked.append((node, step))
+        self.requests.append((node, step))
         if node in self.silent:
             return None
         if step & 0x10:
@@ -206,9 +206,9 @@ def test_each_board_is_asked_all_its_questions_then_the_next():
     boards = CommercialDriver()
     b = bench(boards=boards).greet()
     b.run(300)
-    boards.asked.clear()
+    boards.requests.clear()
     b.scan()
-    assert boards.asked == [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
+    assert boards.requests == [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
     assert b.mv() == [3200] * 3 and b.dc() == [200] * 3
 
 
@@ -232,12 +232,12 @@ def test_a_silent_board_costs_the_others_little_and_comes_back():
     boards.silent = {2}
     b.scan()
     assert b.driver.missed == 1
-    boards.asked.clear()
+    boards.requests.clear()
     b.old()
     b.scan()
     assert b.mv() == [3200, None, 3200]
     # the others first, then twice the silent one
-    assert boards.asked[-2:] == [(2, 0), (2, 0)] and len(boards.asked) == 6
+    assert boards.requests[-2:] == [(2, 0), (2, 0)] and len(boards.requests) == 6
     boards.silent = set()
     b.scan()
     assert b.mv() == [3200] * 3
@@ -250,14 +250,16 @@ def test_silent_boards_are_tried_in_turn_one_a_scan():
     b.scan()
     # of late: two a scan, until each was tried in vain two times more
     for expected in ({1, 3}, {4, 1}, {3, 4}):
-        boards.asked.clear()
+        boards.requests.clear()
         b.scan()
-        assert set([node for node, _ in boards.asked[2:]]) == expected and len(boards.asked) == 6
+        assert (
+            set([node for node, _ in boards.requests[2:]]) == expected and len(boards.requests) == 6
+        )
     tried = []
     for _ in range(6):
-        boards.asked.clear()
+        boards.requests.clear()
         b.scan()
-        tried.append(boards.asked[-1][0])
+        tried.append(boards.requests[-1][0])
     assert set(tried[:3]) == {1, 3, 4} and tried[:3] == tried[3:]
     boards.silent = set()
     b.old()
@@ -275,7 +277,7 @@ def test_a_board_that_is_back_does_not_wait_for_dead_ones():
         boards.silent = {1, 2, 3, 4}
         b.scan()
         boards.silent = {1, 2, 3}
-        b.driver._turn = first
+        b.driver._next_silent = first
         b.old()
         b.scan()
         assert b.mv()[3] == 3200, first
@@ -365,10 +367,10 @@ def test_what_came_before_a_question_is_no_part_of_its_answer():
     b.run(500)
     word = bytes([0xA5, 1, 0x11, 0, 0x5A])
     b.give(word[:3])
-    b.asked = []
+    b.requests = []
     b.driver._silent[0] = 0
     b.pack.balance_mask[0] = 1
-    while not b.asked:
+    while not b.requests:
         b.step()
     b.give(word[3:])
     assert b.driver.rest(b.now) > 30  # still awaited
@@ -380,14 +382,14 @@ def test_the_next_question_waits_for_the_end_of_a_longer_answer():
     for each, most in ((5, 90), (12, 15)):  # ms: bytes that come for longer than patience; pauses
         b.begin()
         b.step(20)
-        b.asked = []
+        b.requests = []
         b.give(bytes([0xA5, 1, 0, 210, 0x5A]))
         ms = 0
-        while not b.asked:
+        while not b.requests:
             b.run(each)
             b.give(b"\0")
             ms += each
-            assert b.asked or b.driver.rest(b.now) <= 11
+            assert b.requests or b.driver.rest(b.now) <= 11
         assert ms <= most
         if each < 10:
             assert ms > 40
@@ -414,7 +416,7 @@ def test_the_scan_begins_anew_where_a_command_is_awaited():
     b.begin()  # while the word to balance is on its way
     b.reply = boards
     b.run(200)
-    assert b.driver.done and boards.asked[-1][1] in (1, 0x11)
+    assert b.driver.done and boards.requests[-1][1] in (1, 0x11)
 
 
 def test_balancing_is_told_when_it_changes_and_again_while_it_lasts():
@@ -520,8 +522,8 @@ def test_a_port_that_takes_a_byte_at_a_time_sends_all():
     stream.write = lambda buf, start, n: write(buf, start, 1)
     b.begin()
     b.step(0)
-    assert b.asked == [b"\x3c"] and b.driver.rest(b.now) == 0
+    assert b.requests == [b"\x3c"] and b.driver.rest(b.now) == 0
     b.step(1)
     b.step(1)
-    assert b.asked == [b"\x3c", b"\x01", b"\x00"] and b.driver.rest(b.now) > 0
+    assert b.requests == [b"\x3c", b"\x01", b"\x00"] and b.driver.rest(b.now) > 0
     assert b.driver.link.dropped == 0

@@ -71,7 +71,7 @@ def test_packs_are_asked_with_the_documented_bytes_and_read():
     line = Line((2, 3))
     line.mv[3][0] = 3444
     b = bench((2, 3), line=line).greet()
-    assert b.asked[1] == REQUEST and b.asked[0][7:9] == b"44"
+    assert b.requests[1] == REQUEST and b.requests[0][7:9] == b"44"
     assert b.mv() == [3300, 3301, 3302, 3303, 3444, 3301, 3302, 3303]
     assert b.dc() == [250, 260] * 2 and list(b.pack.die_dc) == [300, 300]
     d = b.driver
@@ -182,7 +182,7 @@ def test_longer_answers_to_the_other_question_are_strange():
         b.old()
         b.scan()
         assert b.driver.unexpected == before + 2 and b.driver.missed
-        assert len([one for one in b.asked[-3:] if one[7:9] == question]) == 2, question
+        assert len([one for one in b.requests[-3:] if one[7:9] == question]) == 2, question
         assert b.mv() == [None] * 4
         # the alarm comes with the true answer to 44 only
         assert b.names() == (["slave_alarm"] if answer == 0x44 else []), question
@@ -279,9 +279,9 @@ def test_split_and_damaged_anywhere():
     for at in range(1, len(answer)):
         for how in range(3):
             b.reply = lambda request: line(request) if request[7:9] == b"44" else None
-            b.asked = []
+            b.requests = []
             b.begin()
-            while not b.asked or b.asked[-1][7:9] != b"42":
+            while not b.requests or b.requests[-1][7:9] != b"42":
                 b.step()
             b.old()
             if how == 0:

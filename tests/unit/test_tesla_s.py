@@ -58,7 +58,7 @@ class Chain:
         self.lose = ()
         self.mute = (0, 0)
         self.count = 0
-        self.asked = []
+        self.requests = []
 
     def find(self, address):
         for module in self.modules:
@@ -76,7 +76,7 @@ class Chain:
 
     def answer(self, word):
         address, register, value = word[0] >> 1, word[1], word[2]
-        self.asked = self.asked[-40:] + [word]
+        self.requests = self.requests[-40:] + [word]
         if word[0] & 1:
             assert crc(word[:3]) == word[3], word
             if address == 0x3F:
@@ -142,7 +142,7 @@ def damaged_once(b, changes):
 
 def test_the_chain_is_addressed_with_the_documented_words():
     b = bench(2)
-    asked = [bytes(word) for word in b.asked]
+    asked = [bytes(word) for word in b.requests]
     for text in ("7f3ca557", "000001", "013b818b", "020001"):
         assert bytes.fromhex(text) in asked, text
     assert [m.address for m in b.chain.modules] == [1, 2]
@@ -152,10 +152,10 @@ def test_the_chain_is_addressed_with_the_documented_words():
 def test_modules_are_sampled_with_the_documented_words_and_read():
     b = bench(2).greet()
     b.chain.modules[1].mv[5] = 4199
-    b.asked = []
+    b.requests = []
     b.scan()
     words = ("03303df7", "03310358", "03340117", "020112", "022004")
-    assert b.asked[:5] == [bytes.fromhex(text) for text in words]
+    assert b.requests[:5] == [bytes.fromhex(text) for text in words]
     assert b.mv() == [3700 + i for i in range(6)] + [3700, 3701, 3702, 3703, 3704, 4199]
     assert all([248 <= dc <= 252 for dc in b.dc()])
     assert b.names() == [] and b.pack.stack_ok[0] == 1

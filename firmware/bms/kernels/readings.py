@@ -19,7 +19,7 @@ from bms.kernels.checksums import CRC8_J1850
 H_SEQ = const(0)
 H_NOW = const(1)
 H_MISSING = const(2)
-H_HEARD = const(3)
+H_RX_AT = const(3)
 H_CELL = const(4)
 H_TEMP = const(7)
 H_SCAN = const(10)  # all 8 bits of the scan's number; H_SEQ has 4
@@ -160,7 +160,7 @@ def take13(ident: int, data: ptr8, t: ptr32, values: ptr16, flags: ptr8, stamps:
     if got == want:
         t[H_MISSING] = int(t[H_MISSING]) - 1
     now = int(t[H_NOW])
-    t[H_HEARD] = now
+    t[H_RX_AT] = now
     if part < 8:
         kind = H_CELL
         base = int(t[row + R_CELL])
@@ -230,7 +230,7 @@ def take_status(
     if got == want:
         t[H_MISSING] = int(t[H_MISSING]) - 1
     now = int(t[H_NOW])
-    t[H_HEARD] = now
+    t[H_RX_AT] = now
     i = int(t[row + R_SLAVE])
     mv[i] = (int(data[0]) | int(data[1]) << 8) * 10
     at[i] = now

@@ -156,7 +156,7 @@ class Mcp2518fd:
         self._on = False  # on the bus
         self._left = False  # it was told to leave the bus; back at the next look
         self._head = self._tail = self._room = 0
-        self._tail_said = -1  # of the chip, where it is not ours
+        self._tail_read = -1  # of the chip, where it is not ours
         self._stuck = 0
         self._sending = -1  # index of the frame being sent at the last look
         self._start()
@@ -244,7 +244,7 @@ class Mcp2518fd:
     def _join(self):
         """Leave Configuration mode, in which its FIFOs are empty (DS20005678 4.14)."""
         self._head = self._tail = 0
-        self._tail_said = self._sending = -1
+        self._tail_read = self._sending = -1
         self._room = _TX_DEPTH
         self._stuck = 0
         self._left = False
@@ -344,8 +344,8 @@ class Mcp2518fd:
             self._stuck += 1
         if off or self._stuck >= _STUCK:
             if not empty:
-                gone = (self._head - index) & (_TX_DEPTH - 1) or _TX_DEPTH
-                self.dropped = (self.dropped + gone) & MASK
+                lost = (self._head - index) & (_TX_DEPTH - 1) or _TX_DEPTH
+                self.dropped = (self.dropped + lost) & MASK
             self._leave()
 
     def _head_of(self, at):
@@ -375,13 +375,13 @@ class Mcp2518fd:
         index = got[3]
         if tail != self._tail:
             # a step was lost or doubled on SPI: believed when it is said twice
-            if tail == self._tail_said:
+            if tail == self._tail_read:
                 self._tail = tail
                 tail = -1
                 self.damaged = (self.damaged + 1) & MASK
-            self._tail_said = tail
+            self._tail_read = tail
             return 0
-        self._tail_said = -1
+        self._tail_read = -1
         if status & _OVERFLOW:
             self._lose()
             self._set(_RX_STATUS, 0)
@@ -449,7 +449,7 @@ class Mcp2518fd:
 
     # --- sending ---
 
-    def _ask_for_room(self):
+    def _read_room(self):
         """How many frames the transmit FIFO takes at least; nothing where its step isn't ours."""
         self._read(_TX_STATUS, 8)
         status = self._in[2]
@@ -465,7 +465,7 @@ class Mcp2518fd:
     def send(self, ident, data, n):
         """Give the chip one data frame; False (and counted) where it has no room."""
         if self._on and not self._room:
-            self._ask_for_room()
+            self._read_room()
         if not self._on or not self._room:
             self.dropped = (self.dropped + 1) & MASK
             return False

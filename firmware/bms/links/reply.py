@@ -18,7 +18,7 @@ class ReplyLink:
 
     Counters: rx replies, tx requests; damaged pieces; dropped requests that were not out before the
     next; echoes: own requests heard again. fault: why the last piece was refused, an index of
-    REASONS. heard_at: ms tick of the last bytes.
+    REASONS. rx_at: ms tick of the last bytes.
     """
 
     REASONS = ("", "truncated", "wrong checksum")
@@ -31,7 +31,7 @@ class ReplyLink:
         self.rate = rate
         self.rx = self.tx = self.damaged = self.dropped = self.echoes = 0
         self.fault = NO_FAULT
-        self.heard_at = 0
+        self.rx_at = 0
         self.out = bytearray(longest)  # a request is written here, then `send`
         self._longest = longest
         self._start = start
@@ -86,7 +86,7 @@ class ReplyLink:
             got = self._stream.read(self._chunk)
             if not got:
                 return
-            self.heard_at = now
+            self.rx_at = now
             if self._filled + got > len(self._in):
                 self._drop(self._filled + got - len(self._in))
             self._filled = put(self._in, self._filled, self._chunk, got)

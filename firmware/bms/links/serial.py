@@ -15,7 +15,7 @@ class SerialLink:
     """Cuts a stream at a delimiter and hands each piece to `_piece`.
 
     `data`: payload of the frame being handed over. Counters: rx, tx frames; damaged pieces;
-    dropped frames for which the port had no room. heard_at: ms tick of the last bytes.
+    dropped frames for which the port had no room. rx_at: ms tick of the last bytes.
     """
 
     def __init__(self, stream, delimiter, longest):
@@ -30,7 +30,7 @@ class SerialLink:
         self._out = bytearray(512)
         self._sent = 0
         self._queued = 0
-        self.heard_at = -1  # before the first poll
+        self.rx_at = -1  # before the first poll
 
     def poll(self, sink, now):
         """Take what has come, hand each good frame to `sink.on_frame(ident, n, data, now)`."""
@@ -39,7 +39,7 @@ class SerialLink:
             got = self._stream.read(self._chunk)
             if not got:
                 return
-            self.heard_at = now
+            self.rx_at = now
             filled = put(self._in, self._filled, self._chunk, got)
             start = 0
             while True:

@@ -52,11 +52,11 @@ class Slcan(SerialLink):
 
     def poll(self, sink, now):
         """As `SerialLink.poll`; an adapter that has been silent is opened again: it may be new."""
-        if self.heard_at < 0:
-            self.heard_at = now
+        if self.rx_at < 0:
+            self.rx_at = now
         super().poll(sink, now)
-        if ticks.diff(now, self.heard_at) >= _SILENT_MS:
-            self.heard_at = now
+        if ticks.diff(now, self.rx_at) >= _SILENT_MS:
+            self.rx_at = now
             self._open()
 
     def _open(self):

@@ -17,7 +17,7 @@ _MILLION = const(1000000)
 _LONG_MS = const(60000)
 
 # what ails a sensor, in `error`
-STANDS = const(0x100)  # it repeats one and the same message
+STUCK = const(0x100)  # it repeats one and the same message
 
 
 class Sensor:
@@ -109,7 +109,7 @@ class Sensor:
 class CanSensor(Sensor):
     """Base of sensors whose frames come over CAN: `on_frame` is called with those of `idents`.
 
-    link, router: of a port that carries sensors only, at the first of them; else the port's
+    link, sink: of a port that carries sensors only, at the first of them; else the port's
     slaves are stepped by the master, and hand over what is not theirs.
     """
 
@@ -120,12 +120,12 @@ class CanSensor(Sensor):
         super().__init__(config)
         self.ident = config.id or self.ID
         self.link = None
-        self.router = None
+        self.sink = None
 
     def step(self, now):
         """Take what has come, where no slave's driver does."""
         if self.link is not None:
-            self.link.poll(self.router, now)
+            self.link.poll(self.sink, now)
 
     def on_frame(self, ident, n, data, now):
         """One frame, n bytes of data."""

@@ -125,9 +125,9 @@ def share(config, sensors, port, driver):
         return
     from bms.sensors.frame_router import FrameRouter
 
-    router = FrameRouter(driver)
-    _listen(config, sensors, mine, router, driver)
-    driver.sink = router
+    sink = FrameRouter(driver)
+    _listen(config, sensors, mine, sink, driver)
+    driver.sink = sink
 
 
 def open_rest(config, board, sensors):
@@ -145,16 +145,16 @@ def open_rest(config, board, sensors):
             if link.port == port:
                 rate = link.rate_bps
                 line = link.at.get("rate", link.line)
-        router = FrameRouter(None)
+        sink = FrameRouter(None)
         try:
             sensor.link = board.open_can(port, rate, filters(sensors, port))
         except ValueError as error:
             raise ConfigError(line, "rate", str(error))
-        sensor.router = router
-        _listen(config, sensors, _on(sensors, port), router, None)
+        sensor.sink = sink
+        _listen(config, sensors, _on(sensors, port), sink, None)
 
 
-def _listen(config, sensors, mine, router, driver):
+def _listen(config, sensors, mine, sink, driver):
     for sensor in mine:
         entry = config.sensors[sensors.index(sensor)]
         for ident in range(sensor.ident, sensor.ident + 1 + sensor.LATER):
@@ -164,7 +164,7 @@ def _listen(config, sensors, mine, router, driver):
                     "id",
                     "identifier %d is a slave's on %s" % (ident, sensor.port),
                 )
-            if router.add(ident, sensor) is not None:
+            if sink.add(ident, sensor) is not None:
                 raise ConfigError(
                     _line(entry, "id"), "id", "identifier %d is another sensor's" % ident
                 )
@@ -173,7 +173,7 @@ def _listen(config, sensors, mine, router, driver):
 # --- strings ---
 
 
-def sources(config, sensors, currents, strings, pack, faults, now):
+def string_sensors(config, sensors, currents, strings, pack, faults, now):
     """A `Source` for each string that has sensors, as a list."""
     from bms.sensors.string_sensors import StringSensors
 

@@ -54,7 +54,7 @@ _INA228 = const(0x228)
     _PROVE,
     _PROVE_CAL,
     _PROVE_ADC,
-    _ASK,
+    _READ_STATE,
     _READ,
     _READ_BUS,
 ) = range(13)
@@ -107,7 +107,7 @@ class Ina228(Sensor):
         self._due = ticks.add(now, _EVERY_MS)
         do = self._do
         try:
-            if self._do >= _ASK:
+            if self._do >= _READ_STATE:
                 self._measure(now)
             else:
                 self._begin()
@@ -174,7 +174,7 @@ class Ina228(Sensor):
             i2c.readfrom_mem_into(self._address, _CURRENT, self._three)
             self._reading = self._signed()
             self._waiting = True
-            self._do = _ASK
+            self._do = _READ_STATE
             self._reads += 1
             if self._reads >= _BUS_EACH:
                 self._reads = 0
@@ -185,7 +185,7 @@ class Ina228(Sensor):
             # 195.3125 uV a step
             self.bus_mv = (self._signed() & _FULL) * 25 // 128
             self.bus_at = now
-            self._do = _ASK
+            self._do = _READ_STATE
             return
         state = self._get(_DIAG)
         waiting = self._waiting

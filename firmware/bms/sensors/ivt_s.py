@@ -21,13 +21,13 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.sensors.base import STANDS, CanSensor
+from bms.sensors.base import STUCK, CanSensor
 from bms.ticks import MASK
 
 _BYTES = const(6)
 _OWN_ERROR = const(0xA0)  # of this result, or of the whole sensor
 _VOLTAGES = const(3)
-_STANDS = const(5)  # messages with one and the same counter
+_STUCK_AFTER = const(5)  # messages with one and the same counter
 _MOST_MV = const(2000000)
 
 
@@ -71,8 +71,8 @@ class IvtS(CanSensor):
             # an old message, said again by whatever stands between: no new reading
             self.repeated = (self.repeated + 1) & MASK
             self._same += 1
-            if self._same >= _STANDS:
-                self.error = STANDS
+            if self._same >= _STUCK_AFTER:
+                self.error = STUCK
             return
         if self._counter >= 0:
             self.missed = (self.missed + ((counter - self._counter - 1) & 15)) & MASK

@@ -2,7 +2,7 @@
 
 A `Source` steps the sensors of one string, hands the samples of the first one that has a valid
 reading to the string's `Current`, and judges what a sensor cannot know about itself: a current
-while the string is open, sensors that disagree, one that stands still while the cells' voltage
+while the string is open, sensors that disagree, one that stands unchanged while the cells' voltage
 steps. Nothing here allocates after start-up.
 """
 
@@ -12,10 +12,10 @@ from micropython import const
 
 from bms import ticks
 from bms.protection import faults as F
-from bms.sensors.base import STANDS
+from bms.sensors.base import STUCK
 
-_SLOW_MS = const(100)  # between two looks at the zero, and at what stands still or disagrees
-_REST_MS = const(5000)  # open so long before the zero is looked for
+_SLOW_MS = const(100)  # between two looks at the zero, and at what stands unchanged or disagrees
+_ZERO_AFTER_MS = const(5000)  # open so long before the zero is looked for
 _LOOKS = const(64)  # of which the zero is the mean, then it follows slowly
 _KNOWN = const(20)  # looks after which the zero is one
 _LOST_MS = const(1000)  # one of several sensors is silent so long: said
@@ -60,13 +60,13 @@ class StringSensors:
         self._apart_delay = config.current_disagree_delay_ms
         self._apart_at = array("i", [0] * len(sensors))
         self._is_apart = bytearray(len(sensors))
-        # standing still
+        # standing unchanged
         self._frozen_ms = config.current_frozen_ms
         self._step_mv = config.current_frozen_step_mv * pack.string_cells[self.string]
         self._total = -1
         self._steps = 0
         self._step_at = now
-        self._froze = False
+        self._is_frozen = False
         # errors of their own
         self._error_delay = config.current_error_delay_ms
         self._sick = False
@@ -145,7 +145,7 @@ class StringSensors:
         else:
             self._total = -1
             self._steps = 0
-            if ticks.diff(now, self._energised_at) >= _REST_MS:
+            if ticks.diff(now, self._energised_at) >= _ZERO_AFTER_MS:
                 if self._contactors.seen_closed() < 0:
                     self._find_zero(now)
 
@@ -159,7 +159,7 @@ class StringSensors:
                 left = True
             elif not silent:
                 silent = i + 1
-            if sensor.error == STANDS:
+            if sensor.error == STUCK:
                 stands = 1
             elif sensor.error:
                 error = sensor.error
@@ -171,7 +171,7 @@ class StringSensors:
                 self._sick = False
                 f.clear(F.CURRENT_SENSOR_ERROR, s)
                 f.clear(F.CURRENT_SENSOR_LOST, s)
-                if not self._froze:
+                if not self._is_frozen:
                     f.clear(F.CURRENT_FROZEN, s)
             return
         self._good_at = now
@@ -260,11 +260,11 @@ class StringSensors:
         if not cell.complete or not sensor.fresh(now) or self._is_balancing():
             self._total = -1
             return
-        still = ticks.diff(now, sensor.changed_at)
+        unchanged = ticks.diff(now, sensor.changed_at)
         if self._steps and ticks.diff(sensor.changed_at, self._step_at) > 0:
             self._steps = 0  # it has moved since the last step
-        if self._froze and still < self._frozen_ms:
-            self._froze = False
+        if self._is_frozen and unchanged < self._frozen_ms:
+            self._is_frozen = False
             self._faults.clear(F.CURRENT_FROZEN, self.string)
         was = self._total
         self._total = cell.total
@@ -278,8 +278,8 @@ class StringSensors:
         self._step_at = now
         if self._steps < _STEPS:
             self._steps += 1
-        elif still >= self._frozen_ms:
-            self._froze = True
+        elif unchanged >= self._frozen_ms:
+            self._is_frozen = True
             self._faults.set(F.CURRENT_FROZEN, self.string, sensor.raw)
 
     def _is_balancing(self):

@@ -1,7 +1,7 @@
 """Boards on a CAN bus that broadcast: they send all their values again and again, without polls.
 
 What their drivers share beyond `Boards`: when a scan has all boards, silent boards, two boards with
-one number. A subclass gets the frames: it finds the member, calls `heard`, then `fit`, then `cell`,
+one number. A subclass gets the frames: it finds the member, calls `received`, then `fit`, then `cell`,
 `temp`, `board`. Nothing here allocates after start-up.
 """
 
@@ -67,7 +67,7 @@ class BroadcastDriver(CommercialDriver):
 
     # --- what a subclass may do ---
 
-    def speak(self, now):
+    def send_due(self, now):
         """Send what is due: commands, in every step."""
 
     # --- what the master calls ---
@@ -92,7 +92,7 @@ class BroadcastDriver(CommercialDriver):
         self.link.poll(self.sink, now)
         if self._alarms:
             self.alarm_step(now)
-        self.speak(now)
+        self.send_due(now)
 
     # --- what a subclass calls ---
 
@@ -103,7 +103,7 @@ class BroadcastDriver(CommercialDriver):
             self.unexpected = (self.unexpected + 1) & MASK
         return m
 
-    def heard(self, m, part):
+    def received(self, m, part):
         """A part of member m has arrived: the bit of one that is wanted, or should not be there."""
         self._part = part
         self._second = self._suspect[m] & part
@@ -115,7 +115,7 @@ class BroadcastDriver(CommercialDriver):
             if not self._missing:
                 self.done = True
 
-    def ripe(self, m):
+    def confirmed(self, m):
         """Whether it has shown all that is wanted, and nothing else, for a whole scan."""
         return self._whole[m]
 
@@ -126,7 +126,7 @@ class BroadcastDriver(CommercialDriver):
         self._suspect[m] |= self._part
         return True
 
-    def brings(self, m, part, first, want, good, more, none):
+    def may_store(self, m, part, first, want, good, more, none):
         """Whether cells may be stored from a frame of member m, the first of which is `first`.
 
         want: configured cells in it; good: those of them that read as cells; none: those that read
@@ -162,7 +162,7 @@ class BroadcastDriver(CommercialDriver):
         self._read = good + more
         if want > self.WORDS:
             want = self.WORDS
-        return want if self.brings(m, part, first, want, good, more, none) else 0
+        return want if self.may_store(m, part, first, want, good, more, none) else 0
 
     def take_cells(self, m, first, n, data, now, balanced=0):
         """Store n cells of a frame from cell `first` on; balanced: a bit for each."""
@@ -181,7 +181,7 @@ class BroadcastDriver(CommercialDriver):
         counts = self.temp(m, i, dc, now) if i < temps else not temps
         return dc if counts and dc > warmest else warmest
 
-    def warms(self, m, dc, now):
+    def take_warmest(self, m, dc, now):
         """The warmest sensor of member m stands for the board; True where it was stored.
 
         Where no sensor is configured, and so none has been in doubt, a jump must arrive twice.
@@ -197,11 +197,11 @@ class BroadcastDriver(CommercialDriver):
         self._warm_at[m] = now
         return True
 
-    def is_warm(self, m, now):
+    def temps_fresh(self, m, now):
         """Whether member m has sent its temperatures lately."""
         return ticks.since(now, self._warm_at[m]) <= 2 * self._period
 
-    def sums(self, m, now):
+    def sum_cells(self, m, now):
         """For a board without a stack voltage: the sum of its cells stands for it."""
         pack = self.pack
         slave = self.members[m]
@@ -229,12 +229,12 @@ class BroadcastDriver(CommercialDriver):
             self._steps[m] |= _UP if step > 0 else _DOWN
         if far < _SWING_MV or 4 * (back if back > 0 else -back) > far:
             self._swings[at] = 0
-        elif self._swings[at] < (_SWINGS if self._tells(m) else _MANY):
+        elif self._swings[at] < (_SWINGS if self._distinct(m) else _MANY):
             self._swings[at] += 1
         elif not self._pulses(m):
             self.contradicts(m)
 
-    def _tells(self, m):
+    def _distinct(self, m):
         """Whether swings of member m can be told from a load that pulses."""
         return len(self._stepped) > 1 or self._stepped[m] == _UP | _DOWN
 

@@ -2,8 +2,8 @@
 
 Frames: id = function << 6 | node; layout, scaling and CRC-8 (SAE J1850 over id high, id low and
 the other payload bytes) are those of the protocol's page in the reference. Over CAN all boards
-answer a SCAN of everybody, and one whose answer is missing is asked once more by its number; over
-UART each is asked in turn. Voltages mV, temperatures 0.1 degC.
+answer a SCAN of everybody, and one whose answer is missing is polled once more by its number; over
+UART each is polled in turn. Voltages mV, temperatures 0.1 degC.
 """
 
 from array import array
@@ -14,7 +14,7 @@ from bms import ticks
 from bms.kernels import crc8_frame, mcp_readings, take13, take_status, wait_readings
 from bms.kernels.readings import (
     H_CELL,
-    H_HEARD,
+    H_RX_AT,
     H_MISSING,
     H_NOW,
     H_ROW_OF,
@@ -62,11 +62,11 @@ SEVERE = const(0xFF)
 _TEMP_OFFSET_DC = const(-1000)
 _STATUS_BIT = const(0x1000)  # in the mask of expected frames: CELLS 0-7, TEMPS 8-11, STATUS 12
 _TAKEN = FRESH | SEEN | NEW  # flags of a reading
-_QUIET_MS = const(20)  # without a frame for so long, what is missing is asked for again
+_QUIET_MS = const(20)  # without a frame for so long, what is missing is polled for again
 _IDLE_MS = const(10)  # between two looks at who has to be told what to bleed
 _HELLO_MS = const(200)  # between two questions to everybody
-_BLEED_S = const(5)  # a slave stops bleeding by itself after it
-_BLEED_AGAIN_MS = const(2000)
+_BALANCE_S = const(5)  # a slave stops bleeding by itself after it
+_BALANCE_AGAIN_MS = const(2000)
 _MISFITS = const(2)
 
 
@@ -95,7 +95,7 @@ class CellLink(Driver):
         self._member_of = bytearray(64)  # node -> member + 1
         self._node = bytearray(n)
         self._serial = array("i", [0] * n)
-        self._asked = bytearray(n)  # times in this scan
+        self._polled = bytearray(n)  # times in this scan
         self._conflict = bytearray(
             n
         )  # scans with contradictions, less clean ones; bit 7 = in this scan
@@ -103,8 +103,8 @@ class CellLink(Driver):
         self._balance_at = array("i", [0] * n)
         self._balance_on = bytearray(n)
         self._balance_next = 0
-        self._asking = -1  # member that may talk now, on a polled bus
-        # on a polled bus: 1 said nothing for a scan, 2 is back, 3 said nothing when it was asked
+        self._polling = -1  # member that may talk now, on a polled bus
+        # on a polled bus: 1 said nothing for a scan, 2 is back, 3 said nothing when it was polled
         # first; 2 and 3 have to say who they are
         self._silent = bytearray(n)
         self._back = 0  # how many are
@@ -183,18 +183,18 @@ class CellLink(Driver):
         for m in range(len(self._node)):
             row = H_ROWS + ROW * m
             t[row + R_GOT] = 0
-            self._asked[m] = 0
+            self._polled[m] = 0
             due = self.pack.known[self.members[m]]
             t[row + R_DUE] = due
             missing += due
             self._open(m)
         t[H_MISSING] = missing
-        t[H_HEARD] = now
+        t[H_RX_AT] = now
         self._send_scan(ALL)
-        self._asking = -1
+        self._polling = -1
         self.done = not missing
         if self.link.polled:
-            self._ask_next(now)
+            self._poll_next(now)
 
     def step(self, now):
         """Take what has come; ask for what is missing; between scans greet and balance."""
@@ -211,21 +211,21 @@ class CellLink(Driver):
             if not t[H_MISSING]:
                 self.done = True
             elif self.link.polled:
-                row = H_ROWS + ROW * self._asking
-                if t[row + R_GOT] == t[row + R_WANT] or ticks.diff(now, t[H_HEARD]) > _QUIET_MS:
-                    self._ask_next(now)
-            elif ticks.diff(now, t[H_HEARD]) > _QUIET_MS:
-                self._ask_next(now)
+                row = H_ROWS + ROW * self._polling
+                if t[row + R_GOT] == t[row + R_WANT] or ticks.diff(now, t[H_RX_AT]) > _QUIET_MS:
+                    self._poll_next(now)
+            elif ticks.diff(now, t[H_RX_AT]) > _QUIET_MS:
+                self._poll_next(now)
         if not self.done or self._unknown and self._greet(now):
             return
         if ticks.diff(now, self._idle_at) >= 0:
             self._idle_at = ticks.add(now, _IDLE_MS)
             if self._back:
-                self._ask_back()
+                self._hello_again()
             else:
                 self._balance(now)
 
-    def _ask_back(self):
+    def _hello_again(self):
         """A board that was silent may be another one now, or have forgotten what it bleeds."""
         for m in range(len(self._node)):
             if self._silent[m] > 1:
@@ -235,12 +235,12 @@ class CellLink(Driver):
     def _open(self, m):
         """Whether the frames of a board are taken as readings without a further question.
 
-        Known when the scan began, not contradicted, and asked, where boards are asked in turn.
+        Known when the scan began, not contradicted, and polled, where boards are polled in turn.
         """
         t = self._t
         row = H_ROWS + ROW * m
-        asked = self._asked[m] or not self.link.polled
-        t[row + R_OPEN] = 1 if t[row + R_DUE] and asked and not self._conflict[m] else 0
+        polled = self._polled[m] or not self.link.polled
+        t[row + R_OPEN] = 1 if t[row + R_DUE] and polled and not self._conflict[m] else 0
 
     # --- scanning ---
 
@@ -263,7 +263,7 @@ class CellLink(Driver):
                 self._conflict[m] = state & 0x7F
                 self.count_contradiction(self._conflict, m, state & 0x80)
 
-    def _ask_next(self, now):
+    def _poll_next(self, now):
         """Give the word to the next board with answers outstanding, at most twice a scan each.
 
         Those that were silent come last, in turn: each takes its time, and may take no other's.
@@ -276,18 +276,18 @@ class CellLink(Driver):
                 row = H_ROWS + ROW * m
                 waiting = t[row + R_DUE] and t[row + R_GOT] != t[row + R_WANT]
                 if times:
-                    waiting = waiting and self._asked[m] < times
+                    waiting = waiting and self._polled[m] < times
                 else:
-                    waiting = waiting and not self._asked[m] and self._silent[m] != 1
+                    waiting = waiting and not self._polled[m] and self._silent[m] != 1
                 if waiting:
-                    self._asked[m] += 1
-                    if self._asked[m] == 2 and self.link.polled:
+                    self._polled[m] += 1
+                    if self._polled[m] == 2 and self.link.polled:
                         if not t[row + R_GOT] and not self._silent[m]:
                             self._silent[m] = 3
                             self._back += 1
                     self._open(m)
-                    self._asking = m
-                    t[H_HEARD] = now
+                    self._polling = m
+                    t[H_RX_AT] = now
                     if self.link.polled:
                         self.link.forget()
                     self._send_scan(self._node[m])
@@ -343,11 +343,11 @@ class CellLink(Driver):
         if m < 0:
             self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
             return
-        doubt = 0
+        silent = 0
         if self.link.polled:
-            self._hello_sent = False  # it was asked alone and has answered: the next may be asked
-            doubt = self._silent[m]
-            if doubt > 1:
+            self._hello_sent = False  # it was polled alone and has answered: the next may be polled
+            silent = self._silent[m]
+            if silent > 1:
                 self._back -= 1
                 self._silent[m] = 0
         slave = self.members[m]
@@ -374,11 +374,11 @@ class CellLink(Driver):
             if self._misfits[m]:
                 self._misfits[m] = 0  # the answer to our question: the misfit was damage
             else:
-                # nobody asked, or it was silent: it started again and has forgotten what it bleeds
+                # nobody polled, or it was silent: it started again and has forgotten what it bleeds
                 self._balance_on[m] = 0
                 self._t[H_ROWS + ROW * m + R_FLAGS] = _TAKEN
                 self._sent_balance[2 * m] = self._sent_balance[2 * m + 1] = 0
-                if doubt != 3:  # one question that got lost is no sign of a start
+                if silent != 3:  # one question that got lost is no sign of a start
                     self.faults.set(F.SLAVE_REBOOT, slave, 1)
                     self.faults.clear(F.SLAVE_REBOOT, slave)
             return
@@ -530,11 +530,11 @@ class CellLink(Driver):
         if not bit & t[row + R_WANT]:
             self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
             return
-        if self.link.polled and not self._asked[m]:
-            # it has not been asked in this scan: somebody else's answer
+        if self.link.polled and not self._polled[m]:
+            # it has not been polled in this scan: somebody else's answer
             self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
             return
-        t[H_HEARD] = now
+        t[H_RX_AT] = now
         if t[row + R_GOT] & bit:
             self._again(m, row + R_CRC + function - CELLS, data)
         elif function == STATUS or self._conflict[m]:
@@ -568,8 +568,8 @@ class CellLink(Driver):
     def _again(self, m, crc, data):
         """The same part of the same scan came once more."""
         self.repeated = (self.repeated + 1) & 0x1FFFFFFF
-        asked_again = self._asked[m] > (1 if self.link.polled else 0)
-        if self._t[crc] != data[7] and not asked_again and not self._conflict[m] & 0x80:
+        polled_again = self._polled[m] > (1 if self.link.polled else 0)
+        if self._t[crc] != data[7] and not polled_again and not self._conflict[m] & 0x80:
             # same scan, same number, other values: whose they are can't be told
             self._conflict[m] |= 0x80
             self._open(m)
@@ -634,14 +634,14 @@ class CellLink(Driver):
             same = low == sent[2 * m] and high == sent[2 * m + 1]
             if same and not self._balance_on[m]:
                 continue
-            if same and ticks.diff(now, self._balance_at[m]) < _BLEED_AGAIN_MS:
+            if same and ticks.diff(now, self._balance_at[m]) < _BALANCE_AGAIN_MS:
                 continue
             out = self._out
             out[0] = low & 0xFF
             out[1] = low >> 8
             out[2] = high & 0xFF
             out[3] = high >> 8
-            out[4] = _BLEED_S
+            out[4] = _BALANCE_S
             out[5] = self._seq
             out[6] = 0
             ident = BALANCE << 6 | self._node[m]

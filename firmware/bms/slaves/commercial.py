@@ -82,7 +82,7 @@ class CommercialDriver(Driver):
             self._misfit[m] &= ~part
             self._good[m] |= part & self._want[m]
             whole = self._good[m] == self._want[m] and not self._misfit[m]
-            if whole and not known and self.ripe(m):
+            if whole and not known and self.confirmed(m):
                 pack.known[slave] = 1
                 self._wrong[m] = 0
                 self.clear_if_last(F.SLAVE_MISMATCH, m, self._wrong)
@@ -99,7 +99,7 @@ class CommercialDriver(Driver):
         """ms that one lost answer may cost beyond two scans, of which each takes `need_ms`."""
         return need_ms
 
-    def ripe(self, m):
+    def confirmed(self, m):
         """Whether what member m showed is enough to know it."""
         return True
 
@@ -196,7 +196,7 @@ class CommercialDriver(Driver):
         fets = (1 if charge else 0) | (2 if discharge else 0)
         off = self._off[m]
         # a board that was commanded to close them needs a while
-        opened = fets != BOTH_FETS and off != OFF and off != ON and not self._ours(m)
+        opened = fets != BOTH_FETS and off != OFF and off != ON and not self._wants_open(m)
         if opened and not self._opened[m] and self.WEAK and not self._listening:
             if self.suspects(m):
                 return  # as a new trip
@@ -213,7 +213,7 @@ class CommercialDriver(Driver):
         """Whether some contactor of member m's string is closed."""
         return self.pack.energised[self.pack.string_of_slave[self.members[m]]]
 
-    def _ours(self, m):
+    def _wants_open(self, m):
         """Whether the master wants its FETs open: its string has tripped, contactors are open."""
         string = self.pack.string_of_slave[self.members[m]]
         return bool(self._rated[m] and self.faults.blocking(string) and not self.energised(m))

@@ -131,7 +131,7 @@ class Jbd(Framed):
         super().__init__(link, members, pack, limits, faults, config)
         self.refused = self.status = 0
 
-    def ask(self, m, step):
+    def send_poll(self, m, step):
         """Cells first, then everything else."""
         return self.link.request(_READ, self.POLLS[step][1], 0)
 

@@ -201,7 +201,7 @@ class JkPb(PolledDriver):
         """Bytes of the poll and its answer."""
         return 11 + _WHOLE
 
-    def ask(self, m, step):
+    def send_poll(self, m, step):
         """The status frame: it holds everything."""
         return self.link.trigger(self._node[m], TRIGGER_STATUS)
 

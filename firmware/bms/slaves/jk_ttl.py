@@ -157,7 +157,7 @@ class JkTtl(Framed):
         self._missed = 0  # `missed` when the commands were given
         self._known = 0
 
-    def ask(self, m, step):
+    def send_poll(self, m, step):
         """Everything at once."""
         self.link.out[_HEAD] = 0
         return self.link.request(READ_ALL, 1)

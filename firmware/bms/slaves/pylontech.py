@@ -51,7 +51,7 @@ class PylonLink(ReplyLink):
         super().__init__(stream, rate or Pylontech.UART_BPS, _LONGEST, _START)
         self.data = bytearray(_LONGEST // 2)
 
-    def ask(self, address, command):
+    def send_poll(self, address, command):
         """Ask for what CID2 `command` gives of a pack."""
         out = self.out
         out[0] = _START
@@ -193,9 +193,9 @@ class Pylontech(PolledDriver):
             return 20 + 18 + 2 * (20 + 2 * cells + 2 * temps)
         return 20 + 18 + 2 * (10 + cells + temps)
 
-    def ask(self, m, step):
+    def send_poll(self, m, step):
         """Alarms, then readings."""
-        return self.link.ask(self._node[m], ANALOG if step else ALARM)
+        return self.link.send_poll(self._node[m], ANALOG if step else ALARM)
 
     # FETs and balancing: the pack's own
 
