@@ -420,7 +420,7 @@ class Wire:
 
 
 class FakeSlave:
-    """A slave board. `mv`, `dc`: what it reads, None = nothing; `bleeds`: (mask, s) it was told.
+    """A slave board. `mv`, `dc`: what it reads, None = nothing; `balance_commands`: (mask, s) it was told.
 
     Faults: alive, skip (functions that it does not send), delay_seq (answers to an older scan).
     """
@@ -436,7 +436,7 @@ class FakeSlave:
         self.flags = 0
         self.die_c = 25
         self.stack_error = 0
-        self.bleeds = []
+        self.balance_commands = []
         self.scans = 0
 
     def frames(self, seq):
@@ -471,7 +471,7 @@ class FakeSlave:
         if function == BALANCE:
             assert crc8(bytes([ident >> 8, ident & 255]) + data[:7]) == data[7]
             mask = data[0] | data[1] << 8 | data[2] << 16 | data[3] << 24
-            self.bleeds.append((mask, data[4]))
+            self.balance_commands.append((mask, data[4]))
         if function == ASSIGN and data[:4] == self.hello()[1][4:]:
             self.node = data[4]
             return [self.hello()]
@@ -663,13 +663,13 @@ class Bench:
         self.drivers = slaves_.build(p.config, self.board, p.pack, p.limits, p.faults)
         self.driver = self.drivers[0]
         self.seq = 0
-        self.asked = []
+        self.requests = []
 
     def exchange(self):
         """Deliver what the master sent, and the answers; True where there was one."""
         answered = False
         for frame in self.wire.sent():
-            self.asked = self.asked[-40:] + [frame]
+            self.requests = self.requests[-40:] + [frame]
             for board in self.boards:
                 answered |= self.wire.give_all(board.receive(frame, self.wire.medium))
         return answered

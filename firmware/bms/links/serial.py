@@ -8,7 +8,7 @@ from bms.kernels import find, put, shift
 from bms.ticks import MASK
 
 _CHUNK = 128
-_CHUNKS = 8  # taken in one step at most: a port that floods must not hold up the cycle
+_CHUNKS = 8  # taken in one step at most: a port that floods must not delay the cycle
 
 
 class SerialLink:
@@ -33,7 +33,7 @@ class SerialLink:
         self.rx_at = -1  # before the first poll
 
     def poll(self, sink, now):
-        """Take what has come, hand each good frame to `sink.on_frame(ident, n, data, now)`."""
+        """Read what has arrived, hand each good frame to `sink.on_frame(ident, n, data, now)`."""
         self.flush()
         for _ in range(_CHUNKS):
             got = self._stream.read(self._chunk)

@@ -1,7 +1,7 @@
-"""Makes the current sensors that a pack file asks for; needed at start only, and forgotten then.
+"""Makes the current sensors of a pack file; needed at start only, and unloaded then.
 
-The sensors of a string are joined in a `Source`; those on a CAN port that carries slaves as well
-get their frames from the driver's `sink`, see `Router`.
+The sensors of a string are joined in a `StringSensors`; those on a CAN port that carries slaves as
+well get their frames from the driver's `sink`, see `FrameRouter`.
 """
 
 from bms.config.errors import ConfigError
@@ -173,8 +173,9 @@ def _listen(config, sensors, mine, sink, driver):
 # --- strings ---
 
 
+# parameters: parts of the master that StringSensors reads
 def string_sensors(config, sensors, currents, strings, pack, faults, now):
-    """A `Source` for each string that has sensors, as a list."""
+    """A `StringSensors` for each string that has sensors, as a list."""
     from bms.sensors.string_sensors import StringSensors
 
     out = []

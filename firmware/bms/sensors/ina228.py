@@ -12,7 +12,7 @@ has no more at `range`.
 
 ALATCH is set: CNVRF is cleared by reading then, so that each conversion counts once, and a chip
 that lost its settings (a dip of its supply, after which the range is another one) shows by ALATCH
-being 0. A current is therefore believed only when DIAG_ALRT is good before and after it.
+being 0. A current therefore counts only when DIAG_ALRT is good before and after it.
 """
 
 from micropython import const
@@ -42,7 +42,8 @@ _MEMORY_GOOD = const(0x0001)
 _TI = const(0x5449)
 _INA228 = const(0x228)
 
-# steps: those of the start, one behind the other, then asking and reading in turns
+# steps: those of the start, one behind the other, then reading the state and the current
+# alternately
 (
     _ID_MAKER,
     _ID_DEVICE,

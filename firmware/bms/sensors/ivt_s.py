@@ -7,7 +7,7 @@ Result message (data sheet IVT-S V1.02, chapter 8; the maker's DBC file IVT-S_12
     2..5  value, 32 bits with sign, most significant byte first: mA, mV
 
 State: 0x10 over-current signal; 0x20 this result is out of its range or its measurement failed;
-0x40 some result's measurement failed; 0x80 system error: nothing that it says is assured.
+0x40 some result's measurement failed; 0x80 system error: none of its values is reliable.
 Identifiers 0x521 (current), 0x522..0x524 (voltages), every 20 ms (current; 60 ms voltages), at
 500 kbit/s. It sends by itself once it has power; nothing is ever sent to it.
 
@@ -47,7 +47,7 @@ class IvtS(CanSensor):
         self.u_ok = bytearray(_VOLTAGES)
 
     def on_frame(self, ident, n, data, now):
-        """One frame with an identifier of its."""
+        """One frame with one of its identifiers."""
         kind = ident - self.ident
         if n != _BYTES or data[0] != kind:
             self.damaged = (self.damaged + 1) & MASK
@@ -68,7 +68,7 @@ class IvtS(CanSensor):
             return
         counter = state & 15
         if counter == self._counter:
-            # an old message, said again by whatever stands between: no new reading
+            # an old message, repeated by a gateway: no new reading
             self.repeated = (self.repeated + 1) & MASK
             self._same += 1
             if self._same >= _STUCK_AFTER:

@@ -1,13 +1,13 @@
 """Driver of the cell supervision circuits (CSC) of a BMW i3 or Mini-E battery on a CAN bus.
 
 Source: open implementations and captures; the maker documents nothing of it. 500 kbit/s, 11-bit,
-little-endian. Each module is polled in turn, one per 50 ms (`gap` in [[link]]), with 0x080 | n:
-b0-1 target mV, 4200 without balancing; b3 what to measure: 00 in the first three loops, then 50
-(voltages and temperatures); b4 08 = balance cells above the target; b6 counter << 4 (in the third
-loop | 4); b7 CRC-8, poly 1D, init FF, over identifier and payload, XOR a byte of each module's own.
-It answers with 0x100 | n errors U32 and bits of the cells that are balanced; 0x120, 130, 140,
-150 | n three cells each in mV, valid where the high byte is below 40; 0x170 | n temperatures in
-degC + 40, 0 and FF no sensor. node = n + 1: 1 to 8, Mini-E to 12.
+little-endian. The modules are polled one after the other, one per 50 ms (`gap` in [[link]]), with
+0x080 | n: b0-1 target mV, 4200 without balancing; b3 what to measure: 00 in the first three loops,
+then 50 (voltages and temperatures); b4 08 = balance cells above the target; b6 counter << 4 (in the
+third loop | 4); b7 CRC-8, poly 1D, init FF, over identifier and payload, XOR a byte of each
+module's own. It answers with 0x100 | n errors U32 and bits of the cells that are balanced; 0x120,
+130, 140, 150 | n three cells each in mV, valid where the high byte is below 40; 0x170 | n
+temperatures in degC + 40, 0 and FF no sensor. node = n + 1: 1 to 8, Mini-E to 12.
 
 Uncertain: some modules need another poll, `poll = "bus"`: C7 10 in b0-1, 20 in b4, in the fourth
 loop 10 in b3; they have one temperature, in b4 of 0x170, and no command for balancing is known.
@@ -17,8 +17,8 @@ not known either. A module that sends its status and no cells, or nothing for th
 restarted: it gets the polls of the first loops again. A loop in which it did not answer is not
 counted, unless it has never answered these polls.
 
-No checksum of its answers is known: see `Boards.WEAK`. It measures neither its stack nor its own
-temperature: the sum of its cells and its warmest sensor stand for them.
+No checksum of its answers is known: see `CommercialDriver.WEAK`. It measures neither its stack nor
+its own temperature: the sum of its cells and its warmest sensor stand for them.
 """
 
 from array import array
@@ -50,7 +50,7 @@ _BALANCE = const(0x08)
 _BUS = const(0x20)
 _ALL = const(0x50)  # measure voltages and temperatures
 _VOLTAGES = const(0x10)
-_GREETINGS = const(3)  # loops before the polls that measure
+_GREETINGS = const(3)  # loops with polls that measure nothing
 _LOOPS = const(5)  # until its first cells must be there, else it is greeted again
 _QUIET = const(2)
 _STATUS_PART = const(1)
@@ -62,12 +62,12 @@ _SAME_MV = const(20)  # between two answers to one poll
 
 
 def poll_crc(ident, data):
-    """The last byte of a poll."""
+    """The last byte of a poll: CRC-8 of `ident` and data[0:7], XOR the module's own byte."""
     return crc8_frame(ident, data, 7) ^ _MODULES[ident & 15]
 
 
 class BmwI3(BroadcastDriver):
-    """All modules of one port; see `Heard`.
+    """All modules of one port; see `BroadcastDriver`.
 
     By member: bits: mask of the cells that are balanced; errors_low, errors_high: of its status.
     """
@@ -102,7 +102,7 @@ class BmwI3(BroadcastDriver):
         self._greeted = bytearray(n)  # it has answered a greeting
         self._since = array("H", [0] * n)  # parts received since it was polled
         self._cell = array("H", [0] * (n * self.CELLS))
-        self._next = n  # member to be polled next
+        self._next = n  # member that is polled next
         self._again = False
         self._polled = False
         self._polled_at = 0

@@ -172,7 +172,7 @@ class BqLink(ReplyLink):
 
 
 class Bq796xx(CommercialDriver):
-    """A whole stack; see `Boards`.
+    """A whole stack; see `CommercialDriver`.
 
     starts: times that the stack was woken and addressed; summary: FAULT_SUMMARY by member.
     """
@@ -238,7 +238,7 @@ class Bq796xx(CommercialDriver):
         self._sent_at = array("i", [0] * n)
         self._balancing_cells = bytearray(n)  # it may be balancing
         self._commanded = bytearray(n)
-        self._left = bytearray(n)  # repetitions that are left
+        self._left = bytearray(n)  # repetitions that remain
         self._sending = -1  # member whose timers are being sent
         self._part = 0
 
@@ -318,6 +318,7 @@ class Bq796xx(CommercialDriver):
 
     # --- starting ---
 
+    # long: the steps of the start in their order
     def _start(self, now):
         """The next command of waking and addressing."""
         link = self.link

@@ -1,5 +1,5 @@
-"""What drivers of bought boards share, polled or broadcasting: whether it is the board of the pack
-file, its readings, its alarms, its FETs. Nothing here allocates after start-up.
+"""What drivers of commercial boards share, polled or broadcasting: whether it is the board of the
+pack file, its readings, its alarms, its FETs. Nothing here allocates after start-up.
 """
 
 from array import array
@@ -34,7 +34,7 @@ def word_le(data, at):
 
 
 class CommercialDriver(Driver):
-    """Base of `Asked` (polled) and `Heard` (broadcast); see `Driver` for its fields."""
+    """Base of `PolledDriver` and `BroadcastDriver`; see `Driver` for its fields."""
 
     SLOW = True
     PARTS = 1  # bits of `fit` that must all be good before a board is known
@@ -51,14 +51,14 @@ class CommercialDriver(Driver):
         self._high_mv = limits.hard_high_mv
         self._high_dc = limits.hard_high_dc
         self._want = array("H", [self.PARTS] * n)
-        self._good = array("H", [0] * n)  # parts that fitted
+        self._good = array("H", [0] * n)  # parts that matched
         self._misfit = array("H", [0] * n)  # parts that did not, once
         self._wrong = bytearray(n)
         self._conflict = bytearray(n)  # not 0: its readings are evaluated, and not stored
         self._contradictions = bytearray(n)  # scans in a row with contradictions, less clean ones
         self._listening = False
         self._rated = bytearray([config.slaves[i].fets for i in members])
-        self._fets = bytearray([BOTH_FETS] * n)  # FETs that conduct, as the board says
+        self._fets = bytearray([BOTH_FETS] * n)  # FETs that conduct, as the board reports
         self._opened = bytearray(n)  # it opened one by itself
         self._off = bytearray(n)  # 0, or what its FETs were commanded: OFF, ON, AGAIN
 
@@ -104,7 +104,7 @@ class CommercialDriver(Driver):
         return True
 
     def cell(self, m, i, mv, now, balancing=False):
-        """Cell i (from 0) of member m reads `mv`; it is evaluated before this returns."""
+        """Store `mv` of cell i (from 0) of member m; beyond hard bounds it is evaluated at once."""
         pack = self.pack
         at = pack.first_cell[self.members[m]] + i
         out = mv < self._low_mv or mv > self._high_mv
@@ -123,7 +123,7 @@ class CommercialDriver(Driver):
             self.limits.hard_cell(at, mv)
 
     def temp(self, m, i, dc, now):
-        """Sensor i (from 0) of member m reads `dc` in 0.1 degC; evaluated before this returns.
+        """Store `dc` (0.1 degC) of sensor i (from 0) of member m; evaluated before this returns.
 
         True where it was stored.
         """
@@ -148,12 +148,12 @@ class CommercialDriver(Driver):
     def _jumps(self, m, flags, by, most):
         """Whether a reading is so far from the last one that a second answer must confirm it.
 
-        Damage can leave a sum as it was: one such answer may not open contactors.
+        Damage can leave a checksum unchanged: one such answer must not open contactors.
         """
         return flags & FRESH and not -most <= by <= most and self.suspects(m)
 
     def suspects(self, m):
-        """True where member m's answer was not in doubt before: a second one must confirm it."""
+        """Mark member m's answer as suspect: another must confirm it; False if it was so before."""
         raise NotImplementedError
 
     def contradicts(self, m):

@@ -10,11 +10,11 @@ CAN no times are documented: the driver uses the same ones, and they can be set 
 Units: cells mV; temperatures degC + 40; stack voltage 0.1 V; current 0.1 A around 30000. Cells come
 three in a frame; captures number frames from 1, the document from 0: the driver knows which when it
 has seen the first or the last number, until a number contradicts it. On UART a sum of 8 bits passes
-one damaged frame in 256 or so: see `Boards.WEAK`. It has no temperature of its own: its warmest
-sensor stands for it. It balances by itself, and no command for it is documented. Uncertain, and so
-in the pack file: the current's sign (`reversed`), and whether 01 switches FETs on, as most say
-(`fets_inverted`). Temperatures at which it only forbids charging warn: its open charge FET limits
-the power.
+one damaged frame in 256 or so: see `CommercialDriver.WEAK`. It has no temperature of its own: its
+warmest sensor stands for it. It balances by itself, and no command for it is documented. Uncertain,
+and so in the pack file: the current's sign (`reversed`), and whether 01 switches FETs on, as most
+say (`fets_inverted`). Temperatures at which it only forbids charging warn: its open charge FET
+limits the power.
 """
 
 from array import array
@@ -52,7 +52,7 @@ ANSWER_ID = EXTENDED | 0x18004000
 ANSWER_MASK = EXTENDED | 0x1F00FFE0
 _REQUEST_ID = EXTENDED | 0x18000040
 
-# the polls of a scan; the last one is one of _SELDOM in turn
+# the polls of a scan; the last one stands for one of _SELDOM, another in each scan
 _POLLS = bytes((CELLS, TEMPS, TOTAL, ALARM, 0))
 _SELDOM = bytes((COUNTS, FETS, BALANCE))
 
@@ -113,7 +113,7 @@ class DalyCan:
         return self._port.send(_REQUEST_ID | command << 16 | node << 8, self._out, 8)
 
     def poll(self, sink, now):
-        """Read what has arrived; the frames go to the driver, or to the router of a shared port."""
+        """Read what has arrived; the frames go to the driver's `sink`."""
         self._port.poll(sink.sink, now)
 
     def unsent(self):
@@ -128,7 +128,7 @@ class DalyCan:
 
 
 class Daly(PolledDriver):
-    """All Daly boards of one port; see `Asked`.
+    """All Daly boards of one port; see `PolledDriver`.
 
     Of the board that answered last: FIELDS; alarm_bits: the alarm frame; balance: 1 where any cell
     is balanced.
@@ -249,13 +249,13 @@ class Daly(PolledDriver):
         return FRAME + FRAME * self._frames(m, self._which(m, step))
 
     def send_poll(self, m, step):
-        """Cells, temperatures, total, alarms, and one of the rest in turn."""
+        """Cells, temperatures, total, alarms, and one of _SELDOM."""
         which = self._which(m, step)
         bases = self._temp_base if which else self._cell_base
         if self._tries < 2 or bases[m] == _UNKNOWN:
             self._got = 0  # else frames that arrive late, in two parts, are one answer
         if step == 0 and self._tries == 1 and not self._suspect[m]:
-            # once a scan: a poll that isn't answered does not keep the others from their turn
+            # once a scan: a poll without an answer does not delay the others
             self._seldom[m] = self._seldom[m] + 1 if self._seldom[m] + 1 < len(_SELDOM) else 0
         seldom = self._seldom[m]
         command = _POLLS[which] or _SELDOM[seldom if seldom < _UNKNOWN else 0]
@@ -373,7 +373,7 @@ class Daly(PolledDriver):
         return True
 
     def _has_reading(self, step, at):
-        """Whether a frame has a reading: an answer may go on, empty, after the last one."""
+        """Whether a frame has a reading: empty frames may follow the last one."""
         if step:
             for i in range(at + 1, at + 8):
                 if 0 < self.link.data[i] < _NO_SENSOR:

@@ -58,7 +58,7 @@ _COMMAND = const(0x0F)  # bits of a packet's command
 
 
 class DiybmsLink(ReplyLink):
-    """packet: the 40 bytes handed to `sink.on_packet(now)`; to send: `out_packet`, then `send_poll`."""
+    """packet: the 40 bytes handed to `sink.on_packet(now)`; `send_poll` sends `out_packet`."""
 
     def __init__(self, stream, rate=0):
         super().__init__(stream, rate or Diybms.UART_BPS, _LONGEST, _START)
@@ -120,7 +120,7 @@ class DiybmsLink(ReplyLink):
 
 
 class Diybms(PolledDriver):
-    """All modules of one ring; see `Asked`.
+    """All modules of one ring; see `PolledDriver`.
 
     modules: count in the last packet, -1 = no packet yet; unanswered: packets that came back
     without an answer; writes: of thresholds; threshold_mv [cells]: as read back, where
@@ -265,14 +265,14 @@ class Diybms(PolledDriver):
             self.stale = (self.stale + 1) & MASK
             return
         if not packet[2] & _PROCESSED and not packet[3]:
-            self.link.echoes = (self.link.echoes + 1) & MASK  # our own: no module has seen it
+            self.link.echoes = (self.link.echoes + 1) & MASK  # our own: no module has processed it
             return
         self.modules = packet[3]
         if not packet[2] & _PROCESSED:
             self.unanswered = (self.unanswered + 1) & MASK
             self.fit(m, 1, packet[3] >= self._all, packet[3])
             return  # polled again, then given up
-        # with one module too many nobody knows which module has which value
+        # with one module too many it is unknown which module has which value
         if self.fit(m, 1, self._listening or packet[3] == self._all, packet[3]):
             if step == 0:
                 self._take_voltages(m, now)
@@ -318,7 +318,7 @@ class Diybms(PolledDriver):
             inside = packet[_WORDS + 2 * i + 1]
             outside = packet[_WORDS + 2 * i]
             if not inside:
-                # open: this module balances at full power, and nobody knows how hot it is
+                # open: this module balances at full power, and its temperature is unknown
                 self._sensor_open[m] = 1
                 self.alarms(m, base.A_HARDWARE, 0, now)
                 return

@@ -43,7 +43,7 @@ _STACK_MS = const(150)  # that the stack voltage may be older than the cells
 
 
 class JkCan(BroadcastDriver):
-    """All JK boards of one bus; see `Heard`.
+    """All JK boards of one bus; see `BroadcastDriver`.
 
     Of the board that sent last: current_ma, soc_pm, alarm_bits: the first two bytes of its alarms.
     """

@@ -17,8 +17,9 @@ temperatures. One project reads three words of 0.0038 degC less 52. Captures in 
 warmed show five bytes at 2-6 in degC less 50 (LEV40) or less 70 (LEV46), of which the words contain
 only every other: with `temp_offset` the driver reads the bytes. An open sensor reads 0 or all ones.
 
-Its frames have no checksum but that of CAN: see `Boards.WEAK`. It measures neither its stack nor
-its own temperature: the sum of its cells and its warmest sensor stand for them. It has no alarms.
+Its frames have no checksum but that of CAN: see `CommercialDriver.WEAK`. It measures neither its
+stack nor its own temperature: the sum of its cells and its warmest sensor stand for them. It has no
+alarms.
 """
 
 from micropython import const
@@ -42,7 +43,7 @@ _OFF_MS = const(5000)
 
 
 class Outlander(BroadcastDriver):
-    """All modules of one port; see `Heard`. bits: mask of balanced cells, by member."""
+    """All modules of one port; see `BroadcastDriver`. bits: mask of balanced cells, by member."""
 
     ABILITIES = BALANCE_TARGET
     NODES = (1, 15)

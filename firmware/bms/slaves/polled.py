@@ -1,8 +1,8 @@
 """Boards on one line that answer polls, one after the other.
 
-What their drivers share beyond `Boards`: which board is polled next and how often, the gap that a
-board needs between polls, silent boards, and commands between two scans. A subclass knows the
-polls and reads the answers. Nothing here allocates after start-up.
+What their drivers share beyond `CommercialDriver`: which board is polled next and how often, the
+gap that a board needs between polls, silent boards, and commands between two scans. A subclass
+knows the polls and reads the answers. Nothing here allocates after start-up.
 """
 
 from array import array
@@ -18,14 +18,14 @@ _IDLE, _WAITING, _RESTING = range(3)
 _TRIES = const(2)
 _REPEAT_MS = const(5000)  # a command is repeated after this time
 _SHORT_MS = const(100)
-_QUIET_MS = const(20)  # adapters and boards pause for less within an answer
-_LOOK_MS = const(50)  # between two looks for a board that needs a command
+_QUIET_MS = const(20)  # adapters and boards pause for a shorter time within an answer
+_LOOK_MS = const(50)  # between two checks which board needs a command
 _RECENT = const(3)
 _MOST_SILENT = const(2)
 _UNCOMMANDED = const(2)
 _UNACKNOWLEDGED = const(3)  # it did not answer: commanded again, but not at once
 COMMAND = const(-1)
-_NEVER = const(0x10000000)  # longer than `ticks.diff` can tell
+_NEVER = const(0x10000000)  # longer than `ticks.diff` can measure
 
 
 class PolledDriver(CommercialDriver):
@@ -66,11 +66,11 @@ class PolledDriver(CommercialDriver):
         self._due = bytearray(n)
         self._silent = bytearray(n)  # polls without an answer, up to _RECENT + 1
         self._next_silent = 0  # silent member that is polled next
-        self._no_answers = 0  # boards that stayed silent in this scan
+        self._no_answers = 0  # boards that did not answer in this scan
         self._again = False  # a scan was due while one still ran
         self._command_sent = False  # a command was sent since the last scan
         self._look_at = 0
-        self._next_member = 0  # member that may be commanded next
+        self._next_member = 0  # member that is commanded next
         self._commanded = bytearray([_UNCOMMANDED] * n)  # balancing as commanded: off, on
         self._commanded_at = array("i", [0] * n)
         self._suspect = bytearray(n)  # 1: something in this answer jumped, 2: the one before did
@@ -173,7 +173,7 @@ class PolledDriver(CommercialDriver):
         return -1
 
     def also(self, m, value):
-        """`tell_other_fet` comes next, with this value (0..254)."""
+        """Send `command_other_fet` next, with this value (0..254)."""
         self._also[m] = 1 + value
 
     def waits_for(self, m, step):
@@ -213,7 +213,7 @@ class PolledDriver(CommercialDriver):
             self._m = -1
 
     def alarms(self, m, trip, warn, now):
-        """As `Boards.alarms`; an alarm lasts until an answer lacks it, however late."""
+        """As `CommercialDriver.alarms`; an alarm lasts until an answer lacks it, however late."""
         CommercialDriver.alarms(
             self, m, trip, warn, now
         )  # `super` with so many arguments allocates
@@ -223,7 +223,7 @@ class PolledDriver(CommercialDriver):
             self.alarm_over(slave)
 
     def suspects(self, m):
-        """True where member m's answer was not in doubt before: it is polled once more."""
+        """Mark member m's answer as suspect: it is polled once more; False if it was so before."""
         if self._suspect[m] == 2:
             return False
         self._suspect[m] = 1
@@ -268,7 +268,7 @@ class PolledDriver(CommercialDriver):
 
     def _choose(self):
         """The next member to poll: those that answer; then those that became silent lately, the
-        latest first, until two stay silent; then the others in turn, until one stays silent.
+        latest first, until two stay silent; then the others, one after the other, until one does.
         """
         n = len(self._due)
         late = -1
@@ -328,7 +328,7 @@ class PolledDriver(CommercialDriver):
         if self._command:
             self._command = False
             self._commanded[m] = _UNACKNOWLEDGED
-            self._advance()  # a board that doesn't answer must not hold up the others
+            self._advance()  # a board that doesn't answer must not delay the others
             return
         self._due[m] = 0
         if self.SELDOM and self._step + 1 == self.steps(m):

@@ -4,9 +4,9 @@ Source: the modules' protocol as read in open implementations. A command is `add
 register, length or value`; a write has a CRC-8 (poly 07, init 0) behind it and is echoed, a read is
 answered by `address << 1, register, length, data, CRC-8`. A module without an address answers with
 bit 7 set, and its CRC is made without that bit. Nodes 1.. are the places in the chain, from the
-master's end. Start: all modules are reset, then each in turn gets its address. If one is lost
-later, all are reset and addressed again: only then the places are certain. With fewer modules than
-in the pack file nobody knows which ones are missing, and none is read. One module more is a
+master's end. Start: all modules are reset, then one after the other gets its address. If one is
+lost later, all are reset and addressed again: only then the places are certain. With fewer modules
+than in the pack file it is unknown which ones are missing, and none is read. One module more is a
 mismatch as well.
 Units: cells in steps of 6.25 V / 16383, the module 33.333 V / 16383; temperatures of two
 thermistors by the formula of Steinhart and Hart, from a table made at start. Balancing by a mask of
@@ -100,7 +100,7 @@ class TeslaLink(ReplyLink):
         self._copies = 0
 
     def read(self, address, register, n):
-        """Ask for n bytes from a register."""
+        """Poll n bytes from a register."""
         out = self.out
         out[0] = address << 1
         out[1] = register
@@ -160,7 +160,7 @@ class TeslaLink(ReplyLink):
 
 
 class TeslaS(PolledDriver):
-    """A whole chain; see `Asked`.
+    """A whole chain; see `PolledDriver`.
 
     starts: times that all modules were reset and addressed; found: modules found then.
     """
@@ -212,7 +212,7 @@ class TeslaS(PolledDriver):
         return 5 + self._paused[m]
 
     def send_poll(self, m, step):
-        """One of _COMMANDS."""
+        """Send command `step` of the scan, one of _COMMANDS, to member m."""
         s = step + 1 - self._paused[m]
         if s < 4:
             return self.link.write(self._node[m], _COMMANDS[2 * s], _COMMANDS[2 * s + 1])
@@ -236,7 +236,7 @@ class TeslaS(PolledDriver):
         super()._open(now)
 
     def step(self, now):
-        """As `Asked.step`, once all have their addresses."""
+        """As `PolledDriver.step`, once all have their addresses."""
         if self._stage == RUN:
             super().step(now)
             return
@@ -264,6 +264,7 @@ class TeslaS(PolledDriver):
         for slave in self.members:
             self.pack.known[slave] = 0
 
+    # long: the steps of the start in their order
     def _start(self, now):
         """Send the next command; `_answers` counts the answers to the last one."""
         link = self.link
@@ -279,7 +280,7 @@ class TeslaS(PolledDriver):
             self._reset_all(now)
             return
         if stage == _RESET_SENT:
-            # answers twice: the adapter returns what was sent; any damage hides it
+            # two answers: the adapter returns what was sent; any damage hides it
             if answers > 1:
                 self._echoing = 1
             self._tries_left -= 1
