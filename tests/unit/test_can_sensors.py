@@ -249,9 +249,9 @@ def test_router():
 # --- on a port ---
 
 
-def lines(*tables, **packfile):
+def lines(*tables, **pack_file):
     """A pack file and [[sensor]] tables, each "key = value; .."."""
-    out = pack_lines(**packfile)
+    out = pack_lines(**pack_file)
     for table in tables:
         out += ["[[sensor]]"] + [row.strip() for row in table.split(";")]
     return out

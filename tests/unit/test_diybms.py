@@ -130,7 +130,7 @@ def test_a_zero_is_a_lost_calibration_and_no_reading():
     assert b.names() == []
 
 
-def test_a_module_that_bleeds_says_so():
+def test_a_module_that_balances_reports_it():
     ring = Ring(4)
     b = bench(4, ring).greet()
     ring.flags[1] = 0x8000
@@ -238,7 +238,7 @@ def test_a_module_put_in_at_the_front_gives_nobody_its_neighbours_values():
     b.reply = longer = Ring(5)
     b.scan()
     assert b.mv() == b.dc() == [None] * 4 and b.names() == ["slave_mismatch"]
-    # one answer only says so
+    # one answer only reports it
     for command in (1, 3, 5):
         b = bench(4, ring, temps=4).greet()
         b.old()
@@ -291,7 +291,7 @@ def test_thresholds_are_read_then_moved_rarely_and_read_back():
     assert len(ring.writes) == 2  # 12 mV are not worth it
 
 
-def test_an_answer_to_an_older_question_is_stale():
+def test_an_answer_to_an_older_poll_is_stale():
     ring = Ring(4)
     b = bench(4, ring).greet()
     ring.lose_number = True
@@ -340,7 +340,7 @@ def test_silence_is_bounded():
     ring = Ring(16)
     b = bench(16, ring).greet()
     ring.silent = True
-    # two questions of 0.7 s and the time to answer
+    # two polls of 0.7 s and the time to answer
     assert b.scan() < 2 * (17 * 450 // 10 + 500)
     assert b.driver.missed == 1
 

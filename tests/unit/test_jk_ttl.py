@@ -34,7 +34,7 @@ def changed(code, value, fields=REPLY[11:-9]):
 
 
 class Board:
-    """Answers with `fields`; told: the words behind a password; silent: questions not answered."""
+    """Answers with `fields`; commanded: the commands behind a password; silent: polls not answered."""
 
     def __init__(self):
         self.fields = REPLY[11:-9]
@@ -111,7 +111,7 @@ def test_other_cells_are_a_mismatch():
     assert b.names() == ["slave_mismatch"] and b.mv() == [None] * 13
 
 
-def test_alarms_are_told_by_what_they_are():
+def test_alarms_are_reported_by_their_meaning():
     board = Board()
     b = bench(board=board).greet()
     for bit, trip, warn in ((10, 1, 0), (11, 2, 0), (1, 4, 0), (9, 8, 0), (6, 16, 0), (0, 0, 128)):
@@ -127,7 +127,7 @@ def test_alarms_are_told_by_what_they_are():
     assert b.names() == []
 
 
-def test_balancing_is_told_behind_the_password():
+def test_balancing_is_commanded_behind_the_password():
     board = Board()
     b = bench(board=board).greet()
     b.run(1000)
@@ -161,7 +161,7 @@ def test_words_of_long_ago_are_not_sent():
     b.pack.balance_mask[0] = 1
     board.open = False
     while not board.open:
-        b.step()  # until the password is out, which was the last that it heard
+        b.step()  # until the password is out, which was the last that it received
     board.silent = 100
     b.run(120)
     b.scan()
@@ -188,7 +188,7 @@ def test_a_lost_password_is_said_again():
     assert board.commanded[0] == (0x9D, 1)
 
 
-def test_both_fets_are_told_where_they_are_rated_and_the_contactors_open():
+def test_both_fets_are_commanded_where_they_are_rated_and_the_contactors_open():
     board = Board()
     b = bench(board=board, slave="fets = true").greet()
     b.run(1000)
@@ -213,7 +213,7 @@ def _with_cell(i, mv):
     return fields[:at] + bytes([mv >> 8, mv & 255]) + fields[at + 2 :]
 
 
-def test_open_fets_of_its_own_are_told():
+def test_open_fets_of_its_own_are_reported():
     board = Board()
     b = bench(board=board).greet()
     board.fields = changed(0x8C, bytes([0, 1]))
@@ -224,7 +224,7 @@ def test_open_fets_of_its_own_are_told():
 def test_split_anywhere():
     for n in range(1, len(REPLY), 3):
         b = bench().greet()
-        b.run(1000, 20)  # what it is told first is said
+        b.run(1000, 20)  # what it is commanded first is said
         b.reply = lambda request: None
         b.begin()
         b.step(101)
@@ -272,7 +272,7 @@ def test_echo_sleep_and_somebody_else():
     b.old()
     b.scan()
     assert b.mv() == MV
-    b.give(REPLY)  # nobody asked
+    b.give(REPLY)  # nobody polled
     assert b.driver.unexpected == 1
 
 

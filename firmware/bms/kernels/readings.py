@@ -432,8 +432,7 @@ def changed(values: ptr16, before: ptr16, moved: ptr8, start: int, end: int):
         i += 1
 
 
-# long: one call for a slave: each further one would cost more than the work
-# parameters: a kernel gets its arrays one by one
+# long: one call for all slaves costs least  # parameters: a kernel gets its arrays one by one
 @micropython.viper
 def plain_slaves(
     p: ptr32,

@@ -405,8 +405,7 @@ class CellLink(Driver):
 
     # --- answers ---
 
-    # long: the kernels take their arrays one by one
-    # parameters: the signature that the links call
+    # long: kernels take arrays one by one  # parameters: the signature that the links call
     def _take_readings(self, ring, at, last, data, until, ticks_ms, idle):
         """Take the readings in front of a link's ring, up to a frame that `on_frame` must see.
 
