@@ -420,7 +420,7 @@ class Wire:
 
 
 class FakeSlave:
-    """A slave board. `mv`, `dc`: what it reads, None = nothing; `balance_commands`: (mask, s) received.
+    """A slave board. `mv`, `dc`: readings, None = none; `balance_commands`: (mask, s) received.
 
     Faults: alive, skip (functions that it does not send), delay_seq (answers to an older scan).
     """

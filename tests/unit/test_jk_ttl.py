@@ -34,7 +34,7 @@ def changed(code, value, fields=REPLY[11:-9]):
 
 
 class Board:
-    """Answers with `fields`; commanded: the commands behind a password; silent: polls not answered."""
+    """Answers with `fields`; commanded: commands behind a password; silent: polls."""
 
     def __init__(self):
         self.fields = REPLY[11:-9]

@@ -48,7 +48,7 @@ class Module:
 
 
 class Chain:
-    """Modules in order; echo: an adapter returns what it sends; lose: numbers of words that get lost;
+    """Modules in order; echo: an adapter returns what it sends; lose: numbers of commands lost;
     mute: (register, times): so many answers to words to it get lost, not the words.
     """
 
