@@ -120,7 +120,7 @@ def test_what_a_kind_cannot_be_is_refused_by_line():
     error = refusal(count=5)
     assert error.key == "link" and "at most 4" in error.reason and error.line > 0
     error = refusal(slave="fets = true")
-    assert error.key == "fets" and "tiny: they can't be told" in error.reason
+    assert error.key == "fets" and "tiny: they can't be commanded" in error.reason
     error = refusal(limits='cell_age = "300 ms"')
     # 3 boards x 2 polls x (8 bytes at 10000 bit/s + answer + gap) = 139 ms
     assert error.key == "cell_age"
