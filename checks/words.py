@@ -60,6 +60,13 @@ class Word:
         ending = "(?:s|d|ed|ing)?" if self.old[-1].isalpha() else ""
         return re.compile(rf"(?<![A-Za-z]){forms}{ending}(?![A-Za-z])", re.IGNORECASE)
 
+    def allowed(self) -> re.Pattern[str] | None:
+        """Matches the term to use where the banned word is a part of it: frame router."""
+        if not self.pattern().search(self.use):
+            return None
+        flags = 0 if self.old.isupper() else re.IGNORECASE
+        return re.compile(re.escape(self.use).replace(r"\ ", r"[ _]"), flags)
+
 
 def words(page: str) -> list[Word]:
     """The banned words of a page of terms: rows `| term | meaning | not |`."""
@@ -103,11 +110,11 @@ def check(path: Path, shown: str, banned: list[Word]) -> Iterator[tuple[int, Wor
     for word in banned:
         if not shown.startswith(word.folder):
             continue
-        pattern = word.pattern()
+        pattern, allowed = word.pattern(), word.allowed()
         where = names if word.name else [*enumerate(lines, 1), names[-1]]
         last = -1
         for n, piece in where:
-            found = pattern.search(piece)
+            found = pattern.search(allowed.sub(" ", piece) if allowed else piece)
             if found and n != last:
                 last = n
                 yield n, word, found[0]

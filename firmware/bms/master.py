@@ -76,7 +76,7 @@ class Master:
         self.drivers = slaves.build(config, board, self.pack, self.limits, self.faults, found)
         self.limits.set_poll_periods()
         sensors.open_rest(config, board, found)
-        self.string_sensors = sensors.sources(
+        self.string_sensors = sensors.string_sensors(
             config, found, self.currents, self.strings, self.pack, self.faults, self.clock.now
         )
         self._slow = [driver for driver in self.drivers if driver.SLOW]

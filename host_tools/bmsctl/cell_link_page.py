@@ -125,7 +125,7 @@ numbers; 0 in the pack file allows any."""
 
 def _deadlines() -> list[str]:
     """What must come in what time, from the driver."""
-    quiet, again = driver._QUIET_MS, driver._BLEED_AGAIN_MS
+    quiet, again = driver._QUIET_MS, driver._BALANCE_AGAIN_MS
     return table(
         ["what", "time"],
         [
@@ -152,7 +152,7 @@ def _deadlines() -> list[str]:
             [
                 "BALANCE",
                 f"sent when it changes and every {again // 1000} s; the board stops by itself when"
-                f" its timeout ({driver._BLEED_S} s) has passed",
+                f" its timeout ({driver._BALANCE_S} s) has passed",
             ],
             [
                 "ALARM on CAN",

@@ -57,7 +57,7 @@ def answer(driver: ModuleType, board: Any) -> bytes:
     """The board's answer to the driver's own poll."""
     stream = Stream()
     polled, _pack = driver_of("demo", driver.DemoLink(stream), [Shape(1, 8, 2)])
-    assert polled.ask(0, 0)
+    assert polled.send_poll(0, 0)
     assert stream.sent == bytes.fromhex("a501010000a7")
     request, used = board.request(stream.sent)
     assert request is not None and used == 6

@@ -181,6 +181,8 @@ def test_the_list_of_words_is_read_from_the_page_of_terms() -> None:
         ("a.py", "x = 1  # what bled\n", "1: bled: use balance"),
         ("a.toml", 'x = "bleed"\n', "1: bleed: use balance"),
         ("bleed.py", "", "0: bleed: use balance"),
+        ("a.py", "x = FUSE_WAIT\n", ""),
+        ("a.py", "x = FUSE_MS\n", "1: FUSE: use FUSE_WAIT"),
         ("a.py", "# boards ask for it, in tasks\n", ""),
         ("a.py", "def ask_next(): pass\n", "1: ask: use poll"),
         ("a.py", "x.askingly = mask\n", ""),

@@ -110,5 +110,5 @@ def test_the_driver_sends_the_example_commands() -> None:
     scan, balance = sent_by("master", "SCAN")[0], sent_by("master", "BALANCE")[0]
     assert scan == (driver.SCAN << 6, bytes([cell_link_page.SEQ, driver.PAUSE_BALANCING]))
     assert balance[0] == driver.BALANCE << 6 | cell_link_page.NODE
-    assert balance[1][4] == driver._BLEED_S
+    assert balance[1][4] == driver._BALANCE_S
     assert balance[1][7] == crc8_frame(balance[0], balance[1], 7)

@@ -79,7 +79,7 @@ def conversation(kind: str, mv: list[int], dc: list[int]) -> Said:
     driver, _pack = driver_of(kind, cls.frame(stream), [Shape(KINDS[kind].first, len(mv), len(dc))])
     for step in range(driver.steps(0)):
         stream.sent = b""
-        driver.ask(0, step)
+        driver.send_poll(0, step)
         request, _used = board.request(stream.sent)
         assert request is not None, f"{kind} does not understand {stream.sent.hex()}"
         answer = board.answer(request)
@@ -210,7 +210,7 @@ def answered(
     for step in range(driver.steps(0)):
         stream.sent = b""
         driver.link.forget()
-        driver.ask(0, step)
+        driver.send_poll(0, step)
         request, _used = board.request(stream.sent)
         assert request is not None
         answer = board.answer(request)

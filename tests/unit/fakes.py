@@ -77,7 +77,7 @@ def ident_of(function, node):
     return function << 6 | node
 
 
-def sealed(function, node, payload):
+def with_crc(function, node, payload):
     """(id, payload and its CRC-8)."""
     ident = ident_of(function, node)
     payload = bytes(payload)
@@ -90,7 +90,7 @@ def four(function, node, raw, seq):
     for k in range(4):
         bits |= (raw[k] if k < len(raw) else 8191) << (13 * k)
     bits |= (seq & 15) << 52
-    return sealed(function, node, [(bits >> (8 * i)) & 255 for i in range(7)])
+    return with_crc(function, node, [(bits >> (8 * i)) & 255 for i in range(7)])
 
 
 def cells_frame(node, k, mv, seq):
@@ -105,7 +105,7 @@ def temps_frame(node, k, dc, seq):
 
 def status_frame(node, seq, stack_mv, flags=0, die_c=25):
     raw = stack_mv // 10
-    return sealed(
+    return with_crc(
         STATUS,
         node,
         [raw & 255, raw >> 8, flags & 255, flags >> 8, die_c + 40, 0, seq & 255],
@@ -113,7 +113,7 @@ def status_frame(node, seq, stack_mv, flags=0, die_c=25):
 
 
 def alarm_frame(node, flags, cell, mv, seq=0):
-    return sealed(ALARM, node, [flags & 255, flags >> 8, cell, mv & 255, mv >> 8, seq])
+    return with_crc(ALARM, node, [flags & 255, flags >> 8, cell, mv & 255, mv >> 8, seq])
 
 
 def hello_frame(node, cells, temps, serial=0, version=1):
@@ -420,7 +420,7 @@ class Wire:
 
 
 class FakeSlave:
-    """A slave board. `mv`, `dc`: what it reads, None = nothing; `bleeds`: (mask, s) it was told.
+    """A slave board. `mv`, `dc`: readings, None = none; `balance_commands`: (mask, s) received.
 
     Faults: alive, skip (functions that it does not send), delay_seq (answers to an older scan).
     """
@@ -436,7 +436,7 @@ class FakeSlave:
         self.flags = 0
         self.die_c = 25
         self.stack_error = 0
-        self.bleeds = []
+        self.balance_commands = []
         self.scans = 0
 
     def frames(self, seq):
@@ -471,7 +471,7 @@ class FakeSlave:
         if function == BALANCE:
             assert crc8(bytes([ident >> 8, ident & 255]) + data[:7]) == data[7]
             mask = data[0] | data[1] << 8 | data[2] << 16 | data[3] << 24
-            self.bleeds.append((mask, data[4]))
+            self.balance_commands.append((mask, data[4]))
         if function == ASSIGN and data[:4] == self.hello()[1][4:]:
             self.node = data[4]
             return [self.hello()]
@@ -543,11 +543,11 @@ def names_of(faults, lowest=1):
 class Parts:
     """Everything below the master, without drivers: pack, faults, limits, contactors.
 
-    `scan` writes readings as a driver would and has them judged.
+    `scan` writes readings as a driver would and has them evaluated.
     """
 
-    def __init__(self, ms=1000, **packfile):
-        self.config = config_.parse(pack_lines(**packfile))
+    def __init__(self, ms=1000, **pack_file):
+        self.config = config_.parse(pack_lines(**pack_file))
         self.board = FakeBoard(ms=ms)
         self.clock = Clock(self.board.clock)
         self.pack = Pack(self.config)
@@ -616,7 +616,7 @@ class Parts:
                 p.temp_at[i] = self.now
 
     def scan(self, ms=100):
-        """After `ms` new readings, judged as after a scan."""
+        """After `ms` new readings, evaluated as after a scan."""
         self.pass_ms(ms)
         self.read()
         self.limits.check_ages(self.now)
@@ -625,7 +625,7 @@ class Parts:
             self.limits.evaluate_next(self.now)
 
     def sample(self, ma, ms=10, string=0):
-        """After `ms` a new current sample of a string, judged."""
+        """After `ms` a new current sample of a string, evaluated."""
         self.pass_ms(ms)
         self.currents[string].sample(ma, self.now)
         self.limits.current_sampled(string, self.now)
@@ -663,13 +663,13 @@ class Bench:
         self.drivers = slaves_.build(p.config, self.board, p.pack, p.limits, p.faults)
         self.driver = self.drivers[0]
         self.seq = 0
-        self.asked = []
+        self.requests = []
 
     def exchange(self):
         """Deliver what the master sent, and the answers; True where there was one."""
         answered = False
         for frame in self.wire.sent():
-            self.asked = self.asked[-40:] + [frame]
+            self.requests = self.requests[-40:] + [frame]
             for board in self.boards:
                 answered |= self.wire.give_all(board.receive(frame, self.wire.medium))
         return answered
@@ -691,7 +691,7 @@ class Bench:
         self.driver.begin(self.seq, self.parts.now)
 
     def scan(self, ms=100):
-        """One scan and the time to the next, then the judgement."""
+        """One scan and the time to the next, then the evaluation."""
         self.begin()
         self.answers()
         for _ in range(ms // 5):

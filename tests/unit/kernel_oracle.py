@@ -73,7 +73,7 @@ def take13(ident, data, t, values, flags, stamps):
     t[row + T.R_GOT] += 1 << part
     t[row + T.R_CRC + part] = data[7]
     t[T.H_MISSING] -= t[row + T.R_GOT] == t[row + T.R_WANT]
-    t[T.H_HEARD] = t[T.H_NOW]
+    t[T.H_RX_AT] = t[T.H_NOW]
     if part < 8:
         bounds, first, count = T.H_CELL, t[row + T.R_CELL], t[row + T.R_CELLS]
     else:

@@ -42,7 +42,7 @@ def lines(kind, boards, port, slave="", link="", limits="", chemistry="NMC"):
 
 class SlaveBench:
     """One driver. `reply(request)` is the board's answer to bytes, or on CAN to (id, data): bytes,
-    a list of frames, or None. asked: what the master sent, the newest last.
+    a list of frames, or None. requests: what the master sent, the newest last.
     """
 
     def __init__(self, kind, boards=((1, 4, 2),), port="uart0", ms=1000, reply=None, **more):
@@ -62,7 +62,7 @@ class SlaveBench:
         self.driver = slaves_.build(self.config, self.board, self.pack, self.limits, self.faults)[0]
         self.wire = self.board.wires[port]
         self.reply = reply or (lambda request: None)
-        self.asked = []
+        self.requests = []
         self.seq = 0
 
     @property
@@ -97,7 +97,7 @@ class SlaveBench:
         self.pass_ms(ms)
         self.driver.step(self.now)
         for request in self._sent():
-            self.asked = self.asked[-200:] + [request]
+            self.requests = self.requests[-200:] + [request]
             answer = self.reply(request)
             if answer:
                 if self.wire.medium == "can":
@@ -116,7 +116,7 @@ class SlaveBench:
         self.driver.begin(self.seq, self.now)
 
     def scan(self, ms=30000):
-        """A scan until it is done, `ms` at most, then judged; the ms that it took."""
+        """A scan until it is done, `ms` at most, then evaluated; the ms that it took."""
         began = self.board.clock.total_ms
         self.begin()
         self.step(0)
@@ -162,7 +162,7 @@ class SlaveBench:
         return names_of(self.faults)
 
     def scans_without_heap(self, answers, scans=20, ms=2):
-        """Scans on a locked heap. answers: bytes in the order in which questions are asked, again
+        """Scans on a locked heap. answers: bytes in the order in which polls are sent, again
         and again; each comes at once. Returns how many were given.
         """
         port = Canned(answers)
@@ -187,9 +187,9 @@ class SlaveBench:
         assert driver.done
         return port.given
 
-    def scans_heard_without_heap(self, said, scans=20, ms=5):
-        """Scans on a locked heap; said: bytes that boards say in each by themselves."""
-        port = Canned([said])
+    def broadcasts_without_heap(self, frames, scans=20, ms=5):
+        """Scans on a locked heap; frames: bytes that boards broadcast in each."""
+        port = Canned([frames])
         self.driver.link._stream = port
         driver = self.driver
         now = self.now
@@ -214,14 +214,14 @@ class Canned:
 
     def __init__(self, answers):
         self.answers = answers
-        self.turn = 0
+        self.next = 0
         self.at = -1
         self.given = 0
 
     def read(self, buf):
         if self.at < 0:
             return 0
-        data = self.answers[self.turn]
+        data = self.answers[self.next]
         n = 0
         while n < len(buf) and self.at < len(data):
             buf[n] = data[self.at]
@@ -229,9 +229,9 @@ class Canned:
             self.at += 1
         if self.at >= len(data):
             self.at = -1
-            self.turn += 1
-            if self.turn >= len(self.answers):
-                self.turn = 0
+            self.next += 1
+            if self.next >= len(self.answers):
+                self.next = 0
         return n
 
     def write(self, buf, start, n):

@@ -117,17 +117,17 @@ def test_polls_with_the_documented_bytes():
         b.driver._quiet[m] = 0
     b.driver._counter = 15
     b.scan()
-    assert b.asked == [
+    assert b.requests == [
         (0x080, bytes.fromhex("6810005000000036")),
         (0x081, bytes.fromhex("681000500000109E")),
     ]
 
 
-def test_greets_for_three_loops_then_asks_for_everything():
+def test_greets_for_three_loops_then_polls_everything():
     b = bench()
     for _ in range(5):
         b.scan()
-    polls = [data for _ident, data in b.asked]
+    polls = [data for _ident, data in b.requests]
     assert [data[3] for data in polls] == [0, 0, 0, 0x50, 0x50]
     assert [data[6] for data in polls] == [0x10, 0x20, 0x34, 0x40, 0x50]
     assert {data[:3] + data[4:6] for data in polls} == {bytes([0x68, 0x10, 0, 0, 0])}
@@ -137,7 +137,7 @@ def test_the_counter_goes_on_from_poll_to_poll():
     b = bench((1, 2, 3))
     for _ in range(12):
         b.scan()
-    counters = [data[6] >> 4 for _ident, data in b.asked]
+    counters = [data[6] >> 4 for _ident, data in b.requests]
     assert counters == [(i + 1) & 15 for i in range(36)]
 
 
@@ -290,7 +290,7 @@ def test_a_greeting_counts_when_it_was_answered():
     assert b.mv() == TWELVE
 
 
-def test_modules_that_do_not_answer_greetings_are_asked_all_the_same():
+def test_modules_that_do_not_answer_greetings_are_polled_all_the_same():
     module = Module(0)
     b = bench(modules=[module])
     module.greeted = 3
@@ -313,18 +313,18 @@ def test_one_that_measures_late_after_the_greeting_is_given_time():
     module = Module(0)
     b = bench(modules=[module])
     answer = module.answer
-    asks = []
+    polls = []
 
     def later(data):
-        asks.append(data[3])
+        polls.append(data[3])
         out = answer(data)
-        return out if asks[-3:] == [0x50] * 3 else out[:1]
+        return out if polls[-3:] == [0x50] * 3 else out[:1]
 
     module.answer = later
     for _ in range(9):
         b.scan()
     assert b.pack.all_known() and b.mv() == TWELVE
-    assert asks == [0, 0, 0] + [0x50] * 6
+    assert polls == [0, 0, 0] + [0x50] * 6
 
 
 def test_a_lost_frame_of_a_module_with_one_does_not_greet_it():
@@ -345,7 +345,7 @@ def test_a_lost_frame_of_a_module_with_one_does_not_greet_it():
     assert b.mv() == TWELVE[:3]
 
 
-def test_one_that_is_greeted_anew_is_not_told_to_bleed():
+def test_one_that_is_greeted_anew_is_not_commanded_to_balance():
     module = Module(0)
     b = known(modules=[module])
     b.pack.balance_mask[0] = 1
@@ -362,7 +362,7 @@ def test_one_that_is_greeted_anew_is_not_told_to_bleed():
     assert [data[:2] for data in module.polls] == [b"\x68\x10"] * 3
 
 
-def test_modules_of_the_other_poll_are_never_told_to_bleed():
+def test_modules_of_the_other_poll_are_never_commanded_to_balance():
     module = Module(0)
     b = bench(modules=[module], temps=1, slave='poll = "bus"')
     for _ in range(7):
@@ -419,7 +419,7 @@ def test_a_module_without_sensors_is_known_though_it_says_temperatures():
     assert b.mv() == TWELVE and b.dc() == [] and b.names() == []
 
 
-def test_a_cell_that_jumps_beyond_its_hard_bounds_must_say_so_twice():
+def test_a_cell_that_jumps_beyond_its_hard_bounds_must_show_it_twice():
     module = Module(0)
     b = known(modules=[module])
     module.mv = TWELVE[:5] + [4700] + TWELVE[6:]
@@ -462,7 +462,7 @@ def test_a_board_is_as_warm_as_the_sensors_that_are_configured_and_believed():
     assert b.pack.die_dc[0] == 2140 and b.names() == ["temp_hard_high"]
 
 
-def test_without_configured_sensors_all_count_when_they_say_so_twice():
+def test_without_configured_sensors_all_count_when_they_show_it_twice():
     b = known(temps=0)
     assert b.pack.die_dc[0] == 260
     for _ in range(3):
@@ -504,7 +504,7 @@ def test_errors_are_said_and_trip_nothing():
     assert b.pack.slave_flags[0] == 0
 
 
-def test_who_wants_to_bleed_is_told_a_target_and_nobody_else():
+def test_a_slave_in_the_plan_is_commanded_a_target_and_nobody_else():
     modules = [Module(0), Module(1)]
     b = known((1, 2), modules=modules)
     b.pack.string_cell[0].low = 3698
@@ -523,7 +523,7 @@ def test_who_wants_to_bleed_is_told_a_target_and_nobody_else():
     assert modules[1].polls[-1][:5] == b"\x68\x10\0\x50\0"
 
 
-def test_cells_that_bleed_are_marked():
+def test_cells_that_balance_are_marked():
     module = Module(0)
     b = known(modules=[module])
     module.bits = 0x805
@@ -571,7 +571,9 @@ def test_contradictions_scan_after_scan_are_a_conflict():
         assert b.dc() == ([230, 240, 250, 260] if scan == 1 else [None] * 4), scan
     assert b.names() == ["slave_conflict"]  # three in a row
     b.give([warm(0, (23, 24, 80, 26))])
-    assert b.dc() == [None] * 4 and "temp_hard_high" in b.names()  # none is taken, all are judged
+    assert (
+        b.dc() == [None] * 4 and "temp_hard_high" in b.names()
+    )  # none is taken, all are evaluated
 
 
 def test_the_same_answer_twice_is_no_conflict():

@@ -196,7 +196,7 @@ def test_the_stack_is_woken_and_addressed_with_the_documented_words():
     b = bench(3)
     stack = b.stack
     assert stack.lows == 1 and b.driver.starts == 1
-    sent = b"".join(b.asked)
+    sent = b"".join(b.requests)
     for text in (
         "90000309201395",  # the bridge wakes the stack
         "D0034C00FC24",
@@ -255,7 +255,7 @@ def test_cells_and_temperatures_are_read():
     assert b.dc()[:3] == [250, 250, 250] and -107 <= b.dc()[3] <= -103
     assert list(b.pack.die_dc) == [310, 310]
     assert b.names() == []
-    sent = b"".join(b.asked)
+    sent = b"".join(b.requests)
     assert bytes.fromhex("B0030D065276") in sent and bytes.fromhex("A005681F5C2D") in sent
 
 
@@ -318,20 +318,20 @@ def test_a_word_that_is_lost_does_not_shift_the_stack():
 
 def test_a_device_more_than_in_the_pack_file_is_a_mismatch_until_it_is_gone():
     stack = Stack(3)
-    asked = []
+    polled = []
 
     def noisy(request):
         answer = stack(request)
         if request[0] == 0x80:
-            asked.append(request)
-            if len(asked) in (2, 3):  # twice at the second start
+            polled.append(request)
+            if len(polled) in (2, 3):  # twice at the second start
                 return None
         return answer
 
     b = bench(2, stack=stack, reply=noisy)
     b.run(600)
     b.scan()
-    assert b.names() == ["slave_mismatch"] and len(asked) >= 4
+    assert b.names() == ["slave_mismatch"] and len(polled) >= 4
     at = [i for i in range(len(b.faults.active)) if b.faults.active[i]]
     assert [(b.faults.place[i], b.faults.value[i]) for i in at] == [(1, 3)]
     assert list(b.pack.known) == [0, 0] and b.mv() == [None] * 32
@@ -528,7 +528,7 @@ def test_nobody_there_is_tried_again_and_again():
     assert 4 <= b.driver.starts <= 10 and b.driver.done
 
 
-def test_bleeding_is_told_three_times_and_told_again():
+def test_balancing_is_commanded_three_times_and_sent_again():
     b = bench(2).greet()
     b.run(1000)
     device = b.stack.devices[1]
@@ -546,7 +546,7 @@ def test_bleeding_is_told_three_times_and_told_again():
     b.pack.balance_mask[2] = 0
     b.run(100)
     b.scan()
-    assert b.pack.cell_flags[16] & 2  # it may not have heard it yet
+    assert b.pack.cell_flags[16] & 2  # it may not have received it yet
     b.run(1000)
     assert device.goes[7:] == [(3, [0] * 16)] * 3
     b.scan()
@@ -555,7 +555,7 @@ def test_bleeding_is_told_three_times_and_told_again():
     assert len(device.goes) == 10
 
 
-def test_a_word_of_bleeding_that_is_lost_is_said_again_at_once():
+def test_a_lost_balancing_command_is_sent_again_at_once():
     for lost in ((0x318, bytes(8)), (0x320, bytes(8)), (0x32F, b"\x03")):
         b = bench(1).greet()
         b.pack.balance_mask[0] = 0x8001
@@ -568,7 +568,7 @@ def test_a_word_of_bleeding_that_is_lost_is_said_again_at_once():
         assert b.stack.lose is None and device.goes[-1] == (3, [0] * 16), lost
 
 
-def test_a_plan_that_changes_between_the_words_of_one_is_told_whole():
+def test_a_plan_that_changes_between_the_writes_of_one_is_sent_whole():
     b = bench(1).greet()
     b.run(1000)
     device = b.stack.devices[0]
@@ -580,7 +580,7 @@ def test_a_plan_that_changes_between_the_words_of_one_is_told_whole():
     assert [go[1] for go in device.goes[3:5]] == [[2] * 8 + [0] * 8, [0] * 8 + [2] * 8]
 
 
-def test_a_plan_that_a_scan_breaks_off_is_told_again_behind_it():
+def test_a_plan_that_a_scan_breaks_off_is_sent_again_behind_it():
     b = bench(1).greet()
     b.run(1000)
     device = b.stack.devices[0]
@@ -681,11 +681,11 @@ def test_one_answer_damaged_in_a_hundred_costs_nobody_a_reading():
 
 def test_only_who_says_nothing_in_two_scans_in_a_row_is_lost():
     b = bench(3).greet()
-    for turn, starts in (((1,), 1), ((3,), 1), ((2,), 1), ((), 1), ((2,), 1), ((2,), 2)):
-        b.reply = Noise(b.stack, hits=lambda register, device, turn=turn: device in turn)
+    for hit, starts in (((1,), 1), ((3,), 1), ((2,), 1), ((), 1), ((2,), 1), ((2,), 2)):
+        b.reply = Noise(b.stack, hits=lambda register, device, hit=hit: device in hit)
         b.scan()
         b.run(1)
-        assert b.driver.starts == starts, turn
+        assert b.driver.starts == starts, hit
     assert b.driver.missed == 5
 
 
@@ -697,7 +697,7 @@ def test_who_is_lost_is_missed_though_another_one_reads_nothing():
     assert b.driver.starts == 2
 
 
-def test_nobody_is_asked_while_the_others_speak_once_more():
+def test_nobody_is_polled_while_the_others_answer_again():
     b = bench(3).greet()
     reads = []
 
@@ -720,7 +720,7 @@ def test_nobody_is_asked_while_the_others_speak_once_more():
     assert b.driver.done and b.driver.missed == 0 and b.driver.repeated == 0
 
 
-def test_an_address_whose_answer_is_damaged_is_asked_for_again():
+def test_an_address_whose_answer_is_damaged_is_polled_again():
     for device in (1, 2, 3):
         stack = Stack(3)
         left = [2]
@@ -740,7 +740,7 @@ def test_an_address_whose_answer_is_damaged_is_asked_for_again():
 
 
 def answers_of(b):
-    """What both devices say to the questions of a scan."""
+    """What both devices say to the polls of a scan."""
     out = []
     for register, n in ((0x568, 32), (0x58C, 18), (0x5AE, 2), (0x52D, 1)):
         both = [d.read(register, n) for d in b.stack.devices]

@@ -13,7 +13,7 @@ from bms.pack import Pack
 from bms.protection.faults import Faults
 from bms.protection.limits import Limits
 from bms.sensors import build as sensors
-from bms.sensors.base import STANDS
+from bms.sensors.base import STUCK
 from bms.sensors.cab500 import Cab500
 from bms.sensors.current import StringCurrent
 from bms.sensors.frame_router import FrameRouter
@@ -161,7 +161,7 @@ def test_a_counter_that_stands_is_no_new_reading():
         b.counter -= 1
     assert b.sensor.samples == samples
     assert b.sensor.repeated == 20
-    assert b.sensor.error == STANDS
+    assert b.sensor.error == STUCK
     assert not b.sensor.fresh(b.now)
     b.counter += 1
     b.say(5000)
@@ -249,9 +249,9 @@ def test_router():
 # --- on a port ---
 
 
-def lines(*tables, **packfile):
+def lines(*tables, **pack_file):
     """A pack file and [[sensor]] tables, each "key = value; .."."""
-    out = pack_lines(**packfile)
+    out = pack_lines(**pack_file)
     for table in tables:
         out += ["[[sensor]]"] + [row.strip() for row in table.split(";")]
     return out
@@ -290,7 +290,9 @@ class Shared:
         found = sensors.build(c, self.board)
         self.drivers = slaves.build(c, self.board, pack, limits, faults, found)
         sensors.open_rest(c, self.board, found)
-        self.source = sensors.sources(c, found, currents, strings, pack, faults, self.clock.now)[0]
+        self.source = sensors.string_sensors(
+            c, found, currents, strings, pack, faults, self.clock.now
+        )[0]
         self.sensor = found[0]
         self.pack = pack
         self.current = currents[0]
@@ -350,7 +352,7 @@ def test_alone_on_a_port():
         assert b.sensor.link.rx > 10
         b.board.wires["can1"].give((0x123, b"abc"))
         b.run(20)
-        assert b.sensor.router.unexpected == 1
+        assert b.sensor.sink.unexpected == 1
 
 
 def test_identifiers_of_slaves_are_theirs():

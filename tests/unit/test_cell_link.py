@@ -31,12 +31,12 @@ def _bench(link="can0", slaves=2, **more):
     return Bench(slaves=slaves, link=link, **more).greet()
 
 
-def _asked(b, function):
-    return [frame for frame in b.asked if frame[0] >> 6 == function]
+def _sent_by(b, function):
+    return [frame for frame in b.requests if frame[0] >> 6 == function]
 
 
 def _answer_from(b, board, *frames):
-    """Open a scan, hand over frames as if a board that was asked had sent them."""
+    """Open a scan, hand over frames as if a board that was polled had sent them."""
     b.begin()
     b.wire.sent()
     if b.wire.medium == "uart":
@@ -242,8 +242,8 @@ def test_truncated_and_lengthened_frames():
             ident, data = cells_frame(1, 0, [BAD] * 4, (b.seq + 1) & 255)
             short = data[: n - 1] if n else b""
             # even with a CRC that fits the rest
-            sealed = short + bytes([crc8(bytes([ident >> 8, ident & 255]) + short)]) if n else b""
-            _answer_from(b, b.boards[0], (ident, data[:n]), (ident, sealed))
+            with_crc = short + bytes([crc8(bytes([ident >> 8, ident & 255]) + short)]) if n else b""
+            _answer_from(b, b.boards[0], (ident, data[:n]), (ident, with_crc))
             b.scan(20)
             assert _seen(b) == before
         assert b.parts.trips() == []
@@ -402,12 +402,12 @@ def test_no_hard_trip_at_the_bound():
 # --- missing answers ---
 
 
-def test_a_missing_frame_is_asked_for_again():
+def test_a_missing_frame_is_polled_again():
     for link in LINKS:
         for skip in (8, TEMPS, STATUS):
             b = _bench(link)
             board = b.boards[1]
-            b.asked = []
+            b.requests = []
             missed = b.driver.missed
             board.skip = (skip,)
             board.mv = [3210] * 4
@@ -421,7 +421,7 @@ def test_a_missing_frame_is_asked_for_again():
             for _ in range(10):
                 b.step(5)
             assert b.driver.done, (link, skip)
-            again = [f for f in b.asked if f[0] == SCAN << 6 | 2]
+            again = [f for f in b.requests if f[0] == SCAN << 6 | 2]
             assert len(again) == (1 if link == "can0" else 2)
             assert again[-1][1][0] == b.seq
             assert list(b.pack.cell_mv)[4:] == [3210] * 4
@@ -477,7 +477,7 @@ def test_silent_boards_take_no_other_s_time():
         b.scan(50)
         assert list(b.pack.cell_mv)[16:] == [3210] * 4
         assert b.parts.now == b.pack.cell_at[16] + 50
-    # and each of them gets its turn: whichever comes back is heard
+    # and each of them gets its turn: whichever comes back is received
     for board in b.boards[:4]:
         board.alive = True
     for _ in range(10):
@@ -492,7 +492,7 @@ def test_bytes_without_an_end_spoil_nobody_s_first_frame():
     damaged = b.driver.damaged + b.driver.link.damaged
     b.begin()
     b.answers()
-    b.wire.stream.give(b"\x12\x34\x56")  # of a board that talks when it was not asked
+    b.wire.stream.give(b"\x12\x34\x56")  # of a board that talks when it was not polled
     for _ in range(3):
         b.step(8)
     assert list(b.pack.cell_mv)[4:] == [3210] * 4
@@ -502,7 +502,7 @@ def test_bytes_without_an_end_spoil_nobody_s_first_frame():
 # --- wrong responders ---
 
 
-def test_a_board_that_was_not_asked_is_not_heard():
+def test_a_board_that_was_not_polled_is_not_received():
     b = _bench("uart0", slaves=3)
     b.begin()
     b.wire.sent()
@@ -560,7 +560,7 @@ def test_one_contradiction_is_forgiven():
         assert b.parts.trips() == []
 
 
-def test_a_board_in_conflict_is_still_judged_by_its_hard_bounds():
+def test_a_board_in_conflict_is_still_evaluated_by_its_hard_bounds():
     for link in LINKS:
         b = _bench(link)
         b.boards.append(FakeSlave(2, [3500] * 4, [300] * 2))
@@ -656,28 +656,28 @@ def test_boards_that_come_one_after_the_other():
         assert b.parts.trips() == []
 
 
-def test_who_is_known_is_not_asked_who_it_is_while_another_is_missing():
+def test_who_is_known_is_not_sent_a_hello_while_another_is_missing():
     for link in LINKS:
         b = Bench(slaves=4, link=link)
         b.boards[2].alive = b.boards[3].alive = False
         for _ in range(10):
             b.scan()
         assert list(b.pack.known) == [1, 1, 0, 0]
-        b.asked = []
+        b.requests = []
         for _ in range(20):
             b.scan()
-        assert {frame[0] & 63 for frame in _asked(b, HELLO)} == {3, 4, 63}, link
+        assert {frame[0] & 63 for frame in _sent_by(b, HELLO)} == {3, 4, 63}, link
         # its answer would have been taken for a restart
         assert "slave_reboot" not in b.parts.names() and b.parts.faults.changes == 0, link
 
 
-def test_hello_asks_go_on_only_while_somebody_is_missing():
+def test_hellos_go_on_only_while_somebody_is_missing():
     for link in LINKS:
         b = _bench(link)
-        b.asked = []
+        b.requests = []
         for _ in range(20):
             b.scan()
-        assert _asked(b, HELLO) == []
+        assert _sent_by(b, HELLO) == []
 
 
 def test_a_board_that_brings_other_cells_is_a_mismatch():
@@ -745,12 +745,12 @@ def test_a_running_board_that_changes_trips():
     assert not b.pack.all_known()
 
 
-def test_a_reboot_is_said_and_bleeding_begins_again():
+def test_a_reboot_is_reported_and_balancing_begins_again():
     b = _bench()
     b.pack.balance_mask[2] = 0b101
     b.scan()
     b.scan()
-    assert b.boards[1].bleeds == [(0b101, 5)]
+    assert b.boards[1].balance_commands == [(0b101, 5)]
     b.wire.give(b.boards[1].hello())
     b.scan()
     assert b.faults.count[F.SLAVE_REBOOT] == 1
@@ -758,11 +758,11 @@ def test_a_reboot_is_said_and_bleeding_begins_again():
     assert b.faults.trips == 0
     b.scan()
     b.scan()
-    # it forgot what it was told
-    assert b.boards[1].bleeds == [(0b101, 5), (0b101, 5)]
+    # it forgot what it was commanded
+    assert b.boards[1].balance_commands == [(0b101, 5), (0b101, 5)]
 
 
-def test_over_uart_a_board_that_was_silent_is_asked_who_it_is():
+def test_over_uart_a_board_that_was_silent_is_sent_a_hello():
     for serial in (7, 8):
         b = Bench(
             slaves=1,
@@ -778,19 +778,19 @@ def test_over_uart_a_board_that_was_silent_is_asked_who_it_is():
         b.boards[0].serial = serial
         for _ in range(3):
             b.scan()
-        hellos = len(_asked(b, HELLO))
+        hellos = len(_sent_by(b, HELLO))
         if serial == 7:
             assert b.faults.count[F.SLAVE_REBOOT] == 1
             assert b.pack.all_known()
             assert b.faults.trips == 0
             b.scan()
-            assert len(_asked(b, HELLO)) == hellos  # once is enough
+            assert len(_sent_by(b, HELLO)) == hellos  # once is enough
         else:
             assert b.parts.tripped(F.SLAVE_MISMATCH)
             assert not b.pack.all_known()
 
 
-def test_over_uart_a_board_that_answers_only_when_asked_again_is_asked_who_it_is():
+def test_over_uart_a_board_that_answers_only_when_polled_again_is_sent_a_hello():
     for serial in (7, 8):
         b = Bench(
             slaves=1,
@@ -798,7 +798,7 @@ def test_over_uart_a_board_that_answers_only_when_asked_again_is_asked_who_it_is
             slave="serial = 7",
             boards=[FakeSlave(1, [3300] * 4, [250] * 2, serial=7)],
         ).greet()
-        hellos = len(_asked(b, HELLO))
+        hellos = len(_sent_by(b, HELLO))
         b.boards[0].alive = False
         b.begin()
         b.answers()
@@ -809,8 +809,8 @@ def test_over_uart_a_board_that_answers_only_when_asked_again_is_asked_who_it_is
         b.scan()
         b.scan()
         assert b.driver.missed == 0
-        assert len(_asked(b, HELLO)) > hellos
-        # one question that got lost is no sign of a start
+        assert len(_sent_by(b, HELLO)) > hellos
+        # one poll that got lost is no sign of a start
         assert b.faults.count[F.SLAVE_REBOOT] == 0
         assert b.pack.all_known() == (serial == 7)
         assert b.parts.tripped(F.SLAVE_MISMATCH) == (serial == 8)
@@ -822,7 +822,7 @@ def test_a_board_gets_its_number_by_its_serial_number():
         b = Bench(slaves=1, link=link, slave="serial = 305419896", boards=boards)
         b.greet()
         assert boards[0].node == 1
-        assert _asked(b, ASSIGN)[0][1] == bytes([0x78, 0x56, 0x34, 0x12, 1])
+        assert _sent_by(b, ASSIGN)[0][1] == bytes([0x78, 0x56, 0x34, 0x12, 1])
         assert list(b.pack.cell_mv) == [3300] * 4
 
 
@@ -834,7 +834,7 @@ def test_a_board_of_unknown_serial_number_gets_none():
             for _ in range(12):
                 b.scan()
             assert boards[0].node == 63
-            assert _asked(b, ASSIGN) == []
+            assert _sent_by(b, ASSIGN) == []
             assert not b.pack.all_known()
             assert b.driver.unexpected > 0
             assert list(b.pack.cell_mv) == [0] * 4
@@ -849,11 +849,11 @@ def test_a_board_with_another_serial_number_is_a_mismatch():
         assert b.parts.tripped(F.SLAVE_MISMATCH)
 
 
-def test_a_board_lost_after_days_is_asked_for_again():
-    # the time since the last question must not wrap around to the future
+def test_a_board_lost_after_days_is_polled_again():
+    # the time since the last poll must not wrap around to the future
     for link in LINKS:
         b = _bench(link)
-        b.asked = []
+        b.requests = []
         for _ in range(16):
             b.parts.pass_ms(86400000 // 4)
             b.driver.step(b.parts.now)
@@ -889,7 +889,7 @@ def test_an_alarm_trips_at_once_and_goes_after_it_ended():
     assert b.parts.tripped(F.SLAVE_ALARM)
 
 
-def test_the_voltage_of_an_alarm_is_judged():
+def test_the_voltage_of_an_alarm_is_evaluated():
     b = _bench()
     b.wire.give(alarm_frame(2, 0x100, 3, 3800))
     b.step()
@@ -957,27 +957,27 @@ def test_masks_are_sent_refreshed_and_zeroed():
         b.pack.balance_mask[0] = 0x8001
         b.pack.balance_mask[3] = 0x0102
         b.scan()
-        assert b.boards[0].bleeds == [(0x8001, 5)]
-        assert b.boards[1].bleeds == [(0x01020000, 5)]
+        assert b.boards[0].balance_commands == [(0x8001, 5)]
+        assert b.boards[1].balance_commands == [(0x01020000, 5)]
         for _ in range(25):
             b.scan()
         # before they expire, and not all the time
-        assert b.boards[0].bleeds == [(0x8001, 5)] * 2
+        assert b.boards[0].balance_commands == [(0x8001, 5)] * 2
         b.pack.balance_mask[0] = 0x8000
         b.scan()
-        assert b.boards[0].bleeds[-1] == (0x8000, 5)
+        assert b.boards[0].balance_commands[-1] == (0x8000, 5)
         b.pack.balance_mask[0] = 0
         b.pack.balance_mask[3] = 0
         b.scan()
-        assert b.boards[0].bleeds[-1][0] == 0
-        assert b.boards[1].bleeds[-1][0] == 0
-        n = len(b.boards[0].bleeds)
+        assert b.boards[0].balance_commands[-1][0] == 0
+        assert b.boards[1].balance_commands[-1][0] == 0
+        n = len(b.boards[0].balance_commands)
         for _ in range(60):
             b.scan()
-        assert len(b.boards[0].bleeds) == n
+        assert len(b.boards[0].balance_commands) == n
 
 
-def test_readings_taken_while_bleeding_are_marked():
+def test_readings_taken_while_balancing_are_marked():
     for link in LINKS:
         b = _bench(link)
         b.pack.balance_mask[0] = 1
@@ -992,14 +992,14 @@ def test_readings_taken_while_bleeding_are_marked():
         assert not b.pack.cell_flags[0] & BALANCING
 
 
-def test_every_scan_pauses_bleeding():
+def test_every_scan_pauses_balancing():
     for link in LINKS:
         b = _bench(link)
         b.pack.balance_mask[0] = 1
-        b.asked = []
+        b.requests = []
         for _ in range(3):
             b.scan()
-        scans = _asked(b, SCAN)
+        scans = _sent_by(b, SCAN)
         assert len(scans) >= 3
         for _, data in scans:
             assert len(data) == 2
@@ -1015,11 +1015,11 @@ def test_a_mask_that_the_port_did_not_take_is_sent_later():
     b.wire.stream.room = 1 << 20
     for _ in range(3):
         b.scan()
-    assert (5, 5) in b.boards[0].bleeds
-    assert b.boards[0].bleeds[-1] == (5, 5)
+    assert (5, 5) in b.boards[0].balance_commands
+    assert b.boards[0].balance_commands[-1] == (5, 5)
 
 
-def test_polling_goes_on_while_bleeding():
+def test_polling_goes_on_while_balancing():
     for link in LINKS:
         b = _bench(link, slaves=4)
         for i in range(8):

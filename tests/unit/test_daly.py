@@ -84,9 +84,9 @@ def greeted(nodes=(1,), **more):
     return b
 
 
-def test_boards_are_asked_by_their_numbers_and_read():
+def test_boards_are_polled_by_their_numbers_and_read():
     b = greeted((1, 2))
-    assert REQUEST_90_2 in b.asked
+    assert REQUEST_90_2 in b.requests
     assert b.mv() == [3300, 3301, 3302, 3303, 3304] * 2
     assert b.dc() == [250, 260] * 2
     assert b.pack.stack_mv[1] == 16500 and b.pack.die_dc[1] == 260
@@ -172,11 +172,11 @@ def test_where_frames_begin_is_not_guessed():
     assert b.mv() == line.mv[1]
 
 
-def test_no_temperature_is_asked_for_where_there_is_none():
+def test_no_temperature_is_polled_where_there_is_none():
     line = Line()
     line.temps = [0]
     b = greeted(temps=0, line=line)
-    assert 0x96 not in [r[2] for r in b.asked] and b.mv() == line.mv[1]
+    assert 0x96 not in [r[2] for r in b.requests] and b.mv() == line.mv[1]
     assert b.driver.missed == b.driver.unexpected == 0
     assert b.driver.scan_ms(b.config) == (13 * 9) * 10000 // 9600 + 4 * 40 + 1
     line.alarm[5] = 1
@@ -187,16 +187,16 @@ def test_no_temperature_is_asked_for_where_there_is_none():
     assert b.driver.unexpected == 4 and b.driver.missed == 0
 
 
-def test_all_questions_without_a_scan():
-    b = bench(temps=0)  # as who looks for boards asks them, to learn what they have
-    asked = []
+def test_all_polls_without_a_scan():
+    b = bench(temps=0)  # as a bus scan polls boards, to learn what they have
+    polled = []
     for step in range(b.driver.STEPS):
-        b.driver.ask(0, step)
-        asked.append(b.wire.stream.took()[2])
-    assert sorted(asked) == [0x90, 0x94, 0x95, 0x96, 0x98]
+        b.driver.send_poll(0, step)
+        polled.append(b.wire.stream.took()[2])
+    assert sorted(polled) == [0x90, 0x94, 0x95, 0x96, 0x98]
 
 
-def test_open_sensors_keep_nothing_else_from_being_asked():
+def test_open_sensors_keep_nothing_else_from_being_polled():
     for first, temps, raw, read in (
         (1, 1, [0], [None]),
         (0, 1, [0], [None]),
@@ -261,7 +261,7 @@ def test_sixteen_boards_and_no_more():
         assert raises(ConfigError, lambda nodes=nodes: bench(tuple(nodes))).key == key
 
 
-def test_charge_and_discharge_switches_are_told_apart():
+def test_charge_and_discharge_switches_are_distinguished():
     line = Line()
     b = greeted(line=line)
     for fets, bits in (([1, 0], 1), ([0, 1], 2), ([0, 0], 0), ([1, 1], 3)):
@@ -393,20 +393,20 @@ def test_what_is_wrong_with_one_string_does_not_hold_the_other():
             assert [b.faults.active[i] for i in slots] == left, (what, board)
 
 
-def test_switches_are_told_where_they_are_rated():
+def test_switches_are_commanded_where_they_are_rated():
     line = Line()
     b = greeted(line=line, slave="fets = true")
     line.mv[1][0] = 4400
     b.scan()
     b.run(1000)
     assert b.names() == ["cell_hard_high"]
-    assert line.commanded[:2] == [(1, 0xD9, 0), (1, 0xDA, 0)] and DISCHARGE_OFF in b.asked
+    assert line.commanded[:2] == [(1, 0xD9, 0), (1, 0xDA, 0)] and DISCHARGE_OFF in b.requests
     line = Line()
     b = greeted(line=line, slave="fets = true; fets_inverted = true")
     line.mv[1][0] = 4400
     b.scan()
     b.run(1000)
-    assert line.commanded[:2] == [(1, 0xD9, 1), (1, 0xDA, 1)] and DISCHARGE_ON in b.asked
+    assert line.commanded[:2] == [(1, 0xD9, 1), (1, 0xDA, 1)] and DISCHARGE_ON in b.requests
 
 
 def tripped(line, **more):
@@ -429,7 +429,7 @@ def test_switches_that_were_opened_close_at_once_when_all_is_acknowledged():
     b.faults.clear(F.INTERLOCK)
     b.faults.acknowledge()
     b.driver._suspect[0] = 2
-    b.driver.switches(0, 0, 0)  # it says so, twice, before it is told to close them
+    b.driver.switches(0, 0, 0)  # it reports it, twice, before it is commanded to close them
     b.driver._suspect[0] = 0
     b.pack.energised[0] = 1  # a person closes at once
     b.run(300)
@@ -440,7 +440,7 @@ def test_switches_that_were_opened_close_at_once_when_all_is_acknowledged():
     assert len(line.commanded) == 2 and not b.faults.count[F.SLAVE_SWITCH]
 
 
-def test_switches_are_not_told_to_close_against_the_board_s_own_protection():
+def test_switches_are_not_commanded_to_close_against_the_board_s_own_protection():
     line = Line()
     line.obeys = True
     b = greeted(line=line, slave="fets = true")
@@ -465,7 +465,7 @@ def test_a_word_to_close_that_is_lost_is_said_again_with_closed_contactors():
     for _ in range(4):
         b.scan()
         b.run(400, 20)
-    assert b.names() == [] and len(line.commanded) == 2  # it may not have been asked since
+    assert b.names() == [] and len(line.commanded) == 2  # it may not have been polled since
     line.obeys = True
     for _ in range(8):
         b.scan()
@@ -474,7 +474,7 @@ def test_a_word_to_close_that_is_lost_is_said_again_with_closed_contactors():
     assert b.driver._off[0] == 0
 
 
-def test_switches_that_do_not_close_when_told_are_a_fault():
+def test_switches_that_do_not_close_when_commanded_are_a_fault():
     line = Line()
     b = tripped(line)
     line.obeys = False
@@ -497,7 +497,9 @@ def test_a_second_word_that_nobody_wants_any_more_is_not_sent():
     b.faults.acknowledge()
     b.pack.energised[0] = 1
     b.run(1500)
-    assert (1, 0xDA, 0) not in line.commanded and b.asked[-1][2] == 0xDA and b.asked[-1][4] == 1
+    assert (
+        (1, 0xDA, 0) not in line.commanded and b.requests[-1][2] == 0xDA and b.requests[-1][4] == 1
+    )
 
 
 def test_an_open_switch_that_damage_says_is_nothing():
@@ -518,7 +520,7 @@ def test_an_open_switch_that_damage_says_is_nothing():
     assert not left and not b.faults.count[F.SLAVE_SWITCH] and b.driver._fets[0] == 3
 
 
-def test_who_does_not_know_a_rare_question_is_asked_the_others():
+def test_who_does_not_know_a_rare_poll_gets_the_other_polls():
     line = Line()
     for unknown, fets, seen in ((0x97, [1, 0], ["slave_switch"]), (0x93, [1, 1], [])):
         line.fets = [1, 1]
@@ -527,15 +529,15 @@ def test_who_does_not_know_a_rare_question_is_asked_the_others():
         line.fets = fets
         line.balance = 0 if unknown == 0x97 else 1
         b.driver._is_balancing[0] = 0
-        b.asked = []
+        b.requests = []
         for _ in range(6):
             b.scan()
             assert not b.driver._silent[0]
         assert b.names() == seen and b.driver._is_balancing[0] == line.balance
-        assert [r[2] for r in b.asked].count(unknown) == 2 * b.driver.missed == 4
+        assert [r[2] for r in b.requests].count(unknown) == 2 * b.driver.missed == 4
 
 
-def test_an_open_switch_is_told_and_bleeding_is_marked():
+def test_an_open_switch_is_reported_and_balancing_is_marked():
     line = Line()
     b = greeted(line=line)
     line.fets = [1, 0]
@@ -545,7 +547,7 @@ def test_an_open_switch_is_told_and_bleeding_is_marked():
     assert b.names() == ["slave_switch"] and b.pack.cell_flags[0] & 2
 
 
-def test_a_jump_beyond_hard_bounds_is_asked_for_again():
+def test_a_jump_beyond_hard_bounds_is_polled_again():
     line = Line()
     b = greeted(line=line)
     seen = []
@@ -565,7 +567,7 @@ def test_a_jump_beyond_hard_bounds_is_asked_for_again():
     assert len(seen) == 2 and b.names() == [] and b.mv()[2] == 3302
 
 
-def test_a_doubt_that_nobody_answered_is_none_later():
+def test_a_suspect_reading_without_an_answer_is_not_kept():
     line = Line()
     b = greeted(line=line)
     jump = Line(mv=[3300, 3301, 5200, 3303, 3304])
@@ -659,12 +661,12 @@ def test_the_cycle_does_not_allocate():
     b = greeted()
     b.run(500)
     line = Line()
-    turn = []
+    answers_of_a_scan = []
     for seldom in (0x93, 0x97, 0x94):
         for command in (0x95, 0x96, 0x90, 0x98, seldom):
-            turn.append(line(frame(0x40, command, b"")))
+            answers_of_a_scan.append(line(frame(0x40, command, b"")))
     b.driver._seldom[0] = 0
-    assert b.scans_without_heap(turn, 9, 5) == 45
+    assert b.scans_without_heap(answers_of_a_scan, 9, 5) == 45
     assert b.driver.missed == b.driver.unexpected == 0
 
 
@@ -703,17 +705,17 @@ def can_greeted(nodes=(1,), **more):
     return can_bench(nodes, **more).greet()
 
 
-def test_on_can_boards_are_asked_by_their_numbers_and_read():
+def test_on_can_boards_are_polled_by_their_numbers_and_read():
     b = can_greeted((1, 16))
     assert b.board.opened == [("can0", 250000)]
-    assert (EXTENDED | 0x18900140, bytes(8)) in b.asked
-    assert (EXTENDED | 0x18951040, bytes(8)) in b.asked
+    assert (EXTENDED | 0x18900140, bytes(8)) in b.requests
+    assert (EXTENDED | 0x18951040, bytes(8)) in b.requests
     assert b.mv() == [3300, 3301, 3302, 3303, 3304] * 2 and b.dc() == [250, 260] * 2
     assert b.pack.stack_mv[1] == 16500 and b.driver.current_ma == 25600
     assert b.names() == [] and b.driver.unexpected == b.driver.damaged == 0
 
 
-def test_on_can_switches_are_told():
+def test_on_can_switches_are_commanded():
     line = Bus()
     b = can_greeted(line=line, slave="fets = true")
     line.mv[1][0] = 4400
@@ -737,7 +739,7 @@ def test_on_can_what_is_short_or_somebody_else_s_is_counted():
         whole[0] ^ 0x100,  # to another host
         whole[0] ^ 0x04000000,  # another priority
         whole[0] + 1,  # board 2, that isn't there
-        EXTENDED | 0x18950140,  # another master's question
+        EXTENDED | 0x18950140,  # another master's poll
     )
     for ident in others:
         b.give([(ident, whole[1])])
@@ -778,14 +780,14 @@ def test_two_boards_with_one_number():
         b.reply = lambda request, mix=mix: mix(line(request), line(request))
         for _ in range(5):
             b.scan()
-        assert b.names() == [] and b.driver.repeated == 0  # one that says all twice
+        assert b.names() == [] and b.driver.repeated == 0  # one that sends all twice
         b.reply = lambda request, mix=mix: mix(line(request), other(request))
         b.scan()
         assert b.mv() == [None] * 5 and b.names() == []
         for _ in range(3):
             b.scan()
         assert b.names() == ["slave_conflict"] and b.mv() == [None] * 5
-        other.mv[1][4] = 5000  # judged all the same
+        other.mv[1][4] = 5000  # evaluated all the same
         b.scan()
         b.scan()
         assert "cell_hard_high" in b.names()
@@ -800,15 +802,15 @@ def test_a_conflict_and_alarms_do_not_allocate():
     b = can_greeted()
     line, other = Bus(), Bus(mv=[3300, 3301, 3302, 3303, 3404])
     line.alarm[5] = other.alarm[5] = 1
-    turn = []
+    answers_of_a_scan = []
     for seldom in (0x93, 0x97, 0x94):
         for command in (0x95, 0x96, 0x90, 0x98, seldom):
-            question = (EXTENDED | 0x18000140 | command << 16, bytes(8))
-            both = line(question) + (other(question) if command == 0x95 else [])
-            turn.append(b"".join([slcan_bytes(ident, data) for ident, data in both]))
+            poll = (EXTENDED | 0x18000140 | command << 16, bytes(8))
+            both = line(poll) + (other(poll) if command == 0x95 else [])
+            answers_of_a_scan.append(b"".join([slcan_bytes(ident, data) for ident, data in both]))
     b.driver._seldom[0] = 0
-    turn.insert(3, turn[3])  # what is new must be said twice
-    b.scans_without_heap(turn, 9, 5)
+    answers_of_a_scan.insert(3, answers_of_a_scan[3])  # what is new must be said twice
+    b.scans_without_heap(answers_of_a_scan, 9, 5)
     assert set(b.names()) == {"slave_conflict", "slave_alarm"}
 
 
@@ -839,11 +841,11 @@ def test_a_late_answer_and_its_repeat_are_no_conflict():
         b.begin()
         b.step(0)
         b.run(100)
-        late = line(b.asked[-1])[:part]
-        b.run(340)  # asked again by now
+        late = line(b.requests[-1])[:part]
+        b.run(340)  # polled again by now
         line.mv[1][0] ^= 1
         b.give(late)
-        b.give(line(b.asked[-1]))
+        b.give(line(b.requests[-1]))
         b.reply = line
         b.run(2000)
         assert b.driver.done and b.driver.repeated == 0 and b.names() == []
@@ -853,11 +855,11 @@ def test_the_cycle_on_can_does_not_allocate():
     b = can_greeted()
     b.run(500)
     line = Bus()
-    turn = []
+    answers_of_a_scan = []
     for seldom in (0x93, 0x97, 0x94):
         for command in (0x95, 0x96, 0x90, 0x98, seldom):
             said = line((EXTENDED | 0x18000140 | command << 16, bytes(8)))
-            turn.append(b"".join([slcan_bytes(ident, data) for ident, data in said]))
+            answers_of_a_scan.append(b"".join([slcan_bytes(ident, data) for ident, data in said]))
     b.driver._seldom[0] = 0
-    assert b.scans_without_heap(turn, 9, 5) == 45
+    assert b.scans_without_heap(answers_of_a_scan, 9, 5) == 45
     assert b.driver.missed == b.driver.unexpected == 0

@@ -50,12 +50,12 @@ class Ring:
         self.writes = []
         self.hops = count
         self.silent = False
-        self.asked = []
+        self.requests = []
         self.lose_number = False
 
     def answer(self, packet):
         start, end, command = packet[0], packet[1], packet[2]
-        self.asked.append((command, start, end))
+        self.requests.append((command, start, end))
         words = [packet[6 + 2 * i] | packet[7 + 2 * i] << 8 for i in range(16)]
         mine = [i for i in range(len(self.mv)) if start <= i <= end]
         for i in mine:
@@ -94,9 +94,9 @@ def test_the_documented_packet():
     b = bench()
     b.begin()
     b.step(0)
-    packet = plain(b.asked[0])
+    packet = plain(b.requests[0])
     assert packet[:6] == bytes([0, 15, 1, 0, 1, 0]) and packet[6:38] == bytes(32)
-    assert packet[38:] == b"\x68\x8a" and b.asked[0][-2:] == b"\x68\x8a"
+    assert packet[38:] == b"\x68\x8a" and b.requests[0][-2:] == b"\x68\x8a"
 
 
 def test_modules_are_read_in_blocks():
@@ -105,7 +105,7 @@ def test_modules_are_read_in_blocks():
     b = bench(20, ring).greet()
     assert b.mv() == ring.mv
     assert b.dc() == [250, None, 250, 250]
-    assert {(c, s, e) for c, s, e in ring.asked if c == 1} == {(1, 0, 15), (1, 16, 19)}
+    assert {(c, s, e) for c, s, e in ring.requests if c == 1} == {(1, 0, 15), (1, 16, 19)}
     assert list(b.pack.die_dc) == [300, 300] and b.pack.stack_mv[1] == sum(ring.mv[16:])
     assert b.driver.modules == 20
 
@@ -130,7 +130,7 @@ def test_a_zero_is_a_lost_calibration_and_no_reading():
     assert b.names() == []
 
 
-def test_a_module_that_bleeds_says_so():
+def test_a_module_that_balances_reports_it():
     ring = Ring(4)
     b = bench(4, ring).greet()
     ring.flags[1] = 0x8000
@@ -238,21 +238,21 @@ def test_a_module_put_in_at_the_front_gives_nobody_its_neighbours_values():
     b.reply = longer = Ring(5)
     b.scan()
     assert b.mv() == b.dc() == [None] * 4 and b.names() == ["slave_mismatch"]
-    # one answer only says so
+    # one answer only reports it
     for command in (1, 3, 5):
         b = bench(4, ring, temps=4).greet()
         b.old()
-        longer.asked = []
+        longer.requests = []
         longer.inside = [0, 136, 70, 70, 70]
         longer.outside = [100] * 5
         longer.threshold = [3000] * 5
         at = b.pack.stack_at[0]
-        b.driver._turn_of[0] = 0  # settings are looked at
+        b.driver._scans_left[0] = 0  # settings are looked at
         b.reply = lambda request, command=command: (
             longer if plain(request)[2] == command else ring
         )(request)
         b.scan()
-        assert [one[0] for one in longer.asked] == [command]
+        assert [one[0] for one in longer.requests] == [command]
         assert b.mv() == ([None] * 4 if command == 1 else ring.mv) and b.names() == []
         assert b.dc() == ([None] * 4 if command == 3 else [250] * 4)
         assert (b.pack.stack_at[0] == at) == (command != 5)
@@ -291,7 +291,7 @@ def test_thresholds_are_read_then_moved_rarely_and_read_back():
     assert len(ring.writes) == 2  # 12 mV are not worth it
 
 
-def test_an_answer_to_an_older_question_is_stale():
+def test_an_answer_to_an_older_poll_is_stale():
     ring = Ring(4)
     b = bench(4, ring).greet()
     ring.lose_number = True
@@ -317,11 +317,11 @@ def test_split_anywhere_and_damaged_anywhere():
             b.scan()
             b.run(400, 20)
             b.reply = lambda request: None
-            b.asked = []
+            b.requests = []
             b.begin()
             b.step(0)
             b.old()
-            whole = ring.answer(plain(b.asked[0]))
+            whole = ring.answer(plain(b.requests[0]))
             if how == 0:
                 b.give(whole[:at])
                 assert b.mv() == [None] * 4
@@ -340,7 +340,7 @@ def test_silence_is_bounded():
     ring = Ring(16)
     b = bench(16, ring).greet()
     ring.silent = True
-    # two questions of 0.7 s and the time to answer
+    # two polls of 0.7 s and the time to answer
     assert b.scan() < 2 * (17 * 450 // 10 + 500)
     assert b.driver.missed == 1
 
@@ -369,7 +369,7 @@ def test_the_cycle_does_not_allocate():
         )
         packet += bytes(32)
         answers.append(ring.answer(packet + crc(packet)))
-    b.driver._turn_of[0] = 100  # no settings meanwhile
+    b.driver._scans_left[0] = 100  # no settings meanwhile
     b.driver.command = lambda m, now: False
     assert b.scans_without_heap(answers, 6, 5) == 12
     assert b.driver.missed == b.driver.stale == 0

@@ -1,4 +1,4 @@
-"""The JBD driver against a scripted board: asks, waits, survives, judges on arrival."""
+"""The JBD driver against a scripted board: polls, waits, survives, evaluates on arrival."""
 
 from slave_bench import SlaveBench
 
@@ -10,8 +10,8 @@ BASIC = bytes.fromhex("dd03001d060b000001ed01f400002c7c00000000100080630204030ba
 GOOD = bytearray(BASIC[4:-3])
 GOOD[16] = 0
 GOOD[20] = 3
-ASK_CELLS = bytes.fromhex("DDA50400FFFC77")
-ASK_BASIC = bytes.fromhex("DDA50300FFFD77")
+POLL_CELLS = bytes.fromhex("DDA50400FFFC77")
+POLL_BASIC = bytes.fromhex("DDA50300FFFD77")
 FETS_ON = bytes.fromhex("DD5AE1020000FF1D77")
 FETS_OFF = bytes.fromhex("DD5AE1020003FF1A77")
 FETS_ACK = bytes.fromhex("DDE10000000077")
@@ -36,9 +36,9 @@ class Board:
         if self.silent:
             self.silent -= 1
             return None
-        if request == ASK_CELLS:
+        if request == POLL_CELLS:
             return self.cells
-        if request == ASK_BASIC:
+        if request == POLL_BASIC:
             return reply(3, bytes(self.data))
         if request in (FETS_ON, FETS_OFF):
             self.commanded.append(request)
@@ -51,10 +51,10 @@ def bench(cells=4, temps=3, board=None, **more):
     return SlaveBench("jbd", ((1, cells, temps),), reply=board or Board(), **more)
 
 
-def test_asks_for_cells_then_for_the_rest_with_the_documented_bytes():
+def test_polls_cells_then_for_the_rest_with_the_documented_bytes():
     b = bench()
     b.scan()
-    assert b.asked == [ASK_CELLS, ASK_BASIC]
+    assert b.requests == [POLL_CELLS, POLL_BASIC]
     assert b.driver.done
 
 
@@ -82,7 +82,7 @@ def test_other_counts_than_configured_are_a_fault_when_said_twice():
     assert b.mv() == [None] * 5
 
 
-def test_a_cell_out_of_its_hard_bounds_is_judged_as_it_arrives():
+def test_a_cell_out_of_its_hard_bounds_is_evaluated_as_it_arrives():
     b = bench().greet()
     b.begin()
     b.reply = lambda request: None
@@ -91,7 +91,7 @@ def test_a_cell_out_of_its_hard_bounds_is_judged_as_it_arrives():
     b.give(far)
     assert b.mv() == [3875, 3868, 3858, 3869] and b.names() == []  # the sum may be right by chance
     b.step(30)
-    assert b.asked[-1] == ASK_CELLS
+    assert b.requests[-1] == POLL_CELLS
     b.give(far)
     assert b.mv()[2:] == [0, 4608]  # a zero is a measured zero
     assert set(b.names()) == {"cell_hard_low", "cell_hard_high"}
@@ -110,7 +110,7 @@ def test_what_jumped_once_by_damage_is_never_a_reading():
     assert b.mv() == [3875, 3868, 3858, 3869] and b.names() == []
 
 
-def test_what_creeps_out_of_its_hard_bounds_is_judged_at_once():
+def test_what_creeps_out_of_its_hard_bounds_is_evaluated_at_once():
     board = Board(cells=reply(4, bytes.fromhex("0F230F1C10900F1D")))
     b = bench(board=board).greet()
     b.begin()
@@ -166,14 +166,14 @@ def test_protection_that_is_said_once_by_damage_trips_nothing():
         once = [bytes(damaged)]
 
         def answer(request, once=once):
-            if request == ASK_BASIC and once:
+            if request == POLL_BASIC and once:
                 return reply(3, once.pop())
             return board(request)
 
         b.reply = answer
-        b.asked = []
+        b.requests = []
         b.scan()
-        assert b.asked.count(ASK_BASIC) == 2  # asked once more at once
+        assert b.requests.count(POLL_BASIC) == 2  # polled once more at once
         assert b.names() == [] and b.pack.slave_flags[0] == 0
     board.data = damaged
     b.reply = board
@@ -181,7 +181,7 @@ def test_protection_that_is_said_once_by_damage_trips_nothing():
     assert b.names() == ["slave_alarm"]
 
 
-def test_fets_are_told_days_after_the_last_word():
+def test_fets_are_commanded_days_after_the_last_command():
     board = Board()
     b = bench(board=board, slave="fets = true").greet()
     for days in (0, 3.2, 6.3):
@@ -195,7 +195,7 @@ def test_fets_are_told_days_after_the_last_word():
         b.scan()
 
 
-def test_an_open_fet_of_its_own_is_told():
+def test_an_open_fet_of_its_own_is_reported():
     board = Board()
     b = bench(board=board).greet()
     board.data[20] = 1
@@ -226,7 +226,7 @@ def test_fets_follow_a_trip_only_once_the_contactors_are_open():
     assert board.commanded == [FETS_OFF]
     b.scan()
     b.run(6000)
-    assert board.commanded == [FETS_OFF]  # once is enough where the board says so
+    assert board.commanded == [FETS_OFF]  # once is enough where the board reports it
     assert b.names() == ["cell_hard_high"]
     board.cells = CELLS
     b.scan()
@@ -237,17 +237,17 @@ def test_fets_follow_a_trip_only_once_the_contactors_are_open():
     assert b.names() == []
 
 
-def test_silence_is_asked_again_once_and_then_given_up():
+def test_silence_is_polled_again_once_and_then_given_up():
     board = Board()
     b = bench(board=board)
     board.silent = 10
     ms = b.scan()
-    assert b.asked == [ASK_CELLS, ASK_CELLS]
+    assert b.requests == [POLL_CELLS, POLL_CELLS]
     assert b.driver.done and b.driver.missed == 1
     assert ms < 800
 
 
-def test_a_board_that_sleeps_misses_the_first_question_only():
+def test_a_board_that_sleeps_misses_the_first_poll_only():
     board = Board()
     b = bench(board=board).greet()
     b.old()
@@ -262,9 +262,9 @@ def test_wrong_register_error_status_echo_and_garbage():
     b.reply = lambda request: None
     b.begin()
     b.step(30)
-    b.give(ASK_CELLS)  # our own request heard again
+    b.give(POLL_CELLS)  # our own request received again
     assert b.driver.link.echoes == 1
-    b.give(BASIC)  # not what was asked
+    b.give(BASIC)  # not what was polled
     assert b.driver.unexpected == 1 and not b.driver.done
     b.give(reply(4, b"", 0x80))
     assert b.driver.refused == 1
@@ -273,17 +273,17 @@ def test_wrong_register_error_status_echo_and_garbage():
     b.give(b"\xdd\x04\x00\xff" + b"\x00" * 20 + CELLS[:7])  # a false front, half a reply
     b.give(CELLS[7:])
     assert b.mv()[0] == 3875
-    b.give(CELLS)  # nobody asked for it now
+    b.give(CELLS)  # nobody polled for it now
     assert b.driver.unexpected == 2
 
 
-def test_only_the_register_that_was_asked_for_is_an_answer():
+def test_only_the_register_that_was_polled_is_an_answer():
     board = Board()
     b = bench(board=board).greet()
     b.old()
     for register in (0x00, 0x02, 0x05, 0x13):
-        for question in (ASK_BASIC, ASK_CELLS):
-            b.reply = lambda request, r=register, q=question: (
+        for poll in (POLL_BASIC, POLL_CELLS):
+            b.reply = lambda request, r=register, q=poll: (
                 reply(r, bytes(board.data)) if request == q else board(request)
             )
             unexpected = b.driver.unexpected

@@ -8,7 +8,7 @@ REQUEST = bytes.fromhex("0178100010A000007FB2")
 HEAD = 8
 
 
-def sealed(data):
+def with_crc(data):
     crc = 0xFFFF
     for byte in data:
         crc ^= byte
@@ -23,7 +23,7 @@ def words(values):
 
 def answer(address, data):
     head = bytes([address, 0x78, 0x10, 0, 0x10, 0xA0, len(data) >> 8, len(data) & 255])
-    return sealed(head + data)
+    return with_crc(head + data)
 
 
 class Line:
@@ -36,7 +36,7 @@ class Line:
         self.protection = 0
         self.warning = 0
         self.fets = 3
-        self.bled = [0, 0]
+        self.balanced = [0, 0]
         self.current = 300000 - 1500
         self.silent = set()
         self.lie = {}
@@ -48,11 +48,11 @@ class Line:
         out += words([self.mos_dc + 500, 726, 2, 100])
         out += words([self.protection >> 16, self.protection, self.warning >> 16, self.warning])
         out += words([self.fets, 4, 12]) + bytes(28) + words([len(mv)] + mv)
-        out += words([len(self.temps)] + [t + 500 for t in self.temps] + self.bled)
+        out += words([len(self.temps)] + [t + 500 for t in self.temps] + self.balanced)
         return out + bytes([12, 4]) + b"JBD" + bytes(27 + self.longer)
 
     def __call__(self, request):
-        assert len(request) == 10 and sealed(request[:8]) == request
+        assert len(request) == 10 and with_crc(request[:8]) == request
         assert request[1:8] == REQUEST[1:8]
         address = request[0]
         if address not in self.mv or address in self.silent:
@@ -65,11 +65,11 @@ def bench(addresses=(1,), cells=4, temps=2, line=None, **more):
     return SlaveBench("jbd_up", shapes, reply=line or Line(addresses), **more)
 
 
-def test_units_are_asked_with_the_documented_bytes_and_read():
+def test_units_are_polled_with_the_documented_bytes_and_read():
     line = Line((1, 2))
     line.mv[2][0] = 3444
     b = bench((1, 2), line=line).greet()
-    assert b.asked[0] == REQUEST and len(b.asked) == 4
+    assert b.requests[0] == REQUEST and len(b.requests) == 4
     assert b.mv() == [3300, 3301, 3302, 3303, 3444, 3301, 3302, 3303]
     assert b.dc() == [250, 260] * 2 and list(b.pack.die_dc) == [300, 300]
     assert b.pack.stack_mv[0] == 13200
@@ -149,7 +149,7 @@ def test_protections_say_which_and_warnings_do_not_trip():
     assert b.pack.slave_flags[0] == 128 << 8 and b.names() == ["slave_warning"]
 
 
-def test_an_open_switch_is_told_and_cannot_be_commanded():
+def test_an_open_switch_is_reported_and_cannot_be_commanded():
     for fets in (1, 2, 0):
         line = Line()
         b = bench(line=line).greet()
@@ -160,11 +160,11 @@ def test_an_open_switch_is_told_and_cannot_be_commanded():
     assert "fets" in str(raises(Exception, lambda: bench(slave="fets = true")))
 
 
-def test_bled_cells_are_marked_by_either_word():
-    for bled in ([1, 0], [0, 1]):
+def test_balanced_cells_are_marked_by_either_field():
+    for balanced in ([1, 0], [0, 1]):
         line = Line()
         b = bench(line=line).greet()
-        line.bled = bled
+        line.balanced = balanced
         b.scan()
         assert b.pack.cell_flags[0] & 2 and b.driver.balance == 1
 
@@ -182,7 +182,7 @@ def test_what_cannot_be_is_no_reading():
     assert b.dc() == [250, None] and b.mv() == [3300, 3301, None, 3303]
 
 
-def test_a_cell_out_of_its_hard_bounds_is_judged_as_it_arrives():
+def test_a_cell_out_of_its_hard_bounds_is_evaluated_as_it_arrives():
     line = Line()
     b = bench(line=line).greet()
     b.reply = lambda request: None

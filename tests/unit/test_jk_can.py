@@ -77,7 +77,7 @@ def test_other_cells_are_a_mismatch():
     assert b.names() == ["slave_mismatch"] and b.mv() == [None] * 5
 
 
-def test_the_highest_cell_is_judged_between_two_rounds():
+def test_the_highest_cell_is_evaluated_between_two_rounds():
     b = Bench().greet()
     b.round([4200] * 6)
     b.hear([extremes(1, 4290, 3, 4199, 1)])
@@ -139,7 +139,7 @@ def test_alarms_warn():
 
 
 def _seconds(b, each, seconds, ms=20):
-    """Time in which `each(ms since the start)` gives frames; scans and judgements as they come."""
+    """Time in which `each(ms since the start)` gives frames; scans and evaluations as they come."""
     for t in range(0, seconds * 1000, ms):
         frames = each(t)
         if frames:

@@ -79,10 +79,10 @@ def bench(addresses=(1,), cells=4, temps=2, line=None, **more):
     return SlaveBench("jk_pb", shapes, reply=line or Line(addresses), **more)
 
 
-def test_asks_the_documented_bytes():
+def test_polls_with_the_documented_bytes():
     b = bench((1, 3))
     b.scan()
-    assert b.asked[:2] == [REQUEST_1, REQUEST_3]
+    assert b.requests[:2] == [REQUEST_1, REQUEST_3]
 
 
 def test_boards_are_read_each_into_its_place():
@@ -172,7 +172,7 @@ def test_what_no_mosfet_is_like_is_no_temperature():
         assert b.pack.die_dc[0] == 300 and b.names() == [], dc
 
 
-def test_cells_are_marked_while_the_board_bleeds_some():
+def test_cells_are_marked_while_the_board_balances_some():
     line = Line()
     b = bench(line=line).greet()
     for balancing, flag in ((0, 0), (1, BALANCING), (2, BALANCING)):
@@ -181,15 +181,15 @@ def test_cells_are_marked_while_the_board_bleeds_some():
         assert [f & BALANCING for f in b.pack.cell_flags] == [flag] * 4, balancing
 
 
-def test_an_acknowledgement_of_another_word_is_strange():
+def test_an_acknowledgement_of_another_command_is_unexpected():
     line = Line()
     b = bench(line=line).greet()
     b.run(1000)
     unexpected = b.driver.unexpected
     b.pack.balance_mask[0] = 2
-    b.asked = []
+    b.requests = []
     b.reply = lambda request: None
-    while not b.asked:
+    while not b.requests:
         b.step()
     for register in (0x70, 0x74, 0x78):
         ack = bytes([1, 0x10, 0x10, register, 0, 2])
@@ -197,17 +197,17 @@ def test_an_acknowledgement_of_another_word_is_strange():
     assert b.driver.unexpected == unexpected + 2
 
 
-def test_balancing_is_told():
+def test_balancing_is_commanded():
     line = Line()
     b = bench(line=line).greet()
     b.run(1000)
     assert line.commanded == [(1, 0x78, 0)]
     b.pack.balance_mask[0] = 2
     b.run(1000)
-    assert line.commanded[-1] == (1, 0x78, 1) and b.asked[-1] == BALANCE_ON
+    assert line.commanded[-1] == (1, 0x78, 1) and b.requests[-1] == BALANCE_ON
 
 
-def test_both_switches_are_told_where_they_are_rated():
+def test_both_switches_are_commanded_where_they_are_rated():
     line = Line()
     b = bench(line=line, slave="fets = true").greet()
     b.run(1000)
@@ -217,7 +217,7 @@ def test_both_switches_are_told_where_they_are_rated():
     b.run(1500)
     assert b.names() == ["cell_hard_high"]
     assert line.commanded[:2] == [(1, 0x70, 0), (1, 0x74, 0)]
-    assert DISCHARGE_OFF in b.asked
+    assert DISCHARGE_OFF in b.requests
     line.mv[1][0] = 3300
     line.more[1] = {"fets": 0}
     b.scan()
@@ -228,7 +228,7 @@ def test_both_switches_are_told_where_they_are_rated():
     assert line.commanded[:2] == [(1, 0x70, 1), (1, 0x74, 1)]
 
 
-def test_no_switch_is_told_while_the_contactors_are_closed():
+def test_no_switch_is_commanded_while_the_contactors_are_closed():
     line = Line()
     b = bench(line=line, slave="fets = true").greet()
     b.run(1000)

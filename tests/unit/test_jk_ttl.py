@@ -34,7 +34,7 @@ def changed(code, value, fields=REPLY[11:-9]):
 
 
 class Board:
-    """Answers with `fields`; told: the words behind a password; silent: questions not answered."""
+    """Answers with `fields`; commanded: commands behind a password; silent: polls."""
 
     def __init__(self):
         self.fields = REPLY[11:-9]
@@ -66,7 +66,7 @@ def bench(cells=14, temps=2, board=None, **more):
 def test_the_captured_frame_is_read():
     b = bench()
     b.scan()
-    assert b.asked[0] == REQUEST and b.mv() == [None] * 14
+    assert b.requests[0] == REQUEST and b.mv() == [None] * 14
     b.reply.fields = REPLY[11:-9]
     b.greet()
     assert b.mv() == MV
@@ -111,7 +111,7 @@ def test_other_cells_are_a_mismatch():
     assert b.names() == ["slave_mismatch"] and b.mv() == [None] * 13
 
 
-def test_alarms_are_told_by_what_they_are():
+def test_alarms_are_reported_by_their_meaning():
     board = Board()
     b = bench(board=board).greet()
     for bit, trip, warn in ((10, 1, 0), (11, 2, 0), (1, 4, 0), (9, 8, 0), (6, 16, 0), (0, 0, 128)):
@@ -127,7 +127,7 @@ def test_alarms_are_told_by_what_they_are():
     assert b.names() == []
 
 
-def test_balancing_is_told_behind_the_password():
+def test_balancing_is_commanded_behind_the_password():
     board = Board()
     b = bench(board=board).greet()
     b.run(1000)
@@ -135,8 +135,8 @@ def test_balancing_is_told_behind_the_password():
     b.pack.balance_mask[0] = 4
     b.run(1000)
     assert board.commanded == [(0x9D, 0), (0x9D, 1)]
-    times = [i for i in range(len(b.asked)) if b.asked[i][8] == 5]
-    assert b.asked[times[-1] + 1][8] == 2
+    times = [i for i in range(len(b.requests)) if b.requests[i][8] == 5]
+    assert b.requests[times[-1] + 1][8] == 2
 
 
 def test_a_word_waits_until_the_password_is_taken():
@@ -144,13 +144,13 @@ def test_a_word_waits_until_the_password_is_taken():
     b = bench(board=board).greet()
     b.run(1000)
     b.pack.balance_mask[0] = 1
-    b.asked = []
+    b.requests = []
     at = []
     for _ in range(600):
-        count = len(b.asked)
+        count = len(b.requests)
         b.step()
-        if len(b.asked) > count:
-            at.append((b.asked[-1][8], b.board.clock.total_ms))
+        if len(b.requests) > count:
+            at.append((b.requests[-1][8], b.board.clock.total_ms))
     assert [command for command, _ in at] == [5, 2] and at[1][1] - at[0][1] >= 150
 
 
@@ -161,7 +161,7 @@ def test_words_of_long_ago_are_not_sent():
     b.pack.balance_mask[0] = 1
     board.open = False
     while not board.open:
-        b.step()  # until the password is out, which was the last that it heard
+        b.step()  # until the password is out, which was the last that it received
     board.silent = 100
     b.run(120)
     b.scan()
@@ -188,7 +188,7 @@ def test_a_lost_password_is_said_again():
     assert board.commanded[0] == (0x9D, 1)
 
 
-def test_both_fets_are_told_where_they_are_rated_and_the_contactors_open():
+def test_both_fets_are_commanded_where_they_are_rated_and_the_contactors_open():
     board = Board()
     b = bench(board=board, slave="fets = true").greet()
     b.run(1000)
@@ -213,7 +213,7 @@ def _with_cell(i, mv):
     return fields[:at] + bytes([mv >> 8, mv & 255]) + fields[at + 2 :]
 
 
-def test_open_fets_of_its_own_are_told():
+def test_open_fets_of_its_own_are_reported():
     board = Board()
     b = bench(board=board).greet()
     board.fields = changed(0x8C, bytes([0, 1]))
@@ -224,7 +224,7 @@ def test_open_fets_of_its_own_are_told():
 def test_split_anywhere():
     for n in range(1, len(REPLY), 3):
         b = bench().greet()
-        b.run(1000, 20)  # what it is told first is said
+        b.run(1000, 20)  # what it is commanded first is said
         b.reply = lambda request: None
         b.begin()
         b.step(101)
@@ -272,7 +272,7 @@ def test_echo_sleep_and_somebody_else():
     b.old()
     b.scan()
     assert b.mv() == MV
-    b.give(REPLY)  # nobody asked
+    b.give(REPLY)  # nobody polled
     assert b.driver.unexpected == 1
 
 

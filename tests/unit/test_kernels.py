@@ -21,11 +21,11 @@ from bms.kernels.readings import (
     E_MIN_AT,
     E_SUM,
     H_CELL,
-    H_HEARD,
     H_MISSING,
     H_NOW,
     H_ROW_OF,
     H_ROWS,
+    H_RX_AT,
     H_SEQ,
     H_TEMP,
     J_BACK,
@@ -334,7 +334,7 @@ def test_take13_puts_four_cells_in_place():
         assert t[_ROW + R_GOT] == 1
         assert t[_ROW + R_CRC] == data[7]
         assert t[H_MISSING] == 0
-        assert t[H_HEARD] == TOP - 1
+        assert t[H_RX_AT] == TOP - 1
 
 
 def test_take13_finds_the_first_reading_out_of_bounds():

@@ -224,12 +224,12 @@ def test_balancing_reaches_the_boards_and_stops_on_a_fault():
         r.boards[0].mv = [3400, 3450, 3400, 3400]
         r.boards[1].mv = [3420] * 4
         r.run(5000)
-        assert r.boards[0].bleeds[-1] == (2, 5)
-        assert r.boards[1].bleeds[-1] == (15, 5)
+        assert r.boards[0].balance_commands[-1] == (2, 5)
+        assert r.boards[1].balance_commands[-1] == (15, 5)
         r.boards[1].mv[0] = 3800
         r.run(300)
-        assert r.boards[0].bleeds[-1][0] == 0
-        assert r.boards[1].bleeds[-1][0] == 0
+        assert r.boards[0].balance_commands[-1][0] == 0
+        assert r.boards[1].balance_commands[-1][0] == 0
 
 
 def test_status_lines_come_with_their_period():

@@ -1,4 +1,4 @@
-"""The Outlander driver and scripted modules: hears, counts, survives, tells the bus a target."""
+"""The Outlander driver and scripted modules: receives, counts, survives, sends a target."""
 
 from slave_bench import SlaveBench, lines
 
@@ -25,7 +25,7 @@ def cells(node, k, mv):
 
 
 def status(node, temps=(19000, 19100, 19200), bits=0):
-    """Frame of bleeding cells and three temperatures as words."""
+    """Frame of balancing cells and three temperatures as words."""
     return 0x601 + node * 16, bytes([bits, 0]) + words(temps)
 
 
@@ -228,7 +228,7 @@ def test_a_silent_module_is_missed_and_holds_up_nobody():
     assert b.mv() == EIGHT * 2 and b.driver.missed == 5
 
 
-def test_a_cell_that_jumps_beyond_its_hard_bounds_must_say_so_twice():
+def test_a_cell_that_jumps_beyond_its_hard_bounds_must_show_it_twice():
     b = known()
     far = EIGHT[:4] + [4700] + EIGHT[5:]
     hear(b, mv=far)
@@ -240,14 +240,14 @@ def test_a_cell_that_jumps_beyond_its_hard_bounds_must_say_so_twice():
     assert b.names() == ["cell_hard_high"] and b.mv() == far
 
 
-def test_what_creeps_out_of_its_hard_bounds_is_judged_at_once():
+def test_what_creeps_out_of_its_hard_bounds_is_evaluated_at_once():
     b = known()
     hear(b, mv=[4290] * 8)
     b.give([cells(1, 1, [4290, 4310, 4290, 4290])])
     assert b.names() == ["cell_hard_high"]
 
 
-def test_what_is_beyond_hard_bounds_after_a_silence_is_judged_at_once():
+def test_what_is_beyond_hard_bounds_after_a_silence_is_evaluated_at_once():
     b = known()
     b.old()
     b.give([cells(1, 1, [3700, 4700, 3700, 3700])])
@@ -349,7 +349,7 @@ def test_two_modules_with_one_number():
         b.limits.check_ages(b.now)
     assert b.names() == ["slave_conflict"]
     assert b.mv() == [None] * 8 and not b.pack.stack_ok[0]
-    # none is taken, all are judged
+    # none is taken, all are evaluated
     b.give(said(1, EIGHT[:7] + [4700]))
     assert "cell_hard_high" in b.names()
     hear(b, times=5)
@@ -423,14 +423,14 @@ def test_two_slow_modules_with_one_number_beside_another():
     assert b.names() == ["slave_conflict"]
 
 
-def test_all_are_told_to_stop_at_first_and_now_and_then():
+def test_all_are_commanded_to_stop_at_first_and_now_and_then():
     b = bench()
     b.run(10000)
-    assert set(b.asked) == {OFF}
-    assert 4 <= len(b.asked) <= 6
+    assert set(b.requests) == {OFF}
+    assert 4 <= len(b.requests) <= 6
 
 
-def test_they_are_told_again_after_days_without_a_bus():
+def test_they_are_sent_again_after_days_without_a_bus():
     b = bench()
     b.run(2000)
     send = b.driver.link.send
@@ -438,38 +438,38 @@ def test_they_are_told_again_after_days_without_a_bus():
     b.pass_ms(int(3.2 * 86400000))
     b.driver.step(b.now)
     b.driver.link.send = send
-    b.asked = []
+    b.requests = []
     b.run(6000)
-    assert set(b.asked) == {OFF}
+    assert set(b.requests) == {OFF}
 
 
-def test_what_could_not_be_sent_was_not_told():
+def test_what_could_not_be_sent_was_not_commanded():
     b = known()
     b.run(2000)
     b.pack.balance_mask[0] = 1
     b.run(500)
-    assert b.asked[-1][1][2] == 1
+    assert b.requests[-1][1][2] == 1
     send = b.driver.link.send
     b.driver.link.send = lambda ident, data, n: False
     b.pack.balance_mask[0] = 0
     b.run(2000)
     b.driver.link.send = send
-    b.asked = []
+    b.requests = []
     b.run(2000)
-    assert b.asked == [OFF] * 3  # all the times that it is told to end
+    assert b.requests == [OFF] * 3  # all the times that it is commanded to end
     b = bench()
     send = b.driver.link.send
     b.driver.link.send = lambda ident, data, n: False
     b.run(5)
     b.driver.link.send = send
     b.step()
-    assert b.asked == [OFF]  # at once, and not at its next turn
+    assert b.requests == [OFF]  # at once, and not at its next turn
 
 
-def test_one_target_for_the_bus_again_and_again_while_somebody_wants_to_bleed():
+def test_one_target_for_the_bus_again_and_again_while_somebody_wants_to_balance():
     b = known(((1, 8, 3), (2, 8, 3)))
     b.run(2000)
-    b.asked = []
+    b.requests = []
     b.pack.string_cell[0].low = 3684
     b.pack.balance_mask[2] = 2
     target = max(3684 + b.config.balance_stop_mv, b.config.balance_floor_mv)
@@ -477,24 +477,24 @@ def test_one_target_for_the_bus_again_and_again_while_somebody_wants_to_bleed():
     for _ in range(20):
         hear(b, (1, 2))
         b.run(100)
-    assert set(b.asked) == {on}
-    assert 9 <= len(b.asked) <= 11  # 4 s
+    assert set(b.requests) == {on}
+    assert 9 <= len(b.requests) <= 11  # 4 s
     b.pack.balance_mask[2] = 0
-    b.asked = []
+    b.requests = []
     b.run(2000)
-    assert set(b.asked) == {OFF} and len(b.asked) == 3
+    assert set(b.requests) == {OFF} and len(b.requests) == 3
 
 
-def test_the_lowest_target_of_those_that_want_to_bleed_counts():
+def test_the_lowest_target_of_those_that_want_to_balance_counts():
     b = known(((1, 8, 3), (2, 8, 3), (3, 8, 3)))
     b.run(2000)
     b.driver.target_mv = lambda slave: (3900, 3850, 3800)[slave]
     b.pack.balance_mask[0] = b.pack.balance_mask[2] = 1
     b.run(500)
-    assert b.asked[-1][1][:3] == bytes([3850 >> 8, 3850 & 255, 1])
+    assert b.requests[-1][1][:3] == bytes([3850 >> 8, 3850 & 255, 1])
 
 
-def test_nobody_is_told_to_bleed_while_a_module_is_hot_or_not_read():
+def test_nobody_is_commanded_to_balance_while_a_module_is_hot_or_not_read():
     for frames in (
         [status(2, (HOT, 19000, 19000))] * 2,
         [status(2, (0xFFFF, 0xFFFF, 0xFFFF))],
@@ -503,12 +503,12 @@ def test_nobody_is_told_to_bleed_while_a_module_is_hot_or_not_read():
         b.run(2000)
         b.pack.balance_mask[0] = 1
         b.give(frames)
-        b.asked = []
+        b.requests = []
         b.run(1000)
-        assert b.asked == []
+        assert b.requests == []
         hear(b, (1, 2))
         b.run(1000)
-        assert b.asked and b.asked[-1][1][2] == 1
+        assert b.requests and b.requests[-1][1][2] == 1
 
 
 def test_cells_alone_do_not_keep_an_old_temperature_alive():
@@ -516,15 +516,15 @@ def test_cells_alone_do_not_keep_an_old_temperature_alive():
     hear(b, (1, 2))  # said twice
     b.pack.balance_mask[0] = 1
     b.run(500)
-    assert b.asked[-1][1][2] == 1
-    b.asked = []
+    assert b.requests[-1][1][2] == 1
+    b.requests = []
     for _ in range(12):  # module 2 has lost its status
         b.begin()
         b.give(said(1, EIGHT) + said(2, EIGHT)[1:])
         b.run(100, 10)
         b.limits.check_ages(b.now)
     assert list(b.pack.stack_ok) == [1, 0] and b.mv() == EIGHT * 2
-    assert b.asked[-1] == OFF
+    assert b.requests[-1] == OFF
     hear(b, (1, 2))
     assert list(b.pack.stack_ok) == [1, 1]
 
@@ -549,7 +549,7 @@ def test_a_board_is_as_warm_as_the_sensors_that_are_configured_and_believed():
     assert b.pack.die_dc[0] == 749 and b.pack.stack_ok[0] and b.names() == ["temp_hard_high"]
 
 
-def test_without_configured_sensors_all_count_when_they_say_so_twice():
+def test_without_configured_sensors_all_count_when_they_show_it_twice():
     b = known(((1, 8, 0),))
     assert not b.pack.stack_ok[0]
     hear(b)
@@ -569,11 +569,11 @@ def test_the_target_is_never_below_the_floor():
     b.pack.string_cell[0].low = 2000
     b.pack.balance_mask[0] = 1
     b.run(500)
-    data = b.asked[-1][1]
+    data = b.requests[-1][1]
     assert data[0] << 8 | data[1] == b.config.balance_floor_mv
 
 
-def test_cells_that_bleed_are_marked():
+def test_cells_that_balance_are_marked():
     b = known()
     b.give(said(1, EIGHT, bits=0x81))
     assert [flags >> 1 & 1 for flags in b.pack.cell_flags] == [1, 0, 0, 0, 0, 0, 0, 1]
@@ -623,7 +623,7 @@ def test_the_cycle_does_not_allocate():
     for node in (1, 2):
         for frame in said(node, EIGHT, bits=1):
             text += b.wire.encode(frame[0], frame[1])
-    b.scans_heard_without_heap(text)
+    b.broadcasts_without_heap(text)
     assert b.driver.link.damaged == 0 and b.driver.missed == 0
     assert b.mv() == EIGHT * 2
 

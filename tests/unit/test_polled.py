@@ -1,4 +1,4 @@
-"""What all drivers of asked boards share: checks of the pack file, turns, silent boards, times."""
+"""What all drivers of polled boards share: checks of the pack file, silent boards, times."""
 
 from slave_bench import SlaveBench
 
@@ -16,7 +16,7 @@ class EchoLink(ReplyLink):
     def __init__(self, stream, rate=0):
         super().__init__(stream, rate or 10000, 16, 0xA5)
 
-    def ask(self, node, step):
+    def send_poll(self, node, step):
         self.out[0] = 0x3C
         self.out[1] = node
         self.out[2] = step
@@ -36,7 +36,7 @@ class EchoLink(ReplyLink):
 
 
 class Tiny(polled.PolledDriver):
-    """Boards of one cell and one sensor; the second question is about the sensor."""
+    """Boards of one cell and one sensor; the second poll is about the sensor."""
 
     ABILITIES = polled.BALANCE_ON_OFF
     NODES = (1, 5)
@@ -53,11 +53,11 @@ class Tiny(polled.PolledDriver):
     def size(self, m, step):
         return 8
 
-    def ask(self, m, step):
-        return self.link.ask(m + 1, step)
+    def send_poll(self, m, step):
+        return self.link.send_poll(m + 1, step)
 
     def command_balance(self, m, on):
-        return self.link.ask(m + 1, 0x10 | on)
+        return self.link.send_poll(m + 1, 0x10 | on)
 
     def on_reply(self, node, step, value, now):
         m = node - 1
@@ -87,13 +87,13 @@ class CommercialDriver:
         self.deaf = set()
         self.value = 200
         self.commanded = []
-        self.asked = []
+        self.requests = []
 
     def __call__(self, request):
         if len(request) < 3:
             return None
         node, step = request[1], request[2]
-        self.asked.append((node, step))
+        self.requests.append((node, step))
         if node in self.silent:
             return None
         if step & 0x10:
@@ -120,9 +120,9 @@ def test_what_a_kind_cannot_be_is_refused_by_line():
     error = refusal(count=5)
     assert error.key == "link" and "at most 4" in error.reason and error.line > 0
     error = refusal(slave="fets = true")
-    assert error.key == "fets" and "tiny: they can't be told" in error.reason
+    assert error.key == "fets" and "tiny: they can't be commanded" in error.reason
     error = refusal(limits='cell_age = "300 ms"')
-    # 3 boards x 2 questions x (8 bytes at 10000 bit/s + answer + gap) = 139 ms
+    # 3 boards x 2 polls x (8 bytes at 10000 bit/s + answer + gap) = 139 ms
     assert error.key == "cell_age"
     assert "a scan of uart0 takes" in error.reason and "noticed after that time" in error.reason
     assert "in its [[link]]" in error.reason
@@ -172,7 +172,7 @@ def test_at_the_least_age_neither_a_lost_answer_nor_words_trip():
         assert "cell_lost" not in b.names() and "slave_age" not in b.names()
 
 
-def test_words_do_not_keep_a_scan_that_is_due_from_its_turn():
+def test_commands_do_not_keep_a_scan_that_is_due_from_starting():
     boards = CommercialDriver()
     b = bench(boards=boards, link='answer = "60 ms"').greet()
     boards.silent = {3}  # so that a scan takes longer than from one to the next
@@ -191,7 +191,7 @@ def test_words_do_not_keep_a_scan_that_is_due_from_its_turn():
     assert worst < 320 and b.driver.late > 3 and len(boards.commanded) > 6, worst
 
 
-def test_the_slowest_port_sets_the_time_of_a_judgement():
+def test_the_slowest_port_sets_the_time_of_an_evaluation():
     b = bench()
     assert b.driver.every == 2  # 139 ms in periods of 100
     assert list(b.pack.poll_period_ms) == [200] * 3
@@ -202,20 +202,20 @@ def test_the_slowest_port_sets_the_time_of_a_judgement():
     assert begun == [0, 2, 4]
 
 
-def test_each_board_is_asked_all_its_questions_then_the_next():
+def test_each_board_gets_all_its_polls_then_the_next():
     boards = CommercialDriver()
     b = bench(boards=boards).greet()
     b.run(300)
-    boards.asked.clear()
+    boards.requests.clear()
     b.scan()
-    assert boards.asked == [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
+    assert boards.requests == [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
     assert b.mv() == [3200] * 3 and b.dc() == [200] * 3
 
 
 def test_a_scan_takes_the_gaps_and_no_more():
     b = bench().greet()
     ms = b.scan()
-    assert 6 * 11 - 11 <= ms <= 6 * 14  # a ms each for the question, its answer, and the bench
+    assert 6 * 11 - 11 <= ms <= 6 * 14  # one ms each for the poll, its answer, and the bench
 
 
 def test_gap_and_answer_of_the_pack_file_count():
@@ -232,32 +232,34 @@ def test_a_silent_board_costs_the_others_little_and_comes_back():
     boards.silent = {2}
     b.scan()
     assert b.driver.missed == 1
-    boards.asked.clear()
+    boards.requests.clear()
     b.old()
     b.scan()
     assert b.mv() == [3200, None, 3200]
     # the others first, then twice the silent one
-    assert boards.asked[-2:] == [(2, 0), (2, 0)] and len(boards.asked) == 6
+    assert boards.requests[-2:] == [(2, 0), (2, 0)] and len(boards.requests) == 6
     boards.silent = set()
     b.scan()
     assert b.mv() == [3200] * 3
 
 
-def test_silent_boards_are_tried_in_turn_one_a_scan():
+def test_silent_boards_are_tried_one_in_each_scan():
     boards = CommercialDriver()
     b = bench(4, boards=boards).greet()
     boards.silent = {1, 3, 4}
     b.scan()
     # of late: two a scan, until each was tried in vain two times more
     for expected in ({1, 3}, {4, 1}, {3, 4}):
-        boards.asked.clear()
+        boards.requests.clear()
         b.scan()
-        assert set([node for node, _ in boards.asked[2:]]) == expected and len(boards.asked) == 6
+        assert (
+            set([node for node, _ in boards.requests[2:]]) == expected and len(boards.requests) == 6
+        )
     tried = []
     for _ in range(6):
-        boards.asked.clear()
+        boards.requests.clear()
         b.scan()
-        tried.append(boards.asked[-1][0])
+        tried.append(boards.requests[-1][0])
     assert set(tried[:3]) == {1, 3, 4} and tried[:3] == tried[3:]
     boards.silent = set()
     b.old()
@@ -275,7 +277,7 @@ def test_a_board_that_is_back_does_not_wait_for_dead_ones():
         boards.silent = {1, 2, 3, 4}
         b.scan()
         boards.silent = {1, 2, 3}
-        b.driver._turn = first
+        b.driver._next_silent = first
         b.old()
         b.scan()
         assert b.mv()[3] == 3200, first
@@ -288,7 +290,7 @@ def test_an_answer_that_comes_late_is_taken_where_it_still_fits():
     b.begin()
     b.step(20)
     b.old()
-    b.pass_ms(60)  # asked again by now
+    b.pass_ms(60)  # polled again by now
     b.driver.step(b.now)
     b.pass_ms(15)
     b.driver.step(b.now)
@@ -351,7 +353,7 @@ def test_an_answer_in_two_parts_around_that_time_is_read():
             assert b.mv() == [3210], (part, at)
 
 
-def test_what_came_before_a_question_is_no_part_of_its_answer():
+def test_what_came_before_a_poll_is_no_part_of_its_answer():
     b = bench(1).greet()
     b.run(300)
     b.reply = lambda request: None
@@ -365,29 +367,29 @@ def test_what_came_before_a_question_is_no_part_of_its_answer():
     b.run(500)
     word = bytes([0xA5, 1, 0x11, 0, 0x5A])
     b.give(word[:3])
-    b.asked = []
+    b.requests = []
     b.driver._silent[0] = 0
     b.pack.balance_mask[0] = 1
-    while not b.asked:
+    while not b.requests:
         b.step()
     b.give(word[3:])
     assert b.driver.rest(b.now) > 30  # still awaited
 
 
-def test_the_next_question_waits_for_the_end_of_a_longer_answer():
+def test_the_next_poll_waits_for_the_end_of_a_longer_answer():
     b = bench(2).greet()
     b.reply = lambda request: None
     for each, most in ((5, 90), (12, 15)):  # ms: bytes that come for longer than patience; pauses
         b.begin()
         b.step(20)
-        b.asked = []
+        b.requests = []
         b.give(bytes([0xA5, 1, 0, 210, 0x5A]))
         ms = 0
-        while not b.asked:
+        while not b.requests:
             b.run(each)
             b.give(b"\0")
             ms += each
-            assert b.asked or b.driver.rest(b.now) <= 11
+            assert b.requests or b.driver.rest(b.now) <= 11
         assert ms <= most
         if each < 10:
             assert ms > 40
@@ -414,10 +416,10 @@ def test_the_scan_begins_anew_where_a_command_is_awaited():
     b.begin()  # while the word to balance is on its way
     b.reply = boards
     b.run(200)
-    assert b.driver.done and boards.asked[-1][1] in (1, 0x11)
+    assert b.driver.done and boards.requests[-1][1] in (1, 0x11)
 
 
-def test_balancing_is_told_when_it_changes_and_again_while_it_lasts():
+def test_balancing_is_commanded_when_it_changes_and_again_while_it_lasts():
     boards = CommercialDriver()
     b = bench(2, boards=boards).greet()
     b.run(200)
@@ -432,7 +434,7 @@ def test_balancing_is_told_when_it_changes_and_again_while_it_lasts():
     assert boards.commanded[4:] == [(2, 0)]
 
 
-def test_a_board_that_was_silent_is_told_anew():
+def test_a_board_that_was_silent_is_commanded_again():
     boards = CommercialDriver()
     b = bench(1, boards=boards).greet()
     b.run(200)
@@ -444,7 +446,7 @@ def test_a_board_that_was_silent_is_told_anew():
     assert boards.commanded == [(1, 0), (1, 0)]
 
 
-def test_who_does_not_answer_a_word_keeps_nobody_from_being_told():
+def test_who_does_not_answer_a_command_keeps_nobody_from_being_commanded():
     boards = CommercialDriver()
     boards.deaf = {1}
     b = bench(3, boards=boards).greet()
@@ -460,7 +462,7 @@ def test_who_does_not_answer_a_word_keeps_nobody_from_being_told():
     assert b.mv() == [3200] * 3
 
 
-def test_a_word_that_was_lost_is_told_again():
+def test_a_command_that_was_lost_is_sent_again():
     boards = CommercialDriver()
     boards.deaf = {1}
     b = bench(2, boards=boards).greet()  # off, as it starts
@@ -520,8 +522,8 @@ def test_a_port_that_takes_a_byte_at_a_time_sends_all():
     stream.write = lambda buf, start, n: write(buf, start, 1)
     b.begin()
     b.step(0)
-    assert b.asked == [b"\x3c"] and b.driver.rest(b.now) == 0
+    assert b.requests == [b"\x3c"] and b.driver.rest(b.now) == 0
     b.step(1)
     b.step(1)
-    assert b.asked == [b"\x3c", b"\x01", b"\x00"] and b.driver.rest(b.now) > 0
+    assert b.requests == [b"\x3c", b"\x01", b"\x00"] and b.driver.rest(b.now) > 0
     assert b.driver.link.dropped == 0

@@ -67,11 +67,11 @@ def bench(addresses=(2,), cells=4, temps=2, line=None, **more):
     return SlaveBench("pylontech", shapes, reply=line or Line(addresses), **more)
 
 
-def test_packs_are_asked_with_the_documented_bytes_and_read():
+def test_packs_are_polled_with_the_documented_bytes_and_read():
     line = Line((2, 3))
     line.mv[3][0] = 3444
     b = bench((2, 3), line=line).greet()
-    assert b.asked[1] == REQUEST and b.asked[0][7:9] == b"44"
+    assert b.requests[1] == REQUEST and b.requests[0][7:9] == b"44"
     assert b.mv() == [3300, 3301, 3302, 3303, 3444, 3301, 3302, 3303]
     assert b.dc() == [250, 260] * 2 and list(b.pack.die_dc) == [300, 300]
     d = b.driver
@@ -169,23 +169,23 @@ def test_answers_that_go_on_behind_what_is_documented():
     assert b.names() == ["slave_alarm"] and b.driver.unexpected == 0
 
 
-def test_longer_answers_to_the_other_question_are_strange():
+def test_longer_answers_to_the_other_poll_are_unexpected():
     line = Line()
     line.failed = [0, 2]  # where readings have their count of 2 or 4
     line.more = bytes(30)
     b = bench(line=line)
     b.pack.known[0] = 1
-    for question, answer in ((b"44", 0x42), (b"42", 0x44)):
+    for poll, answer in ((b"44", 0x42), (b"42", 0x44)):
         swapped = line(frame(2, answer, b"\x02"))
-        b.reply = lambda request: swapped if request[7:9] == question else line(request)
+        b.reply = lambda request: swapped if request[7:9] == poll else line(request)
         before = b.driver.unexpected
         b.old()
         b.scan()
         assert b.driver.unexpected == before + 2 and b.driver.missed
-        assert len([one for one in b.asked[-3:] if one[7:9] == question]) == 2, question
+        assert len([one for one in b.requests[-3:] if one[7:9] == poll]) == 2, poll
         assert b.mv() == [None] * 4
         # the alarm comes with the true answer to 44 only
-        assert b.names() == (["slave_alarm"] if answer == 0x44 else []), question
+        assert b.names() == (["slave_alarm"] if answer == 0x44 else []), poll
 
 
 def test_longer_readings_of_a_dead_cell_are_never_alarms():
@@ -279,9 +279,9 @@ def test_split_and_damaged_anywhere():
     for at in range(1, len(answer)):
         for how in range(3):
             b.reply = lambda request: line(request) if request[7:9] == b"44" else None
-            b.asked = []
+            b.requests = []
             b.begin()
-            while not b.asked or b.asked[-1][7:9] != b"42":
+            while not b.requests or b.requests[-1][7:9] != b"42":
                 b.step()
             b.old()
             if how == 0:
@@ -300,6 +300,6 @@ def test_split_and_damaged_anywhere():
 def test_the_cycle_does_not_allocate():
     b = bench().greet()
     line = Line()
-    turn = [line(frame(2, command, [2])) for command in (0x44, 0x42)]
-    assert b.scans_without_heap(turn, 10, 2) == 20
+    answers_of_a_scan = [line(frame(2, command, [2])) for command in (0x44, 0x42)]
+    assert b.scans_without_heap(answers_of_a_scan, 10, 2) == 20
     assert b.driver.missed == b.driver.unexpected == 0

@@ -380,7 +380,7 @@ def test_steps_before_it_moved_do_not_count():
     assert b.names() == []
 
 
-def test_nothing_stands_while_open_or_while_cells_bleed():
+def test_nothing_is_frozen_while_open_or_while_cells_balance():
     b = Bench(Fake(0))
     for i in range(30):
         b.cells_mv(3300 - 40 * (i & 1))
@@ -394,7 +394,7 @@ def test_nothing_stands_while_open_or_while_cells_bleed():
     assert b.names() == []
 
 
-def test_it_never_looks_where_it_is_told_not_to():
+def test_it_never_follows_the_zero_where_it_is_switched_off():
     b = Bench(Fake(0), frozen_ms=0)
     b.on = True
     for i in range(30):
@@ -434,12 +434,12 @@ class AdcBoard(FakeBoard):
     def __init__(self, **kw):
         FakeBoard.__init__(self, **kw)
         self.mv = [1650, 1650, 1650]
-        self.asked = 0
+        self.polled = 0
 
     def adc_mv(self, channel):
         if not 0 <= channel < len(self.ADCS):
             raise ValueError("no such channel")
-        self.asked += 1
+        self.polled += 1
         return self.mv[channel]
 
 
@@ -483,7 +483,7 @@ def test_hall_shows_the_current():
     assert found[0].ma == 500000
     assert found[0].saturated
     assert found[0].samples >= 200 // 8
-    assert board.asked <= now // 2 + 3
+    assert board.polled <= now // 2 + 3
 
 
 def test_hall_with_every_range_and_span():

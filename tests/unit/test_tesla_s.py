@@ -48,7 +48,7 @@ class Module:
 
 
 class Chain:
-    """Modules in order; echo: an adapter hears itself; lose: numbers of words that get lost;
+    """Modules in order; echo: an adapter returns what it sends; lose: numbers of commands lost;
     mute: (register, times): so many answers to words to it get lost, not the words.
     """
 
@@ -58,7 +58,7 @@ class Chain:
         self.lose = ()
         self.mute = (0, 0)
         self.count = 0
-        self.asked = []
+        self.requests = []
 
     def find(self, address):
         for module in self.modules:
@@ -76,7 +76,7 @@ class Chain:
 
     def answer(self, word):
         address, register, value = word[0] >> 1, word[1], word[2]
-        self.asked = self.asked[-40:] + [word]
+        self.requests = self.requests[-40:] + [word]
         if word[0] & 1:
             assert crc(word[:3]) == word[3], word
             if address == 0x3F:
@@ -105,8 +105,8 @@ class Chain:
         elif register == 0x20:
             data = module.says()
         body = bytes([word[0], register, value]) + data
-        seal = bytes([crc(body)])
-        return (bytes([0x80]) + body[1:] if not address else body) + seal
+        check = bytes([crc(body)])
+        return (bytes([0x80]) + body[1:] if not address else body) + check
 
 
 def bench(count=2, chain=None, cells=6, temps=2, **more):
@@ -121,7 +121,7 @@ def bench(count=2, chain=None, cells=6, temps=2, **more):
 
 
 def damaged_once(b, changes):
-    """The next sample arrives with changes (at, xor), and a CRC that fits; b.chain.samples: asked
+    """The next sample arrives with changes (at, xor), and a CRC that fits; b.chain.samples: polled
     for so often since.
     """
     chain = b.chain
@@ -142,9 +142,9 @@ def damaged_once(b, changes):
 
 def test_the_chain_is_addressed_with_the_documented_words():
     b = bench(2)
-    asked = [bytes(word) for word in b.asked]
+    polled = [bytes(word) for word in b.requests]
     for text in ("7f3ca557", "000001", "013b818b", "020001"):
-        assert bytes.fromhex(text) in asked, text
+        assert bytes.fromhex(text) in polled, text
     assert [m.address for m in b.chain.modules] == [1, 2]
     assert b.driver.starts == 1 and b.driver.found == 2
 
@@ -152,10 +152,10 @@ def test_the_chain_is_addressed_with_the_documented_words():
 def test_modules_are_sampled_with_the_documented_words_and_read():
     b = bench(2).greet()
     b.chain.modules[1].mv[5] = 4199
-    b.asked = []
+    b.requests = []
     b.scan()
     words = ("03303df7", "03310358", "03340117", "020112", "022004")
-    assert b.asked[:5] == [bytes.fromhex(text) for text in words]
+    assert b.requests[:5] == [bytes.fromhex(text) for text in words]
     assert b.mv() == [3700 + i for i in range(6)] + [3700, 3701, 3702, 3703, 3704, 4199]
     assert all([248 <= dc <= 252 for dc in b.dc()])
     assert b.names() == [] and b.pack.stack_ok[0] == 1
@@ -220,7 +220,7 @@ def test_whoever_is_lost_all_are_addressed_anew():
     assert None not in b.mv()
 
 
-def test_bleeding_is_told_behind_each_scan_and_stopped_before_the_next():
+def test_balancing_is_commanded_behind_each_scan_and_stopped_before_the_next():
     b = bench(2).greet()
     module = b.chain.modules[0]
     module.written = []
@@ -239,11 +239,11 @@ def test_bleeding_is_told_behind_each_scan_and_stopped_before_the_next():
     assert module.written[-1] == (0x32, 0) or (0x34, 1) in module.written
 
 
-def test_a_module_that_may_bleed_is_stopped_and_its_readings_say_so():
+def test_a_module_that_may_balance_is_stopped_and_its_readings_show_it():
     b = bench(1).greet()
     module = b.chain.modules[0]
     b.pack.balance_mask[0] = 0b000010
-    b.chain.mute = (0x32, 99)  # it heard the mask; nobody heard its answer
+    b.chain.mute = (0x32, 99)  # it received the mask; nobody received its answer
     b.run(300)
     assert (0x32, 0b000010) in module.written
     b.chain.mute = (0, 0)
@@ -255,7 +255,7 @@ def test_a_module_that_may_bleed_is_stopped_and_its_readings_say_so():
     assert module.written[0] == (0x32, 0) and b.pack.cell_flags[1] & 2
 
 
-def test_the_word_that_ends_bleeding_is_said_until_it_is_answered():
+def test_the_command_that_ends_balancing_is_sent_until_it_is_answered():
     b = bench(1).greet()
     b.pack.balance_mask[0] = 1
     b.run(300)
@@ -293,7 +293,7 @@ def test_no_scan_begins_by_itself_behind_a_start():
     assert b.chain.samples == 1
 
 
-def test_who_does_not_answer_that_it_stopped_keeps_nobody_from_being_told():
+def test_who_does_not_answer_that_it_stopped_keeps_nobody_from_being_commanded():
     b = bench(3).greet()
     for i in range(3):
         b.pack.balance_mask[2 * i] = 1
@@ -306,7 +306,7 @@ def test_who_does_not_answer_that_it_stopped_keeps_nobody_from_being_told():
     assert [m.written[-1] for m in b.chain.modules] == [(0x32, 0)] * 3
 
 
-def test_the_time_of_a_scan_counts_the_pause_of_bleeding():
+def test_the_time_of_a_scan_counts_the_pause_of_balancing():
     b = SlaveBench("tesla_s", tuple([(i + 1, 6, 2) for i in range(16)]), reply=Chain(16))
     least = b.driver.scan_ms(b.config)
     b.run(500)
@@ -419,7 +419,7 @@ def test_the_words_that_clear_are_said_until_they_are_answered():
         scans(b, 6000)
 
 
-def test_clearing_that_is_not_answered_hides_no_alert_and_keeps_nobody_from_bleeding():
+def test_clearing_that_is_not_answered_hides_no_alert_and_keeps_nobody_from_balancing():
     b = bench(3).greet()
     for module in b.chain.modules:
         module.lasting = bytes([1, 1, 1, 0])
@@ -493,7 +493,7 @@ def test_a_jump_that_nobody_says_again_is_not_taken():
     assert b.mv() == mv and b.pack.die_dc[0] == die and b.pack.stack_at[0] == at
 
 
-def test_a_step_of_the_load_costs_one_more_question_and_is_read_in_the_same_scan():
+def test_a_step_of_the_load_costs_one_more_poll_and_is_read_in_the_same_scan():
     b = bench(2).greet()
     for by in (-300, 300, -90):
         for module in b.chain.modules:

@@ -274,6 +274,7 @@ def put_field(buf: ptr8, at: int, name: ptr8, n: int, value: int) -> int:
     return int(put_int(buf, int(put_key(buf, at, name, n)), value))
 
 
+# parameters: a kernel gets its buffers one by one
 @micropython.viper
 def put_values(
     buf: ptr8, at: int, values: ptr16, flags: ptr8, start: int, end: int, first: int

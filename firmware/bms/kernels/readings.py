@@ -19,7 +19,7 @@ from bms.kernels.checksums import CRC8_J1850
 H_SEQ = const(0)
 H_NOW = const(1)
 H_MISSING = const(2)
-H_HEARD = const(3)
+H_RX_AT = const(3)
 H_CELL = const(4)
 H_TEMP = const(7)
 H_SCAN = const(10)  # all 8 bits of the scan's number; H_SEQ has 4
@@ -48,7 +48,7 @@ E_MAX_AT = const(3)
 E_SUM = const(4)
 E_COUNT = const(5)
 
-# bounds of `judge`: BOUNDS ints for a quantity, LEVEL for each of its levels
+# bounds of `evaluate`: BOUNDS ints for a quantity, LEVEL for each of its levels
 J_BOUND = const(0)
 J_BACK = const(1)
 J_DELAY = const(2)
@@ -56,7 +56,7 @@ J_SAMPLES = const(3)
 LEVEL = const(4)
 BOUNDS = const(12)
 J_BIAS = const(0x20000000)  # added to bounds: ptr32 loads no negative numbers on 64-bit machines
-# what `judge` adds up, an int for each level: ms beyond its bound, above J_SHIFT bits that count
+# what `evaluate` adds up, an int for each level: ms beyond its bound, above J_SHIFT bits that count
 # the samples beyond it
 J_SHIFT = const(7)
 J_COUNT = const(0x7F)
@@ -114,10 +114,10 @@ P_AGE_AT = const(14)
 
 # flags of a reading; they come to all others by `pack`
 FRESH = const(1)  # the value is valid and younger than its bound
-BALANCING = const(2)  # it was sampled while its slave was bleeding cells
+BALANCING = const(2)  # it was sampled while its slave was balancing cells
 SEEN = const(4)  # it was valid at least once since the start
 LOST = const(8)  # it was valid once, and the last valid one is too old; set by `expire`
-NEW = const(16)  # it came since its slave was judged last
+NEW = const(16)  # it came since its slave was evaluated last
 
 # as in `ticks`, whose names the compiler can't fold in here
 _HALF = const(0x10000000)
@@ -126,6 +126,7 @@ _MASK = const(0x1FFFFFFF)
 _STATUS = const(0x1000)  # of the parts wanted and had: CELLS are bits 0..7, TEMPS 8..11
 
 
+# long: one call for a frame: a second would cost more than the work
 @micropython.viper
 def take13(ident: int, data: ptr8, t: ptr32, values: ptr16, flags: ptr8, stamps: ptr32) -> int:
     """Take one CELLS or TEMPS frame of the cell link: four values of 13 bits, 8191 = no reading.
@@ -160,7 +161,7 @@ def take13(ident: int, data: ptr8, t: ptr32, values: ptr16, flags: ptr8, stamps:
     if got == want:
         t[H_MISSING] = int(t[H_MISSING]) - 1
     now = int(t[H_NOW])
-    t[H_HEARD] = now
+    t[H_RX_AT] = now
     if part < 8:
         kind = H_CELL
         base = int(t[row + R_CELL])
@@ -199,6 +200,7 @@ def take13(ident: int, data: ptr8, t: ptr32, values: ptr16, flags: ptr8, stamps:
     return worst
 
 
+# parameters: a kernel gets its arrays one by one
 @micropython.viper
 def take_status(
     ident: int, data: ptr8, t: ptr32, mv: ptr32, at: ptr32, ok: ptr8, flags: ptr16, die: ptr16
@@ -230,7 +232,7 @@ def take_status(
     if got == want:
         t[H_MISSING] = int(t[H_MISSING]) - 1
     now = int(t[H_NOW])
-    t[H_HEARD] = now
+    t[H_RX_AT] = now
     i = int(t[row + R_SLAVE])
     mv[i] = (int(data[0]) | int(data[1]) << 8) * 10
     at[i] = now
@@ -240,6 +242,7 @@ def take_status(
     return 0
 
 
+# parameters: a kernel gets its arrays one by one
 @micropython.viper
 def mcp_readings(
     ring: ptr8,
@@ -288,6 +291,7 @@ def mcp_readings(
     return 0
 
 
+# parameters: a kernel gets its arrays one by one
 @micropython.viper
 def wait_readings(
     until: int,
@@ -428,6 +432,7 @@ def changed(values: ptr16, before: ptr16, moved: ptr8, start: int, end: int):
         i += 1
 
 
+# long: one call for all slaves costs least  # parameters: a kernel gets its arrays one by one
 @micropython.viper
 def plain_slaves(
     p: ptr32,
@@ -444,9 +449,9 @@ def plain_slaves(
     die: ptr16,
     flags: ptr16,
 ) -> int:
-    """Evaluate slaves of which nothing is out of a bound, nor was; the first that isn't so.
+    """Evaluate slaves that are and were within all bounds; returns the first slave that is not.
 
-    p, rows: see P_* and L_*; own: what `judge` adds up of each; the others are the pack's.
+    p, rows: see P_* and L_*; own: what `evaluate` adds up of each; the others are the pack's.
     Notes of each what an evaluation notes: readings are no longer new, when they were evaluated,
     the warmest board, the oldest reading.
     """
@@ -556,6 +561,7 @@ def any_set(values: ptr32, start: int, end: int) -> int:
     return 0
 
 
+# parameters: an array for them would cost more than the call
 @micropython.viper
 def evaluate(
     bounds: ptr32,
@@ -567,12 +573,12 @@ def evaluate(
     standing: int,
     elapsed: int,
 ) -> int:
-    """Judge a fresh value against the levels of a quantity, bounds[row]; see J_*.
+    """Compare a fresh value with the levels of a quantity, bounds[row]; see J_*.
 
     It stands for the `elapsed` ms since the one before. Time beyond a bound adds up in out[at] and
     behind it; it is held inside the hysteresis, and while `standing` is not back; farther inside it
     runs down, at half the speed, and by half the delay at most: one good value forgives no more.
-    Returns the levels that are out long enough in bits 0..2, those that are gone in bits 3..5.
+    Returns the levels that are out long enough in bits 0..2, those that have cleared in bits 3..5.
     """
     result = 0
     level = 0
@@ -583,7 +589,7 @@ def evaluate(
         ms = int(out[at]) >> J_SHIFT
         count = int(out[at]) & J_COUNT
         if value > bound:
-            # the first sample only starts the time: how long it was so before, nobody knows
+            # the first sample only starts the time: how long it was beyond before is unknown
             if ms:
                 ms += elapsed
             else:

@@ -16,7 +16,7 @@ _WIRE = 14
 class CobsLink(SerialLink):
     """A bus of boards on one UART; see `SerialLink` for its fields."""
 
-    polled = True  # one board may talk at a time: the master asks each by its number
+    polled = True  # one board may send at a time: the master polls each by its number
 
     def __init__(self, stream, rate=0):
         super().__init__(stream, 0, _LONGEST)

@@ -1,8 +1,8 @@
 """CAN frames through a Microchip MCP2515 on SPI; instructions and registers: DS20001801.
 
 The chip holds two received frames, and a full bus at 500 kbit/s brings one every 0.23 ms: where
-the bus that is handed in has an interrupt, frames are taken in it and wait in a ring; else boards
-are asked one by one (`polled`). Each good frame is handed to a sink, everything else is counted.
+the SPI bus has an interrupt, frames are read in it and wait in a ring; else boards are polled one
+by one (`polled`). Each good frame is handed to a sink, everything else is counted.
 Nothing here waits, and nothing allocates after start-up.
 """
 

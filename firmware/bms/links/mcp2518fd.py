@@ -3,7 +3,7 @@
 Sources: data sheets DS20006027 (MCP2518FD) and DS20005688 (MCP2517FD), family reference manual
 DS20005678, errata DS80000789 (MCP2518FD) and DS80000792 (MCP2517FD).
 
-The chip holds 32 received frames, 7 ms of a full bus at 500 kbit/s, so boards may all talk at once.
+The chip holds 32 received frames, 7 ms of a full bus at 500 kbit/s, so all boards may send at once.
 SPI is read without its CRC: that costs 5 bytes and a checksum in Python for each transfer, and the
 cell link's frames carry their own CRC-8. What can be checked without it is checked. SCK may be
 0.85 / 2 of the crystal at most (17 MHz, 8.5 MHz), else single bits are lost (errata 792 item 5, 789
@@ -30,7 +30,7 @@ _WRITE = const(0x20)
 _READ = const(0x30)
 
 _CON = const(0x000)
-_CON_MODE = const(0x003)  # the byte that asks for a mode
+_CON_MODE = const(0x003)  # the byte that requests a mode
 _INT = const(0x01C)
 _TREC = const(0x034)
 _BDIAG1_BUS_OFF = const(0x03E)  # the byte of TXBOERR
@@ -120,14 +120,14 @@ class Mcp2518fd:
 
     data: payload of the frame being handed over. rx, tx: frames; dropped: frames to send for
     which there was no room; damaged: answers and frames that can't be right, with `lost`: times
-    that the chip says it lost frames for want of room; bus_off: times that it left the bus and was
-    brought back; upsets: times that it stopped sending by itself (MCP2517FD, erratum 792 item 1);
-    restarts: times that it had forgotten its settings.
+    that the chip reports lost frames, its FIFO was full; bus_off: times that it left the bus and
+    was brought back; upsets: times that it stopped sending by itself (MCP2517FD, erratum 792 item
+    1); restarts: times that it had forgotten its settings.
 
     The bus that is handed in: see `hal.spi_bus`; of its methods `transfer` and `pending` are used.
     """
 
-    polled = False  # many boards may talk at once: the FIFO holds their frames
+    polled = False  # many boards may send at once: the FIFO holds their frames
 
     def __init__(self, bus, rate=0, crystal_hz=40000000, filters=FROM_BOARDS):
         """filters: (identifier, mask) pairs of what comes in, none for all standard frames.
@@ -154,9 +154,9 @@ class Mcp2518fd:
         self._look_at = -1  # before the first poll
         self._suspected = 0  # looks in a row that found other settings
         self._on = False  # on the bus
-        self._left = False  # it was told to leave the bus; back at the next look
+        self._left = False  # it was commanded off the bus; back at the next look
         self._head = self._tail = self._room = 0
-        self._tail_said = -1  # of the chip, where it is not ours
+        self._tail_read = -1  # the chip's tail, where it differs from ours
         self._stuck = 0
         self._sending = -1  # index of the frame being sent at the last look
         self._start()
@@ -244,7 +244,7 @@ class Mcp2518fd:
     def _join(self):
         """Leave Configuration mode, in which its FIFOs are empty (DS20005678 4.14)."""
         self._head = self._tail = 0
-        self._tail_said = self._sending = -1
+        self._tail_read = self._sending = -1
         self._room = _TX_DEPTH
         self._stuck = 0
         self._left = False
@@ -333,7 +333,7 @@ class Mcp2518fd:
             self._set(_BDIAG1_BUS_OFF, 0)
         if head != self._head:
             self._read(_TX_STATUS, 8)
-            if self._head_of(6) == head and head < _TX_DEPTH:  # said twice: a step was lost on SPI
+            if self._head_of(6) == head and head < _TX_DEPTH:  # read twice: a step was lost on SPI
                 self._head = head
                 self._room = 0
             self.damaged = (self.damaged + 1) & MASK
@@ -344,8 +344,8 @@ class Mcp2518fd:
             self._stuck += 1
         if off or self._stuck >= _STUCK:
             if not empty:
-                gone = (self._head - index) & (_TX_DEPTH - 1) or _TX_DEPTH
-                self.dropped = (self.dropped + gone) & MASK
+                lost = (self._head - index) & (_TX_DEPTH - 1) or _TX_DEPTH
+                self.dropped = (self.dropped + lost) & MASK
             self._leave()
 
     def _head_of(self, at):
@@ -357,13 +357,13 @@ class Mcp2518fd:
         self.damaged = (self.damaged + 1) & MASK
 
     def ready(self):
-        """True where the chip asks for attention."""
+        """True where the chip's interrupt is pending."""
         return self._bus.pending()
 
     # --- receiving ---
 
     def _waiting(self):
-        """Frames that the receive FIFO says it holds; 0 where its answer can't be right."""
+        """Frames that the receive FIFO reports; 0 where its answer can't be right."""
         got = self._in
         self._read(_RX_STATUS, 8)
         offset = (got[6] | got[7] << 8) - _RX_AT
@@ -374,14 +374,14 @@ class Mcp2518fd:
         status = got[2]
         index = got[3]
         if tail != self._tail:
-            # a step was lost or doubled on SPI: believed when it is said twice
-            if tail == self._tail_said:
+            # a step was lost or doubled on SPI: it counts when it is read twice
+            if tail == self._tail_read:
                 self._tail = tail
                 tail = -1
                 self.damaged = (self.damaged + 1) & MASK
-            self._tail_said = tail
+            self._tail_read = tail
             return 0
-        self._tail_said = -1
+        self._tail_read = -1
         if status & _OVERFLOW:
             self._lose()
             self._set(_RX_STATUS, 0)
@@ -402,7 +402,7 @@ class Mcp2518fd:
         n = self._waiting() if self._on else 0
         if n > 1:
             # a status that is read while a frame comes may count too many, and the last one may
-            # not be complete (errata 789 item 6, 792 item 7): ask again
+            # not be complete (errata 789 item 6, 792 item 7): read it again
             again = self._waiting()
             if again < n:
                 n = again
@@ -449,7 +449,7 @@ class Mcp2518fd:
 
     # --- sending ---
 
-    def _ask_for_room(self):
+    def _read_room(self):
         """How many frames the transmit FIFO takes at least; nothing where its step isn't ours."""
         self._read(_TX_STATUS, 8)
         status = self._in[2]
@@ -465,7 +465,7 @@ class Mcp2518fd:
     def send(self, ident, data, n):
         """Give the chip one data frame; False (and counted) where it has no room."""
         if self._on and not self._room:
-            self._ask_for_room()
+            self._read_room()
         if not self._on or not self._room:
             self.dropped = (self.dropped + 1) & MASK
             return False

@@ -1,4 +1,4 @@
-"""Finds replies in a stream of bytes, wherever they begin: for links to boards that are asked.
+"""Finds replies in a stream of bytes, wherever they begin: for links to polled boards.
 
 A stream (from the HAL) is as `SerialLink` says. Nothing here waits or allocates after start-up.
 """
@@ -7,7 +7,7 @@ from bms.kernels import find, put, shift
 from bms.ticks import MASK
 
 _CHUNK = 64
-_CHUNKS = 8  # taken in one step at most: a port that floods must not hold up the cycle
+_CHUNKS = 8  # taken in one step at most: a port that floods must not delay the cycle
 
 # why the last piece was refused
 NO_FAULT, TRUNCATED, CHECKSUM = range(3)
@@ -17,8 +17,8 @@ class ReplyLink:
     """Bytes out as they are, replies in. A subclass knows how a reply looks.
 
     Counters: rx replies, tx requests; damaged pieces; dropped requests that were not out before the
-    next; echoes: own requests heard again. fault: why the last piece was refused, an index of
-    REASONS. heard_at: ms tick of the last bytes.
+    next; echoes: own requests that the adapter returns. fault: why the last piece was refused, an
+    index of REASONS. rx_at: ms tick of the last bytes.
     """
 
     REASONS = ("", "truncated", "wrong checksum")
@@ -26,12 +26,12 @@ class ReplyLink:
 
     def __init__(self, stream, rate, longest, start=-1, chunk=_CHUNK):
         """rate: bit/s; longest: bytes of a reply; start: its first byte, -1 = any; chunk: bytes
-        taken at once, many where many boards answer one question.
+        read at once, many where many boards answer one poll.
         """
         self.rate = rate
         self.rx = self.tx = self.damaged = self.dropped = self.echoes = 0
         self.fault = NO_FAULT
-        self.heard_at = 0
+        self.rx_at = 0
         self.out = bytearray(longest)  # a request is written here, then `send`
         self._longest = longest
         self._start = start
@@ -41,7 +41,7 @@ class ReplyLink:
         self._filled = 0
         self._sent = self._to_send = 0
 
-    # --- what a subclass says ---
+    # --- what a subclass defines ---
 
     def _size(self, at, filled):
         """Bytes of the reply that may begin at `at` of `_in`; 0 = none does.
@@ -79,14 +79,14 @@ class ReplyLink:
         self._sent += self._stream.write(self.out, self._sent, n)
 
     def poll(self, sink, now):
-        """Take what has come; each good reply goes to the sink."""
+        """Read what has arrived; each good reply goes to the sink."""
         if self._sent < self._to_send:
             self._flush()
         for _ in range(_CHUNKS):
             got = self._stream.read(self._chunk)
             if not got:
                 return
-            self.heard_at = now
+            self.rx_at = now
             if self._filled + got > len(self._in):
                 self._drop(self._filled + got - len(self._in))
             self._filled = put(self._in, self._filled, self._chunk, got)
@@ -102,7 +102,7 @@ class ReplyLink:
         self._filled = 0
 
     def forget(self):
-        """Whatever came before the next question is no answer to it."""
+        """Drop what arrived before the next poll: it is no answer to it."""
         self._filled = 0
 
     def _drop(self, n):

@@ -8,14 +8,14 @@ from bms.kernels import find, put, shift
 from bms.ticks import MASK
 
 _CHUNK = 128
-_CHUNKS = 8  # taken in one step at most: a port that floods must not hold up the cycle
+_CHUNKS = 8  # taken in one step at most: a port that floods must not delay the cycle
 
 
 class SerialLink:
     """Cuts a stream at a delimiter and hands each piece to `_piece`.
 
     `data`: payload of the frame being handed over. Counters: rx, tx frames; damaged pieces;
-    dropped frames for which the port had no room. heard_at: ms tick of the last bytes.
+    dropped frames for which the port had no room. rx_at: ms tick of the last bytes.
     """
 
     def __init__(self, stream, delimiter, longest):
@@ -30,16 +30,16 @@ class SerialLink:
         self._out = bytearray(512)
         self._sent = 0
         self._queued = 0
-        self.heard_at = -1  # before the first poll
+        self.rx_at = -1  # before the first poll
 
     def poll(self, sink, now):
-        """Take what has come, hand each good frame to `sink.on_frame(ident, n, data, now)`."""
+        """Read what has arrived, hand each good frame to `sink.on_frame(ident, n, data, now)`."""
         self.flush()
         for _ in range(_CHUNKS):
             got = self._stream.read(self._chunk)
             if not got:
                 return
-            self.heard_at = now
+            self.rx_at = now
             filled = put(self._in, self._filled, self._chunk, got)
             start = 0
             while True:

@@ -32,13 +32,13 @@ _FRAME = 22  # characters of the longest standard frame
 _EXTENDED_FRAME = 27
 _SILENT_MS = 1000
 _BEL = const(7)
-_ANSWERS = b"zZVFN"  # what an adapter's own words begin with
+_ANSWERS = b"zZVFN"  # first bytes of an adapter's own replies
 
 
 class Slcan(SerialLink):
     """A CAN link over an adapter; see `SerialLink` for its fields."""
 
-    polled = False  # many boards may talk at once: the bus arbitrates
+    polled = False  # many boards may send at once: the bus arbitrates
 
     def __init__(self, stream, rate=0):
         """Open the channel at `rate` bit/s (0 = 500000). Raises ValueError for another rate."""
@@ -52,11 +52,11 @@ class Slcan(SerialLink):
 
     def poll(self, sink, now):
         """As `SerialLink.poll`; an adapter that has been silent is opened again: it may be new."""
-        if self.heard_at < 0:
-            self.heard_at = now
+        if self.rx_at < 0:
+            self.rx_at = now
         super().poll(sink, now)
-        if ticks.diff(now, self.heard_at) >= _SILENT_MS:
-            self.heard_at = now
+        if ticks.diff(now, self.rx_at) >= _SILENT_MS:
+            self.rx_at = now
             self._open()
 
     def _open(self):
@@ -76,7 +76,7 @@ class Slcan(SerialLink):
 
     def _piece(self, start, end, sink, now):
         while start < end and self._in[start] == _BEL:
-            start += 1  # an adapter's "no" has no end of its own
+            start += 1  # an adapter's error reply has no end of its own
         if start == end:
             return
         n = slcan_decode(self._in, start, end, self.data, self._ident)

@@ -1,8 +1,8 @@
-"""The contract of a current sensor: what the string's `Source` calls, what a sensor must do.
+"""The contract of a current sensor: what `StringSensors` calls, what a sensor must do.
 
 A sensor is stepped in each cycle and hands every raw value that it gets to `_take`. It never
-waits and, once running, never allocates. What the sensor or its bus damages is its to drop and to
-count; only what has passed as a whole becomes a value.
+waits, and never allocates after start-up. The sensor drops and counts damaged
+frames and transfers; only a complete one becomes a value.
 """
 
 from array import array
@@ -16,24 +16,24 @@ FRESH_MS = const(100)  # a value that is older does not count
 _MILLION = const(1000000)
 _LONG_MS = const(60000)
 
-# what ails a sensor, in `error`
-STANDS = const(0x100)  # it repeats one and the same message
+# values of `error`
+STUCK = const(0x100)  # it repeats the same message
 
 
 class Sensor:
     """Base of all sensors.
 
     ma: calibrated current in mA, + = charge, of the middle one of the last three values; new: it
-    came since the string's `Source` last looked; saturated: the current is at least `ma`, beyond
-    what the sensor measures; error: 0, or what the sensor says is wrong with it (its own code);
+    came since `StringSensors` last looked; saturated: the current is at least `ma`, beyond
+    what the sensor measures; error: 0, or the error that the sensor reports (its own code);
     offset_ma: what it shows without a current, taken off; raw: its last value, mA before
     calibration; changed_at: tick at which `raw` last changed by as little as a bit.
 
     Counters: samples; damaged: frames or transfers that can't be right; repeated: the same one
-    again; missed: those that a sequence number says were lost.
+    again; missed: those that a gap in sequence numbers shows.
     """
 
-    RANGE_MA = 0  # of the kind, where the pack file names none; 0: it must
+    RANGE_MA = 0  # default of the kind; 0: the pack file must name a range
     port = None  # of the board, where its frames come over CAN
     MEDIAN = True  # a single damaged value shall not pass: it has no checksum
 
@@ -54,14 +54,14 @@ class Sensor:
         self.samples = self.damaged = self.repeated = self.missed = 0
 
     def step(self, now):
-        """Take what is there to be taken, at most one short transfer on a bus."""
+        """Read a new value where there is one; at most one short transfer on a bus."""
 
     def fresh(self, now):
         """True where the last value is valid and not too old."""
         return self._seen and not self.error and 0 <= ticks.diff(now, self.at) <= FRESH_MS
 
     def check_ages(self, now):
-        """Keep ticks that only grow older from turning over."""
+        """Limit ages before ticks wrap."""
         if self._seen and not 0 <= ticks.diff(now, self.at) <= _LONG_MS:
             self._forget()
         if not 0 <= ticks.diff(now, self.changed_at) <= _LONG_MS:
@@ -73,7 +73,7 @@ class Sensor:
         self.new = False
 
     def _take(self, raw, now):
-        """A value has come, in mA before calibration, at most the range in size."""
+        """Take a value in mA before calibration, within the range."""
         last = self._last
         if not self._count or raw != last[2]:
             self.changed_at = now
@@ -109,23 +109,23 @@ class Sensor:
 class CanSensor(Sensor):
     """Base of sensors whose frames come over CAN: `on_frame` is called with those of `idents`.
 
-    link, router: of a port that carries sensors only, at the first of them; else the port's
+    link, sink: of a port that carries sensors only, at the first of them; else the port's
     slaves are stepped by the master, and hand over what is not theirs.
     """
 
     ID = 0  # usual identifier
-    LATER = 0  # so many identifiers behind it are wanted as well
+    LATER = 0  # number of further identifiers that follow it
 
     def __init__(self, config):
         super().__init__(config)
         self.ident = config.id or self.ID
         self.link = None
-        self.router = None
+        self.sink = None
 
     def step(self, now):
-        """Take what has come, where no slave's driver does."""
+        """Read what has arrived, where no slave's driver does."""
         if self.link is not None:
-            self.link.poll(self.router, now)
+            self.link.poll(self.sink, now)
 
     def on_frame(self, ident, n, data, now):
         """One frame, n bytes of data."""

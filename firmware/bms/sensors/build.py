@@ -1,7 +1,7 @@
-"""Makes the current sensors that a pack file asks for; needed at start only, and forgotten then.
+"""Makes the current sensors of a pack file; needed at start only, and unloaded then.
 
-The sensors of a string are joined in a `Source`; those on a CAN port that carries slaves as well
-get their frames from the driver's `sink`, see `Router`.
+The sensors of a string are joined in a `StringSensors`; those on a CAN port that carries slaves as
+well get their frames from the driver's `sink`, see `FrameRouter`.
 """
 
 from bms.config.errors import ConfigError
@@ -125,9 +125,9 @@ def share(config, sensors, port, driver):
         return
     from bms.sensors.frame_router import FrameRouter
 
-    router = FrameRouter(driver)
-    _listen(config, sensors, mine, router, driver)
-    driver.sink = router
+    sink = FrameRouter(driver)
+    _listen(config, sensors, mine, sink, driver)
+    driver.sink = sink
 
 
 def open_rest(config, board, sensors):
@@ -145,16 +145,16 @@ def open_rest(config, board, sensors):
             if link.port == port:
                 rate = link.rate_bps
                 line = link.at.get("rate", link.line)
-        router = FrameRouter(None)
+        sink = FrameRouter(None)
         try:
             sensor.link = board.open_can(port, rate, filters(sensors, port))
         except ValueError as error:
             raise ConfigError(line, "rate", str(error))
-        sensor.router = router
-        _listen(config, sensors, _on(sensors, port), router, None)
+        sensor.sink = sink
+        _listen(config, sensors, _on(sensors, port), sink, None)
 
 
-def _listen(config, sensors, mine, router, driver):
+def _listen(config, sensors, mine, sink, driver):
     for sensor in mine:
         entry = config.sensors[sensors.index(sensor)]
         for ident in range(sensor.ident, sensor.ident + 1 + sensor.LATER):
@@ -164,7 +164,7 @@ def _listen(config, sensors, mine, router, driver):
                     "id",
                     "identifier %d is a slave's on %s" % (ident, sensor.port),
                 )
-            if router.add(ident, sensor) is not None:
+            if sink.add(ident, sensor) is not None:
                 raise ConfigError(
                     _line(entry, "id"), "id", "identifier %d is another sensor's" % ident
                 )
@@ -173,8 +173,9 @@ def _listen(config, sensors, mine, router, driver):
 # --- strings ---
 
 
-def sources(config, sensors, currents, strings, pack, faults, now):
-    """A `Source` for each string that has sensors, as a list."""
+# parameters: parts of the master that StringSensors reads
+def string_sensors(config, sensors, currents, strings, pack, faults, now):
+    """A `StringSensors` for each string that has sensors, as a list."""
     from bms.sensors.string_sensors import StringSensors
 
     out = []

@@ -1,4 +1,4 @@
-"""LEM CAB 500-C, a fluxgate sensor with its own CAN node; CAB 300-C speaks the same.
+"""LEM CAB 500-C, a fluxgate sensor with its own CAN node; CAB 300-C has the same protocol.
 
 One message, 0x3C2, every 10 ms at 500 kbit/s, eight bytes (LEM data sheet CAB 500-C; foxBMS 2
 v1.11, message CS_LemCab500String0; GEVCU, cab300.cpp):
@@ -9,7 +9,7 @@ v1.11, message CS_LemCab500String0; GEVCU, cab300.cpp):
 
 Errors: 0x41 data flash, 0x42 fluxgate too fast, 0x43 fluxgate doesn't oscillate, 0x44 fail-safe
 mode, 0x46 signal not available, 0x47 bridge voltage protection. It has no counter and no
-checksum, so the name's bytes are held against those of the message before.
+checksum, so the name's bytes are compared with those of the message before.
 
 Uncertain: models made to order have other identifiers (`id` in the pack file), and the CAB 300
 of a Mitsubishi Outlander is silent until it is woken by 0x6F0, which isn't done here.
@@ -40,7 +40,7 @@ class Cab500(CanSensor):
             return
         name = self._name
         if data[5] != name[0] or data[6] != name[1] or data[7] != name[2]:
-            # somebody else's frame, or damage: the name must be said twice to be believed
+            # another node's frame, or damage: a new name must arrive twice
             name[0] = data[5]
             name[1] = data[6]
             name[2] = data[7]

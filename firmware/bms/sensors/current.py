@@ -7,7 +7,8 @@ from bms import ticks
 
 
 class StringCurrent:
-    """ma: mA, + = charge; charging: above the idle current; fitted: the pack file has a sensor.
+    """ma: mA, + = charge; charging: above the idle current; installed: the pack file has
+    a current sensor; valid: there was a sample, not too old.
 
     string: 0-based.
     """

@@ -1,6 +1,6 @@
-"""Frames of a CAN port that carries more than one thing: who gets which.
+"""Frames of a CAN port that carries more than one thing: which goes to whom.
 
-The owner of the port polls its link with the router as sink. Nothing here allocates once all
+The owner of the port polls its link with this object as sink. Nothing here allocates once all
 listeners are added.
 """
 
@@ -10,7 +10,7 @@ from bms.ticks import MASK
 class FrameRouter:
     """Hands frames of some identifiers to listeners, and all others to the port's owner.
 
-    owner: anything with `on_frame`, None = nobody; strange: frames that nobody wanted.
+    owner: anything with `on_frame`, None = nobody; unexpected: frames that nobody wanted.
     """
 
     def __init__(self, owner):

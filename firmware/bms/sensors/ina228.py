@@ -12,7 +12,7 @@ has no more at `range`.
 
 ALATCH is set: CNVRF is cleared by reading then, so that each conversion counts once, and a chip
 that lost its settings (a dip of its supply, after which the range is another one) shows by ALATCH
-being 0. A current is therefore believed only when DIAG_ALRT is good before and after it.
+being 0. A current therefore counts only when DIAG_ALRT is good before and after it.
 """
 
 from micropython import const
@@ -42,7 +42,8 @@ _MEMORY_GOOD = const(0x0001)
 _TI = const(0x5449)
 _INA228 = const(0x228)
 
-# steps: those of the start, one behind the other, then asking and reading in turns
+# steps: those of the start, one behind the other, then reading the state and the current
+# alternately
 (
     _ID_MAKER,
     _ID_DEVICE,
@@ -54,7 +55,7 @@ _INA228 = const(0x228)
     _PROVE,
     _PROVE_CAL,
     _PROVE_ADC,
-    _ASK,
+    _READ_STATE,
     _READ,
     _READ_BUS,
 ) = range(13)
@@ -107,7 +108,7 @@ class Ina228(Sensor):
         self._due = ticks.add(now, _EVERY_MS)
         do = self._do
         try:
-            if self._do >= _ASK:
+            if self._do >= _READ_STATE:
                 self._measure(now)
             else:
                 self._begin()
@@ -174,7 +175,7 @@ class Ina228(Sensor):
             i2c.readfrom_mem_into(self._address, _CURRENT, self._three)
             self._reading = self._signed()
             self._waiting = True
-            self._do = _ASK
+            self._do = _READ_STATE
             self._reads += 1
             if self._reads >= _BUS_EACH:
                 self._reads = 0
@@ -185,7 +186,7 @@ class Ina228(Sensor):
             # 195.3125 uV a step
             self.bus_mv = (self._signed() & _FULL) * 25 // 128
             self.bus_at = now
-            self._do = _ASK
+            self._do = _READ_STATE
             return
         state = self._get(_DIAG)
         waiting = self._waiting

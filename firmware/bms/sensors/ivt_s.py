@@ -7,7 +7,7 @@ Result message (data sheet IVT-S V1.02, chapter 8; the maker's DBC file IVT-S_12
     2..5  value, 32 bits with sign, most significant byte first: mA, mV
 
 State: 0x10 over-current signal; 0x20 this result is out of its range or its measurement failed;
-0x40 some result's measurement failed; 0x80 system error: nothing that it says is assured.
+0x40 some result's measurement failed; 0x80 system error: none of its values is reliable.
 Identifiers 0x521 (current), 0x522..0x524 (voltages), every 20 ms (current; 60 ms voltages), at
 500 kbit/s. It sends by itself once it has power; nothing is ever sent to it.
 
@@ -21,13 +21,13 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.sensors.base import STANDS, CanSensor
+from bms.sensors.base import STUCK, CanSensor
 from bms.ticks import MASK
 
 _BYTES = const(6)
 _OWN_ERROR = const(0xA0)  # of this result, or of the whole sensor
 _VOLTAGES = const(3)
-_STANDS = const(5)  # messages with one and the same counter
+_STUCK_AFTER = const(5)  # messages with one and the same counter
 _MOST_MV = const(2000000)
 
 
@@ -47,7 +47,7 @@ class IvtS(CanSensor):
         self.u_ok = bytearray(_VOLTAGES)
 
     def on_frame(self, ident, n, data, now):
-        """One frame with an identifier of its."""
+        """One frame with one of its identifiers."""
         kind = ident - self.ident
         if n != _BYTES or data[0] != kind:
             self.damaged = (self.damaged + 1) & MASK
@@ -68,11 +68,11 @@ class IvtS(CanSensor):
             return
         counter = state & 15
         if counter == self._counter:
-            # an old message, said again by whatever stands between: no new reading
+            # an old message, repeated by a gateway: no new reading
             self.repeated = (self.repeated + 1) & MASK
             self._same += 1
-            if self._same >= _STANDS:
-                self.error = STANDS
+            if self._same >= _STUCK_AFTER:
+                self.error = STUCK
             return
         if self._counter >= 0:
             self.missed = (self.missed + ((counter - self._counter - 1) & 15)) & MASK

@@ -1,4 +1,4 @@
-"""The sensor that the master's board itself has: `current_ma(string)` of the HAL."""
+"""The current sensor of the master board itself: `current_ma(string)` of the HAL."""
 
 from bms.sensors.base import Sensor
 from bms.ticks import MASK

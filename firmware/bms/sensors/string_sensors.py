@@ -1,9 +1,9 @@
 """Where a string's current comes from: its sensors, their zero, and whether they can be right.
 
-A `Source` steps the sensors of one string, hands the samples of the first one that has a valid
-reading to the string's `Current`, and judges what a sensor cannot know about itself: a current
-while the string is open, sensors that disagree, one that stands still while the cells' voltage
-steps. Nothing here allocates after start-up.
+`StringSensors` steps the sensors of one string, hands the samples of the first one that has a valid
+reading to the string's `StringCurrent`, and detects what no sensor can know about itself: a current
+while the string is open, sensors that disagree, one whose value does not change while the
+cells' voltage steps. Nothing here allocates after start-up.
 """
 
 from array import array
@@ -12,14 +12,14 @@ from micropython import const
 
 from bms import ticks
 from bms.protection import faults as F
-from bms.sensors.base import STANDS
+from bms.sensors.base import STUCK
 
-_SLOW_MS = const(100)  # between two looks at the zero, and at what stands still or disagrees
-_REST_MS = const(5000)  # open so long before the zero is looked for
+_SLOW_MS = const(100)  # between two looks at the zero, and at frozen or different values
+_ZERO_AFTER_MS = const(5000)  # contactors open for this time before the zero is measured
 _LOOKS = const(64)  # of which the zero is the mean, then it follows slowly
 _KNOWN = const(20)  # looks after which the zero is one
-_LOST_MS = const(1000)  # one of several sensors is silent so long: said
-_CLEAR_MS = const(1000)  # a cause must be gone so long
+_LOST_MS = const(1000)  # one of several sensors is silent for this time: reported
+_CLEAR_MS = const(1000)  # a cause must have ended for this time
 _SAMPLES = const(3)  # at least, of a current while open
 _STEPS = const(3)  # of the cells' voltage that the current should have moved with
 _STEP_MS = const(500)  # between two that count
@@ -28,11 +28,13 @@ _LONG_MS = const(60000)
 
 
 class StringSensors:
-    """sensors: of one string, the one that counts first; current: the `Current` that it feeds.
+    """sensors: of one string, the one that counts first; current: the `StringCurrent` that it
+    feeds.
 
     used: place in `sensors` of the one that counts now, -1 = none does.
     """
 
+    # parameters: parts of the master that it reads
     def __init__(self, config, sensors, current, strings, pack, faults, now):
         self.sensors = sensors
         self.current = current
@@ -60,13 +62,13 @@ class StringSensors:
         self._apart_delay = config.current_disagree_delay_ms
         self._apart_at = array("i", [0] * len(sensors))
         self._is_apart = bytearray(len(sensors))
-        # standing still
+        # a frozen value
         self._frozen_ms = config.current_frozen_ms
         self._step_mv = config.current_frozen_step_mv * pack.string_cells[self.string]
         self._total = -1
         self._steps = 0
         self._step_at = now
-        self._froze = False
+        self._is_frozen = False
         # errors of their own
         self._error_delay = config.current_error_delay_ms
         self._sick = False
@@ -125,7 +127,7 @@ class StringSensors:
     # --- each tick ---
 
     def tick(self, now):
-        """Judge what takes its time; call it every 20 ms or so."""
+        """Check errors, lost sensors, frozen values and the zero; call it every 20 ms or so."""
         if self._contactors.energised():
             self._energised_at = now
             self._flowing = 0
@@ -136,7 +138,7 @@ class StringSensors:
         for sensor in self.sensors:
             sensor.check_ages(now)
         if ticks.diff(now, self._energised_at) > _LONG_MS:
-            self._energised_at = ticks.add(now, -_LONG_MS)  # before ticks turn over
+            self._energised_at = ticks.add(now, -_LONG_MS)  # before ticks wrap
         if self._many and self.used >= 0:
             self._compare(now)
         if self._contactors.closed():
@@ -145,12 +147,12 @@ class StringSensors:
         else:
             self._total = -1
             self._steps = 0
-            if ticks.diff(now, self._energised_at) >= _REST_MS:
+            if ticks.diff(now, self._energised_at) >= _ZERO_AFTER_MS:
                 if self._contactors.seen_closed() < 0:
                     self._find_zero(now)
 
     def _errors(self, now):
-        """What sensors say about themselves: it trips where none of them is left."""
+        """Errors that sensors report: a trip where no sensor is valid."""
         error = stands = silent = 0
         left = False
         for i in range(len(self.sensors)):
@@ -159,7 +161,7 @@ class StringSensors:
                 left = True
             elif not silent:
                 silent = i + 1
-            if sensor.error == STANDS:
+            if sensor.error == STUCK:
                 stands = 1
             elif sensor.error:
                 error = sensor.error
@@ -171,7 +173,7 @@ class StringSensors:
                 self._sick = False
                 f.clear(F.CURRENT_SENSOR_ERROR, s)
                 f.clear(F.CURRENT_SENSOR_LOST, s)
-                if not self._froze:
+                if not self._is_frozen:
                     f.clear(F.CURRENT_FROZEN, s)
             return
         self._good_at = now
@@ -191,7 +193,7 @@ class StringSensors:
                 f.set(F.CURRENT_SENSOR_ERROR, s, error)
 
     def _find_zero(self, now):
-        """Nothing can flow: what the sensors show is their zero."""
+        """The contactors are open: follow the zero of each sensor."""
         out = 0
         most = self._most
         for i in range(len(self.sensors)):
@@ -228,7 +230,7 @@ class StringSensors:
             self._faults.clear(F.CURRENT_OFFSET, self.string)
 
     def _compare(self, now):
-        """Sensors with a valid reading must agree, but for what they are late."""
+        """Sensors with a valid reading must agree, except for their delays."""
         ma = self.sensors[self.used].ma
         bound = self._apart + (ma if ma >= 0 else -ma) // _PART
         apart = 0
@@ -260,11 +262,11 @@ class StringSensors:
         if not cell.complete or not sensor.fresh(now) or self._is_balancing():
             self._total = -1
             return
-        still = ticks.diff(now, sensor.changed_at)
+        unchanged = ticks.diff(now, sensor.changed_at)
         if self._steps and ticks.diff(sensor.changed_at, self._step_at) > 0:
             self._steps = 0  # it has moved since the last step
-        if self._froze and still < self._frozen_ms:
-            self._froze = False
+        if self._is_frozen and unchanged < self._frozen_ms:
+            self._is_frozen = False
             self._faults.clear(F.CURRENT_FROZEN, self.string)
         was = self._total
         self._total = cell.total
@@ -278,12 +280,12 @@ class StringSensors:
         self._step_at = now
         if self._steps < _STEPS:
             self._steps += 1
-        elif still >= self._frozen_ms:
-            self._froze = True
+        elif unchanged >= self._frozen_ms:
+            self._is_frozen = True
             self._faults.set(F.CURRENT_FROZEN, self.string, sensor.raw)
 
     def _is_balancing(self):
-        """True where bleeding may move the voltages of this string."""
+        """True where balancing may change the voltages of this string."""
         pack = self._pack
         for i in range(pack.slave_from[self.string], pack.slave_from[self.string + 1]):
             if pack.balance_mask[2 * i] or pack.balance_mask[2 * i + 1]:

@@ -2,10 +2,10 @@
 
 A driver serves all boards of one kind on one port. The master calls `begin` at the start of each
 scan and `step` in every step of its cycle. The driver sends, reads what has arrived, writes
-readings into its slices of the pack, and sends the balancing planned in `pack.bleed`. It calls
-`limits` for a reading outside its hard bounds at once, while it parses the frame. It never waits
-and, once running, never allocates. It survives and counts answers of the wrong board, echoes,
-truncated and stale frames; none of them ever becomes a reading.
+readings into its slices of the pack, and sends the balancing planned in `pack.balance_mask`. It
+calls `limits` at once for a reading outside its hard bounds, while it parses the frame. It never
+waits, and never allocates after start-up. It survives and counts answers of the wrong board,
+echoes, truncated and stale frames; it never takes one of them as a reading.
 """
 
 from array import array
@@ -23,7 +23,7 @@ BALANCE_ON_OFF = const(4)  # chooses the cells itself; balancing can be allowed 
 OWN_FETS = const(8)  # has FETs of its own that can be commanded
 CAN_BALANCE = BALANCE_MASK | BALANCE_TARGET | BALANCE_ON_OFF
 
-_CONFLICTS = const(3)  # scans with contradicting answers, one behind the other
+_CONFLICTS = const(3)  # scans in a row with contradicting answers
 
 # what a board's alarm means, the same bits for all kinds but the cell link
 A_CELL_HIGH = const(1)
@@ -51,9 +51,10 @@ class Driver:
 
     members: indices in the pack of the slaves served; m in all drivers is an index of it.
     done: the running scan has all its answers, or has given up on the rest.
-    Counters: stale (answers to an older scan), strange (frames of boards that are not configured,
-    answers that nobody waits for), repeated (the same answer twice), missed (answers that a scan
-    ended without). link: its port, with its own counters; its frames go to `sink`.
+    Counters: stale (answers to an older scan), unexpected (frames of boards that are not
+    configured, answers that nobody waits for), damaged (frames with a wrong check or length),
+    repeated (the same answer twice), missed (answers that a scan ended without). link: its port,
+    with its own counters; its frames go to `sink`.
     """
 
     ABILITIES = 0
@@ -72,7 +73,7 @@ class Driver:
 
     def __init__(self, link, members, pack, limits, faults, config):
         self.link = link
-        self.sink = self  # gets the link's frames: a router, where sensors share the port
+        self.sink = self  # gets the link's frames; a FrameRouter where sensors share the port
         self.members = members
         self.pack = pack
         self.limits = limits

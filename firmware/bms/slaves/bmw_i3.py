@@ -1,13 +1,13 @@
 """Driver of the cell supervision circuits (CSC) of a BMW i3 or Mini-E battery on a CAN bus.
 
 Source: open implementations and captures; the maker documents nothing of it. 500 kbit/s, 11-bit,
-little-endian. Each module is polled in turn, one per 50 ms (`gap` in [[link]]), with 0x080 | n:
-b0-1 target mV, 4200 without balancing; b3 what to measure: 00 in the first three loops, then 50
-(voltages and temperatures); b4 08 = balance cells above the target; b6 counter << 4 (in the third
-loop | 4); b7 CRC-8, poly 1D, init FF, over identifier and payload, XOR a byte of each module's own.
-It answers with 0x100 | n errors U32 and bits of the cells that are balanced; 0x120, 130, 140,
-150 | n three cells each in mV, valid where the high byte is below 40; 0x170 | n temperatures in
-degC + 40, 0 and FF no sensor. node = n + 1: 1 to 8, Mini-E to 12.
+little-endian. The modules are polled one after the other, one per 50 ms (`gap` in [[link]]), with
+0x080 | n: b0-1 target mV, 4200 without balancing; b3 what to measure: 00 in the first three loops,
+then 50 (voltages and temperatures); b4 08 = balance cells above the target; b6 counter << 4 (in the
+third loop | 4); b7 CRC-8, poly 1D, init FF, over identifier and payload, XOR a byte of each
+module's own. It answers with 0x100 | n errors U32 and bits of the cells that are balanced; 0x120,
+130, 140, 150 | n three cells each in mV, valid where the high byte is below 40; 0x170 | n
+temperatures in degC + 40, 0 and FF no sensor. node = n + 1: 1 to 8, Mini-E to 12.
 
 Uncertain: some modules need another poll, `poll = "bus"`: C7 10 in b0-1, 20 in b4, in the fourth
 loop 10 in b3; they have one temperature, in b4 of 0x170, and no command for balancing is known.
@@ -17,8 +17,8 @@ not known either. A module that sends its status and no cells, or nothing for th
 restarted: it gets the polls of the first loops again. A loop in which it did not answer is not
 counted, unless it has never answered these polls.
 
-No checksum of its answers is known: see `Boards.WEAK`. It measures neither its stack nor its own
-temperature: the sum of its cells and its warmest sensor stand for them.
+No checksum of its answers is known: see `CommercialDriver.WEAK`. It measures neither its stack nor
+its own temperature: the sum of its cells and its warmest sensor stand for them.
 """
 
 from array import array
@@ -50,7 +50,7 @@ _BALANCE = const(0x08)
 _BUS = const(0x20)
 _ALL = const(0x50)  # measure voltages and temperatures
 _VOLTAGES = const(0x10)
-_GREETED = const(3)  # loops before the polls that measure
+_GREETINGS = const(3)  # loops with polls that measure nothing
 _LOOPS = const(5)  # until its first cells must be there, else it is greeted again
 _QUIET = const(2)
 _STATUS_PART = const(1)
@@ -61,13 +61,13 @@ _NO_SENSOR = const(0xFF)  # as 0
 _SAME_MV = const(20)  # between two answers to one poll
 
 
-def seal(ident, data):
-    """The last byte of a poll."""
+def poll_crc(ident, data):
+    """The last byte of a poll: CRC-8 of `ident` and data[0:7], XOR the module's own byte."""
     return crc8_frame(ident, data, 7) ^ _MODULES[ident & 15]
 
 
 class BmwI3(BroadcastDriver):
-    """All modules of one port; see `Heard`.
+    """All modules of one port; see `BroadcastDriver`.
 
     By member: bits: mask of the cells that are balanced; errors_low, errors_high: of its status.
     """
@@ -99,10 +99,10 @@ class BmwI3(BroadcastDriver):
         # 0 to 2: loop in which it is greeted; until _LOOPS: it is to measure, no cells yet
         self._loops = bytearray([_LOOPS] * n)
         self._quiet = bytearray([0xFF] * n)  # loops without a cell
-        self._polite = bytearray(n)  # it has answered a greeting
+        self._greeted = bytearray(n)  # it has answered a greeting
         self._since = array("H", [0] * n)  # parts received since it was polled
         self._cell = array("H", [0] * (n * self.CELLS))
-        self._turn = n  # member to be polled next
+        self._next = n  # member that is polled next
         self._again = False
         self._polled = False
         self._polled_at = 0
@@ -135,14 +135,14 @@ class BmwI3(BroadcastDriver):
     def begin(self, seq, now):
         """Start a loop, when the running one ends: every module gets its poll."""
         self._again = True
-        if self._turn == len(self._n):
+        if self._next == len(self._n):
             self._start(now)
 
     def _start(self, now):
         super().begin(0, now)
         self._again = False
         self.done = False
-        self._turn = 0
+        self._next = 0
 
     def rest(self, now):
         """ms until the next module is polled, or the time of the last one is over."""
@@ -153,18 +153,18 @@ class BmwI3(BroadcastDriver):
 
     # --- polls ---
 
-    def speak(self, now):
+    def send_due(self, now):
         """Poll the next module when the time of the one before is over."""
         if self.done and self._again:
             self._start(now)
         # the first tick may be nearly over: one more makes the gap long enough
         if self.done or self._polled and ticks.diff(now, self._polled_at) <= self._gap:
             return
-        m = self._turn
+        m = self._next
         if m == len(self._n):
             self.done = True
             return
-        self._turn = m + 1
+        self._next = m + 1
         self._polled = True
         self._polled_at = now
         self.link.send(self.next_poll(m), self.out, 8)
@@ -174,12 +174,12 @@ class BmwI3(BroadcastDriver):
         loop = self._loops[m]
         quiet = self._quiet[m]
         answered = self._since[m] & _STATUS_PART
-        if loop < _GREETED:
+        if loop < _GREETINGS:
             if not answered:
-                return loop if self._polite[m] else loop + 1
-            if self._polite[m]:
+                return loop if self._greeted[m] else loop + 1
+            if self._greeted[m]:
                 return loop + 1
-            self._polite[m] = 1
+            self._greeted[m] = 1
             return 1
         if loop < _LOOPS:
             return loop + 1
@@ -201,17 +201,17 @@ class BmwI3(BroadcastDriver):
         out = self.out
         out[4] = _BUS if bus else 0
         slave = self.members[m]
-        if loop >= _GREETED and not bus and self.wants(slave):
+        if loop >= _GREETINGS and not bus and self.wants(slave):
             target = self.target_mv(slave)
             out[4] = _BALANCE
         out[0] = target & 0xFF
         out[1] = target >> 8
         out[3] = 0
-        if loop >= _GREETED:
-            out[3] = _VOLTAGES if bus and loop == _GREETED else _ALL
-        out[6] = self._counter << 4 | (_THIRD_LOOP if loop == _GREETED - 1 else 0)
+        if loop >= _GREETINGS:
+            out[3] = _VOLTAGES if bus and loop == _GREETINGS else _ALL
+        out[6] = self._counter << 4 | (_THIRD_LOOP if loop == _GREETINGS - 1 else 0)
         ident = POLL | self._n[m]
-        out[7] = seal(ident, out)
+        out[7] = poll_crc(ident, out)
         return ident
 
     # --- answers ---
@@ -231,14 +231,14 @@ class BmwI3(BroadcastDriver):
             self._temps(m, n, data, now)
         elif CELLS >> 4 <= k < (CELLS >> 4) + 4:
             self._cells(m, k - (CELLS >> 4), n, data, now)
-        if self._turn < len(self._n):
+        if self._next < len(self._n):
             self.done = False  # not before all modules were polled
 
     def _status(self, m, n, data, now):
         if n < 6:
             self.damaged = (self.damaged + 1) & MASK
             return
-        self.heard(m, _STATUS_PART)
+        self.received(m, _STATUS_PART)
         self._since[m] |= _STATUS_PART
         self.errors_low[m] = word_le(data, 0)
         self.errors_high[m] = word_le(data, 2)
@@ -252,11 +252,11 @@ class BmwI3(BroadcastDriver):
             self.damaged = (self.damaged + 1) & MASK
             return
         part = 2 << k
-        self.heard(m, part)
+        self.received(m, part)
         cells = self.cells_of(m, part, 3 * k, data)
         if self._read:
             self._quiet[m] = 0
-            if self._loops[m] >= _GREETED:
+            if self._loops[m] >= _GREETINGS:
                 self._loops[m] = _LOOPS
         if cells:
             self._look_twice(m, k, data)
@@ -283,7 +283,7 @@ class BmwI3(BroadcastDriver):
         if n < first + count:
             self.damaged = (self.damaged + 1) & MASK
             return
-        self.heard(m, _TEMPS_PART)
+        self.received(m, _TEMPS_PART)
         if not self.fit(m, _TEMPS_PART, True, 0):
             return
         warmest = NO_SENSOR_DC
@@ -291,5 +291,5 @@ class BmwI3(BroadcastDriver):
             raw = data[first + i]
             if 0 < raw < _NO_SENSOR:  # else the last reading ages
                 warmest = self.sensor(m, i, (raw - 40) * 10, warmest, now)
-        if self.warms(m, warmest, now):
-            self.sums(m, now)
+        if self.take_warmest(m, warmest, now):
+            self.sum_cells(m, now)

@@ -83,7 +83,7 @@ _PAUSE_MS = const(200)  # before the next try, where no device answers
 _TIMER = const(2)  # 30 s
 _AGAIN_MS = const(10000)
 _BACK_MS = const(5000)  # a fault that was cleared and still holds is back within this time
-_TELLS = const(3)
+_SENDS = const(3)
 _WRITES = const(2)
 _REPEAT_MS = const(200)
 _STEPS = const(128)  # of the table of temperatures
@@ -172,7 +172,7 @@ class BqLink(ReplyLink):
 
 
 class Bq796xx(CommercialDriver):
-    """A whole stack; see `Boards`.
+    """A whole stack; see `CommercialDriver`.
 
     starts: times that the stack was woken and addressed; summary: FAULT_SUMMARY by member.
     """
@@ -219,7 +219,7 @@ class Bq796xx(CommercialDriver):
         self._whole = False  # all devices were there at the last start
         self._short = 0  # starts in a row at which one was missing
         self._more = 0  # starts in a row with one device too many
-        self._gone = bytearray(n)  # scans in a row without its cells
+        self._absent = bytearray(n)  # scans in a row without its cells
         self._lost = 0  # the most of those
         self._reset_seen = False
         self._system = False  # FAULT_SYS is to be read
@@ -238,8 +238,8 @@ class Bq796xx(CommercialDriver):
         self._sent_at = array("i", [0] * n)
         self._balancing_cells = bytearray(n)  # it may be balancing
         self._commanded = bytearray(n)
-        self._left = bytearray(n)  # repetitions that are left
-        self._tell = -1  # member whose timers are being sent
+        self._left = bytearray(n)  # repetitions that remain
+        self._sending = -1  # member whose timers are being sent
         self._part = 0
 
     @staticmethod
@@ -274,7 +274,7 @@ class Bq796xx(CommercialDriver):
         if not self.done or self._phase != RUN:
             return
         self.done = False
-        self._tell = -1
+        self._sending = -1
         self._system = self._latched = self._second = False
         out = self.link.out
         out[8] = 0x06
@@ -303,7 +303,7 @@ class Bq796xx(CommercialDriver):
             if self._read >= 0:
                 self._next_read(now)
         elif not self.done:
-            self._ask(now)
+            self._begin(now)
         else:
             self._balance(now)
 
@@ -311,13 +311,14 @@ class Bq796xx(CommercialDriver):
         """ms until `step` has something to do by time."""
         if self.link.unsent():
             return 0
-        if self._phase == RUN and self.done and self._tell < 0:
+        if self._phase == RUN and self.done and self._sending < 0:
             return 1000
         rest = ticks.diff(self._due_at, now)
         return rest if rest > 0 else 0
 
     # --- starting ---
 
+    # long: the steps of the start in their order
     def _start(self, now):
         """The next command of waking and addressing."""
         link = self.link
@@ -331,8 +332,8 @@ class Bq796xx(CommercialDriver):
             self._count = self._highest = 0
             for i in range(len(self._there)):
                 self._there[i] = 0
-            for m in range(len(self._gone)):
-                self._gone[m] = 0
+            for m in range(len(self._absent)):
+                self._absent[m] = 0
             link.low()
             wait = _WAKE_MS
         elif phase == _TONE:
@@ -473,7 +474,7 @@ class Bq796xx(CommercialDriver):
 
     # --- scanning ---
 
-    def _ask(self, now):
+    def _begin(self, now):
         """The next read of a scan."""
         self._count = 0
         for m in range(len(self._got)):
@@ -536,12 +537,12 @@ class Bq796xx(CommercialDriver):
         self._lost = 0
         for m in range(len(self._got)):
             if self._got[m]:
-                self._gone[m] = 0
+                self._absent[m] = 0
                 continue
             self.missed = (self.missed + 1) & MASK
-            self._gone[m] += 1
-            if self._gone[m] > self._lost:
-                self._lost = self._gone[m]
+            self._absent[m] += 1
+            if self._absent[m] > self._lost:
+                self._lost = self._absent[m]
 
     # --- answers ---
 
@@ -649,9 +650,9 @@ class Bq796xx(CommercialDriver):
 
     def _balance(self, now):
         """Timers of one device: two writes, then GO; repeated while it balances."""
-        m = self._tell
+        m = self._sending
         if m < 0:
-            m = self._tell = self._to_tell(now)
+            m = self._sending = self._next_to_send(now)
             self._part = 0
             if m < 0:
                 self._due_at = ticks.add(now, 50)
@@ -663,7 +664,7 @@ class Bq796xx(CommercialDriver):
             # all three writes are of one plan, even if it changes meanwhile
             mask = self.pack.balance_mask[2 * self.members[m]]
             if not self._commanded[m] or mask != self._sent[m]:
-                self._left[m] = _TELLS
+                self._left[m] = _SENDS
             self._commanded[m] = 0
             self._sent[m] = mask
             if mask:
@@ -676,7 +677,7 @@ class Bq796xx(CommercialDriver):
         else:
             out[8] = 0x03  # AUTO, GO
             self.link.write(_WRITE_ONE, self._node[m], _BAL_CTRL2, 1)
-            self._tell = -1
+            self._sending = -1
             self._commanded[m] = 1
             self._sent_at[m] = now
             if self._left[m]:
@@ -685,7 +686,7 @@ class Bq796xx(CommercialDriver):
                 self._balancing_cells[m] = 0
         self._due_at = ticks.add(now, 1)
 
-    def _to_tell(self, now):
+    def _next_to_send(self, now):
         """A member whose plan has changed, or whose timers run out; -1 = none."""
         for m in range(len(self.members)):
             slave = self.members[m]

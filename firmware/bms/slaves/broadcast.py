@@ -1,8 +1,8 @@
 """Boards on a CAN bus that broadcast: they send all their values again and again, without polls.
 
-What their drivers share beyond `Boards`: when a scan has all boards, silent boards, two boards with
-one number. A subclass gets the frames: it finds the member, calls `heard`, then `fit`, then `cell`,
-`temp`, `board`. Nothing here allocates after start-up.
+What their drivers share beyond `CommercialDriver`: when a scan has all boards, silent boards, two
+boards with one number. A subclass gets the frames: it finds the member, calls `received`, then
+`fit`, then `cell`, `temp`, `board`. Nothing here allocates after start-up.
 """
 
 from array import array
@@ -51,14 +51,14 @@ class BroadcastDriver(CommercialDriver):
         self._got = array("H", [0] * n)  # parts received in the running scan
         self._due = bytearray(n)  # the running scan waits for it
         self._lack = bytearray(n)  # scans in a row that ended without all its parts
-        self._whole = bytearray(n)  # it has shown what is wanted, and nothing else, for a scan
+        self._whole = bytearray(n)  # it has sent all wanted parts, and no other, for a scan
         self._warm_at = array("i", [0] * n)  # when its temperatures arrived
         self._missing = 0
         self._part = 0  # of the frame that is read now
         self._read = 0  # words in it that read as cells
         self._blank = array("H", [0] * n)  # parts in which no word read as a cell
         self._suspect = array("H", [0] * n)  # parts with a jump that was not stored
-        self._second = 0  # this part was in doubt when it arrived before
+        self._second = 0  # this part was suspect when it arrived before
         self._value = array("H", [0] * (n * self.SLOTS))
         self._before = array("H", [0] * (n * self.SLOTS))
         self._swings = bytearray(n * self.SLOTS)
@@ -67,7 +67,7 @@ class BroadcastDriver(CommercialDriver):
 
     # --- what a subclass may do ---
 
-    def speak(self, now):
+    def send_due(self, now):
         """Send what is due: commands, in every step."""
 
     # --- what the master calls ---
@@ -92,7 +92,7 @@ class BroadcastDriver(CommercialDriver):
         self.link.poll(self.sink, now)
         if self._alarms:
             self.alarm_step(now)
-        self.speak(now)
+        self.send_due(now)
 
     # --- what a subclass calls ---
 
@@ -103,7 +103,7 @@ class BroadcastDriver(CommercialDriver):
             self.unexpected = (self.unexpected + 1) & MASK
         return m
 
-    def heard(self, m, part):
+    def received(self, m, part):
         """A part of member m has arrived: the bit of one that is wanted, or should not be there."""
         self._part = part
         self._second = self._suspect[m] & part
@@ -115,18 +115,19 @@ class BroadcastDriver(CommercialDriver):
             if not self._missing:
                 self.done = True
 
-    def ripe(self, m):
-        """Whether it has shown all that is wanted, and nothing else, for a whole scan."""
+    def confirmed(self, m):
+        """Whether member m has sent all wanted parts, and no other, for a whole scan."""
         return self._whole[m]
 
     def suspects(self, m):
-        """True where this part was not in doubt when it arrived before: it must arrive again."""
+        """Mark the part as suspect, it must arrive again; False where it was suspect before."""
         if self._second:
             return False
         self._suspect[m] |= self._part
         return True
 
-    def brings(self, m, part, first, want, good, more, none):
+    # parameters: counts of one frame; a tuple would allocate
+    def may_store(self, m, part, first, want, good, more, none):
         """Whether cells may be stored from a frame of member m, the first of which is `first`.
 
         want: configured cells in it; good: those of them that read as cells; none: those that read
@@ -162,7 +163,7 @@ class BroadcastDriver(CommercialDriver):
         self._read = good + more
         if want > self.WORDS:
             want = self.WORDS
-        return want if self.brings(m, part, first, want, good, more, none) else 0
+        return want if self.may_store(m, part, first, want, good, more, none) else 0
 
     def take_cells(self, m, first, n, data, now, balanced=0):
         """Store n cells of a frame from cell `first` on; balanced: a bit for each."""
@@ -181,10 +182,11 @@ class BroadcastDriver(CommercialDriver):
         counts = self.temp(m, i, dc, now) if i < temps else not temps
         return dc if counts and dc > warmest else warmest
 
-    def warms(self, m, dc, now):
-        """The warmest sensor of member m stands for the board; True where it was stored.
+    def take_warmest(self, m, dc, now):
+        """Store `dc` (0.1 degC), the warmest sensor, as member m's board temperature; True if
+        stored.
 
-        Where no sensor is configured, and so none has been in doubt, a jump must arrive twice.
+        Where no sensor is configured, `temp` has checked none: a jump must arrive twice.
         """
         slave = self.members[m]
         if (
@@ -197,12 +199,12 @@ class BroadcastDriver(CommercialDriver):
         self._warm_at[m] = now
         return True
 
-    def is_warm(self, m, now):
+    def temps_fresh(self, m, now):
         """Whether member m has sent its temperatures lately."""
         return ticks.since(now, self._warm_at[m]) <= 2 * self._period
 
-    def sums(self, m, now):
-        """For a board without a stack voltage: the sum of its cells stands for it."""
+    def sum_cells(self, m, now):
+        """Store the sum of member m's cells as its stack voltage: the board measures none."""
         pack = self.pack
         slave = self.members[m]
         total = 0
@@ -214,7 +216,7 @@ class BroadcastDriver(CommercialDriver):
         self.board(m, total, pack.die_dc[slave], now)
 
     def swings(self, m, slot, mv):
-        """Look for two boards with one number, by a voltage in mV of each frame of member m.
+        """Detect two boards with one number, by a voltage in mV of each frame of member m.
 
         Where it jumps between two values from frame to frame, two boards send it, or the load
         pulses: then others of the port step as well, and all in one direction in a scan.
@@ -229,13 +231,13 @@ class BroadcastDriver(CommercialDriver):
             self._steps[m] |= _UP if step > 0 else _DOWN
         if far < _SWING_MV or 4 * (back if back > 0 else -back) > far:
             self._swings[at] = 0
-        elif self._swings[at] < (_SWINGS if self._tells(m) else _MANY):
+        elif self._swings[at] < (_SWINGS if self._distinct(m) else _MANY):
             self._swings[at] += 1
         elif not self._pulses(m):
             self.contradicts(m)
 
-    def _tells(self, m):
-        """Whether swings of member m can be told from a load that pulses."""
+    def _distinct(self, m):
+        """Whether swings of member m can be distinguished from a load that pulses."""
         return len(self._stepped) > 1 or self._stepped[m] == _UP | _DOWN
 
     def _pulses(self, m):

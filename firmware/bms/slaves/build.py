@@ -1,4 +1,4 @@
-"""Makes the drivers that a pack file asks for; needed at start only, and forgotten then."""
+"""Makes the drivers of a pack file; needed at start only, and unloaded then."""
 
 from bms.config.errors import ConfigError
 from bms.slaves.base import CAN_BALANCE, OWN_FETS
@@ -47,6 +47,7 @@ def build(config, board, pack, limits, faults, sensors=()):
     return drivers
 
 
+# parameters: parts of the master that every driver gets
 def _driver(slave, config, board, pack, limits, faults, sensors):
     """The driver of one port; slave: the first one on it. Raises ConfigError."""
     if slave.kind not in KINDS:
@@ -117,7 +118,7 @@ def _check_boards(cls, slave, members, config, pack):
                     "%s: %d is out of range: %d to %d" % (slave.kind, value, least, most),
                 )
         if one.fets and not cls.ABILITIES & OWN_FETS:
-            raise ConfigError(one.at["fets"], "fets", "%s: they can't be told" % slave.kind)
+            raise ConfigError(one.at["fets"], "fets", "%s: they can't be commanded" % slave.kind)
         pack.can_balance[i] = 1 if cls.ABILITIES & CAN_BALANCE else 0
 
 

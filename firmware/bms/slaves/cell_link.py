@@ -2,8 +2,8 @@
 
 Frames: id = function << 6 | node; layout, scaling and CRC-8 (SAE J1850 over id high, id low and
 the other payload bytes) are those of the protocol's page in the reference. Over CAN all boards
-answer a SCAN of everybody, and one whose answer is missing is asked once more by its number; over
-UART each is asked in turn. Voltages mV, temperatures 0.1 degC.
+answer a SCAN to node 0; a board whose answer is missing is polled once more by its number. Over
+UART boards are polled one after the other. Voltages mV, temperatures 0.1 degC.
 """
 
 from array import array
@@ -14,11 +14,11 @@ from bms import ticks
 from bms.kernels import crc8_frame, mcp_readings, take13, take_status, wait_readings
 from bms.kernels.readings import (
     H_CELL,
-    H_HEARD,
     H_MISSING,
     H_NOW,
     H_ROW_OF,
     H_ROWS,
+    H_RX_AT,
     H_SCAN,
     H_SEQ,
     H_TEMP,
@@ -62,11 +62,11 @@ SEVERE = const(0xFF)
 _TEMP_OFFSET_DC = const(-1000)
 _STATUS_BIT = const(0x1000)  # in the mask of expected frames: CELLS 0-7, TEMPS 8-11, STATUS 12
 _TAKEN = FRESH | SEEN | NEW  # flags of a reading
-_QUIET_MS = const(20)  # without a frame for so long, what is missing is asked for again
-_IDLE_MS = const(10)  # between two looks at who has to be told what to bleed
-_HELLO_MS = const(200)  # between two questions to everybody
-_BLEED_S = const(5)  # a slave stops bleeding by itself after it
-_BLEED_AGAIN_MS = const(2000)
+_QUIET_MS = const(20)  # without a frame for this time, missing parts are polled again
+_IDLE_MS = const(10)  # between two checks which board needs a balancing command
+_HELLO_MS = const(200)  # between two HELLOs to all
+_BALANCE_S = const(5)  # a slave stops balancing by itself after this time
+_BALANCE_AGAIN_MS = const(2000)
 _MISFITS = const(2)
 
 
@@ -95,7 +95,7 @@ class CellLink(Driver):
         self._member_of = bytearray(64)  # node -> member + 1
         self._node = bytearray(n)
         self._serial = array("i", [0] * n)
-        self._asked = bytearray(n)  # times in this scan
+        self._polled = bytearray(n)  # polls to it in this scan
         self._conflict = bytearray(
             n
         )  # scans with contradictions, less clean ones; bit 7 = in this scan
@@ -103,11 +103,11 @@ class CellLink(Driver):
         self._balance_at = array("i", [0] * n)
         self._balance_on = bytearray(n)
         self._balance_next = 0
-        self._asking = -1  # member that may talk now, on a polled bus
-        # on a polled bus: 1 said nothing for a scan, 2 is back, 3 said nothing when it was asked
-        # first; 2 and 3 have to say who they are
+        self._polling = -1  # member that may send now, on a polled bus
+        # on a polled bus: 1 silent for a scan, 2 answers again, 3 did not answer the first poll
+        # of this scan; 2 and 3 must answer a HELLO
         self._silent = bytearray(n)
-        self._back = 0  # how many are
+        self._back = 0  # members with 2 or 3
         self._idle_at = 0
         self._hello_at = 0
         self._hello_next = 0
@@ -115,7 +115,7 @@ class CellLink(Driver):
         self._unknown = n
         self._misfits = bytearray(n)
         self._out = bytearray(8)
-        # readings of a board in conflict, to be judged only
+        # readings of a board in conflict: evaluated, and not stored
         self._spare = array("h", [0] * 32)
         self._spare_flags = bytearray(32)
         self._spare_at = array("i", [0] * 32)
@@ -172,7 +172,7 @@ class CellLink(Driver):
         return bool(self._t[row + R_WANT] & 1 << (function - CELLS))
 
     def begin(self, seq, now):
-        """Start a scan: everybody samples at this moment."""
+        """Start a scan: all boards sample at this moment."""
         self._end_scan()
         t = self._t
         self._seq = seq
@@ -183,21 +183,21 @@ class CellLink(Driver):
         for m in range(len(self._node)):
             row = H_ROWS + ROW * m
             t[row + R_GOT] = 0
-            self._asked[m] = 0
+            self._polled[m] = 0
             due = self.pack.known[self.members[m]]
             t[row + R_DUE] = due
             missing += due
             self._open(m)
         t[H_MISSING] = missing
-        t[H_HEARD] = now
+        t[H_RX_AT] = now
         self._send_scan(ALL)
-        self._asking = -1
+        self._polling = -1
         self.done = not missing
         if self.link.polled:
-            self._ask_next(now)
+            self._poll_next(now)
 
     def step(self, now):
-        """Take what has come; ask for what is missing; between scans greet and balance."""
+        """Read what has arrived; poll for missing parts; between scans send HELLO and balancing."""
         t = self._t
         t[H_NOW] = now
         if self._found:
@@ -211,36 +211,36 @@ class CellLink(Driver):
             if not t[H_MISSING]:
                 self.done = True
             elif self.link.polled:
-                row = H_ROWS + ROW * self._asking
-                if t[row + R_GOT] == t[row + R_WANT] or ticks.diff(now, t[H_HEARD]) > _QUIET_MS:
-                    self._ask_next(now)
-            elif ticks.diff(now, t[H_HEARD]) > _QUIET_MS:
-                self._ask_next(now)
+                row = H_ROWS + ROW * self._polling
+                if t[row + R_GOT] == t[row + R_WANT] or ticks.diff(now, t[H_RX_AT]) > _QUIET_MS:
+                    self._poll_next(now)
+            elif ticks.diff(now, t[H_RX_AT]) > _QUIET_MS:
+                self._poll_next(now)
         if not self.done or self._unknown and self._greet(now):
             return
         if ticks.diff(now, self._idle_at) >= 0:
             self._idle_at = ticks.add(now, _IDLE_MS)
             if self._back:
-                self._ask_back()
+                self._hello_again()
             else:
                 self._balance(now)
 
-    def _ask_back(self):
-        """A board that was silent may be another one now, or have forgotten what it bleeds."""
+    def _hello_again(self):
+        """Send HELLO to a board that was silent: it may be another one, or have restarted."""
         for m in range(len(self._node)):
             if self._silent[m] > 1:
                 self.link.send(HELLO << 6 | self._node[m], self._out, 0)
                 return
 
     def _open(self, m):
-        """Whether the frames of a board are taken as readings without a further question.
+        """Set R_OPEN: whether the kernel may store the frames of member m.
 
-        Known when the scan began, not contradicted, and asked, where boards are asked in turn.
+        It must be known since the scan began, without conflict, and on a polled bus be polled.
         """
         t = self._t
         row = H_ROWS + ROW * m
-        asked = self._asked[m] or not self.link.polled
-        t[row + R_OPEN] = 1 if t[row + R_DUE] and asked and not self._conflict[m] else 0
+        polled = self._polled[m] or not self.link.polled
+        t[row + R_OPEN] = 1 if t[row + R_DUE] and polled and not self._conflict[m] else 0
 
     # --- scanning ---
 
@@ -263,10 +263,10 @@ class CellLink(Driver):
                 self._conflict[m] = state & 0x7F
                 self.count_contradiction(self._conflict, m, state & 0x80)
 
-    def _ask_next(self, now):
-        """Give the word to the next board with answers outstanding, at most twice a scan each.
+    def _poll_next(self, now):
+        """Poll the next board whose answers are missing; each at most twice in a scan.
 
-        Those that were silent come last, in turn: each takes its time, and may take no other's.
+        Boards that were silent come last, so that waiting for them delays no other board.
         """
         t = self._t
         n = len(self._node)
@@ -276,18 +276,18 @@ class CellLink(Driver):
                 row = H_ROWS + ROW * m
                 waiting = t[row + R_DUE] and t[row + R_GOT] != t[row + R_WANT]
                 if times:
-                    waiting = waiting and self._asked[m] < times
+                    waiting = waiting and self._polled[m] < times
                 else:
-                    waiting = waiting and not self._asked[m] and self._silent[m] != 1
+                    waiting = waiting and not self._polled[m] and self._silent[m] != 1
                 if waiting:
-                    self._asked[m] += 1
-                    if self._asked[m] == 2 and self.link.polled:
+                    self._polled[m] += 1
+                    if self._polled[m] == 2 and self.link.polled:
                         if not t[row + R_GOT] and not self._silent[m]:
                             self._silent[m] = 3
                             self._back += 1
                     self._open(m)
-                    self._asking = m
-                    t[H_HEARD] = now
+                    self._polling = m
+                    t[H_RX_AT] = now
                     if self.link.polled:
                         self.link.forget()
                     self._send_scan(self._node[m])
@@ -304,10 +304,10 @@ class CellLink(Driver):
     # --- greeting ---
 
     def _greet(self, now):
-        """Ask who is there, some boards are unknown; True while an answer may be coming.
+        """Send HELLO to unknown boards; True while an answer may be coming.
 
-        One after the other, and those without a number; over CAN everybody at once as long as
-        nobody is known, since who is would be taken for one that started again.
+        To one after the other, and to those without a number. Over CAN to all at once while no
+        board is known: a known board that answers is taken for one that has restarted.
         """
         alone = self.link.polled or self._unknown < len(self._node)
         since = ticks.since(now, self._hello_at)
@@ -320,7 +320,7 @@ class CellLink(Driver):
         return self.link.polled
 
     def _next_unknown(self):
-        # one place behind the last member stands for the boards that have no number yet
+        # the index after the last member stands for the boards that have no number yet
         n = len(self._node)
         while True:
             m = self._hello_next
@@ -330,6 +330,7 @@ class CellLink(Driver):
             if not self.pack.known[self.members[m]]:
                 return self._node[m]
 
+    # long: all outcomes of one answer
     def _hello(self, node, n, data):
         if n != 8:
             self.damaged = (self.damaged + 1) & 0x1FFFFFFF
@@ -343,11 +344,11 @@ class CellLink(Driver):
         if m < 0:
             self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
             return
-        doubt = 0
+        silent = 0
         if self.link.polled:
-            self._hello_sent = False  # it was asked alone and has answered: the next may be asked
-            doubt = self._silent[m]
-            if doubt > 1:
+            self._hello_sent = False  # it was greeted alone and has answered: send the next HELLO
+            silent = self._silent[m]
+            if silent > 1:
                 self._back -= 1
                 self._silent[m] = 0
         slave = self.members[m]
@@ -359,7 +360,7 @@ class CellLink(Driver):
             and (not self._serial[m] or self._serial[m] == serial)
         )
         if not fits:
-            # HELLO has no checksum of its own: it is believed when it is said twice
+            # HELLO has no checksum of its own: a mismatch counts when it is sent twice
             self._misfits[m] += 1
             if self._misfits[m] < _MISFITS:
                 self.link.send(HELLO << 6 | node, self._out, 0)
@@ -372,13 +373,13 @@ class CellLink(Driver):
             return
         if pack.known[slave]:
             if self._misfits[m]:
-                self._misfits[m] = 0  # the answer to our question: the misfit was damage
+                self._misfits[m] = 0  # the answer to our HELLO: the misfit was damage
             else:
-                # nobody asked, or it was silent: it started again and has forgotten what it bleeds
+                # a HELLO without a poll, or after silence: it has restarted and balances nothing
                 self._balance_on[m] = 0
                 self._t[H_ROWS + ROW * m + R_FLAGS] = _TAKEN
                 self._sent_balance[2 * m] = self._sent_balance[2 * m + 1] = 0
-                if doubt != 3:  # one question that got lost is no sign of a start
+                if silent != 3:  # one lost poll does not show a restart
                     self.faults.set(F.SLAVE_REBOOT, slave, 1)
                     self.faults.clear(F.SLAVE_REBOOT, slave)
             return
@@ -404,6 +405,7 @@ class CellLink(Driver):
 
     # --- answers ---
 
+    # long: kernels take arrays one by one  # parameters: the signature that the links call
     def _take_readings(self, ring, at, last, data, until, ticks_ms, idle):
         """Take the readings in front of a link's ring, up to a frame that `on_frame` must see.
 
@@ -480,6 +482,7 @@ class CellLink(Driver):
             i = self._t[row + R_TEMP] + 4 * (function - TEMPS) + k - 1
             self.limits.hard_temp(i, pack.temp_dc[i])
 
+    # long: the checks of a frame in their order
     def on_frame(self, ident, n, data, now):
         """Take one frame from the link; a reading out of its hard bounds trips before this ends."""
         function = ident >> 6
@@ -496,7 +499,7 @@ class CellLink(Driver):
                 self.damaged = (self.damaged + 1) & 0x1FFFFFFF
             return
         if function == HELLO:
-            if n:  # an empty one is a question: our own echo
+            if n:  # an empty one is a poll: our own echo
                 self._hello(node, n, data)
             return
         if SCAN <= function <= ASSIGN:
@@ -530,11 +533,11 @@ class CellLink(Driver):
         if not bit & t[row + R_WANT]:
             self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
             return
-        if self.link.polled and not self._asked[m]:
-            # it has not been asked in this scan: somebody else's answer
+        if self.link.polled and not self._polled[m]:
+            # it has not been polled in this scan: the answer of another board
             self.unexpected = (self.unexpected + 1) & 0x1FFFFFFF
             return
-        t[H_HEARD] = now
+        t[H_RX_AT] = now
         if t[row + R_GOT] & bit:
             self._again(m, row + R_CRC + function - CELLS, data)
         elif function == STATUS or self._conflict[m]:
@@ -547,14 +550,14 @@ class CellLink(Driver):
         elif self._conflict[m]:
             self._evaluate_only(row, ident, function, data)
         else:
-            # a second answer to a second question: the newer reading counts
+            # a second answer to a second poll: the newer reading counts
             missing = t[H_MISSING]
             t[row + R_GOT] &= ~bit
             self._reading(ident, function, data)
             t[H_MISSING] = missing
 
     def _reading(self, ident, function, data):
-        """Store and judge the values of a frame; -1 where it may not be taken just so."""
+        """Store and evaluate the values of a frame; -1 where the kernel did not take it."""
         pack = self.pack
         t = self._t
         if function < TEMPS:
@@ -568,15 +571,15 @@ class CellLink(Driver):
     def _again(self, m, crc, data):
         """The same part of the same scan came once more."""
         self.repeated = (self.repeated + 1) & 0x1FFFFFFF
-        asked_again = self._asked[m] > (1 if self.link.polled else 0)
-        if self._t[crc] != data[7] and not asked_again and not self._conflict[m] & 0x80:
-            # same scan, same number, other values: whose they are can't be told
+        polled_again = self._polled[m] > (1 if self.link.polled else 0)
+        if self._t[crc] != data[7] and not polled_again and not self._conflict[m] & 0x80:
+            # same scan, same number, other values: two boards seem to have one number
             self._conflict[m] |= 0x80
             self._open(m)
             self.pack.invalidate(self.members[m])
 
     def _evaluate_only(self, row, ident, function, data):
-        """Of a board in conflict no reading is valid, but all are judged by their hard bounds."""
+        """Evaluate the frame of a board in conflict by hard bounds only; nothing is stored."""
         t = self._t
         spare = self._spare_t
         for i in range(H_ROW_OF):
@@ -621,7 +624,7 @@ class CellLink(Driver):
     # --- balancing ---
 
     def _balance(self, now):
-        """Send what is planned for the next board where it changed or is about to expire."""
+        """Send the balancing plan to the next board whose plan changed or is about to expire."""
         n = len(self._node)
         balance_mask = self.pack.balance_mask
         sent = self._sent_balance
@@ -634,14 +637,14 @@ class CellLink(Driver):
             same = low == sent[2 * m] and high == sent[2 * m + 1]
             if same and not self._balance_on[m]:
                 continue
-            if same and ticks.diff(now, self._balance_at[m]) < _BLEED_AGAIN_MS:
+            if same and ticks.diff(now, self._balance_at[m]) < _BALANCE_AGAIN_MS:
                 continue
             out = self._out
             out[0] = low & 0xFF
             out[1] = low >> 8
             out[2] = high & 0xFF
             out[3] = high >> 8
-            out[4] = _BLEED_S
+            out[4] = _BALANCE_S
             out[5] = self._seq
             out[6] = 0
             ident = BALANCE << 6 | self._node[m]

@@ -1,5 +1,5 @@
-"""What drivers of bought boards share, polled or broadcasting: whether it is the board of the pack
-file, its readings, its alarms, its FETs. Nothing here allocates after start-up.
+"""What drivers of commercial boards share, polled or broadcasting: whether it is the board of the
+pack file, its readings, its alarms, its FETs. Nothing here allocates after start-up.
 """
 
 from array import array
@@ -34,7 +34,7 @@ def word_le(data, at):
 
 
 class CommercialDriver(Driver):
-    """Base of `Asked` (polled) and `Heard` (broadcast); see `Driver` for its fields."""
+    """Base of `PolledDriver` and `BroadcastDriver`; see `Driver` for its fields."""
 
     SLOW = True
     PARTS = 1  # bits of `fit` that must all be good before a board is known
@@ -51,14 +51,14 @@ class CommercialDriver(Driver):
         self._high_mv = limits.hard_high_mv
         self._high_dc = limits.hard_high_dc
         self._want = array("H", [self.PARTS] * n)
-        self._good = array("H", [0] * n)  # parts that fitted
+        self._good = array("H", [0] * n)  # parts that matched
         self._misfit = array("H", [0] * n)  # parts that did not, once
         self._wrong = bytearray(n)
         self._conflict = bytearray(n)  # not 0: its readings are evaluated, and not stored
         self._contradictions = bytearray(n)  # scans in a row with contradictions, less clean ones
         self._listening = False
         self._rated = bytearray([config.slaves[i].fets for i in members])
-        self._fets = bytearray([BOTH_FETS] * n)  # FETs that conduct, as the board says
+        self._fets = bytearray([BOTH_FETS] * n)  # FETs that conduct, as the board reports
         self._opened = bytearray(n)  # it opened one by itself
         self._off = bytearray(n)  # 0, or what its FETs were commanded: OFF, ON, AGAIN
 
@@ -82,7 +82,7 @@ class CommercialDriver(Driver):
             self._misfit[m] &= ~part
             self._good[m] |= part & self._want[m]
             whole = self._good[m] == self._want[m] and not self._misfit[m]
-            if whole and not known and self.ripe(m):
+            if whole and not known and self.confirmed(m):
                 pack.known[slave] = 1
                 self._wrong[m] = 0
                 self.clear_if_last(F.SLAVE_MISMATCH, m, self._wrong)
@@ -99,12 +99,12 @@ class CommercialDriver(Driver):
         """ms that one lost answer may cost beyond two scans, of which each takes `need_ms`."""
         return need_ms
 
-    def ripe(self, m):
+    def confirmed(self, m):
         """Whether what member m showed is enough to know it."""
         return True
 
     def cell(self, m, i, mv, now, balancing=False):
-        """Cell i (from 0) of member m reads `mv`; it is evaluated before this returns."""
+        """Store `mv` of cell i (from 0) of member m; beyond hard bounds it is evaluated at once."""
         pack = self.pack
         at = pack.first_cell[self.members[m]] + i
         out = mv < self._low_mv or mv > self._high_mv
@@ -123,7 +123,7 @@ class CommercialDriver(Driver):
             self.limits.hard_cell(at, mv)
 
     def temp(self, m, i, dc, now):
-        """Sensor i (from 0) of member m reads `dc` in 0.1 degC; evaluated before this returns.
+        """Store `dc` (0.1 degC) of sensor i (from 0) of member m; evaluated before this returns.
 
         True where it was stored.
         """
@@ -148,12 +148,12 @@ class CommercialDriver(Driver):
     def _jumps(self, m, flags, by, most):
         """Whether a reading is so far from the last one that a second answer must confirm it.
 
-        Damage can leave a sum as it was: one such answer may not open contactors.
+        Damage can leave a checksum unchanged: one such answer must not open contactors.
         """
         return flags & FRESH and not -most <= by <= most and self.suspects(m)
 
     def suspects(self, m):
-        """True where member m's answer was not in doubt before: a second one must confirm it."""
+        """Mark member m's answer as suspect: another must confirm it; False if it was so before."""
         raise NotImplementedError
 
     def contradicts(self, m):
@@ -196,7 +196,7 @@ class CommercialDriver(Driver):
         fets = (1 if charge else 0) | (2 if discharge else 0)
         off = self._off[m]
         # a board that was commanded to close them needs a while
-        opened = fets != BOTH_FETS and off != OFF and off != ON and not self._ours(m)
+        opened = fets != BOTH_FETS and off != OFF and off != ON and not self._wants_open(m)
         if opened and not self._opened[m] and self.WEAK and not self._listening:
             if self.suspects(m):
                 return  # as a new trip
@@ -213,7 +213,7 @@ class CommercialDriver(Driver):
         """Whether some contactor of member m's string is closed."""
         return self.pack.energised[self.pack.string_of_slave[self.members[m]]]
 
-    def _ours(self, m):
+    def _wants_open(self, m):
         """Whether the master wants its FETs open: its string has tripped, contactors are open."""
         string = self.pack.string_of_slave[self.members[m]]
         return bool(self._rated[m] and self.faults.blocking(string) and not self.energised(m))

@@ -10,11 +10,11 @@ CAN no times are documented: the driver uses the same ones, and they can be set 
 Units: cells mV; temperatures degC + 40; stack voltage 0.1 V; current 0.1 A around 30000. Cells come
 three in a frame; captures number frames from 1, the document from 0: the driver knows which when it
 has seen the first or the last number, until a number contradicts it. On UART a sum of 8 bits passes
-one damaged frame in 256 or so: see `Boards.WEAK`. It has no temperature of its own: its warmest
-sensor stands for it. It balances by itself, and no command for it is documented. Uncertain, and so
-in the pack file: the current's sign (`reversed`), and whether 01 switches FETs on, as most say
-(`fets_inverted`). Temperatures at which it only forbids charging warn: its open charge FET limits
-the power.
+one damaged frame in 256 or so: see `CommercialDriver.WEAK`. It has no temperature of its own: its
+warmest sensor stands for it. It balances by itself, and no command for it is documented. Uncertain,
+and so in the pack file: the current's sign (`reversed`), and whether 01 switches FETs on, as most
+say (`fets_inverted`). Temperatures at which it only forbids charging warn: its open charge FET
+limits the power.
 """
 
 from array import array
@@ -52,8 +52,8 @@ ANSWER_ID = EXTENDED | 0x18004000
 ANSWER_MASK = EXTENDED | 0x1F00FFE0
 _REQUEST_ID = EXTENDED | 0x18000040
 
-# the polls of a scan; the last one is one of _SELDOM in turn
-_ASKS = bytes((CELLS, TEMPS, TOTAL, ALARM, 0))
+# the polls of a scan; the last one stands for one of _SELDOM, another in each scan
+_POLLS = bytes((CELLS, TEMPS, TOTAL, ALARM, 0))
 _SELDOM = bytes((COUNTS, FETS, BALANCE))
 
 
@@ -64,7 +64,7 @@ class DalyLink(FrameLink):
     CHUNK = 160
     TABLE = bytes((_START, 0, 0, FRAME, 1, 2, 4, 1, SUM8, 0, 1, 1, 3, 8, 8))
 
-    def ask(self, node, command, first):
+    def send_poll(self, node, command, first):
         """Send a command with d0 = `first`."""
         out = self.out
         out[0] = _START
@@ -91,7 +91,7 @@ class DalyCan:
         self.data = bytearray(8)
         self.rate = port.rate
         self.rx = 0
-        self.heard_at = 0
+        self.rx_at = 0
         self._port = port
         self._out = bytearray(8)
 
@@ -107,13 +107,13 @@ class DalyCan:
     def dropped(self):
         return self._port.dropped
 
-    def ask(self, node, command, first):
+    def send_poll(self, node, command, first):
         """Send a command with d0 = `first`."""
         self._out[0] = first
         return self._port.send(_REQUEST_ID | command << 16 | node << 8, self._out, 8)
 
     def poll(self, sink, now):
-        """Read what has arrived; the frames go to the driver, or to the router of a shared port."""
+        """Read what has arrived; the frames go to the driver's `sink`."""
         self._port.poll(sink.sink, now)
 
     def unsent(self):
@@ -128,7 +128,7 @@ class DalyCan:
 
 
 class Daly(PolledDriver):
-    """All Daly boards of one port; see `Asked`.
+    """All Daly boards of one port; see `PolledDriver`.
 
     Of the board that answered last: FIELDS; alarm_bits: the alarm frame; balance: 1 where any cell
     is balanced.
@@ -224,14 +224,14 @@ class Daly(PolledDriver):
         self._is_balancing = bytearray(n)  # any cell is balanced
         self._seldom = bytearray([_UNKNOWN] * n)  # index in _SELDOM of the poll in this scan
         self._got = 0  # frames of this answer, a bit each
-        self._said = array("H", [0] * 33)  # words of its cells
+        self._words = array("H", [0] * 33)  # words of its cells
 
     def steps(self, m):
         """Four polls, and one for temperatures where the pack file has some."""
         return self.STEPS if self.pack.slave_temps[self.members[m]] else self.STEPS - 1
 
     def _which(self, m, step):
-        """The index in _ASKS of poll `step` to member m; one that is left out comes last."""
+        """The index in _POLLS of poll `step` to member m; one that is left out comes last."""
         which = step + self.STEPS - self.steps(m) if step else 0
         return which if which < self.STEPS else 1
 
@@ -248,18 +248,18 @@ class Daly(PolledDriver):
         """Bytes of a poll and its answer; a CAN frame has as many bits as one on UART."""
         return FRAME + FRAME * self._frames(m, self._which(m, step))
 
-    def ask(self, m, step):
-        """Cells, temperatures, total, alarms, and one of the rest in turn."""
+    def send_poll(self, m, step):
+        """Cells, temperatures, total, alarms, and one of _SELDOM."""
         which = self._which(m, step)
         bases = self._temp_base if which else self._cell_base
         if self._tries < 2 or bases[m] == _UNKNOWN:
             self._got = 0  # else frames that arrive late, in two parts, are one answer
         if step == 0 and self._tries == 1 and not self._suspect[m]:
-            # once a scan: a poll that isn't answered does not keep the others from their turn
+            # once a scan: a poll without an answer does not delay the others
             self._seldom[m] = self._seldom[m] + 1 if self._seldom[m] + 1 < len(_SELDOM) else 0
         seldom = self._seldom[m]
-        command = _ASKS[which] or _SELDOM[seldom if seldom < _UNKNOWN else 0]
-        return self.link.ask(self._node[m], command, 0)
+        command = _POLLS[which] or _SELDOM[seldom if seldom < _UNKNOWN else 0]
+        return self.link.send_poll(self._node[m], command, 0)
 
     # --- commands ---
 
@@ -269,11 +269,11 @@ class Daly(PolledDriver):
         if self._inverted[m]:
             first = 1 - first
         self.also(m, first)
-        return self.link.ask(self._node[m], DISCHARGE_FET, first)
+        return self.link.send_poll(self._node[m], DISCHARGE_FET, first)
 
     def command_other_fet(self, m, value):
         """DA."""
-        return self.link.ask(self._node[m], CHARGE_FET, value)
+        return self.link.send_poll(self._node[m], CHARGE_FET, value)
 
     # --- answers ---
 
@@ -288,7 +288,7 @@ class Daly(PolledDriver):
             for i in range(8):
                 link.data[i] = data[i]
             link.rx = (link.rx + 1) & MASK
-            link.heard_at = now
+            link.rx_at = now
             self.on_reply(ident & 0xFF, ident >> 16 & 0xFF, 0, 8, now)
 
     def on_reply(self, node, command, at, n, now):
@@ -308,7 +308,7 @@ class Daly(PolledDriver):
         awaited = m >= 0 and self._awaits(m, which)
         if awaited and which == 4 and not self._listening:
             awaited = command == _SELDOM[self._seldom[m]]
-        if not awaited and which == 0 and m >= 0 and self.twin(m, 0):
+        if not awaited and which == 0 and m >= 0 and self.second_answer(m, 0):
             i = self.link.data[at] - self._cell_base[m]
             if 0 <= i < self._frames(m, 0) and self._differs(i, at):
                 self._contradicted(m, i, at, now)
@@ -341,7 +341,9 @@ class Daly(PolledDriver):
         # a number that contradicts where frames were found to begin: look for that once more
         if number == 0:
             bases[m] = _UNKNOWN if bases[m] == 1 else 0
-        elif number == count and bases[m] != 1 and not self._got & 1 and self._brings(step, at):
+        elif (
+            number == count and bases[m] != 1 and not self._got & 1 and self._has_reading(step, at)
+        ):
             bases[m] = 1 if bases[m] == _UNKNOWN else _UNKNOWN
         first = bases[m]
         if first == _UNKNOWN and step and number == count:
@@ -370,8 +372,8 @@ class Daly(PolledDriver):
         self._got = 0
         return True
 
-    def _brings(self, step, at):
-        """Whether a frame has a reading: an answer may go on, empty, after the last one."""
+    def _has_reading(self, step, at):
+        """Whether a frame has a reading: empty frames may follow the last one."""
         if step:
             for i in range(at + 1, at + 8):
                 if 0 < self.link.data[i] < _NO_SENSOR:
@@ -382,7 +384,7 @@ class Daly(PolledDriver):
     def _differs(self, i, at):
         """Whether frame i (from 0) of this answer differs from the one received before."""
         for k in range(3):
-            if self._said[3 * i + k] != word(self.link.data, at + 1 + 2 * k):
+            if self._words[3 * i + k] != word(self.link.data, at + 1 + 2 * k):
                 return True
         return False
 
@@ -397,7 +399,7 @@ class Daly(PolledDriver):
         data = self.link.data
         slave = self.members[m]
         for k in range(3):
-            self._said[3 * i + k] = word(data, at + 1 + 2 * k)
+            self._words[3 * i + k] = word(data, at + 1 + 2 * k)
         if not self.pack.known[slave]:
             return
         for k in range(3):

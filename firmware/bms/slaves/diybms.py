@@ -58,14 +58,14 @@ _COMMAND = const(0x0F)  # bits of a packet's command
 
 
 class DiybmsLink(ReplyLink):
-    """packet: the 40 bytes handed to `sink.on_packet(now)`; to send: `out_packet`, then `ask`."""
+    """packet: the 40 bytes handed to `sink.on_packet(now)`; `send_poll` sends `out_packet`."""
 
     def __init__(self, stream, rate=0):
         super().__init__(stream, rate or Diybms.UART_BPS, _LONGEST, _START)
         self.packet = bytearray(PACKET)
         self.out_packet = bytearray(PACKET)
 
-    def ask(self):
+    def send_poll(self):
         """Send `out_packet` with its CRC."""
         packet = self.out_packet
         crc = crc16(packet, 0, PACKET - 2, 0)
@@ -120,7 +120,7 @@ class DiybmsLink(ReplyLink):
 
 
 class Diybms(PolledDriver):
-    """All modules of one ring; see `Asked`.
+    """All modules of one ring; see `PolledDriver`.
 
     modules: count in the last packet, -1 = no packet yet; unanswered: packets that came back
     without an answer; writes: of thresholds; threshold_mv [cells]: as read back, where
@@ -147,7 +147,7 @@ class Diybms(PolledDriver):
         self._count = bytearray([config.slaves[i].cells for i in members])
         self._all = max([self._first[m] + self._count[m] for m in range(n)])
         # each module receives the whole packet before it sends it on
-        self._patience = self._answer + (self._all + 1) * (_USUAL + 4) * 10000 // link.rate
+        self._timeout = self._answer + (self._all + 1) * (_USUAL + 4) * 10000 // link.rate
         self.modules = -1
         self.unanswered = self.writes = 0
         self.threshold_mv = array("H", [0] * (n * BLOCK))
@@ -155,7 +155,7 @@ class Diybms(PolledDriver):
         self._stop_at_mv = config.cell_max_mv
         self._number = 0  # of the last packet sent
         self._look = bytearray(n)  # module whose settings are read next
-        self._turn_of = bytearray(n)  # scans until then
+        self._scans_left = bytearray(n)  # scans until then
         self._third = bytearray([1] * n)
         self._written_at = array("i", [0] * n)
         self._written = bytearray(n)
@@ -182,14 +182,14 @@ class Diybms(PolledDriver):
             if not self.threshold_read[m * BLOCK + i]:
                 self._look[m] = i
                 return 1
-        if self._turn_of[m]:
-            self._turn_of[m] -= 1
+        if self._scans_left[m]:
+            self._scans_left[m] -= 1
             return 0
-        self._turn_of[m] = _LOOK_EVERY
+        self._scans_left[m] = _LOOK_EVERY
         self._look[m] = self._look[m] + 1 if self._look[m] + 1 < self._count[m] else 0
         return 1
 
-    def ask(self, m, step):
+    def send_poll(self, m, step):
         """Voltages (0), temperatures (1), one module's settings (2)."""
         if step == 2:
             module = self._first[m] + self._look[m]
@@ -209,7 +209,7 @@ class Diybms(PolledDriver):
         packet[3] = 0
         packet[4] = self._number & 0xFF
         packet[5] = self._number >> 8
-        return self.link.ask()
+        return self.link.send_poll()
 
     # --- balancing ---
 
@@ -265,14 +265,14 @@ class Diybms(PolledDriver):
             self.stale = (self.stale + 1) & MASK
             return
         if not packet[2] & _PROCESSED and not packet[3]:
-            self.link.echoes = (self.link.echoes + 1) & MASK  # our own: no module has seen it
+            self.link.echoes = (self.link.echoes + 1) & MASK  # our own: no module has processed it
             return
         self.modules = packet[3]
         if not packet[2] & _PROCESSED:
             self.unanswered = (self.unanswered + 1) & MASK
             self.fit(m, 1, packet[3] >= self._all, packet[3])
             return  # polled again, then given up
-        # with one module too many nobody knows which module has which value
+        # with one module too many it is unknown which module has which value
         if self.fit(m, 1, self._listening or packet[3] == self._all, packet[3]):
             if step == 0:
                 self._take_voltages(m, now)
@@ -318,7 +318,7 @@ class Diybms(PolledDriver):
             inside = packet[_WORDS + 2 * i + 1]
             outside = packet[_WORDS + 2 * i]
             if not inside:
-                # open: this module balances at full power, and nobody knows how hot it is
+                # open: this module balances at full power, and its temperature is unknown
                 self._sensor_open[m] = 1
                 self.alarms(m, base.A_HARDWARE, 0, now)
                 return

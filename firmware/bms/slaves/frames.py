@@ -64,7 +64,7 @@ class FrameLink(ReplyLink):
         return self.send(size)
 
     def is_echo(self, at, size):
-        """True where a good frame is a poll of ours, heard through the adapter: it has no data."""
+        """True where a good frame is our own poll, returned by the adapter: it has no data."""
         return size == self.TABLE[_OVERHEAD]
 
     def _check(self, data, at, size, write):

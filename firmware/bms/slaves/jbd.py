@@ -8,8 +8,9 @@ Units: cells mV; temperatures 0.1 K in steps, given here in 0.1 degC; stack volt
 Uncertain: the order of the balance bits (bit 0 = cell 1 by most accounts); newer units may take
 the FET command in another register, and answer with a status that is counted as refused.
 The board balances by itself, and no command for it is documented. The first request after a sleep
-may go unanswered: each is repeated once in a scan. Its checksum is a sum: see `Boards.WEAK`.
-Temperatures at which it only forbids charging warn: its open charge FET limits the power.
+may go unanswered: each is repeated once in a scan. Its checksum is a sum: see
+`CommercialDriver.WEAK`. Temperatures at which it only forbids charging warn: its open charge FET
+limits the power.
 """
 
 from micropython import const
@@ -124,14 +125,14 @@ class Jbd(Framed):
         b"C discharge_overcurrent\n"
         b"S short_circuit\n"
         b"D afe_error\n"
-        b"- fet_lock\n"  # a person set it; `switches` reports the rest
+        b"- fet_lock\n"  # set by a user; `switches` reports the rest
     )
 
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
         self.refused = self.status = 0
 
-    def ask(self, m, step):
+    def send_poll(self, m, step):
         """Cells first, then everything else."""
         return self.link.request(_READ, self.POLLS[step][1], 0)
 

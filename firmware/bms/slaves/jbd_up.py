@@ -101,7 +101,7 @@ class JbdUp(Framed):
         super().__init__(link, members, pack, limits, faults, config)
         self.balance = -1
 
-    def ask(self, m, step):
+    def send_poll(self, m, step):
         """Registers 1000 to 10A0: everything."""
         out = self.link.out
         out[0] = self._node[m]

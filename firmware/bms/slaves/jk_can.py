@@ -43,7 +43,7 @@ _STACK_MS = const(150)  # that the stack voltage may be older than the cells
 
 
 class JkCan(BroadcastDriver):
-    """All JK boards of one bus; see `Heard`.
+    """All JK boards of one bus; see `BroadcastDriver`.
 
     Of the board that sent last: current_ma, soc_pm, alarm_bits: the first two bytes of its alarms.
     """
@@ -127,7 +127,7 @@ class JkCan(BroadcastDriver):
     def _cells(self, m, k, data, now):
         """Four cells from 4 * k on."""
         part = 1 << k
-        self.heard(m, part)
+        self.received(m, part)
         n = self.cells_of(m, part, 4 * k, data)
         if not n:
             return
@@ -155,7 +155,7 @@ class JkCan(BroadcastDriver):
     def _stack(self, m, now):
         """Store the stack voltage if it is as old as the cells: it depends on the load."""
         die_dc = self.pack.die_dc[self.members[m]]
-        if die_dc > NO_SENSOR_DC and self.is_warm(m, now):
+        if die_dc > NO_SENSOR_DC and self.temps_fresh(m, now):
             if ticks.since(now, self._stack_at[m]) <= _STACK_MS:
                 self.board(m, self._stack_dv[m] * 100, die_dc, now)
 
@@ -177,7 +177,7 @@ class JkCan(BroadcastDriver):
 
     def _temps(self, m, data, now):
         """Highest, its sensor, lowest, its sensor, mean."""
-        self.heard(m, _TEMPS_PART)
+        self.received(m, _TEMPS_PART)
         if not self.fit(m, _TEMPS_PART, True, 0):
             return
         warmest = NO_SENSOR_DC
@@ -185,10 +185,10 @@ class JkCan(BroadcastDriver):
             dc = (data[2 * i] - 50) * 10
             if _LEAST_DC < dc < _MOST_DC:
                 warmest = self.sensor(m, i, dc, warmest, now)
-        self.warms(m, warmest, now)
+        self.take_warmest(m, warmest, now)
 
     def _status(self, m, data, now):
-        self.heard(m, _STATUS_PART)
+        self.received(m, _STATUS_PART)
         self.current_ma = (word_le(data, 2) - _ZERO_CURRENT) * 100
         self.soc_pm = data[4] * 10
         if self.fit(m, _STATUS_PART, True, 0):

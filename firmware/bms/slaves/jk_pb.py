@@ -8,9 +8,9 @@ refused. Address 0 makes a board the master of its line: never give a board this
 Modbus reads exist and are reported to fail half the time: they are not used.
 Units: cells mV; temperatures 0.1 degC; stack voltage mV; current mA, + = charge. The board needs
 100 ms between polls and answers after 35 to 50 ms: 15 boards take 2.5 s. The sum of 8 bits lets one
-damaged frame in 256 pass: see `Boards.WEAK`. Register 1078 allows balancing, 1070 and 1074 switch
-the FETs. Uncertain: the driver takes the number of cells from the mask at byte 70, which captures
-show and documents leave out; an open sensor reads below -40 degC.
+damaged frame in 256 pass: see `CommercialDriver.WEAK`. Register 1078 allows balancing, 1070 and
+1074 switch the FETs. Uncertain: the driver takes the number of cells from the mask at byte 70,
+which captures show and documents leave out; an open sensor reads below -40 degC.
 """
 
 from micropython import const
@@ -60,7 +60,7 @@ class JkPbLink(ReplyLink):
         self.bare = False
 
     def trigger(self, address, register):
-        """Ask for the frame of register 16xx."""
+        """Poll the frame of register 16xx."""
         out = self.out
         out[2] = _TRIGGER_PAGE
         out[4] = 0
@@ -142,14 +142,14 @@ class JkPbLink(ReplyLink):
             address = 0 if size == FRAME else data[at + 301]
             sink.on_status(address, data[at + 4], at, now)
         elif size > 8:
-            self.echoes = (self.echoes + 1) & MASK  # heard through the adapter
+            self.echoes = (self.echoes + 1) & MASK  # our own, returned by the adapter
         else:
             self.rx = (self.rx + 1) & MASK
             sink.on_ack(data[at], data[at + 2], data[at + 3], now)
 
 
 class JkPb(PolledDriver):
-    """All JK-PB boards of one line; see `Asked`.
+    """All JK-PB boards of one line; see `PolledDriver`.
 
     FIELDS: of the board that answered last; of 32-bit ones the low 24 bits, as more would not fit
     into a small int. balancing: 0, 1 charging, 2 discharging a cell.
@@ -201,7 +201,7 @@ class JkPb(PolledDriver):
         """Bytes of the poll and its answer."""
         return 11 + _WHOLE
 
-    def ask(self, m, step):
+    def send_poll(self, m, step):
         """The status frame: it holds everything."""
         return self.link.trigger(self._node[m], TRIGGER_STATUS)
 

@@ -6,10 +6,10 @@ frames. 115200 8N1, big-endian. `4E57 length(2) terminal(4) command source type 
 reads all fields; each is a code and a value, whose length depends on the code. A frame with an
 unknown code is refused. Units: cells mV; temperatures degC, above 100 it is 100 - x; stack voltage
 10 mV; current 10 mA, + = charge. Field 80 is the board's own temperature, 81 and 82 are the
-sensors. Its checksum is a sum: see `Boards.WEAK`. Balancing can be allowed or forbidden; before a
-command the driver sends the factory's password. Uncertain: whether a board needs the password, and
-how long it stays valid. If it was changed, the board refuses commands and keeps control of its FETs
-and of balancing.
+sensors. Its checksum is a sum: see `CommercialDriver.WEAK`. Balancing can be allowed or forbidden;
+before a command the driver sends the factory's password. Uncertain: whether a board needs the
+password, and how long it stays valid. If it was changed, the board refuses commands and keeps
+control of its FETs and of balancing.
 """
 
 from micropython import const
@@ -157,7 +157,7 @@ class JkTtl(Framed):
         self._missed = 0  # `missed` when the commands were given
         self._known = 0
 
-    def ask(self, m, step):
+    def send_poll(self, m, step):
         """Everything at once."""
         self.link.out[_HEAD] = 0
         return self.link.request(READ_ALL, 1)
@@ -165,7 +165,7 @@ class JkTtl(Framed):
     # --- commands ---
 
     def command(self, m, now):
-        """As `Asked.command`; queued commands come first, each after the password."""
+        """As `PolledDriver.command`; queued commands come first, each after the password."""
         if self._missed != self.missed:
             self._waiting = 0  # no answer to a command or its password, or it is old
         if not self._waiting:
@@ -313,7 +313,7 @@ def _degrees(raw):
 
 
 def _current(raw, newer):
-    """Field 84 in mA, + = charge; newer: field C0 says 1."""
+    """Field 84 in mA, + = charge; newer: field C0 is 1."""
     if newer:
         return (raw & ~_CHARGING) * 10 if raw & _CHARGING else -raw * 10
     return (10000 - raw) * 10

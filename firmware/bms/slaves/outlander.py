@@ -17,8 +17,9 @@ temperatures. One project reads three words of 0.0038 degC less 52. Captures in 
 warmed show five bytes at 2-6 in degC less 50 (LEV40) or less 70 (LEV46), of which the words contain
 only every other: with `temp_offset` the driver reads the bytes. An open sensor reads 0 or all ones.
 
-Its frames have no checksum but that of CAN: see `Boards.WEAK`. It measures neither its stack nor
-its own temperature: the sum of its cells and its warmest sensor stand for them. It has no alarms.
+Its frames have no checksum but that of CAN: see `CommercialDriver.WEAK`. It measures neither its
+stack nor its own temperature: the sum of its cells and its warmest sensor stand for them. It has no
+alarms.
 """
 
 from micropython import const
@@ -42,7 +43,7 @@ _OFF_MS = const(5000)
 
 
 class Outlander(BroadcastDriver):
-    """All modules of one port; see `Heard`. bits: mask of balanced cells, by member."""
+    """All modules of one port; see `BroadcastDriver`. bits: mask of balanced cells, by member."""
 
     ABILITIES = BALANCE_TARGET
     NODES = (1, 15)
@@ -109,15 +110,15 @@ class Outlander(BroadcastDriver):
     def _cells(self, m, k, data, now):
         """Four cells from 4 * k on."""
         part = 2 << k
-        self.heard(m, part)
+        self.received(m, part)
         n = self.cells_of(m, part, 4 * k, data)
         if not n:
             return
         self.swings(m, k & 1, word(data, 0))
         self.take_cells(m, 4 * k, n, data, now, self.bits[m] >> 4 * k)
         # its last cells, of the same moment as the others
-        if 2 * part > self._want[m] and self.is_warm(m, now):
-            self.sums(m, now)
+        if 2 * part > self._want[m] and self.temps_fresh(m, now):
+            self.sum_cells(m, now)
 
     def _sensor(self, m, i, data):
         """Sensor i in 0.1 degC; what an open one reads is not above NO_SENSOR_DC."""
@@ -129,7 +130,7 @@ class Outlander(BroadcastDriver):
         return (raw * 38 + 500) // 1000 - 520 if raw < _NONE else NO_SENSOR_DC
 
     def _status(self, m, data, now):
-        self.heard(m, 1)
+        self.received(m, 1)
         self.bits[m] = data[0]
         if not self.fit(m, 1, True, 0):
             return
@@ -138,11 +139,11 @@ class Outlander(BroadcastDriver):
             dc = self._sensor(m, i, data)
             if dc > NO_SENSOR_DC:
                 warmest = self.sensor(m, i, dc, warmest, now)
-        self.warms(m, warmest, now)
+        self.take_warmest(m, warmest, now)
 
     # --- commands ---
 
-    def speak(self, now):
+    def send_due(self, now):
         """Send the common target, repeatedly; its end several times at once, then rarely."""
         if self._commanded and ticks.since(now, self._commanded_at) < _AGAIN_MS:
             return

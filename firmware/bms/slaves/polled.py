@@ -1,8 +1,8 @@
 """Boards on one line that answer polls, one after the other.
 
-What their drivers share beyond `Boards`: which board is polled next and how often, the gap that a
-board needs between polls, silent boards, and commands between two scans. A subclass knows the
-polls and reads the answers. Nothing here allocates after start-up.
+What their drivers share beyond `CommercialDriver`: which board is polled next and how often, the
+gap that a board needs between polls, silent boards, and commands between two scans. A subclass
+knows the polls and reads the answers. Nothing here allocates after start-up.
 """
 
 from array import array
@@ -16,16 +16,16 @@ from bms.ticks import MASK
 
 _IDLE, _WAITING, _RESTING = range(3)
 _TRIES = const(2)
-_TELL_MS = const(5000)  # a command is repeated after this time
+_REPEAT_MS = const(5000)  # a command is repeated after this time
 _SHORT_MS = const(100)
-_QUIET_MS = const(20)  # adapters and boards pause for less within an answer
-_LOOK_MS = const(50)  # between two looks for a board that needs a command
-_OF_LATE = const(3)
-_DEAD_ENDS = const(2)
-_UNTOLD = const(2)
-_UNHEARD = const(3)  # it did not answer: commanded again, but not at once
+_QUIET_MS = const(20)  # adapters and boards pause for a shorter time within an answer
+_LOOK_MS = const(50)  # between two checks which board needs a command
+_RECENT = const(3)
+_MOST_SILENT = const(2)
+_UNCOMMANDED = const(2)
+_UNACKNOWLEDGED = const(3)  # it did not answer: commanded again, but not at once
 COMMAND = const(-1)
-_NEVER = const(0x10000000)  # longer than `ticks.diff` can tell
+_NEVER = const(0x10000000)  # longer than `ticks.diff` can measure
 
 
 class PolledDriver(CommercialDriver):
@@ -52,7 +52,7 @@ class PolledDriver(CommercialDriver):
         port = config.link_of(config.slaves[members[0]].link)
         self._gap = port.gap_ms if port and port.gap_ms else self.GAP_MS
         self._answer = port.answer_ms if port and port.answer_ms else self.ANSWER_MS
-        self._patience = self._answer + self.LONGEST * 10000 // link.rate + 5
+        self._timeout = self._answer + self.LONGEST * 10000 // link.rate + 5
         self._state = _IDLE
         self._m = -1  # member whose answer is awaited, or that is polled next
         self._step = 0
@@ -64,14 +64,14 @@ class PolledDriver(CommercialDriver):
         self._rx = 0  # answers received before this poll
         self._node = bytearray([config.slaves[i].node for i in members])
         self._due = bytearray(n)
-        self._silent = bytearray(n)  # polls without an answer, up to _OF_LATE + 1
-        self._turn = 0  # silent member that is polled next
-        self._dead_ends = 0  # boards that stayed silent in this scan
+        self._silent = bytearray(n)  # polls without an answer, up to _RECENT + 1
+        self._next_silent = 0  # silent member that is polled next
+        self._no_answers = 0  # boards that did not answer in this scan
         self._again = False  # a scan was due while one still ran
-        self._spoke = False  # a command was sent since the last scan
+        self._command_sent = False  # a command was sent since the last scan
         self._look_at = 0
-        self._teller = 0  # member that may be commanded next
-        self._commanded = bytearray([_UNTOLD] * n)  # balancing as commanded: off, on
+        self._next_member = 0  # member that is commanded next
+        self._commanded = bytearray([_UNCOMMANDED] * n)  # balancing as commanded: off, on
         self._commanded_at = array("i", [0] * n)
         self._suspect = bytearray(n)  # 1: something in this answer jumped, 2: the one before did
         self._fets_at = array("i", [0] * n)
@@ -81,7 +81,7 @@ class PolledDriver(CommercialDriver):
 
     # --- what a subclass does ---
 
-    def ask(self, m, step):
+    def send_poll(self, m, step):
         """Send poll `step` (from 0) to member m; False where the port took not all of it."""
         raise NotImplementedError
 
@@ -109,17 +109,17 @@ class PolledDriver(CommercialDriver):
 
     def scan_ms(self, config):
         """ms that a scan of all members takes at least: bytes, answer times and gaps."""
-        number = questions = 0
+        number = polls = 0
         for m in range(len(self.members)):
             for step in range(self.steps(m)):
                 number += self.size(m, step)
-                questions += 1
-        return number * 10000 // self.link.rate + questions * (self._gap + self.TYPICAL_MS) + 1
+                polls += 1
+        return number * 10000 // self.link.rate + polls * (self._gap + self.TYPICAL_MS) + 1
 
     def lost_ms(self, need_ms):
         """ms that a poll without an answer costs, and a command that nobody acknowledges."""
         words = self.ABILITIES & CAN_BALANCE or max(self._rated)
-        return (self._patience + self._gap) * (2 if words else 1)
+        return (self._timeout + self._gap) * (2 if words else 1)
 
     def begin(self, seq, now):
         """Start a scan; if the one before still runs, when that ends."""
@@ -130,9 +130,9 @@ class PolledDriver(CommercialDriver):
         self._open(now)
 
     def _open(self, now):
-        self._again = self._spoke = False
+        self._again = self._command_sent = False
         self.done = False
-        self._dead_ends = 0
+        self._no_answers = 0
         for m in range(len(self._due)):
             self._due[m] = 1
             self.settle(m)
@@ -160,7 +160,7 @@ class PolledDriver(CommercialDriver):
         if self._state == _RESTING:
             return self._gap + 1 - self._rests(now)
         if self._state == _WAITING:
-            return self._patience - since
+            return self._timeout - since
         return 1000 if self.done else 0
 
     # --- what a subclass calls ---
@@ -173,7 +173,7 @@ class PolledDriver(CommercialDriver):
         return -1
 
     def also(self, m, value):
-        """`tell_other_fet` comes next, with this value (0..254)."""
+        """Send `command_other_fet` next, with this value (0..254)."""
         self._also[m] = 1 + value
 
     def waits_for(self, m, step):
@@ -185,7 +185,7 @@ class PolledDriver(CommercialDriver):
         waits = self._state == _WAITING or self._state == _RESTING and self._tries
         return bool(waits and self._m == m and awaited == step)
 
-    def twin(self, m, step):
+    def second_answer(self, m, step):
         """True where member m has just answered this poll, which was sent only once."""
         return self._state == _RESTING and self._answerer == m and self._answer_to == step
 
@@ -213,7 +213,7 @@ class PolledDriver(CommercialDriver):
             self._m = -1
 
     def alarms(self, m, trip, warn, now):
-        """As `Boards.alarms`; an alarm lasts until an answer lacks it, however late."""
+        """As `CommercialDriver.alarms`; an alarm lasts until an answer lacks it, however late."""
         CommercialDriver.alarms(
             self, m, trip, warn, now
         )  # `super` with so many arguments allocates
@@ -223,7 +223,7 @@ class PolledDriver(CommercialDriver):
             self.alarm_over(slave)
 
     def suspects(self, m):
-        """True where member m's answer was not in doubt before: it is polled once more."""
+        """Mark member m's answer as suspect: it is polled once more; False if it was so before."""
         if self._suspect[m] == 2:
             return False
         self._suspect[m] = 1
@@ -241,34 +241,34 @@ class PolledDriver(CommercialDriver):
                 if self._tries == 1:
                     self.link.forget()
                 self._wait_from(now)
-                self.ask(self._m, self._step)
+                self.send_poll(self._m, self._step)
                 return
             self.done = True
-        if self._again and self._spoke:
+        if self._again and self._command_sent:
             self._open(now)  # one command between two scans, no more: readings must not get old
             return
         if ticks.since(now, self._look_at) >= _LOOK_MS:
             for _ in range(len(self._due)):
-                m = self._teller
+                m = self._next_member
                 if not self._silent[m] and self.pack.known[self.members[m]]:
                     self.link.forget()
                     if self.command(m, now):
                         self._m = m
-                        self._command = self._spoke = True
+                        self._command = self._command_sent = True
                         self._tries = _TRIES
                         self._wait_from(now)
                         return
-                self._next_teller()
+                self._advance()
             self._look_at = now  # no board needs a command
         if self._again:
             self._open(now)
 
-    def _next_teller(self):
-        self._teller = self._teller + 1 if self._teller + 1 < len(self._due) else 0
+    def _advance(self):
+        self._next_member = self._next_member + 1 if self._next_member + 1 < len(self._due) else 0
 
     def _choose(self):
         """The next member to poll: those that answer; then those that became silent lately, the
-        latest first, until two stay silent; then the others in turn, until one stays silent.
+        latest first, until two stay silent; then the others, one after the other, until one does.
         """
         n = len(self._due)
         late = -1
@@ -277,14 +277,14 @@ class PolledDriver(CommercialDriver):
                 silent = self._silent[m]
                 if not silent:
                     return m
-                if silent <= _OF_LATE and (late < 0 or silent < self._silent[late]):
+                if silent <= _RECENT and (late < 0 or silent < self._silent[late]):
                     late = m
-        if late >= 0 and self._dead_ends < _DEAD_ENDS:
+        if late >= 0 and self._no_answers < _MOST_SILENT:
             return late
-        if not self._dead_ends:
+        if not self._no_answers:
             for _ in range(n):
-                m = self._turn
-                self._turn = m + 1 if m + 1 < n else 0
+                m = self._next_silent
+                self._next_silent = m + 1 if m + 1 < n else 0
                 if self._due[m]:
                     return m
         return -1
@@ -301,18 +301,18 @@ class PolledDriver(CommercialDriver):
     def _rests(self, now):
         """ms that the line has been quiet: an answer may go on behind what the driver reads."""
         since = ticks.diff(now, self._at)
-        quiet = ticks.since(now, self.link.heard_at)
-        return quiet if quiet < since < self._patience else since
+        quiet = ticks.since(now, self.link.rx_at)
+        return quiet if quiet < since < self._timeout else since
 
     def _look_late(self, now):
         """Poll again, or give up, where no answer came in time; one that is arriving is awaited."""
         since = ticks.diff(now, self._at)
-        quiet = ticks.since(now, self.link.heard_at)
+        quiet = ticks.since(now, self.link.rx_at)
         # some frames of several arrived, and then no more
         short = self.SEVERAL and self.link.rx != self._rx and quiet >= _SHORT_MS
-        if since < self._patience and not short:
+        if since < self._timeout and not short:
             return
-        if quiet < _QUIET_MS and since < 2 * self._patience:
+        if quiet < _QUIET_MS and since < 2 * self._timeout:
             return
         self.link.end(self, now)
         if self._state != _WAITING:
@@ -327,23 +327,23 @@ class PolledDriver(CommercialDriver):
         self.missed = (self.missed + 1) & MASK
         if self._command:
             self._command = False
-            self._commanded[m] = _UNHEARD
-            self._next_teller()  # a board that doesn't answer must not hold up the others
+            self._commanded[m] = _UNACKNOWLEDGED
+            self._advance()  # a board that doesn't answer must not delay the others
             return
         self._due[m] = 0
         if self.SELDOM and self._step + 1 == self.steps(m):
             return
-        self._commanded[m] = _UNTOLD  # it may have restarted, and lost its commands
+        self._commanded[m] = _UNCOMMANDED  # it may have restarted, and lost its commands
         if self._silent[m]:
-            self._dead_ends += 1
-        if self._silent[m] <= _OF_LATE:
+            self._no_answers += 1
+        if self._silent[m] <= _RECENT:
             self._silent[m] += 1
 
     # --- commands ---
 
     def command(self, m, now):
         """Send member m a command that is due; True where its answer is to be awaited."""
-        ours = self._ours(m)
+        ours = self._wants_open(m)
         also = self._also[m]
         self._also[m] = 0
         if also and (self._off[m] == OFF) == ours:
@@ -358,8 +358,13 @@ class PolledDriver(CommercialDriver):
         if self.ABILITIES & BALANCE_ON_OFF:
             on = 1 if self.wants(self.members[m]) else 0
             commanded = self._commanded[m]
-            due = ticks.since(now, self._commanded_at[m]) >= _TELL_MS
-            if commanded != on and commanded != _UNHEARD or due and (on or commanded == _UNHEARD):
+            due = ticks.since(now, self._commanded_at[m]) >= _REPEAT_MS
+            if (
+                commanded != on
+                and commanded != _UNACKNOWLEDGED
+                or due
+                and (on or commanded == _UNACKNOWLEDGED)
+            ):
                 self._commanded[m] = on
                 self._commanded_at[m] = now
                 return self.command_balance(m, on)
@@ -378,4 +383,4 @@ class PolledDriver(CommercialDriver):
             due = fets != 0
         else:
             due = fets != BOTH_FETS and (off or not self.energised(m))
-        return due and (not self._fets_at[m] or ticks.since(now, self._fets_at[m]) >= _TELL_MS)
+        return due and (not self._fets_at[m] or ticks.since(now, self._fets_at[m]) >= _REPEAT_MS)

@@ -6,8 +6,8 @@ LENGTH carries a sum of its own nibbles, CHKSUM is the two's complement of the s
 before it. An answer has the same head, with a return code for CID2 (00 = good). A scan polls 44
 (alarms), and 42 (all readings) if that was answered: a pack without alarms is not read. Units:
 cells mV; temperatures 0.1 K; current 0.1 A, + = charge; stack voltage mV. The first temperature is
-the board's, the others are the cells'. The checksum is a sum: see `Boards.WEAK`; the document's own
-sample answer carries a wrong one, and is refused.
+the board's, the others are the cells'. The checksum is a sum: see `CommercialDriver.WEAK`; the
+document's own sample answer carries a wrong one, and is refused.
 A pack has FETs and a balancer of its own; the driver commands neither. Uncertain: which
 of two bits is which FET (either open one is reported); `ADR` in INFO differs between firmwares, and
 only that of the head is looked at. INFO may go on behind what is documented.
@@ -51,8 +51,8 @@ class PylonLink(ReplyLink):
         super().__init__(stream, rate or Pylontech.UART_BPS, _LONGEST, _START)
         self.data = bytearray(_LONGEST // 2)
 
-    def ask(self, address, command):
-        """Ask for what CID2 `command` gives of a pack."""
+    def send_poll(self, address, command):
+        """Poll a pack with CID2 `command`."""
         out = self.out
         out[0] = _START
         at = self._put(1, _VERSION)
@@ -127,7 +127,7 @@ class PylonLink(ReplyLink):
     def _hand_over(self, at, size, sink, now):
         code = self._byte(at + 7)
         if code == ANALOG or code == ALARM:
-            # a command where an answer has its return code: our own poll
+            # a command in the place of the return code: our own poll
             self.echoes = (self.echoes + 1) & MASK
             return
         self.rx = (self.rx + 1) & MASK
@@ -144,7 +144,7 @@ def _digit(c):
 
 
 class Pylontech(PolledDriver):
-    """All packs of one line; see `Asked`.
+    """All packs of one line; see `PolledDriver`.
 
     FIELDS: of the pack that answered last, offsets from the current on. refused: answers with
     another return code than 00; code: the last one.
@@ -193,9 +193,9 @@ class Pylontech(PolledDriver):
             return 20 + 18 + 2 * (20 + 2 * cells + 2 * temps)
         return 20 + 18 + 2 * (10 + cells + temps)
 
-    def ask(self, m, step):
+    def send_poll(self, m, step):
         """Alarms, then readings."""
-        return self.link.ask(self._node[m], ANALOG if step else ALARM)
+        return self.link.send_poll(self._node[m], ANALOG if step else ALARM)
 
     # FETs and balancing: the pack's own
 

@@ -4,9 +4,9 @@ Source: the modules' protocol as read in open implementations. A command is `add
 register, length or value`; a write has a CRC-8 (poly 07, init 0) behind it and is echoed, a read is
 answered by `address << 1, register, length, data, CRC-8`. A module without an address answers with
 bit 7 set, and its CRC is made without that bit. Nodes 1.. are the places in the chain, from the
-master's end. Start: all modules are reset, then each in turn gets its address. If one is lost
-later, all are reset and addressed again: only then the places are certain. With fewer modules than
-in the pack file nobody knows which ones are missing, and none is read. One module more is a
+master's end. Start: all modules are reset, then one after the other gets its address. If one is
+lost later, all are reset and addressed again: only then the places are certain. With fewer modules
+than in the pack file it is unknown which ones are missing, and none is read. One module more is a
 mismatch as well.
 Units: cells in steps of 6.25 V / 16383, the module 33.333 V / 16383; temperatures of two
 thermistors by the formula of Steinhart and Hart, from a table made at start. Balancing by a mask of
@@ -38,7 +38,7 @@ _ALERTS = const(0x20)
 _FAULTS = const(0x21)
 _ADC = const(0x30)
 _IO = const(0x31)
-_BLEED = const(0x32)
+_BALANCE = const(0x32)
 _TIMER = const(0x33)
 _CONVERT = const(0x34)
 _ADDRESS = const(0x3B)
@@ -72,9 +72,9 @@ _MOST_RAW = const(16300)
 # what is written to all modules once they have their addresses: register, value; the first
 # commands clear latches, and are repeated to a module whose status shows some
 _CLEARS = const(4)
-_SETTLE = bytes((_ALERTS, 0xFF, _ALERTS, 0x00, _FAULTS, 0xFF, _FAULTS, 0x00, _BLEED, 0x00))
+_SETTLE = bytes((_ALERTS, 0xFF, _ALERTS, 0x00, _FAULTS, 0xFF, _FAULTS, 0x00, _BALANCE, 0x00))
 # the commands of a scan: register, value; the last two are reads: register, length
-_ASKS = bytes((_BLEED, 0, _ADC, 0x3D, _IO, 3, _CONVERT, 1, SAMPLE, 18, STATUS, 4))
+_COMMANDS = bytes((_BALANCE, 0, _ADC, 0x3D, _IO, 3, _CONVERT, 1, SAMPLE, 18, STATUS, 4))
 
 
 def celsius(raw):
@@ -100,7 +100,7 @@ class TeslaLink(ReplyLink):
         self._copies = 0
 
     def read(self, address, register, n):
-        """Ask for n bytes from a register."""
+        """Poll n bytes from a register."""
         out = self.out
         out[0] = address << 1
         out[1] = register
@@ -160,7 +160,7 @@ class TeslaLink(ReplyLink):
 
 
 class TeslaS(PolledDriver):
-    """A whole chain; see `Asked`.
+    """A whole chain; see `PolledDriver`.
 
     starts: times that all modules were reset and addressed; found: modules found then.
     """
@@ -183,7 +183,7 @@ class TeslaS(PolledDriver):
         self._top = max(self._node)
         self._stage = _RESETTING
         self._count = 0
-        self._heard = 0  # answers to the last command of the start
+        self._answers = 0  # answers to the last command of the start
         self._due_at = 0
         self._first = True
         self._tries_left = _START_TRIES
@@ -205,18 +205,18 @@ class TeslaS(PolledDriver):
         s = step + 1 - self._paused[m]
         if s < 4:
             return 8
-        return 7 + _ASKS[2 * s + 1]
+        return 7 + _COMMANDS[2 * s + 1]
 
     def steps(self, m):
         """Three commands, the sample, the status; a command before them stops balancing."""
         return 5 + self._paused[m]
 
-    def ask(self, m, step):
-        """One of _ASKS."""
+    def send_poll(self, m, step):
+        """Send command `step` of the scan, one of _COMMANDS, to member m."""
         s = step + 1 - self._paused[m]
         if s < 4:
-            return self.link.write(self._node[m], _ASKS[2 * s], _ASKS[2 * s + 1])
-        return self.link.read(self._node[m], _ASKS[2 * s], _ASKS[2 * s + 1])
+            return self.link.write(self._node[m], _COMMANDS[2 * s], _COMMANDS[2 * s + 1])
+        return self.link.read(self._node[m], _COMMANDS[2 * s], _COMMANDS[2 * s + 1])
 
     # --- what the master calls ---
 
@@ -236,7 +236,7 @@ class TeslaS(PolledDriver):
         super()._open(now)
 
     def step(self, now):
-        """As `Asked.step`, once all have their addresses."""
+        """As `PolledDriver.step`, once all have their addresses."""
         if self._stage == RUN:
             super().step(now)
             return
@@ -264,12 +264,13 @@ class TeslaS(PolledDriver):
         for slave in self.members:
             self.pack.known[slave] = 0
 
+    # long: the steps of the start in their order
     def _start(self, now):
-        """Send the next command; `_heard` counts the answers to the last one."""
+        """Send the next command; `_answers` counts the answers to the last one."""
         link = self.link
         stage = self._stage
-        heard = self._heard
-        self._heard = 0
+        answers = self._answers
+        self._answers = 0
         self._due_at = ticks.add(now, _START_MS)
         if stage == _RESETTING:
             self.starts = (self.starts + 1) & MASK
@@ -278,9 +279,9 @@ class TeslaS(PolledDriver):
             self._tries_left = _START_TRIES
             self._reset_all(now)
             return
-        if stage == _RESET_HEARD:
-            # heard twice: the adapter returns what was sent; any damage hides it
-            if heard > 1:
+        if stage == _RESET_SENT:
+            # two answers: the adapter returns what was sent; any damage hides it
+            if answers > 1:
                 self._echoing = 1
             self._tries_left -= 1
             if self._tries_left:
@@ -289,21 +290,21 @@ class TeslaS(PolledDriver):
             link.echoing = self._echoing
             self._tries_left = _START_TRIES
         elif stage == _PROBED:
-            if heard and self._count < self._top:
+            if answers and self._count < self._top:
                 link.forget()
                 link.write(0, _ADDRESS, _ADDRESSED | self._count + 1)
                 self._stage = _GIVEN
                 return
             self._tries_left -= 1
-            if heard or not self._tries_left:
-                self._addressed(heard, now)
+            if answers or not self._tries_left:
+                self._addressed(answers, now)
                 return
         elif stage == _GIVEN:
             self._tries_left = _START_TRIES
             self._check()
             return
         elif stage == _CHECKED:
-            if not heard:
+            if not answers:
                 self._tries_left -= 1
                 if self._tries_left:
                     self._check()
@@ -333,7 +334,7 @@ class TeslaS(PolledDriver):
         self.link.echoing = 0
         self.link.forget()
         self.link.write(ALL, _RESET, 0xA5)
-        self._stage = _RESET_HEARD
+        self._stage = _RESET_SENT
         self._due_at = ticks.add(now, _START_MS)
 
     def _check(self):
@@ -369,12 +370,12 @@ class TeslaS(PolledDriver):
         if self._uncommanded[m] == 1:
             self._uncommanded[m] = 0
             self._mask[m] |= mask  # until it answers, it may balance both
-            return self.link.write(self._node[m], _BLEED, mask)
+            return self.link.write(self._node[m], _BALANCE, mask)
         if self._uncommanded[m] == 2 and mask:
             self._uncommanded[m] = 1
             return self.link.write(self._node[m], _TIMER, _MINUTE)
         if not mask and self._mask[m]:
-            return self.link.write(self._node[m], _BLEED, 0)
+            return self.link.write(self._node[m], _BALANCE, 0)
         if mask and mask != self._mask[m]:
             self._uncommanded[m] = 1
             return self.link.write(self._node[m], _TIMER, _MINUTE)
@@ -390,8 +391,8 @@ class TeslaS(PolledDriver):
     def on_reply(self, register, at, n, now):
         """The awaited answer, its data from `at` in `link.data`."""
         if self._stage != RUN:
-            self._heard += 1
-            if self._stage != _RESET_HEARD:
+            self._answers += 1
+            if self._stage != _RESET_SENT:
                 self._due_at = now
             return
         m = self._m
@@ -400,7 +401,7 @@ class TeslaS(PolledDriver):
             self.unexpected = (self.unexpected + 1) & MASK
             return
         if self._command:
-            if register == _BLEED:
+            if register == _BALANCE:
                 self._mask[m] = self.link.out[2]
             elif (register == _ALERTS or register == _FAULTS) and not self.link.out[2]:
                 self._uncleared[m] -= 1
@@ -478,4 +479,4 @@ class TeslaS(PolledDriver):
 
 
 # the steps of the start; from _SETTLING on one command of _SETTLE each
-_RESETTING, _RESET_HEARD, _PROBED, _GIVEN, _CHECKED, RUN, _SETTLING = range(7)
+_RESETTING, _RESET_SENT, _PROBED, _GIVEN, _CHECKED, RUN, _SETTLING = range(7)

@@ -48,7 +48,7 @@ def decode(capture: Capture) -> Decoded:
     said = []
     for ident, data in frames:
         if ident & ~15 == bmw_i3.POLL:
-            good = len(data) == 8 and ident & 15 < 12 and bmw_i3.seal(ident, data) == data[7]
+            good = len(data) == 8 and ident & 15 < 12 and bmw_i3.poll_crc(ident, data) == data[7]
             polls, broken = polls + good, broken + (not good)
         elif capture.node is not None and (ident & 15) + 1 != capture.node:
             wrong += 1

@@ -74,7 +74,7 @@ def find(port: Any) -> list[Found]:
     def ask(command: int, start: int, end: int) -> bytes:
         link._stream.sent = b""
         link.out_packet[:] = bytes([start, end, command, 0, 1, 0]) + bytes(34)
-        link.ask()
+        link.send_poll()
         wait_ms = round(((modules or 200) + 2) * _WAIT_S * 1000)
         return port.ask(link._stream.sent, wait_ms)
 
