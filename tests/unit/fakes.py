@@ -257,7 +257,7 @@ class FakeBoard:
         self.string_ma = {}  # mA of a string that has another one
         self.ma_every = 10
         self.link = None  # mV; None: follows the contactors towards pack_mv
-        self.link_fitted = True
+        self.has_link_sensor = True
         self.pack_mv = 0
         self.string_measured = {}  # mV of strings that are measured
         self.kohm = None
@@ -367,7 +367,7 @@ class FakeBoard:
         self.cut = False
 
     def link_mv(self):
-        if not self.link_fitted:
+        if not self.has_link_sensor:
             return None
         if self.link is not None:
             return self.link
@@ -420,7 +420,7 @@ class Wire:
 
 
 class FakeSlave:
-    """A slave board. `mv`, `dc`: what it reads, None = nothing; `bleeds`: (mask, s) it was told.
+    """A slave board. `mv`, `dc`: what it reads, None = nothing; `balance_commands`: (mask, s).
 
     Faults: alive, skip (functions that it does not send), delay_seq (answers to an older scan).
     """
@@ -436,7 +436,7 @@ class FakeSlave:
         self.flags = 0
         self.die_c = 25
         self.stack_error = 0
-        self.bleeds = []
+        self.balance_commands = []
         self.scans = 0
 
     def frames(self, seq):
@@ -471,7 +471,7 @@ class FakeSlave:
         if function == BALANCE:
             assert crc8(bytes([ident >> 8, ident & 255]) + data[:7]) == data[7]
             mask = data[0] | data[1] << 8 | data[2] << 16 | data[3] << 24
-            self.bleeds.append((mask, data[4]))
+            self.balance_commands.append((mask, data[4]))
         if function == ASSIGN and data[:4] == self.hello()[1][4:]:
             self.node = data[4]
             return [self.hello()]

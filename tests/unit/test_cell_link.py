@@ -750,7 +750,7 @@ def test_a_reboot_is_said_and_bleeding_begins_again():
     b.pack.balance_mask[2] = 0b101
     b.scan()
     b.scan()
-    assert b.boards[1].bleeds == [(0b101, 5)]
+    assert b.boards[1].balance_commands == [(0b101, 5)]
     b.wire.give(b.boards[1].hello())
     b.scan()
     assert b.faults.count[F.SLAVE_REBOOT] == 1
@@ -759,7 +759,7 @@ def test_a_reboot_is_said_and_bleeding_begins_again():
     b.scan()
     b.scan()
     # it forgot what it was told
-    assert b.boards[1].bleeds == [(0b101, 5), (0b101, 5)]
+    assert b.boards[1].balance_commands == [(0b101, 5), (0b101, 5)]
 
 
 def test_over_uart_a_board_that_was_silent_is_asked_who_it_is():
@@ -957,24 +957,24 @@ def test_masks_are_sent_refreshed_and_zeroed():
         b.pack.balance_mask[0] = 0x8001
         b.pack.balance_mask[3] = 0x0102
         b.scan()
-        assert b.boards[0].bleeds == [(0x8001, 5)]
-        assert b.boards[1].bleeds == [(0x01020000, 5)]
+        assert b.boards[0].balance_commands == [(0x8001, 5)]
+        assert b.boards[1].balance_commands == [(0x01020000, 5)]
         for _ in range(25):
             b.scan()
         # before they expire, and not all the time
-        assert b.boards[0].bleeds == [(0x8001, 5)] * 2
+        assert b.boards[0].balance_commands == [(0x8001, 5)] * 2
         b.pack.balance_mask[0] = 0x8000
         b.scan()
-        assert b.boards[0].bleeds[-1] == (0x8000, 5)
+        assert b.boards[0].balance_commands[-1] == (0x8000, 5)
         b.pack.balance_mask[0] = 0
         b.pack.balance_mask[3] = 0
         b.scan()
-        assert b.boards[0].bleeds[-1][0] == 0
-        assert b.boards[1].bleeds[-1][0] == 0
-        n = len(b.boards[0].bleeds)
+        assert b.boards[0].balance_commands[-1][0] == 0
+        assert b.boards[1].balance_commands[-1][0] == 0
+        n = len(b.boards[0].balance_commands)
         for _ in range(60):
             b.scan()
-        assert len(b.boards[0].bleeds) == n
+        assert len(b.boards[0].balance_commands) == n
 
 
 def test_readings_taken_while_bleeding_are_marked():
@@ -1015,8 +1015,8 @@ def test_a_mask_that_the_port_did_not_take_is_sent_later():
     b.wire.stream.room = 1 << 20
     for _ in range(3):
         b.scan()
-    assert (5, 5) in b.boards[0].bleeds
-    assert b.boards[0].bleeds[-1] == (5, 5)
+    assert (5, 5) in b.boards[0].balance_commands
+    assert b.boards[0].balance_commands[-1] == (5, 5)
 
 
 def test_polling_goes_on_while_bleeding():

@@ -33,7 +33,7 @@ class Bus(FakeStream):
         self.last = 0
         self.done = 0
         self.written = 0
-        self.unasked = 0
+        self.unpolled = 0
 
     def read(self, buf):
         if self.master is None:
@@ -66,7 +66,7 @@ class Bus(FakeStream):
     def _answer(self, part, last):
         k = (self.master._seq - self.first) & 255
         if k >= len(self.scans):
-            self.unasked += 1
+            self.unpolled += 1
             return
         self.scan = k
         self.part = part
@@ -203,7 +203,7 @@ def _telemetry(link):
     assert m.tx_buffer.lines - lines >= 25  # status and four times cells, every second
     assert m.board.console.written > 5000
     assert m.board.wires[link].stream.written - written > 100
-    assert m.board.wires[link].stream.unasked == 0
+    assert m.board.wires[link].stream.unpolled == 0
     assert m.board.fed > 50
 
 

@@ -26,9 +26,9 @@ KINDS = (
     (
         "power",
         "soc_pm soc_sure charge_ma discharge_ma charge_mv discharge_mv charge_by discharge_by",
-        "every status_period; soc_pm: state of charge of the emptiest string; soc_sure: 1 = it was"
-        " found from voltage or stored; charge_ma, discharge_ma: power limits at present; charge_mv,"
-        " discharge_mv: highest and lowest pack voltage; charge_by, discharge_by: what limits it",
+        "every status_period; soc_pm: state of charge of the emptiest string; soc_sure: 1 = it has"
+        " been corrected by a voltage; charge_ma, discharge_ma: power limits at present; charge_mv,"
+        " discharge_mv: highest and lowest pack voltage; charge_by, discharge_by: what limits most",
     ),
     (
         "string",
@@ -41,14 +41,22 @@ KINDS = (
         "what name code level string place index value at_ms",
         "when a fault is set, cleared or acknowledged; string: null for a fault of the whole pack",
     ),
-    ("contactor", "string state closings", "when the contactor sequence of a string changes its state"),
+    (
+        "contactor",
+        "string state closings",
+        "when the contactor sequence of a string changes its state",
+    ),
     (
         "fault",
         "name code level string active latched first place index value at_ms count",
         "by `faults`, one per fault; active: its cause lasts; latched: not acknowledged yet; first:"
         " 1 = it tripped first",
     ),
-    ("past_event", "what name code level string place index value at_ms", "by `events`: as `event`"),
+    (
+        "past_event",
+        "what name code level string place index value at_ms",
+        "by `events`: as `event`",
+    ),
     (
         "totals",
         "boot operation_s closed_s energy_in_wh energy_out_wh charge_in_ah charge_out_ah cycles"
@@ -79,5 +87,9 @@ KINDS = (
     ),
     ("answer", "cmd ok text", "after every command; ok: false = not done, text: why"),
     ("config_error", "line key reason", "once a second while no valid pack file is loaded"),
-    ("host", "age_ms utc t_host_ms what lines damaged", "written by `bmsctl log` each second, not by the board"),
+    (
+        "host",
+        "age_ms utc t_host_ms what lines damaged",
+        "written by `bmsctl log` each second, not by the board",
+    ),
 )

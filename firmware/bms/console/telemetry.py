@@ -56,7 +56,7 @@ COMMANDS = (
     (
         b"service",
         b"yes",
-        b"service yes: open the contactors, end the firmware; service anyway: even if one is welded",
+        b"service yes: open the contactors, end the firmware; service anyway: even if welded",
     ),
 )
 
