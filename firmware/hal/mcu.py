@@ -21,6 +21,8 @@ WATCHDOG_MS = const(2000)
 # modules that nothing needs once all is built
 _AT_START = (
     ("bms.config", "schema"),
+    ("bms.config", "toml_subset"),
+    ("bms.config", "checks"),
     ("bms.protection", "fault_catalog"),
     ("bms.config", "pack_file"),
     ("bms.config", "ready_pack"),

@@ -7,7 +7,7 @@ share no code with the firmware. What a real board refuses is refused here by an
 import json
 
 from bms.clock import Clock
-from bms.config import schema as config_
+from bms.config import pack_file
 from bms.contactors.strings import Strings
 from bms.links.can import BITS, EXTENDED
 from bms.links.slcan import Slcan
@@ -547,7 +547,7 @@ class Parts:
     """
 
     def __init__(self, ms=1000, **packfile):
-        self.config = config_.parse(pack_lines(**packfile))
+        self.config = pack_file.parse(pack_lines(**packfile))
         self.board = FakeBoard(ms=ms)
         self.clock = Clock(self.board.clock)
         self.pack = Pack(self.config)
@@ -735,7 +735,7 @@ class Rig:
         lines = pack_lines(
             slaves=slaves, cells=cells, temps=temps, link=link, parallel=parallel, **tables
         )
-        config = config_.parse(lines)
+        config = pack_file.parse(lines)
         config.path = path
         self.master = Master(config, self.board)
         self._text = b""

@@ -7,7 +7,7 @@ do the same.
 import gc
 
 from bms import heap_lock
-from bms.config import schema
+from bms.config import pack_file, schema
 from bms.contactors import sequence
 from bms.contactors.sequence import CLOSED, OPEN
 from bms.master import Master
@@ -155,7 +155,7 @@ def _master(link, change=None):
     board.storage = Slots(12)
     wire = board.wires[link]
     wire.stream = bus = Bus(wire.medium)
-    m = Master(schema.parse(pack_lines(slaves=4, cells=16, temps=4, link=link)), board)
+    m = Master(pack_file.parse(pack_lines(slaves=4, cells=16, temps=4, link=link)), board)
     slaves = [FakeSlave(i + 1, [3400] * 16, [250] * 4) for i in range(4)]
     board.pack_mv = 3400 * 64
     for i in range(3000):
@@ -550,7 +550,7 @@ def test_all_settings_are_small_ints():
         for name in tables:
             setattr(schema, name, _rows(getattr(schema, name)))
         for chemistry in ("LFP", "NMC"):
-            c = schema.parse(
+            c = pack_file.parse(
                 pack_lines(
                     slaves=2,
                     chemistry=chemistry,

@@ -5,7 +5,7 @@ import gc
 import micropython
 
 from bms.clock import Clock
-from bms.config import schema as config_
+from bms.config import pack_file
 from bms.protection.faults import ACKNOWLEDGED, CLEAR, SET
 from bms.storage import nvm_store as S
 from bms.storage.nvm_store import NvmStore
@@ -27,7 +27,7 @@ class Bench:
 
     def __init__(self, storage, **tables):
         self.storage = storage
-        self.config = config_.parse(pack_lines(**tables))
+        self.config = pack_file.parse(pack_lines(**tables))
         self.again()
 
     def again(self):
@@ -277,7 +277,7 @@ def test_no_room_for_frames():
 def test_without_a_storage():
     for storage in (None, Slots(1, 2048), Slots(8, S.BYTES - 1)):
         clock = Clock(FakeClock())
-        s = NvmStore(config_.parse(pack_lines()), storage, clock)
+        s = NvmStore(pack_file.parse(pack_lines()), storage, clock)
         s.load()
         assert not s.installed and not s.lost
         s.event(SET, 1, -1, 2, 3, 4, 5)
