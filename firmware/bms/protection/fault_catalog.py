@@ -163,11 +163,11 @@ SINGLE = (
     ),
     (
         F.SLAVE_MISMATCH, 20, "slave_mismatch", TRIP, SLAVE, "cells",
-        "a slave reports another number of cells or sensors than the pack file has",
+        "a slave board has another number of cells or sensors than the pack file says",
     ),
     (
         F.SLAVE_CONFLICT, 21, "slave_conflict", TRIP, SLAVE, "frames",
-        "two slave boards answer with the same address or serial number",
+        "two slave boards answer with the same address",
     ),
     (
         F.SLAVE_ALARM, 22, "slave_alarm", TRIP, SLAVE, "flags",
@@ -175,7 +175,7 @@ SINGLE = (
     ),
     (
         F.SLAVE_REBOOT, 23, "slave_reboot", WARN, SLAVE, "times",
-        "the slave board restarted while it was in use; value: how often",
+        "the slave board restarted while it was in use",
     ),
     (
         F.STACK_VOLTAGE, 24, "stack_voltage", TRIP, SLAVE, "mV",
@@ -215,7 +215,7 @@ SINGLE = (
     ),
     (
         F.SLAVE_WARNING, 81, "slave_warning", WARN, SLAVE, "flags",
-        "the slave board reports a warning; value: its warning flags",
+        "the slave board reports a warning; value: its flags",
     ),
     (
         F.INTERLOCK, 82, "interlock", TRIP, NOWHERE, "",
