@@ -60,9 +60,9 @@ def _read(path):
 
     settings = ready_pack.load(path)
     if settings is None:
-        from bms.config import schema
+        from bms.config import pack_file
 
-        settings = schema.load(path)
+        settings = pack_file.load(path)
     return settings
 
 

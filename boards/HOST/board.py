@@ -45,6 +45,8 @@ OUT_ROOM = 4096  # bytes that the streams take in a step
 
 _AT_START = (
     ("bms.config", "schema"),
+    ("bms.config", "toml_subset"),
+    ("bms.config", "checks"),
     ("bms.protection", "fault_catalog"),
     ("bms.config", "pack_file"),
     ("bms.config", "ready_pack"),

@@ -22,6 +22,8 @@ WATCHDOG_MS = const(2000)
 # modules that are not needed after start
 _AT_START = (
     ("bms.config", "schema"),
+    ("bms.config", "toml_subset"),
+    ("bms.config", "checks"),
     ("bms.protection", "fault_catalog"),
     ("bms.config", "pack_file"),
     ("bms.config", "ready_pack"),

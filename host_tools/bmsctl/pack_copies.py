@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from bms.config import pack_file, schema
+from bms.config import pack_file
 from bms.config.errors import ConfigError
 
 from . import board_files, slots
@@ -46,7 +46,7 @@ def ready(pack: bytes) -> bytes:
     """
     marked = checked(pack)
     bare = plain(marked)
-    found = schema.read(io.BytesIO(bare))
+    found = pack_file.read(io.BytesIO(bare))
     text = json.dumps(
         {
             "schema": board_files.reader_crc(),

@@ -13,9 +13,11 @@ STACK_BYTES = 44  # py/mpconfig.h, VM_MAX_STATE_ON_STACK on a 32-bit board: abov
 SLACK = 64  # bytes that a module may grow before somebody looks
 # run once, at start, or on a computer only; the rest can be called from the cycle
 NOT_IN_CYCLE = (
+    "bms/config/checks",
     "bms/config/pack_file",
     "bms/config/ready_pack",
     "bms/config/schema",
+    "bms/config/toml_subset",
     "bms/console/config_error_mode",
     "bms/constructors",
     "bms/protection/fault_catalog",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bms.clock import Clock
-from bms.config import schema as pack_config
+from bms.config import pack_file
 from bms.config.errors import ConfigError
 from bms.contactors.strings import Strings
 from bms.links.slcan import Slcan
@@ -117,7 +117,7 @@ def plan(path: Path, board: str = "") -> Plan:
     Raises PackRefused with line, key and reason, ToolError for a file that can't be read.
     """
     try:
-        config = pack_config.load(str(path))
+        config = pack_file.load(str(path))
         strings = max(slave.string for slave in config.slaves)
         facts = board_files.fittings(board) if board else _any_board(config, strings)
         if board and strings > 1:

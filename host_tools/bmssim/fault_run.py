@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bms.config import schema as pack_config
+from bms.config import pack_file
 
 from . import scenario
 from .plant import OPEN_US
@@ -158,7 +158,7 @@ class FaultRun:
         pack = folder / "pack.toml"
         of_pack = SETTINGS | settings
         pack.write_text(scenario.pack_text(self.setup, of_pack))
-        self.config: Any = pack_config.load(str(pack))
+        self.config: Any = pack_file.load(str(pack))
         c = self.config
         bounds = (c.cell_hard_min_mv, c.cell_hard_max_mv, c.temp_hard_max_dc)
         self.world = World(self.setup, pack, bounds)

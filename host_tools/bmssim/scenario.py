@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from bms.config import schema as pack_config
+from bms.config import pack_file, schema
 
 from .boards import cell_link, ivt_s
 from .boards.kinds import KINDS, Kind
@@ -187,7 +187,7 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
     base.update(settings)
     lines: list[str] = []
     table = ""
-    for row in pack_config.SETTINGS:
+    for row in schema.SETTINGS:
         if row[1] in base:
             if row[0] != table:
                 table = row[0]
@@ -445,7 +445,7 @@ class Run:
         self.scenario = scenario
         self.setup = setup
         pack.write_text(pack_text(setup, scenario.settings))
-        settings: Any = pack_config.load(str(pack))
+        settings: Any = pack_file.load(str(pack))
         bounds = (
             settings.cell_hard_min_mv,
             settings.cell_hard_max_mv,

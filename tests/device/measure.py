@@ -17,7 +17,7 @@ from pathlib import Path
 
 from world import COILS, START, EmulatedWorld
 
-from bms.config import schema as pack_config
+from bms.config import pack_file
 from bmssim import protocol, scenario
 from bmssim.bus import CanBus
 from bmssim.process import INTERLOCK
@@ -89,7 +89,7 @@ class Bench:
     ) -> None:
         pack = folder / "pack.toml"
         pack.write_text(scenario.pack_text(setup, {**SETTINGS, **(settings or {})}))
-        c = pack_config.load(str(pack))
+        c = pack_file.load(str(pack))
         bounds = (c.cell_hard_min_mv, c.cell_hard_max_mv, c.temp_hard_max_dc)  # type: ignore[attr-defined]
         self.setup = setup
         self.world = EmulatedWorld(setup, pack, bounds)

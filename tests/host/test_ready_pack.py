@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bms.config import pack_file, ready_pack, schema
+from bms.config import pack_file, ready_pack, settings
 from bmsctl import board_files, pack_copies
 from bmssim.micropython_path import find_micropython
 
@@ -21,7 +21,7 @@ def install(pack: bytes, folder: Path) -> Path:
     return folder / "pack.toml"
 
 
-def fields(found: schema.Config) -> dict[str, object]:
+def fields(found: settings.Config) -> dict[str, object]:
     """All that a `Config` holds, but for what only people read."""
     out = {k: v for k, v in vars(found).items() if k not in ("name", "_names", "path")}
     for kind in ("slaves", "links", "sensors"):
@@ -33,7 +33,7 @@ def packs_of_examples() -> list[Path]:
     good = []
     for path in EXAMPLES:
         try:
-            schema.load(str(path))
+            pack_file.load(str(path))
         except Exception:
             continue
         good.append(path)
@@ -52,7 +52,7 @@ def test_it_is_what_the_board_would_read(path: Path, tmp_path: Path) -> None:
     pack = install(path.read_bytes(), tmp_path)
     found = ready_pack.load(str(pack), SCHEMA)
     assert found is not None
-    read = schema.load(str(pack))
+    read = pack_file.load(str(pack))
     assert fields(found) == fields(read)
     assert found.path == read.path == str(pack)
 
@@ -70,9 +70,9 @@ def test_several_boards_of_a_table(tmp_path: Path) -> None:
 def test_micropython_reads_it_too(tmp_path: Path) -> None:
     pack = install(PACKS[0].read_bytes(), tmp_path)
     code = (
-        "from bms import config, ready_pack\n"
+        "from bms.config import pack_file, ready_pack\n"
         f"one = ready_pack.load({str(pack)!r}, {SCHEMA})\n"
-        f"other = schema.load({str(pack)!r})\n"
+        f"other = pack_file.load({str(pack)!r})\n"
         "for name in ('values', 'crc', 'chemistry', 'beyond', 'path', 'damaged'):\n"
         "    assert getattr(one, name) == getattr(other, name), name\n"
         "for name in ('slaves', 'links', 'sensors'):\n"

@@ -13,7 +13,7 @@ import terminal
 from simulated import SimulatedBoards
 from terminal import HANG_S, Tool
 
-from bms.config import schema
+from bms.config import pack_file
 from bms.config.errors import ConfigError
 from bmsctl.bridge import open_bridge, parse_link
 from bmsctl.bus_scan import CanPort, Line, Search, UartPort, pack_text
@@ -86,7 +86,7 @@ def test_boards_are_found_and_their_pack_file_is_valid(
             process.wait()
     finally:
         boards.close()
-    settings = schema.parse(out.splitlines())
+    settings = pack_file.parse(out.splitlines())
     assert settings.cells == slaves * cells
     assert [(s.kind, s.node) for s in settings.slaves] == [(kind, first + n) for n in range(slaves)]
     assert out.count("CHECK") >= 9 and 'chemistry = "LFP"' in out
@@ -161,10 +161,10 @@ def test_a_board_without_a_cell_s_voltage_makes_a_file_that_is_refused() -> None
     search.found = {1: Found(Shape(1, 8, 2))}
     text = pack_text("cell_link", [Line("can0", 0, search)])
     with pytest.raises(ConfigError) as refused:
-        schema.parse(text.splitlines())
+        pack_file.parse(text.splitlines())
     assert refused.value.key == "chemistry"
     text = text.replace('# chemistry = ""', 'chemistry = "NMC"')
-    assert schema.parse(text.splitlines()).cells == 8
+    assert pack_file.parse(text.splitlines()).cells == 8
 
 
 class Lossy:
@@ -251,7 +251,7 @@ def test_a_doubt_is_exit_1(
         boards.close()
     out, err = capsys.readouterr()
     assert "node 2 answered in one of two rounds only" in err
-    assert schema.parse(out.splitlines()).cells == 16
+    assert pack_file.parse(out.splitlines()).cells == 16
 
 
 def test_ctrl_c_says_what_was_found_so_far(bmsctl: Tool, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_several_links_make_one_file(bmsctl: Tool, tmp_path: Path) -> None:
             "--link", links[2],
         )  # fmt: skip
         assert code == 0, err
-        settings = schema.parse(out.splitlines())
+        settings = pack_file.parse(out.splitlines())
         assert [(s.link, s.cells) for s in settings.slaves] == [
             ("uart0", 4),
             ("uart3", 5),

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from bms.clock import Clock
-from bms.config import schema
+from bms.config import pack_file
 from bms.contactors.strings import Strings
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
@@ -66,7 +66,7 @@ class System:
         for node, count, temps in boards:
             text += f'[[slave]]\nkind = "{kind}"\nlink = "can0"\nnode = {node}\n'
             text += f"cells = {count}\ntemps = {temps}\n{extra}\n"
-        settings = schema.parse(text.splitlines())
+        settings = pack_file.parse(text.splitlines())
         self.hal = hal = Hal()
         self.clock = Clock(hal)
         self.pack = Pack(settings)

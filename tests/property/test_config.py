@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bms.config import schema
+from bms.config import pack_file, schema
 from bms.config.errors import ConfigError
+from bms.config.settings import Config
 from extent import extent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +70,7 @@ def inside(value: object, unit: str) -> object:
     return Decimal(number) * scale.get(name, 1)
 
 
-def compare(text: str, c: schema.Config) -> None:
+def compare(text: str, c: Config) -> None:
     """Every value of the file is in the configuration."""
     try:
         toml = tomllib.loads(text)
@@ -99,7 +100,7 @@ def compare(text: str, c: schema.Config) -> None:
 
 def take(text: str) -> None:
     try:
-        c = schema.parse(text.split("\n"))
+        c = pack_file.parse(text.split("\n"))
     except ConfigError as error:
         assert error.reason
         assert 0 <= error.line <= text.count("\n") + 1
@@ -110,7 +111,7 @@ def take(text: str) -> None:
 
 def test_the_example_itself() -> None:
     take(GOOD)
-    c = schema.parse(LINES)
+    c = pack_file.parse(LINES)
     assert (c.cell_max_mv, c.temp_min_dc, c.precharge_ratio_pm) == (3650, -205, 935)
 
 
@@ -197,6 +198,6 @@ def test_any_settings(rows: list[tuple[str, str]]) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda p: p.stem)
 def test_the_examples_are_taken(path: Path) -> None:
-    c = schema.load(str(path))
+    c = pack_file.load(str(path))
     assert c.slaves
     tomllib.loads(path.read_text())

@@ -56,7 +56,7 @@ class Sequence(RuleBasedStateMachine):
             self.link += (4 * 3300 - self.link) // 6
         else:
             self.link -= self.link // 50
-        if p.board.link_fitted:
+        if p.board.has_link_sensor:
             p.board.link = self.link
         before = list(p.board.coils)
         p.step()
@@ -69,7 +69,7 @@ class Sequence(RuleBasedStateMachine):
                 mv = p.pack.string_cell[s].total
                 near = abs(mv - self.link) <= 1000 if closed else self.link >= mv * 95 // 100
                 assert near, ("plus closed onto a difference", s, mv, self.link)
-                assert p.board.link_fitted, "plus closed though nobody measured the link"
+                assert p.board.has_link_sensor, "plus closed though nobody measured the link"
                 assert p.board.coils[3 * s + MINUS]
 
     @rule(ms=st.integers(1, 60))
@@ -140,7 +140,7 @@ class Sequence(RuleBasedStateMachine):
 
     @rule(installed=st.booleans())
     def link_sensor(self, installed: bool) -> None:
-        self.p.board.link_fitted = installed
+        self.p.board.has_link_sensor = installed
 
     @invariant()
     def no_contactor_is_closed_with_a_tripping_fault(self) -> None:

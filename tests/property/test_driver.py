@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bms.clock import Clock
-from bms.config import schema
+from bms.config import pack_file
 from bms.contactors.strings import Strings
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
@@ -33,7 +33,7 @@ cells = 5
 temps = 3
 """
 LOW, HIGH, HOT = 2000, 3750, 700
-CONFIG = schema.parse(PACK.splitlines())
+CONFIG = pack_file.parse(PACK.splitlines())
 
 
 class Hal:

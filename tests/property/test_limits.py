@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from bms import ticks
 from bms.clock import Clock
-from bms.config import schema
+from bms.config import pack_file
 from bms.contactors.strings import Strings
 from bms.pack import FRESH, NEW, SEEN, Pack
 from bms.protection.faults import CELL_HIGH, CHARGE_CURRENT, Faults
@@ -33,7 +33,7 @@ kind = "cell_link"
 link = "can0"
 cells = 3
 """
-CONFIG = schema.parse(PACK.splitlines())
+CONFIG = pack_file.parse(PACK.splitlines())
 DELAY = CONFIG.cell_delay_ms
 OUT, HELD, BACK = 3651, 3640, 3500  # beyond the bound, inside the hysteresis, inside
 

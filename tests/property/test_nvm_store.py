@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bms.clock import Clock
-from bms.config import schema as pack_config
+from bms.config import pack_file
 from bms.storage import nvm_store as S
 from bms.storage.nvm_store import NvmStore
 from extent import extent
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from fake_storage import PowerCut, Slots  # noqa: E402
 from fakes import FakeClock, pack_lines  # noqa: E402
 
-CONFIG = pack_config.parse(pack_lines())
+CONFIG = pack_file.parse(pack_lines())
 PLACES = [S.DEEP, S.SOC, S.SOC + 7, S.CLOSINGS, S.LOADED + 3, S.OFFSET, S.CONFIG_CRC]
 SMALL = st.integers(-(2**30) + 1, 2**30 - 1)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bms.config import schema as pack_config
+from bms.config import pack_file, schema
 from bms.energy.charge import OCV_MV
 from bmssim import scenario
 from bmssim.chemistry import CHEMISTRIES
@@ -16,7 +16,7 @@ from extent import extent
 def _world(tmp_path: Path, setup: Setup, **settings: str) -> World:
     pack = tmp_path / "pack.toml"
     pack.write_text(scenario.pack_text(setup, settings))
-    c = pack_config.load(str(pack))
+    c = pack_file.load(str(pack))
     world = World(setup, pack, (c.cell_hard_min_mv, c.cell_hard_max_mv, c.temp_hard_max_dc))
     world.boot()
     world.run(2_000_000)
@@ -104,5 +104,5 @@ def test_charge_is_counted_through_a_drive(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["LFP", "NMC"])
 def test_the_tables_are_those_of_the_publications(name: str) -> None:
     chemistry = CHEMISTRIES[name]
-    for i, mv in enumerate(OCV_MV[pack_config.CHEMISTRIES.index(name)]):
+    for i, mv in enumerate(OCV_MV[schema.CHEMISTRIES.index(name)]):
         assert abs(np.interp(i / 20, chemistry.soc, chemistry.ocv_v) * 1000 - mv) < 1

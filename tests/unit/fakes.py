@@ -7,7 +7,7 @@ share no code with the firmware. What a real board refuses is refused here by an
 import json
 
 from bms.clock import Clock
-from bms.config import schema as config_
+from bms.config import pack_file
 from bms.contactors.strings import Strings
 from bms.links.can import BITS, EXTENDED
 from bms.links.slcan import Slcan
@@ -257,7 +257,7 @@ class FakeBoard:
         self.string_ma = {}  # mA of a string that has another one
         self.ma_every = 10
         self.link = None  # mV; None: follows the contactors towards pack_mv
-        self.link_fitted = True
+        self.has_link_sensor = True
         self.pack_mv = 0
         self.string_measured = {}  # mV of strings that are measured
         self.kohm = None
@@ -367,7 +367,7 @@ class FakeBoard:
         self.cut = False
 
     def link_mv(self):
-        if not self.link_fitted:
+        if not self.has_link_sensor:
             return None
         if self.link is not None:
             return self.link
@@ -546,8 +546,8 @@ class Parts:
     `scan` writes readings as a driver would and has them evaluated.
     """
 
-    def __init__(self, ms=1000, **pack_file):
-        self.config = config_.parse(pack_lines(**pack_file))
+    def __init__(self, ms=1000, **settings):
+        self.config = pack_file.parse(pack_lines(**settings))
         self.board = FakeBoard(ms=ms)
         self.clock = Clock(self.board.clock)
         self.pack = Pack(self.config)
@@ -735,7 +735,7 @@ class Rig:
         lines = pack_lines(
             slaves=slaves, cells=cells, temps=temps, link=link, parallel=parallel, **tables
         )
-        config = config_.parse(lines)
+        config = pack_file.parse(lines)
         config.path = path
         self.master = Master(config, self.board)
         self._text = b""

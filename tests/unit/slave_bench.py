@@ -6,7 +6,7 @@ Runs under CPython and MicroPython.
 import micropython
 
 from bms.clock import Clock
-from bms.config import schema as config_
+from bms.config import pack_file
 from bms.contactors.strings import Strings
 from bms.pack import FRESH, Pack
 from bms.protection.faults import Faults
@@ -46,7 +46,7 @@ class SlaveBench:
     """
 
     def __init__(self, kind, boards=((1, 4, 2),), port="uart0", ms=1000, reply=None, **more):
-        self.config = config_.parse(lines(kind, boards, port, **more))
+        self.config = pack_file.parse(lines(kind, boards, port, **more))
         self.board = FakeBoard(ms=ms)
         self.clock = Clock(self.board.clock)
         self.pack = Pack(self.config)

@@ -1,4 +1,4 @@
-"""Who bleeds: towards the lowest cell of the whole pack, and nobody when in doubt."""
+"""Which cells balance: towards the lowest cell, and none without fresh readings."""
 
 from bms.energy.balancing import Balancing
 from bms.protection import faults as F
@@ -6,8 +6,8 @@ from fakes import Parts, warning
 
 
 class Bal(Parts):
-    def __init__(self, **packfile):
-        Parts.__init__(self, **packfile)
+    def __init__(self, **settings):
+        Parts.__init__(self, **settings)
         self.balancing = Balancing(self.config, self.pack, self.faults, self.now)
         self.mv = [3400] * self.pack.cells
         self.healthy()
@@ -39,7 +39,7 @@ def test_towards_the_lowest_cell_of_the_whole_string():
     assert b.balancing.cells == 6
 
 
-def test_a_slave_of_equal_cells_bleeds_too():
+def test_a_slave_of_equal_cells_balances_too():
     # the pack's lowest is elsewhere: all of it is high
     b = Bal(slaves=2, cells=4)
     b.mv = [3500] * 4 + [3400] * 4

@@ -7,7 +7,7 @@ from fake_machine import CAN, Pin, View
 
 import bms.config
 from bms import constructors
-from bms.config import schema
+from bms.config import checks, pack_file, schema, toml_subset
 from bms.links.can import BITS, EXTENDED
 from fakes import raises
 from mcp2515_chip import Mcp2515Chip
@@ -37,8 +37,10 @@ def _started(board):
     forget, constructors.forget = constructors.forget, lambda: None
     board.started()
     constructors.forget = forget
-    bms.config.schema = schema
-    sys.modules["bms.config.schema"] = schema
+    for module in (checks, pack_file, schema, toml_subset):
+        name = module.__name__
+        setattr(bms.config, name[len("bms.config.") :], module)
+        sys.modules[name] = module
 
 
 class _Wire:

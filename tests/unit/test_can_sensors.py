@@ -5,7 +5,7 @@ import gc
 import micropython
 
 from bms.clock import Clock
-from bms.config import schema
+from bms.config import pack_file
 from bms.config.errors import ConfigError
 from bms.contactors.strings import Strings
 from bms.links.can import EXTENDED
@@ -271,7 +271,7 @@ class Shared:
     """Slave boards and a sensor on one CAN port, everything below the master."""
 
     def __init__(self, table, slaves_=2, ports=(("can0", "can"), ("can1", "can"))):
-        c = schema.parse(lines(table, slaves=slaves_))
+        c = pack_file.parse(lines(table, slaves=slaves_))
         self.board = FakeBoard(ports=ports)
         self.filters = {}
         open_can = self.board.open_can
@@ -366,7 +366,7 @@ def test_identifiers_of_slaves_are_theirs():
     ):
         text = lines('kind = "%s"; link = "can0"' % kind, slaves=1, cells=cells)
         text[text.index('node = "1"')] = 'node = "%d"' % node
-        c = schema.parse(text)
+        c = pack_file.parse(text)
         board = FakeBoard()
         args = (c, board) + _built(c, board) + (sensors.build(c, board),)
         if clash:
@@ -388,13 +388,13 @@ def test_build_refuses_by_line():
         ('kind = "ivt_s"; link = "can0"; string = 2', "string", "no [[sensor]]"),
         ('kind = "ina228"; link = "i2c0"; shunt = "100 uohm"; range = "100 A"', "link", "none"),
     ):
-        c = schema.parse(lines(table))
+        c = pack_file.parse(lines(table))
         error = raises(ConfigError, sensors.build, c, FakeBoard(ports=ports))
         assert error.key == key, (table, error)
         assert says in error.reason, (table, error)
         assert error.line > 0 or key == "string"
     both = 'kind = "ivt_s"; link = "can0"'
-    c = schema.parse(lines(both, both))
+    c = pack_file.parse(lines(both, both))
     board = FakeBoard(ports=ports)
     args = (c, board) + _built(c, board) + (sensors.build(c, board),)
     error = raises(ConfigError, slaves.build, *args)

@@ -1057,7 +1057,7 @@ def test_build_refuses_by_line():
 
 
 def test_an_unknown_kind_is_refused():
-    from bms.config.schema import parse
+    from bms.config.pack_file import parse
     from bms.slaves import build as slaves
     from fakes import Parts, pack_lines
 

@@ -57,7 +57,7 @@ def test_faults_events_clear():
     assert (faults[0]["active"], faults[0]["latched"], faults[0]["level"]) == (1, 1, "trip")
     answer = r.say("clear")
     assert answer["ok"] is False
-    assert "still there" in answer["text"]
+    assert "still active" in answer["text"]
     r.boards[0].mv[1] = 3300
     r.run(200)
     assert r.say("clear")["ok"] is True
@@ -286,7 +286,7 @@ def test_kinds_and_keys_of_every_line():
         "frame_part",
         "pack_part",
         "stored_end",
-    }  # test_recall
+    }  # test_history
     assert seen == set(known) - {"config_error", "host"} - commanded
 
 

@@ -1,8 +1,10 @@
 """The pack file: what it refuses, by line, key and reason, and what stands without a word."""
 
-from bms.config import schema
+from bms.config import pack_file, schema
+from bms.config.checks import ORDER
 from bms.config.errors import ConfigError
-from bms.config.schema import ORDER, SETTINGS, SUFFIX, UNITS, attribute, parse
+from bms.config.pack_file import parse
+from bms.config.schema import SETTINGS, SUFFIX, UNITS, attribute
 from bms.slaves.build import KINDS
 from fakes import pack_lines, raises
 
@@ -481,14 +483,14 @@ def test_load_reads_bytes_and_their_checksum():
     try:
         with open(path, "wb") as f:
             f.write(data)
-        c = schema.load(path)
+        c = pack_file.load(path)
         assert c.crc == crc16(data)
         assert c.cells == 4
         with open(path, "wb") as f:
             f.write(data + b"\n# \xff\xfe")
-        error = raises(ConfigError, schema.load, path)
+        error = raises(ConfigError, pack_file.load, path)
         assert error.line == len(pack_lines()) + 1
         assert "broken UTF-8" in error.reason
     finally:
         os.remove(path)
-    raises(OSError, schema.load, path)
+    raises(OSError, pack_file.load, path)

@@ -7,7 +7,7 @@ do the same.
 import gc
 
 from bms import heap_lock
-from bms.config import schema
+from bms.config import pack_file, schema
 from bms.contactors import sequence
 from bms.contactors.sequence import CLOSED, OPEN
 from bms.master import Master
@@ -33,7 +33,7 @@ class Bus(FakeStream):
         self.last = 0
         self.done = 0
         self.written = 0
-        self.unasked = 0
+        self.unpolled = 0
 
     def read(self, buf):
         if self.master is None:
@@ -66,7 +66,7 @@ class Bus(FakeStream):
     def _answer(self, part, last):
         k = (self.master._seq - self.first) & 255
         if k >= len(self.scans):
-            self.unasked += 1
+            self.unpolled += 1
             return
         self.scan = k
         self.part = part
@@ -155,7 +155,7 @@ def _master(link, change=None):
     board.storage = Slots(12)
     wire = board.wires[link]
     wire.stream = bus = Bus(wire.medium)
-    m = Master(schema.parse(pack_lines(slaves=4, cells=16, temps=4, link=link)), board)
+    m = Master(pack_file.parse(pack_lines(slaves=4, cells=16, temps=4, link=link)), board)
     slaves = [FakeSlave(i + 1, [3400] * 16, [250] * 4) for i in range(4)]
     board.pack_mv = 3400 * 64
     for i in range(3000):
@@ -203,7 +203,7 @@ def _telemetry(link):
     assert m.tx_buffer.lines - lines >= 25  # status and four times cells, every second
     assert m.board.console.written > 5000
     assert m.board.wires[link].stream.written - written > 100
-    assert m.board.wires[link].stream.unasked == 0
+    assert m.board.wires[link].stream.unpolled == 0
     assert m.board.fed > 50
 
 
@@ -550,7 +550,7 @@ def test_all_settings_are_small_ints():
         for name in tables:
             setattr(schema, name, _rows(getattr(schema, name)))
         for chemistry in ("LFP", "NMC"):
-            c = schema.parse(
+            c = pack_file.parse(
                 pack_lines(
                     slaves=2,
                     chemistry=chemistry,

@@ -14,7 +14,7 @@ from fake_storage import Slots
 from fakes import Rig, crc16, pack_lines
 
 # both runtimes run this file, at once
-PATH = f"pack_of_test_recall_{sys.implementation.name}.toml"
+PATH = f"pack_of_test_history_{sys.implementation.name}.toml"
 LOCKS = hasattr(micropython, "heap_lock")
 QUICK = 'store_soon = "100 ms"; store_rest = "100 ms"'
 PACK = ("\n".join(pack_lines()) + '\n# \u00e4 "quoted" \\\n' + "# more\n" * 50).encode()

@@ -16,7 +16,7 @@ def _closed(**more):
     return r
 
 
-def test_boot_is_open_and_says_so():
+def test_boot_is_open_and_is_reported():
     r = Rig()
     r.run(300)
     lines = r.lines()
@@ -35,7 +35,7 @@ def test_it_never_closes_by_itself():
         assert r.names() == []
 
 
-def test_it_closes_when_told():
+def test_it_closes_on_command():
     for link in LINKS:
         r = _closed(link=link)
         assert r.board.coils[:3] == [1000, 0, 1000]
@@ -71,7 +71,7 @@ def test_it_closes_only_when_every_reading_is_fresh():
 def test_it_closes_only_with_its_sensors():
     for sensor in ("link", "current", "feedback"):
         r = Rig()
-        r.board.link_fitted = sensor != "link"
+        r.board.has_link_sensor = sensor != "link"
         r.board.ma = None if sensor == "current" else 0
         r.board.wired[2] = sensor != "feedback"
         r.run(2000)
@@ -193,7 +193,7 @@ def test_feedback_lost_opens():
     assert r.names() == ["contactor_feedback"]
 
 
-def test_after_a_trip_it_stays_open_until_told_twice():
+def test_after_a_trip_it_stays_open_until_cleared_and_closed():
     r = _closed()
     r.boards[0].mv[0] = 3800
     r.run(200)
@@ -253,7 +253,7 @@ def test_missing_readings_are_null_and_nothing_is_made_up():
     r = Rig()
     r.boards[1].alive = False
     r.board.ma = None
-    r.board.link_fitted = False
+    r.board.has_link_sensor = False
     r.run(2500)
     lines = r.lines()
     status = [x for x in lines if x["k"] == "status"][-1]
@@ -277,7 +277,7 @@ def test_an_old_current_is_not_shown():
     assert len(status) > 2
 
 
-def test_a_fault_is_told_once_with_cause_and_time():
+def test_a_fault_is_reported_once_with_cause_and_time():
     r = _closed()
     r.run(100)
     r.lines()

@@ -5,7 +5,7 @@ import gc
 import micropython
 
 from bms.clock import Clock
-from bms.config import schema as config_
+from bms.config import pack_file
 from bms.protection.faults import ACKNOWLEDGED, CLEAR, SET
 from bms.storage import nvm_store as S
 from bms.storage.nvm_store import NvmStore
@@ -27,7 +27,7 @@ class Bench:
 
     def __init__(self, storage, **tables):
         self.storage = storage
-        self.config = config_.parse(pack_lines(**tables))
+        self.config = pack_file.parse(pack_lines(**tables))
         self.again()
 
     def again(self):
@@ -38,11 +38,11 @@ class Bench:
         self.store.load()
         return self.store
 
-    def run(self, ms, quiet=True, closed=False, every=100):
+    def run(self, ms, may_write=True, closed=False, every=100):
         for _ in range(ms // every):
             self.hal.pass_ms(every)
             self.clock.tick()
-            self.store.step(self.clock.now, quiet, closed)
+            self.store.step(self.clock.now, may_write, closed)
 
     def save(self):
         return self.store.save(self.clock.now)
@@ -167,8 +167,8 @@ def test_a_cut_at_any_byte_of_a_record():
         b.store.totals[S.SOC] = 1
         b.save()
         # slots never written, then slots with older records
-        for turn in range(2):
-            for k in _cuts(S.BYTES, extent(7, 1) if torn is ERASED[turn] else 37):
+        for round_ in range(2):
+            for k in _cuts(S.BYTES, extent(7, 1) if torn is ERASED[round_] else 37):
                 before = b.store.totals[S.SOC]
                 seq = b.store.totals[S.SEQ]
                 b.store.totals[S.SOC] = before + 1
@@ -177,9 +177,9 @@ def test_a_cut_at_any_byte_of_a_record():
                 b.again()
                 done = 1 if storage.whole else 0
                 assert k >= S.BYTES - 4 or not done
-                assert b.store.totals[S.SOC] == before + done, (turn, k)
+                assert b.store.totals[S.SOC] == before + done, (round_, k)
                 assert b.store.totals[S.SEQ] == seq + done
-                if not done and (turn or k % 5 == 0):
+                if not done and (round_ or k % 5 == 0):
                     b.store.totals[S.SOC] = before + 1
                     storage.cut_at = S.BYTES  # the last byte came out
                     assert b.save()
@@ -277,7 +277,7 @@ def test_no_room_for_frames():
 def test_without_a_storage():
     for storage in (None, Slots(1, 2048), Slots(8, S.BYTES - 1)):
         clock = Clock(FakeClock())
-        s = NvmStore(config_.parse(pack_lines()), storage, clock)
+        s = NvmStore(pack_file.parse(pack_lines()), storage, clock)
         s.load()
         assert not s.installed and not s.lost
         s.event(SET, 1, -1, 2, 3, 4, 5)
@@ -291,12 +291,12 @@ def test_without_a_storage():
 # --- when it writes ---
 
 
-def test_nothing_is_written_where_it_is_not_quiet():
+def test_nothing_is_written_while_a_reading_is_near_a_limit():
     b = Bench(Slots())
     b.event()
     b.store.frame(3, 7, Picture(_picture(100)), 100)
-    b.run(100 * 3600 * 10, quiet=False, every=5000)
-    b.run(100 * 3600 * 10, quiet=False, closed=True, every=5000)
+    b.run(100 * 3600 * 10, may_write=False, every=5000)
+    b.run(100 * 3600 * 10, may_write=False, closed=True, every=5000)
     assert sum(b.storage.writes) == 0
     b.run(5000)
     assert sum(b.storage.writes) == 2
@@ -432,7 +432,7 @@ def test_one_bit_anywhere_and_the_record_before_counts():
         assert b.store.totals[S.SOC] == 2, bit
 
 
-def test_nothing_whole_begins_anew_and_says_so():
+def test_without_a_valid_record_it_starts_with_zeros_and_reports_it():
     b = Bench(Slots(3, S.BYTES))
     for _ in range(5):
         b.save()

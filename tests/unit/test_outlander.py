@@ -2,7 +2,7 @@
 
 from slave_bench import SlaveBench, lines
 
-from bms.config import schema as config_
+from bms.config import pack_file
 from bms.config.errors import ConfigError
 from bms.links.can import EXTENDED
 from bms.protection import faults as F
@@ -609,7 +609,7 @@ def test_an_age_that_is_too_short_is_refused_where_it_stands():
 
 def test_strings_of_different_length_are_refused_where_one_begins():
     text = lines("outlander", ((1, 8, 3), (2, 8, 3, 2), (3, 4, 3, 3), (4, 8, 3, 3)), "can0")
-    error = raises(ConfigError, config_.parse, text)
+    error = raises(ConfigError, pack_file.parse, text)
     assert (
         error.key == "string"
         and error.line == [i + 1 for i in range(len(text)) if text[i] == "string = 3"][0]

@@ -1,6 +1,6 @@
 """How old readings may get where ports have ages of their own."""
 
-from bms.config import schema as config_
+from bms.config import pack_file
 from bms.pack import FRESH, SEEN, Pack
 from fakes import pack_lines
 
@@ -11,7 +11,7 @@ def fresh_after(key, ms):
     """Fresh cells and temperatures of two slaves, all read at 0; the second one's `key` is 5 s."""
     behind = PORT + 'port = "uart0"; %s = "5 s"' % key
     limits = 'cell_age = "1 s"; temp_age = "1 s"'
-    pack = Pack(config_.parse(pack_lines(pack="cells = 8", limits=limits, behind=behind)))
+    pack = Pack(pack_file.parse(pack_lines(pack="cells = 8", limits=limits, behind=behind)))
     for flags in (pack.cell_flags, pack.temp_flags):
         for i in range(len(flags)):
             flags[i] = FRESH | SEEN

@@ -4,12 +4,12 @@ import os
 import sys
 from binascii import crc32
 
-from bms.config import pack_file, schema
+from bms.config import pack_file
 from bms.config.errors import ConfigError
 from fakes import FakeBoard, pack_lines, raises
 
 # both runtimes run this file, at once
-PATH = f"pack_of_test_packfile_{sys.implementation.name}.toml"
+PATH = f"pack_of_test_pack_file_{sys.implementation.name}.toml"
 COPY = PATH + ".copy"
 OLD = ("\n".join(pack_lines()) + "\n").encode()
 NEW = OLD.replace(b'name = "test"', b'name = "new"')
@@ -35,7 +35,7 @@ def _load(one, copy):
     _put(PATH, one)
     _put(COPY, copy)
     try:
-        c = schema.load(PATH)
+        c = pack_file.load(PATH)
         return c.name, c.damaged
     except ConfigError as error:
         return str(error)
@@ -56,7 +56,7 @@ def test_both_whole_or_one():
 def test_a_bare_file():
     assert _load(OLD, None) == ("test", 0)
     _put(COPY, None)
-    raises(OSError, schema.load, "no such file")
+    raises(OSError, pack_file.load, "no such file")
 
 
 def test_both_damaged_is_refused():
@@ -93,14 +93,14 @@ def test_the_checksum_is_that_of_what_a_person_wrote():
     for data in (OLD, _checked(OLD)):
         _put(PATH, data)
         _put(COPY, _checked(OLD) if data is not OLD else None)
-        c = schema.load(PATH)
-        assert c.crc == schema.load(PATH).crc
+        c = pack_file.load(PATH)
+        assert c.crc == pack_file.load(PATH).crc
         if data is OLD:
             bare = c.crc
     assert c.crc == bare
     assert c.path == PATH
     _put(PATH, b"")
-    assert schema.load(PATH).path == COPY
+    assert pack_file.load(PATH).path == COPY
     _put(PATH, None)
     _put(COPY, None)
 
@@ -112,7 +112,7 @@ def test_the_master_says_so():
     _put(PATH, b"")
     _put(COPY, _checked(OLD))
     try:
-        c = schema.load(PATH)
+        c = pack_file.load(PATH)
     finally:
         _put(PATH, None)
         _put(COPY, None)

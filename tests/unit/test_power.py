@@ -12,8 +12,8 @@ from fakes import Parts
 class Pack(Parts):
     """Parts with a store in RAM, charge and power; `tick` is 20 ms of a master."""
 
-    def __init__(self, **packfile):
-        Parts.__init__(self, **packfile)
+    def __init__(self, **settings):
+        Parts.__init__(self, **settings)
         self.store = NvmStore(self.config, None, self.clock)
         self.renew()
         self.board.pack_mv = 4 * 3300
@@ -270,7 +270,7 @@ def test_little_left_is_little_power_where_it_is_known():
     p.soc.sure[0] = 1
     p.ticks(3000)
     assert 90000 < p.power.discharge_ma < 98000
-    assert p.power.reason[DISCHARGE] == P.LEFT
+    assert p.power.reason[DISCHARGE] == P.SOC
     assert p.power.charge_ma == 94000
 
 

@@ -131,7 +131,7 @@ def test_precharge_needs_every_cell():
 
 def test_precharge_without_a_link_sensor_takes_all_its_time():
     p = _close(_parts(contactors="link_sensor = false"))
-    p.board.link_fitted = False
+    p.board.has_link_sensor = False
     t = p.board.clock.total_ms
     p.steps(4000)
     assert p.board.history[2] == (t + 200 + 2000, PLUS, 1000)
@@ -188,7 +188,7 @@ def test_one_try():
 
 def test_the_link_sensor_dies_while_precharging():
     p = _to(PRECHARGING)
-    p.board.link_fitted = False
+    p.board.has_link_sensor = False
     p.steps(6000)
     assert p.board.coils[:3] == [0, 0, 0]
     assert [x for x in p.board.history if x[1] == PLUS] == []

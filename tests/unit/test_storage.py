@@ -7,7 +7,7 @@ import sys
 import micropython
 
 from bms.clock import Clock
-from bms.config import schema as config_
+from bms.config import pack_file
 from bms.storage import nvm_store as S
 from bms.storage.nvm_store import NvmStore
 from fakes import FakeClock, pack_lines, raises
@@ -93,7 +93,7 @@ def test_a_folder_that_cannot_be():
 def _store():
     clock = Clock(FakeClock())
     files = FileStorage(FOLDER, 8, 1280)
-    store = NvmStore(config_.parse(pack_lines()), files, clock)
+    store = NvmStore(pack_file.parse(pack_lines()), files, clock)
     store.load()
     return store, clock, files
 

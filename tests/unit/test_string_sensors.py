@@ -4,7 +4,7 @@ import gc
 
 import micropython
 
-from bms.config import schema
+from bms.config import pack_file
 from bms.config.errors import ConfigError
 from bms.protection import faults as F
 from bms.sensors import build as sensors
@@ -451,7 +451,7 @@ def hall(*tables):
     lines = pack_lines()
     for table in tables:
         lines += ["[[sensor]]"] + [row.strip() for row in table.split(";")]
-    return board, sensors.build(schema.parse(lines), board)
+    return board, sensors.build(pack_file.parse(lines), board)
 
 
 def _steps(found, now, ms):
@@ -559,14 +559,14 @@ def test_hall_refuses_by_line():
 
 def test_the_board_s_own_sensor():
     board = FakeBoard()
-    found = sensors.build(schema.parse(pack_lines(slaves=2, parallel=2)), board)
+    found = sensors.build(pack_file.parse(pack_lines(slaves=2, parallel=2)), board)
     assert [s.kind for s in found] == ["board", "board"]
     assert [s.string for s in found] == [0, 1]
     board.string_ma = {0: 5, 1: -7000}
     for s in found:
         s.step(1)
     assert [s.ma for s in found] == [5, -7000]
-    assert sensors.build(schema.parse(pack_lines(limits="current_sensor = false")), board) == []
+    assert sensors.build(pack_file.parse(pack_lines(limits="current_sensor = false")), board) == []
 
 
 def test_a_source_never_allocates():

@@ -5,7 +5,7 @@ from bms.console.tx_buffer import TxBuffer
 from fakes import FakeClock, FakeStream, checked
 
 
-def _outbox(room=1 << 20):
+def _tx_buffer(room=1 << 20):
     hal = FakeClock()
     clock = Clock(hal)
     stream = FakeStream(room)
@@ -22,7 +22,7 @@ def _line(out, number=0, fill=0):
 
 
 def test_the_form_of_a_line():
-    out, stream, hal, clock = _outbox()
+    out, stream, hal, clock = _tx_buffer()
     hal.pass_ms(12045)
     clock.tick()
     assert out.begin(b"status")
@@ -45,7 +45,7 @@ def test_the_form_of_a_line():
 
 
 def test_uptime_has_no_end():
-    out, stream, hal, clock = _outbox()
+    out, stream, hal, clock = _tx_buffer()
     total = 0
     for ms in (0, 7, 93, 900, 5, 60000, 86400000, 1 << 27):
         hal.pass_ms(ms)
@@ -64,7 +64,7 @@ def test_uptime_has_no_end():
 
 
 def test_nothing_leaves_before_its_end():
-    out, stream, _, _ = _outbox()
+    out, stream, _, _ = _tx_buffer()
     out.begin(b"x")
     out.number(b"n", 1)
     out.flush()
@@ -75,7 +75,7 @@ def test_nothing_leaves_before_its_end():
 
 
 def test_a_line_is_not_torn_by_flushes_between_its_pieces():
-    out, stream, _, _ = _outbox()
+    out, stream, _, _ = _tx_buffer()
     text = b""
     for i in range(50):
         out.begin(b"x")
@@ -96,7 +96,7 @@ def test_a_line_is_not_torn_by_flushes_between_its_pieces():
 
 
 def test_crumbs():
-    out, stream, _, _ = _outbox()
+    out, stream, _, _ = _tx_buffer()
     text = b""
     n = 0
     for i in range(400):
@@ -116,7 +116,7 @@ def test_crumbs():
 
 
 def test_what_nobody_reads_is_dropped_whole_and_counted():
-    out, stream, _, _ = _outbox(room=100)
+    out, stream, _, _ = _tx_buffer(room=100)
     taken = [i for i in range(300) if _line(out, i, 50)]
     out.flush()
     assert 10 < len(taken) < 100
@@ -144,7 +144,7 @@ def test_what_nobody_reads_is_dropped_whole_and_counted():
 
 
 def test_the_longest_line_has_room():
-    out, stream, _, _ = _outbox()
+    out, stream, _, _ = _tx_buffer()
     for i in range(20):
         assert out.begin(b"cells")
         for k in range(48):

@@ -1,8 +1,8 @@
-"""What the firmware raises for a person to read."""
+"""Errors whose text is shown to the user."""
 
 
 class ConfigError(Exception):
-    """A pack file that is refused: `line` (0 = the file as a whole), `key` and `reason`."""
+    """A pack file is not valid: `line` (0 = the whole file), `key` ("" = none) and `reason`."""
 
     def __init__(self, line, key, reason):
         super().__init__(line, key, reason)

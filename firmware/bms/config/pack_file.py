@@ -1,17 +1,19 @@
-"""Which of the pack file and its copy is whole; runs at start, and on the host.
+"""Loads the pack file, or its copy if the file is damaged; runs at start, and on the host.
 
-What `bmsctl` puts on a board ends with a line of its own, a comment to others: `#= BYTES CRC-32` of
-all before it. PATH.copy has the same content; one is written after the other, so that the power may
-go at any moment. A pack file that a person put there has neither, and is taken as it is.
+A pack file that `bmsctl` writes to a board ends with a comment line `#= BYTES CRC-32`, size and
+CRC-32 of all bytes before it. PATH.copy has the same content; they are written one after the other,
+so that one of them is valid after a power cut at any moment. A pack file that was copied by hand
+has no such line and no copy, and is used without this check.
 """
 
+from array import array
 from binascii import crc32
 
 from bms.config.errors import ConfigError
 
 MARK = b"#= "
 COPY = ".copy"
-READY = ".ready"  # what `bmsctl` has read from it: see `ready_pack`
+READY = ".ready"  # the values as `bmsctl` has read them: see `ready_pack`
 WHOLE, BARE, DAMAGED, MISSING = range(4)
 
 
@@ -21,7 +23,7 @@ def mark(size, crc):
 
 
 def _look(path):
-    """(WHOLE, BARE (nothing to check it by), DAMAGED or MISSING; its last line)."""
+    """(WHOLE, BARE (without checksum), DAMAGED or MISSING; the checksum line or b"")."""
     size = crc = 0
     last = b""
     try:
@@ -42,12 +44,12 @@ def _look(path):
 
 
 def state(path):
-    """WHOLE, BARE (nothing to check it by), DAMAGED or MISSING."""
+    """State of one file: WHOLE, BARE (without checksum), DAMAGED or MISSING."""
     return _look(path)[0]
 
 
 def choose(path):
-    """(path of what to use, 0 = both are fine, 1 = the pack file is damaged, 2 = its copy).
+    """(path of the file to use; 0 = both are valid, 1 = pack file damaged, 2 = copy damaged).
 
     Raises ConfigError.
     """
@@ -55,7 +57,7 @@ def choose(path):
 
 
 def chosen(path):
-    """What `choose` gives, and the last line of what to use. Raises ConfigError."""
+    """As `choose`, and third the checksum line of the file to use. Raises ConfigError."""
     one, mark_of_one = _look(path)
     copy, mark_of_copy = _look(path + COPY)
     if one == WHOLE:
@@ -69,3 +71,45 @@ def chosen(path):
             0, "", "its checksum is wrong; after changing it by hand, remove its last line: #= .."
         )
     raise ConfigError(0, "", "the pack file and its copy are damaged")
+
+
+def load(path):
+    """Read and check the pack file at `path`, or its copy; a `Config`.
+
+    Raises ConfigError, OSError.
+    """
+    path, damaged = choose(path)
+    with open(path, "rb") as f:
+        config = read(f)
+    config.path = path
+    config.damaged = damaged
+    return config
+
+
+def read(raws):
+    """Read and check a pack file's lines as bytes; a `Config`. Raises ConfigError."""
+    from bms.kernels import crc16
+
+    crc = array("i", [0xFFFF])
+
+    def lines():
+        for raw in raws:
+            if raw.startswith(MARK):
+                continue
+            crc[0] = crc16(raw, 0, len(raw), crc[0])
+            try:
+                yield raw.decode()
+            except UnicodeError:
+                yield "\0"
+
+    config = parse(lines())
+    config.crc = crc[0]
+    return config
+
+
+def parse(lines):
+    """Read and check pack-file lines (any iterable of text); a `Config`. Raises ConfigError."""
+    from bms.config import checks, toml_subset  # large, and not needed with a `.ready` file
+
+    given, many_of = toml_subset.tables_of(lines)
+    return checks.config_of(given, many_of)

@@ -1,7 +1,7 @@
-"""A pack file as `bmsctl` has read and checked it: what a board starts with instead of parsing it.
+"""Loads the values of a pack file as `bmsctl` has read and checked them: saves parsing on a board.
 
-A line of JSON in PATH.ready, behind it the checksum that pack files have (`packfile`). It counts
-where it was made from the very bytes of the pack file, by the reader that belongs to this firmware;
+PATH.ready holds one line of JSON and a checksum line, as pack files have it (`pack_file`). It is
+used only if it was made from the same bytes of the pack file, and by the reader of this firmware;
 else the pack file itself is read. Needed at start only.
 """
 
@@ -11,13 +11,13 @@ from array import array
 from bms.config import pack_file
 from bms.config.settings import Config, LinkConfig, SensorConfig, SlaveConfig
 
-SCHEMA = 0  # CRC-32 of the reader; `bmsctl` puts it here, 0: nothing is ready
+SCHEMA = 0  # CRC-32 of the reader; `bmsctl` sets it when it compiles; 0: PATH.ready is not used
 
 
 def load(path, schema=SCHEMA):
-    """The `Config` that `config.load` would give; None where that must read the pack file.
+    """The `Config` that `pack_file.load` would return; None if PATH.ready can't be used.
 
-    Raises ConfigError where the pack file is damaged.
+    Raises ConfigError if pack file and copy are damaged.
     """
     if not schema or pack_file.state(path + pack_file.READY) != pack_file.WHOLE:
         return None
@@ -40,7 +40,7 @@ def load(path, schema=SCHEMA):
 
 
 def _tables(cls, found):
-    """Objects of one kind: fields by name, then for each table [boards, its lines, values]."""
+    """Objects of class `cls`: found["fields"] names, for each table [boards, lines, values]."""
     out = []
     for boards, at, values in found["tables"]:
         for i in range(boards):

@@ -1,6 +1,7 @@
-"""What a pack file says, as the rest of the firmware holds it; `config` reads and checks it.
+"""Classes that hold the values of a pack file; `pack_file.load` makes them.
 
-On its own, so that a board can forget the reader: an object keeps the whole module of its class.
+A module of its own, so that a board can unload the reader: an object keeps the whole module of its
+class in RAM.
 """
 
 from array import array
@@ -9,7 +10,7 @@ from array import array
 class SlaveConfig:
     """One slave board of the pack file, fields as SLAVE_KEYS.
 
-    line: where its table stands; at: the line of each key that is given.
+    line: number of the line where its table begins; at: line number of each key that is given.
     """
 
     kind: str
@@ -30,7 +31,7 @@ class SlaveConfig:
 
 
 class LinkConfig:
-    """One port's settings of the pack file, fields as LINK_KEYS; line, at: as a slave's."""
+    """Settings of one port, fields as LINK_KEYS; line, at: as in SlaveConfig."""
 
     port: str
     rate_bps: int
@@ -43,7 +44,7 @@ class LinkConfig:
 
 
 class SensorConfig:
-    """One current sensor of the pack file, fields as SENSOR_KEYS; line, at: as a slave's."""
+    """One current sensor, fields as SENSOR_KEYS; line, at: as in SlaveConfig."""
 
     kind: str
     string: int
@@ -64,13 +65,13 @@ class SensorConfig:
 
 
 class Config:
-    """A valid pack file: every setting as an attribute named key + unit suffix, as `cell_max_mv`.
+    """A valid pack file: every setting is an attribute, key + unit suffix, as `cell_max_mv`.
 
-    `slaves` [SlaveConfig], `links` [LinkConfig], `sensors` [SensorConfig], `crc` of the file's
-    bytes (CRC-16/CCITT-FALSE) without its own last line, `chemistry` 0 = LFP, 1 = NMC; `beyond`:
-    bounds outside the chemistry's absolute range; `path` of the file, `damaged` as
-    `packfile.choose` says; `values`: an array('i') of all settings that are numbers, in the order
-    of `setting_names.NAMES`. On a board `config.cell_max_mv` is compiled as a place in it.
+    slaves [SlaveConfig], links [LinkConfig], sensors [SensorConfig]; crc: CRC-16/CCITT-FALSE of the
+    file without its checksum line; chemistry: 0 = LFP, 1 = NMC; beyond: number of settings outside
+    the chemistry's absolute range; path of the file that was read; damaged: as `pack_file.choose`
+    returns it; values: array('i') of all settings that are numbers, in the order of
+    `setting_names.NAMES`. For a board, `config.cell_max_mv` is compiled to an index of it.
     """
 
     def __init__(self):
@@ -86,14 +87,14 @@ class Config:
         self._names = []
 
     def link_of(self, port):
-        """The settings of a port, None = the file has none."""
+        """The LinkConfig of a port; None if the file has none."""
         for link in self.links:
             if link.port == port:
                 return link
         return None
 
     def number(self, name):
-        """A setting by its name. Allocates. Raises ValueError where there is none."""
+        """The value of a setting by its name. Allocates. Raises ValueError for an unknown name."""
         if not self._names:
             from bms.config.setting_names import NAMES
 

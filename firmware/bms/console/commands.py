@@ -1,23 +1,23 @@
-"""What comes in over the serial port: commands of words, one a line.
+"""Reads commands from the serial port, one per line, and runs them.
 
-Bytes are taken as they come; a line is looked at when it is whole, and answered with one line of
-kind `answer`. An idle console allocates nothing, and neither do the commands.
+Bytes are read as they arrive. A complete line is a command, with an argument behind a space where
+it takes one; the answer is one line of kind `answer`. Nothing here allocates after start-up.
 """
 
 from bms.console import telemetry as T
-from bms.storage import history as R
+from bms.storage import history as H
 
 _LONGEST = 40
 
 
 class Commands:
-    """refused: lines that were no command, too long or not text."""
+    """refused: lines that were no command, were too long or contained bytes that are not text."""
 
     def __init__(self, master, stream, telemetry):
         self._master = master
         self._balancing = master.balancing
         self._faults = master.faults
-        self._recall = master.history
+        self._history = master.history
         self._soc = master.soc
         self._strings = master.strings
         self._stream = stream
@@ -30,7 +30,7 @@ class Commands:
         self.refused = 0
 
     def step(self, now):
-        """Take a few bytes; act on a whole line, one at a time."""
+        """Read a few bytes; run at most one command until its answer has been built."""
         if self._at == self._got:
             self._at = 0
             self._got = self._stream.read(self._chunk)
@@ -50,13 +50,16 @@ class Commands:
             else:
                 self._over = True
 
-    def _word(self, start, word):
-        """Index behind `word` where it stands at `start` and ends there, else -1."""
-        end = start + len(word)
+    def _match(self, start, text):
+        """Index behind `text` if the line has it at `start`, followed by a space or the end.
+
+        Else -1.
+        """
+        end = start + len(text)
         if end > self._n:
             return -1
-        for i in range(len(word)):
-            if self._line[start + i] != word[i]:
+        for i in range(len(text)):
+            if self._line[start + i] != text[i]:
                 return -1
         return end if end == self._n or self._line[end] == 32 else -1
 
@@ -67,45 +70,45 @@ class Commands:
     def _command(self, now):
         for i in range(len(T.COMMANDS)):
             row = T.COMMANDS[i]
-            end = self._word(0, row[0])
+            end = self._match(0, row[0])
             if end >= 0:
                 self._act(row, end + 1, now)
                 return
         self._refuse(b"unknown command: see help")
 
     def _act(self, row, rest, now):
-        """Do what a command of telemetry.COMMANDS asks; `rest`: where a word behind it begins."""
-        word = row[0]
-        if word == b"balance":
+        """Run the command of a row of telemetry.COMMANDS; `rest`: where its argument begins."""
+        command = row[0]
+        if command == b"balance":
             self._balance(rest)
         elif row[1]:
             self._leave(row, rest)
-        elif word == b"clear":
+        elif command == b"clear":
             self._clear(rest)
         elif rest <= self._n:
-            self._refuse_word(word)
-        elif word == b"close":
+            self._refuse_argument(command)
+        elif command == b"close":
             why = self._strings.close(now)
-            # a string that stays open is named, though others close
-            self._telemetry.answer(word, why is None, why or self._strings.left_out or b"")
-        elif word == b"open":
+            # the answer names a string that stays open, although others close
+            self._telemetry.answer(command, why is None, why or self._strings.left_out or b"")
+        elif command == b"open":
             self._strings.open(now)
-            self._telemetry.answer(word, True, b"")
-        elif word == b"history" or word == b"frames" or word == b"pack":
-            self._stored(word)
+            self._telemetry.answer(command, True, b"")
+        elif command == b"history" or command == b"frames" or command == b"pack":
+            self._stored(command)
         else:
-            self._request(word)
-            self._telemetry.answer(word, True, b"")
+            self._request(command)
+            self._telemetry.answer(command, True, b"")
 
-    def _refuse_word(self, word):
+    def _refuse_argument(self, command):
         self.refused += 1
-        self._telemetry.answer(word, False, b"takes no word behind it")
+        self._telemetry.answer(command, False, b"takes no such argument")
 
     def _balance(self, rest):
         balancing = self._balancing
-        if self._word(rest, b"on") == self._n:
+        if self._match(rest, b"on") == self._n:
             balancing.wanted = True
-        elif self._word(rest, b"off") == self._n:
+        elif self._match(rest, b"off") == self._n:
             balancing.wanted = False
         elif rest <= self._n:
             self._refuse(b"balance on, balance off or balance")
@@ -113,56 +116,56 @@ class Commands:
         self._telemetry.answer(b"balance", True, b"on" if balancing.wanted else b"off")
 
     def _leave(self, row, rest):
-        """End the program, where the word that it needs stands behind the command."""
-        word = row[0]
-        anyway = self._word(rest, b"anyway") == self._n
-        if self._word(rest, row[1]) == self._n or anyway:
-            self._master.leave(word == b"reset", anyway)  # the answer comes from there
+        """End the program, if the argument that the command requires is given."""
+        command = row[0]
+        anyway = self._match(rest, b"anyway") == self._n
+        if self._match(rest, row[1]) == self._n or anyway:
+            self._master.leave(command == b"reset", anyway)  # the answer comes from there
         else:
-            self._telemetry.answer(word, False, row[2])
+            self._telemetry.answer(command, False, row[2])
 
     def _clear(self, rest):
         ok = True
         text = b""
-        if self._word(rest, b"welded") == self._n:
+        if self._match(rest, b"welded") == self._n:
             ok = self._strings.ignore_feedback()
             self._faults.acknowledge()
             text = b"ignored until the next start" if ok else b"no feedback is wrong"
-        elif self._word(rest, b"deep") == self._n:
+        elif self._match(rest, b"deep") == self._n:
             self._soc.forget_deep()
         elif rest <= self._n:
-            self._refuse_word(b"clear")
+            self._refuse_argument(b"clear")
             return
         elif self._faults.acknowledge():
             ok = False
-            text = b"a cause is still there: see faults"
+            text = b"a fault is still active: see faults"
         self._telemetry.answer(b"clear", ok, text)
 
-    def _stored(self, word):
-        """Begin to send what is stored."""
-        job = R.PACK
-        if word != b"pack":
-            job = R.HISTORY if word == b"history" else R.FRAMES
-        why = self._recall.request(job)
-        self._telemetry.answer(word, why is None, why or b"")
+    def _stored(self, command):
+        """Begin to send stored data: totals and events, freeze frames or the pack file."""
+        job = H.PACK
+        if command != b"pack":
+            job = H.HISTORY if command == b"history" else H.FRAMES
+        why = self._history.request(job)
+        self._telemetry.answer(command, why is None, why or b"")
 
-    def _request(self, word):
-        """Have telemetry send lines of the present state."""
+    def _request(self, command):
+        """Request lines of the present state from telemetry."""
         t = self._telemetry
-        if word == b"help":
+        if command == b"help":
             t.request(T.HELP)
-        elif word == b"status":
+        elif command == b"status":
             t.request(T.STATUS)
-        elif word == b"cells":
+        elif command == b"cells":
             t.request(T.CELLS)
-        elif word == b"strings":
+        elif command == b"strings":
             t.request(T.STRINGS)
-        elif word == b"faults":
+        elif command == b"faults":
             t.request(T.FAULTS)
-        elif word == b"events":
+        elif command == b"events":
             t.request(T.PAST)
-        elif word == b"limits" or word == b"config":
-            t.request_settings(word == b"config")
-        elif word == b"version":
+        elif command == b"limits" or command == b"config":
+            t.request_settings(command == b"config")
+        elif command == b"version":
             t.request(T.BOOT)
             t.request(T.MEM)

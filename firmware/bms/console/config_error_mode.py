@@ -1,6 +1,7 @@
-"""What runs instead of the master while there is no valid pack file: it says why, and no more.
+"""Runs instead of the master while there is no valid pack file: reports why, closes nothing.
 
-Outputs stay off, the heartbeat stands still. `version` and `reset yes` are answered; allocates.
+All outputs stay off and the heartbeat does not toggle. The commands `version`, `reset` and
+`service` work, others get the reason as their answer. Allocates.
 """
 
 import json
@@ -9,11 +10,14 @@ from bms.clock import Clock
 from bms.kernels import crc16
 from bms.version import VERSION
 
-_TRIES = 50  # of 2 ms, for a console that takes a line piece by piece
+_TRIES = 50  # waits of 2 ms each, while the port takes no more bytes of a line
 
 
 class ConfigErrorMode:
-    """Says a ConfigError or OSError once a second."""
+    """Reports a ConfigError or OSError once a second.
+
+    restart: the command that ended it was `reset`.
+    """
 
     def __init__(self, error, board):
         self._board = board
@@ -23,43 +27,43 @@ class ConfigErrorMode:
             "key": getattr(error, "key", ""),
             "reason": getattr(error, "reason", None) or "pack file: " + str(error),
         }
-        self._said = -1
+        self._reported_s = -1
         self._buf = bytearray(16)
-        self._word = b""
+        self._line = b""
         self.restart = False
 
     def run(self):
-        """Until somebody says `reset yes` or `service yes`."""
+        """Run until a command `reset` or `service`."""
         while not self._step():
             self._board.wait(100)
-            self._board.keep()  # the watchdog only: nothing here is proven to work
+            self._board.keep()  # feeds the watchdog only: no toggle, since no protection runs
 
     def crashed(self, text):
-        """There is nowhere to keep it."""
+        """Same call as the master's; without a pack file there is no store for the text."""
 
     def _step(self):
         self._clock.tick()
-        if self._clock.uptime_s != self._said:
-            self._said = self._clock.uptime_s
-            self._say("config_error", self._fields)
+        if self._clock.uptime_s != self._reported_s:
+            self._reported_s = self._clock.uptime_s
+            self._send("config_error", self._fields)
         got = self._board.console.read(self._buf)
         for c in self._buf[:got]:
             if c != 10 and c != 13:
-                self._word = (self._word + bytes([c if 32 <= c < 127 else 63]))[-40:]
+                self._line = (self._line + bytes([c if 32 <= c < 127 else 63]))[-40:]
                 continue
-            word, self._word = self._word, b""
-            if word in (b"reset yes", b"service yes", b"reset anyway", b"service anyway"):
-                self.restart = word.startswith(b"reset")
+            line, self._line = self._line, b""
+            if line in (b"reset yes", b"service yes", b"reset anyway", b"service anyway"):
+                self.restart = line.startswith(b"reset")
                 return True
-            if word == b"version":
-                self._say("boot", {"version": VERSION, "board": self._board.NAME})
-            if word:
+            if line == b"version":
+                self._send("boot", {"version": VERSION, "board": self._board.NAME})
+            if line:
                 text = "no valid pack file: " + self._fields["reason"]
-                name = word.split()[0].decode() if word.split() else "?"
-                self._say("answer", {"cmd": name, "ok": word == b"version", "text": text})
+                name = line.split()[0].decode() if line.split() else "?"
+                self._send("answer", {"cmd": name, "ok": line == b"version", "text": text})
         return False
 
-    def _say(self, kind, fields):
+    def _send(self, kind, fields):
         ms = self._clock.uptime_s * 1000 + self._clock.uptime_ms
         line = '{"k":"%s","t_ms":%d,' % (kind, ms)
         for key in fields:

@@ -1,7 +1,7 @@
-"""What leaves over the serial port: JSON lines, each built in short pieces, one piece a step.
+"""Builds the JSON lines for the serial port, in short pieces, one piece a step.
 
-`step` does at most a few fields or sixteen cells. Jobs are asked for by
-time, by events and by the console. Nothing here allocates after start-up.
+A piece is at most a few fields or sixteen cells. A job builds one line or one round of lines; it is
+requested by time, by an event or by a command. Nothing here allocates after start-up.
 """
 
 from array import array
@@ -16,7 +16,7 @@ from bms.kernels import find
 from bms.protection import faults as F
 from bms.version import VERSION
 
-# jobs, the first pending one goes first
+# jobs; of those that are pending, the lowest number runs first
 ANSWER, EVENT, CONTACTOR, BOOT, STATUS, POWER, STRINGS, CELLS = range(8)
 FAULTS, PAST, SETTING, HELP, MEM = range(8, 13)
 _JOBS = const(13)
@@ -24,44 +24,45 @@ _IDLE = const(-1)
 _LEVELS = (b"", b"warn", b"derate", b"trip")
 _PER_STEP = const(16)  # readings in one piece
 
-# console words: (word, unlock word needed behind it or b"", meaning)
+# commands of the console: (command, argument that it requires or b"", help text; on a board it
+# takes room: keep it short)
 COMMANDS = (
-    (b"help", b"", b"this list"),
-    (b"status", b"", b"a status line now"),
-    (b"cells", b"", b"every cell and temperature now"),
-    (b"strings", b"", b"every parallel string: state, voltage, current, wear"),
-    (b"faults", b"", b"faults that are active or latched"),
-    (b"events", b"", b"the last 32 changes of faults since the start"),
-    (b"history", b"", b"what was stored: totals, last crash, changes of faults of all starts"),
-    (b"frames", b"", b"freeze frames that were stored, as bytes: see bmsctl events"),
-    (b"pack", b"", b"the running pack file, as bytes: see bmsctl config pull"),
+    (b"help", b"", b"list all commands"),
+    (b"status", b"", b"send a status line now"),
+    (b"cells", b"", b"send every cell and temperature now"),
+    (b"strings", b"", b"send state, voltage, current and closings of each string"),
+    (b"faults", b"", b"list faults that are active or latched"),
+    (b"events", b"", b"list the last 32 changes of faults since the start"),
+    (b"history", b"", b"send stored totals, last crash, changes of faults of all starts"),
+    (b"frames", b"", b"send stored freeze frames as bytes: see bmsctl events"),
+    (b"pack", b"", b"send the pack file in use as bytes: see bmsctl config pull"),
     (
         b"clear",
         b"",
-        b"acknowledge faults whose cause is gone; clear welded: ignore wrong feedback;"
+        b"acknowledge faults whose cause has ended; clear welded: ignore wrong feedback;"
         b" clear deep: use cells that were discharged too deeply",
     ),
-    (b"close", b"", b"close the contactors, with precharge"),
-    (b"open", b"", b"open the contactors, once the current is low or open_wait is over"),
-    (b"balance", b"", b"balance on | balance off | balance"),
-    (b"limits", b"", b"settings of [limits]"),
-    (b"config", b"", b"all settings"),
+    (b"close", b"", b"precharge and close the contactors"),
+    (b"open", b"", b"open the contactors when the current is low, or after open_wait"),
+    (b"balance", b"", b"balance on, balance off: switch it; balance: show it"),
+    (b"limits", b"", b"list the settings of [limits]"),
+    (b"config", b"", b"list all settings"),
     (
         b"reset",
         b"yes",
-        b"reset yes: open the contactors and start again; reset anyway: even if one is welded",
+        b"reset yes: open the contactors and restart; reset anyway: even if one is welded",
     ),
-    (b"version", b"", b"version, board, checksum of the pack file"),
+    (b"version", b"", b"send version, board and checksum of the pack file"),
     (
         b"service",
         b"yes",
-        b"service yes: open the contactors and leave the master program; service anyway",
+        b"service yes: open the contactors, end the firmware; service anyway: even if welded",
     ),
 )
 
 
 class Telemetry:
-    """Builds lines into an Outbox from the parts that it is given."""
+    """Builds lines about the master's parts into a TxBuffer."""
 
     def __init__(self, config, board, master, tx_buffer):
         self._board = board
@@ -81,7 +82,7 @@ class Telemetry:
         self._answer_cmd = b""
         self._answer_ok = False
         self._all_settings = False
-        self._heap_used = self._heap_free = None  # what was found last
+        self._heap_used = self._heap_free = None  # as last measured
         self._version = VERSION.encode()
         self._board_name = board.NAME.encode()
         self._config_crc = config.crc
@@ -91,12 +92,12 @@ class Telemetry:
         self._pending[BOOT] = 1
 
     def request(self, job):
-        """Ask for a round of lines as soon as may be."""
+        """Request a job: its lines follow as soon as possible."""
         self._pending[job] = 1
         self._due = True
 
     def request_settings(self, every):
-        """Ask for the settings: the limits, or every one."""
+        """Request the settings: those of [limits], or with `every` all."""
         self._all_settings = every
         self.request(SETTING)
 
@@ -108,15 +109,15 @@ class Telemetry:
         self.request(ANSWER)
 
     def answering(self):
-        """True while an answer waits to be built: the next command has to wait for it."""
+        """True while an answer waits to be built: the next command must wait."""
         return bool(self._pending[ANSWER])
 
     def busy(self):
-        """True while a line is being built or one is due."""
+        """True while a line is being built or a job is pending."""
         return self._due or self._job != _IDLE
 
     def look(self, now):
-        """See what there is to tell: by time, and what happened."""
+        """Request the lines that are due: by time, by new events, by changed contactors."""
         if ticks.diff(now, self._status_at) >= self._status_ms:
             self._status_at = now
             self.request(STATUS)
@@ -153,7 +154,7 @@ class Telemetry:
             self._job = _IDLE
 
     def _piece(self, job):
-        """Do one piece of a job; True when the job is done."""
+        """Build one piece of a job; True when the job is done."""
         if job == STATUS:
             return self._status()
         if job == CELLS:
@@ -304,7 +305,7 @@ class Telemetry:
         return True
 
     def _contactor(self):
-        """A line for each string whose sequence took a step."""
+        """A line for each string whose contactor sequence changed its state."""
         c = self._m.strings.each[self._at]
         if self._changes[self._at] != c.changes & 0x7FFF and self._out.begin(b"contactor"):
             self._changes[self._at] = c.changes & 0x7FFF
@@ -416,7 +417,7 @@ class Telemetry:
         self._out.end()
 
     def fault_fields(self, slot, place, value):
-        """Write which fault, where, and its value."""
+        """Append a fault's name, code, level, string, place, index and value."""
         out = self._out
         faults = self._m.faults
         fault = slot % faults.rows
@@ -467,10 +468,10 @@ class Telemetry:
         return self._at >= (len(self._values_of) if self._all_settings else LIMITS)
 
     def _help(self):
-        word, _unlock, meaning = COMMANDS[self._at]
+        command, _argument, text = COMMANDS[self._at]
         self._at += 1
         if self._out.begin(b"help"):
-            self._out.text(b"cmd", word)
-            self._out.text(b"text", meaning)
+            self._out.text(b"cmd", command)
+            self._out.text(b"text", text)
             self._out.end()
         return self._at >= len(COMMANDS)

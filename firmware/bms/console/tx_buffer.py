@@ -1,8 +1,8 @@
-"""Whole lines on their way out of the serial port; what nobody reads is dropped and counted.
+"""Buffer of lines for the serial port; a line without room is dropped and counted.
 
-A line is built in place, piece by piece over several steps, and becomes visible only when it is
-ended with its CRC. Lines are built in one half while the other one leaves. The port is given what
-it takes, never waited for. Nothing here allocates.
+A line is built in place, piece by piece over several steps; it is sent only after `end` has added
+its CRC. There are two buffers: lines are built in one while the other one is sent. `flush` writes
+as much as the port accepts and never waits. Nothing here allocates after start-up.
 """
 
 from micropython import const
@@ -21,8 +21,8 @@ from bms.kernels import (
 from bms.ticks import MASK
 
 _HALF = const(2048)
-_LINE = const(1024)  # room for any line: a status with every number at its longest takes 600
-_WRITES = const(2)  # pieces given to the port in one step
+_LINE = const(1024)  # room for any line: the longest status line takes 600 bytes
+_WRITES = const(2)  # most writes to the port in one step
 
 
 class TxBuffer:
@@ -35,17 +35,17 @@ class TxBuffer:
         self._sent = 0
         self._ready = 0  # end of the last whole line
         self._at = 0  # end of what is built
-        self._old = bytearray(_HALF)  # full, and on its way out
+        self._old = bytearray(_HALF)  # full, being sent
         self._old_sent = self._old_end = 0
         self.building = False
         self.lines = self.dropped = 0
 
     def room(self):
-        """True where a line would not be dropped."""
+        """True if a new line would not be dropped."""
         return _HALF - self._ready >= _LINE or self._old_sent == self._old_end
 
     def begin(self, kind):
-        """Start a line of a kind; False (and counted) where there is no room for it."""
+        """Start a line of a kind; False, and counted in `dropped`, if there is no room for it."""
         if _HALF - self._ready < _LINE:
             if self._old_sent < self._old_end:
                 self.dropped = (self.dropped + 1) & MASK
@@ -65,7 +65,7 @@ class TxBuffer:
         return True
 
     def uptime(self, seconds, ms):
-        """Write seconds and ms as one number of ms, which may be larger than any small int."""
+        """Append seconds and ms as one number of ms, which may exceed a small int."""
         if seconds:
             self._at = put_int(self._buf, self._at, seconds)
             if ms < 100:
@@ -120,7 +120,7 @@ class TxBuffer:
         self.raw(b'"')
 
     def end(self):
-        """Close the line with its CRC; it may leave now."""
+        """End the line with its CRC; it can be sent now."""
         self.raw(b",")
         crc = crc16(self._buf, self._ready, self._at, 0xFFFF)
         self.raw(b'"crc":"')
@@ -131,7 +131,7 @@ class TxBuffer:
         self.lines = (self.lines + 1) & MASK
 
     def flush(self):
-        """Give the port what it takes now."""
+        """Write to the port what it accepts now."""
         for _ in range(_WRITES):
             if self._old_sent < self._old_end:
                 left = self._old_end - self._old_sent

@@ -1,9 +1,10 @@
-"""Which cells are balanced: towards the lowest of a string, one slave planned a step, in rounds.
+"""Chooses the cells to balance, towards the lowest cell of each string.
 
-A cell starts `balance_start` above the lowest cell and goes on down to the string's target, see
-`Pack.balance_target_mv`. Of one slave at most `balance_cells` are balanced at once, the highest.
-The plan stands in `pack.bleed`; drivers send it and each slave stops by itself when it expires.
-Nothing here allocates.
+One slave is planned per step; a round plans all slaves. A cell starts `balance_start` above the
+lowest cell and continues down to the target of its string, see `Pack.balance_target_mv`. Of each
+slave at most `balance_cells` cells balance at once, the highest ones. The plan is in
+`pack.balance_mask`; drivers send it, and a slave stops by itself when it expires. Nothing here
+allocates after start-up.
 """
 
 from array import array
@@ -24,11 +25,11 @@ from bms.kernels.readings import (
 )
 
 _OPEN_SENSOR_DC = const(-390)
-_ROUND_MS = const(2000)  # between two plans of one slave, so that noise doesn't stir the masks
+_ROUND_MS = const(2000)  # between two rounds, so that noise doesn't change the masks often
 
 
 class Balancing:
-    """wanted: a person's switch; cells: planned to bleed in the whole pack."""
+    """wanted: switched on, by setting or command `balance`; cells: how many balance in the pack."""
 
     def __init__(self, config, pack, faults, now):
         self._pack = pack
@@ -45,7 +46,7 @@ class Balancing:
         self.cells = 0
 
     def stop(self):
-        """Plan nothing for anybody."""
+        """Stop balancing of all cells."""
         balance_mask = self._pack.balance_mask
         for i in range(len(balance_mask)):
             balance_mask[i] = 0
@@ -54,9 +55,9 @@ class Balancing:
         self.cells = 0
 
     def step(self, now):
-        """Plan the next slave; stops all where a fault has tripped or a cell is not read.
+        """Plan the next slave; stop all if a fault has tripped or a cell has no fresh reading.
 
-        A string that no fault holds open goes on with the next round.
+        A string without a latched fault continues with the next round.
         """
         tripped = self._changes != self._faults.changes
         if not self.wanted or tripped or not self._pack.cell.complete:
@@ -77,11 +78,11 @@ class Balancing:
         self.cells += self._planned[slave]
 
     def _plan(self, slave):
-        """Choose the highest cells of one slave; how many."""
+        """Choose the highest cells of one slave; returns how many."""
         pack = self._pack
         string = pack.string_of_slave[slave]
         most = 0
-        # no die temperature, or that of an open sensor: the board may be hot without our knowing
+        # no die temperature, or that of an open sensor: the board may be too hot
         cool = pack.stack_ok[slave] and _OPEN_SENSOR_DC < pack.die_dc[slave] < self._hottest
         if cool and pack.can_balance[slave] and not self._faults.blocking(string):
             most = self._most

@@ -1,8 +1,8 @@
-"""Charge left in each string: counted, and anchored where the voltage tells it.
+"""State of charge of each string: counts the current, and corrects the count by cell voltages.
 
-Anchors: full (a cell at `full_cell` with a small current), empty (a cell at `empty_cell`), and the
-open-circuit voltage after a rest. Also counts what the store keeps: charge, energy, cycles.
-Stepped each tick; nothing here allocates after start-up.
+Corrected when full (a cell at `full_cell` with a small charge current), when empty (a cell at
+`empty_cell`), and by the open-circuit voltage after a rest. Also counts charge, energy and cycles
+for the store. Stepped each tick; nothing here allocates after start-up.
 """
 
 from array import array
@@ -14,9 +14,9 @@ from bms.protection import faults as F
 from bms.storage import nvm_store as S
 
 _STEP = const(50)  # permille from one entry of a table to the next
-# mV of a cell at rest from 0 to 1000 permille. LFP: the cathode of Afshar et al., arXiv:1709.03970,
-# against the graphite of Chen et al.; flat in the middle, so only its ends are believed. NMC: LG
-# M50, Chen et al. 2020, doi:10.1149/1945-7111/ab9050.
+# open-circuit voltage of a cell in mV from 0 to 1000 permille. LFP: the cathode of Afshar et al.,
+# arXiv:1709.03970, against the graphite of Chen et al.; flat in the middle, so only its ends are
+# used. NMC: LG M50, Chen et al. 2020, doi:10.1149/1945-7111/ab9050.
 OCV_MV = (
     (
         2494, 2897, 3053, 3152, 3177, 3196, 3223, 3246, 3258, 3263, 3265,
@@ -30,9 +30,9 @@ OCV_MV = (
 
 
 class Charge:
-    """pm [strings]: permille of the capacity; sure [strings]: it was anchored, or stored so.
+    """pm [strings]: state of charge in permille; sure [strings]: 1 = corrected by voltage once.
 
-    pack_pm: of the string that is emptiest.
+    pack_pm: that of the emptiest string. `pm` and `sure` are kept in the store.
     """
 
     def __init__(self, config, pack, currents, faults, store, now):
@@ -52,15 +52,15 @@ class Charge:
         self._flat = config.chemistry == 0  # LFP
         self._ocv = array("h", OCV_MV[config.chemistry])
         n = pack.strings
-        self._acc = array("i", [0] * n)  # mA ms not counted yet
-        self._mas = array("h", [0] * n)  # mA s, 0..3599, below
+        self._acc = array("i", [0] * n)  # not counted yet, in 4 mA ms
+        self._mas = array("h", [0] * n)  # remainder of _mah: mA s, 0..3599
         self._mah = array("i", [0] * n)
         self._rested = array("i", [0] * n)  # seconds
         self.pm = array("h", [0] * n)
         self.sure = bytearray(n)
         self._known = bytearray(n)
         self._at = self._second_at = now
-        self._cycle_mas = config.capacity_mah * n * 36 // 10  # a thousandth of a full cycle
+        self._cycle_mas = config.capacity_mah * n * 36 // 10  # mA s, 1/1000 of a full cycle
         self.pack_pm = 0
         for s in range(n):
             kept = totals[S.SOC + s] - 1
@@ -71,17 +71,17 @@ class Charge:
                 faults.set(F.DEEP_DISCHARGE, s, 0)
 
     def forget_deep(self):
-        """A person says that cells which were discharged too deeply may be used."""
+        """Clear DEEP_DISCHARGE: by command, deeply discharged cells may be used again."""
         self._totals[S.DEEP] = 0
         for s in range(self._pack.strings):
             self._faults.clear(F.DEEP_DISCHARGE, s)
 
     def step(self, now):
-        """Count what flowed since the last tick; look at the rest once a second."""
+        """Count the current since the last tick; do all other things once a second."""
         ms = ticks.diff(now, self._at)
         self._at = now
         if ms > 1000:
-            ms = 1000  # a pause nobody measured
+            ms = 1000  # a pause without measurements
         for current in self._currents:
             if current.valid:
                 # split: a large current over a second is more than a small int
@@ -108,13 +108,13 @@ class Charge:
         mah = self._mah[s] + left // 3600
         self._mah[s] = 0 if mah < 0 else mah if mah < self._capacity else self._capacity
         if cell.complete:
-            self._anchor(s, cell, current)
+            self._correct(s, cell, current)
         self.pm[s] = self._permille(self._mah[s])
         if self._known[s]:
             self._totals[S.SOC + s] = self.pm[s] + 1 if self.sure[s] else 0
 
-    def _anchor(self, s, cell, current):
-        """Where the voltage tells how full the string is."""
+    def _correct(self, s, cell, current):
+        """Correct the count of string `s` if full, empty or rested; set DEEP_DISCHARGE."""
         ma = current.ma if current.installed else 0
         size = ma if ma >= 0 else -ma
         if cell.low < self._deep_mv and not self._totals[S.DEEP] >> s & 1:
@@ -122,7 +122,7 @@ class Charge:
             self._faults.set(F.DEEP_DISCHARGE, s, cell.low)
         mean = cell.total // cell.count
         if not self._known[s]:
-            # a first guess: whatever flows, it is near
+            # a first estimate, whatever current flows
             self._set(s, self._by_voltage(mean))
         if 0 < ma <= self._full_ma and cell.high >= self._full_mv:
             self._set(s, 1000)
@@ -143,7 +143,7 @@ class Charge:
         self._rested[s] = 0
 
     def _by_voltage(self, mv):
-        """Permille at a cell's open-circuit voltage."""
+        """State of charge in permille at an open-circuit voltage of a cell in mV."""
         table = self._ocv
         if mv <= table[0]:
             return 0
@@ -165,11 +165,11 @@ class Charge:
         return mah * 1000 // c if c < 1000000 else mah * 100 // (c // 10)
 
     def _count(self, mas, string_mv):
-        """Charge, energy and cycles through a string in a second, into the store's totals."""
+        """Add charge, energy and cycles of one string in one second to the store's totals."""
         if not mas:
             return
         size = mas if mas > 0 else -mas
-        # V * mA = mW, over a second mWs; in parts of 64, and bounded, so that it stays small
+        # V * mA = mW, over a second mWs; in units of 64 and bounded, so that it stays a small int
         part = string_mv // 1000 * (size >> 6)
         if part > 1 << 22:
             part = 1 << 22

@@ -1,8 +1,8 @@
-"""What the pack may give and take just now: currents and voltages for an inverter or a motor.
+"""Power limits: currents and voltages that an inverter or a motor may use at present.
 
-Each cause shrinks a limit in a straight line, from all of it where its quantity warns to nothing
-where it derates, so it is zero before a trip would come. Limits move in ramps. Stepped every 40 ms,
-one string at a time; nothing here allocates after start-up.
+Each quantity reduces a limit in a straight line: all of it at its warn bound, nothing at its derate
+bound, so the limit is 0 before a trip. Limits change in ramps. Stepped every 40 ms, one string at a
+time; nothing here allocates after start-up.
 """
 
 from array import array
@@ -14,8 +14,8 @@ from bms.protection import limits as L
 from bms.protection.faults import DERATE, WARN
 from bms.protection.limits import share
 
-# what holds a limit down most; the place in REASONS is told
-NOTHING, OPEN, FAULT, CELL, TEMP, SPREAD, BOARD, LEFT, PEAK, DERATED, OPENING, READINGS = range(12)
+# what reduces a limit most, as an index in REASONS
+NOTHING, OPEN, FAULT, CELL, TEMP, SPREAD, BOARD, SOC, PEAK, DERATED, OPENING, READINGS = range(12)
 REASONS = (
     b"none",
     b"open",
@@ -31,17 +31,18 @@ REASONS = (
     b"no_reading",
 )
 CHARGE, DISCHARGE = range(2)
-_TICKS_PER_STRING = const(
-    3
-)  # steps for one string, one side in each of two: readings don't come more often
+# steps for one string: charge, discharge, next string; readings don't come more often
+_STEPS_PER_STRING = const(3)
 
 
 class PowerLimits:
-    """charge_ma, discharge_ma: limits, >= 0; charge_mv, discharge_mv: voltages to stay within.
+    """charge_ma, discharge_ma: limits of the pack in mA, >= 0.
 
-    reason [2]: what holds each down, index in REASONS.
+    charge_mv, discharge_mv: highest and lowest pack voltage in mV. reason [2]: what reduces the
+    charge and the discharge limit most, index in REASONS.
     """
 
+    # parameters: each is a part of the master that it reads
     def __init__(self, config, pack, faults, strings, limits, soc, now):
         self._pack = pack
         self._faults = faults
@@ -56,20 +57,20 @@ class PowerLimits:
         self._most = array("i", [0, 0])
         self._most[CHARGE] = limits.bound(L.PACK_CHARGE, WARN)
         self._most[DISCHARGE] = limits.bound(L.PACK_DISCHARGE, WARN)
-        # from where a quantity warns, all of it is left, to where it derates, nothing is
+        # pairs (warn bound, derate bound): the limit falls from all to nothing between them
         self._cell = _ranges(limits, L.CELL_MAX, L.CELL_MIN)
         self._temp = _ranges(limits, L.CHARGE_TEMP_MAX, L.CHARGE_TEMP_MIN, L.TEMP_MAX, L.TEMP_MIN)
         self._spread = _ranges(limits, L.SPREAD)
         self._board = _ranges(limits, L.BOARD)
         self._peak = _ranges(limits, L.CHARGE_PEAK)
-        self._left = array("h", [config.soc_low_pm, config.soc_empty_pm])
+        self._soc_range = array("h", [config.soc_low_pm, config.soc_empty_pm])
         self._derate = config.derate_pm
         self._up = config.ramp_up_ms
         self._down = config.ramp_down_ms
         self._part = array("i", [0] * (2 * n))  # of each string: charge, discharge
         self._why = bytearray(2 * n)
         self._aim = array("i", [0, 0])
-        self._string = self._turn = 0
+        self._string = self._phase = 0
         self._at = now
         self._ma = array("i", [0, 0])
         self.reason = bytearray(2)
@@ -78,21 +79,21 @@ class PowerLimits:
 
     @property
     def charge_ma(self):
-        """What the pack takes at most, mA."""
+        """Highest charge current of the pack, mA."""
         return self._ma[CHARGE]
 
     @property
     def discharge_ma(self):
-        """What the pack gives at most, mA."""
+        """Highest discharge current of the pack, mA."""
         return self._ma[DISCHARGE]
 
     def step(self, now):
-        """Find the limits of the next string in three steps; move towards those of all."""
-        turn = self._turn
-        self._turn = turn + 1 if turn + 1 < _TICKS_PER_STRING else 0
+        """Calculate the limits of the next string, in three steps; move the ramps of the pack."""
+        phase = self._phase
+        self._phase = phase + 1 if phase + 1 < _STEPS_PER_STRING else 0
         s = self._string
-        if turn == CHARGE or turn == DISCHARGE:
-            self._one(s, turn)
+        if phase == CHARGE or phase == DISCHARGE:
+            self._one(s, phase)
         else:
             self._string = s + 1 if s + 1 < self._pack.strings else 0
         ms = ticks.diff(now, self._at)
@@ -107,7 +108,7 @@ class PowerLimits:
         ma = self._ma[side]
         aim = self._aim[side]
         if not self._strings.count_closed:
-            self._ma[side] = 0  # nothing can flow any more
+            self._ma[side] = 0  # no current can flow any more
             return
         # split, so that the product stays below 2**30 for any pack
         by = (self._most[side] >> 2) * ms // (self._up if aim > ma else self._down) << 2
@@ -119,7 +120,7 @@ class PowerLimits:
             self._ma[side] = ma - by if ma - by > aim else aim
 
     def _all(self, side):
-        """All connected strings together: they share by themselves, so the weakest one decides."""
+        """The limit of all closed strings: they share the current, so the lowest limit decides."""
         least = -1
         count = 0
         why = OPEN
@@ -141,7 +142,7 @@ class PowerLimits:
         self.reason[side] = why
 
     def _one(self, s, side):
-        """The limit of one string, and what holds it down."""
+        """Calculate the limit of one string, and what reduces it most."""
         i = 2 * s + side
         cell = self._pack.string_cell[s]
         temp = self._pack.string_temp[s]
@@ -176,17 +177,17 @@ class PowerLimits:
             pm = other
             why = BOARD
         if side == DISCHARGE and self._soc.sure[s]:
-            other = _rising(self._soc.pm[s], self._left[0], self._left[1])
+            other = _rising(self._soc.pm[s], self._soc_range[0], self._soc_range[1])
             if other < pm:
                 pm = other
-                why = LEFT
+                why = SOC
         if self._faults.derating(s) and self._derate < pm:
             pm = self._derate
             why = DERATED
         ma = self._base[side]
         steady = self._continuous[side]
         if 0 < steady < ma:
-            # the peak goes back to what may flow without end before its budget is used up
+            # falls from the peak to the continuous current before the I2t budget is used up
             other = _falling(self._limits.peak_pm[i], self._peak[0], self._peak[1])
             if other < 1000:
                 ma = steady + share(ma - steady, other)
@@ -197,7 +198,7 @@ class PowerLimits:
 
 
 def _ranges(limits, *quantities):
-    """Bounds that warn and derate of each quantity, one behind the other. Allocates, at start."""
+    """(warn bound, derate bound) of each quantity, in one array('h'). Allocates, at start."""
     out = array("h", [0] * (2 * len(quantities)))
     for i in range(len(quantities)):
         out[2 * i] = limits.bound(quantities[i], WARN)
@@ -206,7 +207,7 @@ def _ranges(limits, *quantities):
 
 
 def _falling(value, all_, none):
-    """1000 up to `all_`, 0 from `none` on, a straight line between."""
+    """Permille: 1000 at or below `all_`, 0 at or above `none`, a straight line between."""
     if value <= all_:
         return 1000
     if value >= none:
@@ -215,7 +216,7 @@ def _falling(value, all_, none):
 
 
 def _rising(value, all_, none):
-    """1000 from `all_` up, 0 down from `none`, a straight line between."""
+    """Permille: 1000 at or above `all_`, 0 at or below `none`, a straight line between."""
     if value >= all_:
         return 1000
     if value <= none:

@@ -1,16 +1,17 @@
-"""Every fault and every quantity with bounds: the one table of them, read at start and by the host.
+"""Table of all faults, and of all quantities with bounds.
 
-A row names its fault by the constant in `faults`, so the order of rows has no meaning. A code never
-changes its meaning. Too large to keep: a board forgets this module once all is built.
+Read at start, and by the host tools. A row names its fault by the constant in `faults`; the order
+of rows does not matter. The meaning of a code never changes. A board unloads this module after
+start, because the table is large.
 
-Three levels, as foxBMS 2 has them: maximum operating limit (warn), recommended safety limit
-(derate), maximum safety limit (trip).
+Three levels, as in foxBMS 2: maximum operating limit (warn), recommended safety limit (derate),
+maximum safety limit (trip).
 """
 
 from bms.protection import faults as F
 from bms.protection.faults import CELL, CONTACTOR, DERATE, NOWHERE, SLAVE, STRING, TEMP, TRIP, WARN
 
-ABOVE, BELOW = 1, -1  # the side of its bounds on which a quantity is out
+ABOVE, BELOW = 1, -1  # a quantity exceeds its bounds above, or below them
 
 # settings of (hysteresis, delay, samples)
 _CELL = ("cell_hysteresis_mv", "cell_delay_ms", "cell_samples")
@@ -19,114 +20,114 @@ _VOLTAGE = ("voltage_hysteresis_mv", "voltage_delay_ms", "voltage_samples")
 _CURRENT = ("current_idle_ma", "current_delay_ms", "current_samples")
 _ISOLATION = ("isolation_hysteresis_kohm", "isolation_delay_ms", "isolation_samples")
 
-# Quantities, evaluated at three levels by `limits`: (fault at level TRIP; codes of warn, derate,
-# trip; name; place; unit of the value; side; settings of the bounds that warn, derate, trip;
-# settings of hysteresis, delay, samples; meaning). A number instead of a setting is the value
-# itself; "" or a setting of 0: `limits` finds the bound from others.
+# Quantities with three levels, evaluated by `limits`: (fault at level TRIP; codes of warn, derate,
+# trip; name; place; unit of the value; side; settings of the warn, derate and trip bounds; settings
+# of hysteresis, delay, samples; meaning). A number instead of a setting is the value itself; for ""
+# and for a setting that is 0, `limits` calculates the bound from other settings.
 QUANTITIES = (
     (
         F.CELL_HIGH, (5, 30, 3), "cell_high", CELL, "mV",
         ABOVE, ("cell_warn_max_mv", "cell_derate_max_mv", "cell_max_mv"), _CELL,
-        "a cell above its bound",
+        "a cell voltage is above its bound",
     ),
     (
         F.CELL_LOW, (6, 31, 4), "cell_low", CELL, "mV",
         BELOW, ("cell_warn_min_mv", "cell_derate_min_mv", "cell_min_mv"), _CELL,
-        "a cell below its bound",
+        "a cell voltage is below its bound",
     ),
     (
         F.CELL_SPREAD, (7, 32, 33), "cell_spread", CELL, "mV",
         ABOVE, ("spread_warn_mv", "spread_derate_mv", "spread_max_mv"), _CELL,
-        "highest - lowest cell of a string",
+        "highest - lowest cell voltage of a string is above its bound",
     ),
     (
         F.TEMP_HIGH, (13, 34, 9), "temp_high", TEMP, "0.1 degC",
         ABOVE, ("temp_warn_max_dc", "temp_derate_max_dc", "temp_max_dc"), _TEMP,
-        "a temperature above its bound",
+        "a temperature is above its bound",
     ),
     (
         F.TEMP_LOW, (35, 36, 10), "temp_low", TEMP, "0.1 degC",
         BELOW, ("temp_warn_min_dc", "temp_derate_min_dc", "temp_min_dc"), _TEMP,
-        "a temperature below its bound",
+        "a temperature is below its bound",
     ),
     (
         F.TEMP_CHARGE_HIGH, (37, 38, 11), "temp_charge_high", TEMP, "0.1 degC",
         ABOVE,
         ("temp_charge_warn_max_dc", "temp_charge_derate_max_dc", "temp_charge_max_dc"), _TEMP,
-        "a temperature above its bound for charging",
+        "while charging: a temperature is above its bound for charging",
     ),
     (
         F.TEMP_CHARGE_LOW, (39, 40, 12), "temp_charge_low", TEMP, "0.1 degC",
         BELOW,
         ("temp_charge_warn_min_dc", "temp_charge_derate_min_dc", "temp_charge_min_dc"), _TEMP,
-        "a temperature below its bound for charging",
+        "while charging: a temperature is below its bound for charging",
     ),
     (
         F.TEMP_SPREAD, (41, 42, 43), "temp_spread", TEMP, "0.1 degC",
         ABOVE, ("temp_spread_warn_dc", "temp_spread_derate_dc", "temp_spread_max_dc"), _TEMP,
-        "warmest - coldest sensor of a string",
+        "warmest - coldest temperature sensor of a string is above its bound",
     ),
     (
         F.BOARD_TEMP, (44, 45, 46), "board_temp", SLAVE, "0.1 degC",
         ABOVE, ("board_temp_warn_dc", "board_temp_derate_dc", "board_temp_max_dc"), _TEMP,
-        "temperature of a slave board itself above its bound",
+        "the temperature of a slave board itself is above its bound",
     ),
     (
         F.VOLTAGE_HIGH, (47, 48, 49), "voltage_high", STRING, "mV",
         ABOVE, ("voltage_warn_max_mv", "voltage_derate_max_mv", "voltage_max_mv"), _VOLTAGE,
-        "a string's voltage above its bound",
+        "the voltage of a string is above its bound",
     ),
     (
         F.VOLTAGE_LOW, (50, 51, 52), "voltage_low", STRING, "mV",
         BELOW, ("voltage_warn_min_mv", "voltage_derate_min_mv", "voltage_min_mv"), _VOLTAGE,
-        "a string's voltage below its bound",
+        "the voltage of a string is below its bound",
     ),
     (
         F.VOLTAGE_DIFFERS, (53, 54, 55), "voltage_differs", STRING, "mV",
         ABOVE,
         ("voltage_differs_warn_mv", "voltage_differs_derate_mv", "voltage_differs_max_mv"),
         _VOLTAGE,
-        "measured string voltage - sum of its cells",
+        "measured string voltage and sum of its cells differ by more than the bound",
     ),
     (
         F.CHARGE_CURRENT, (56, 57, 14), "charge_current", STRING, "mA",
         ABOVE, ("", "", "charge_max_ma"), _CURRENT,
-        "charge current of a string above its bound",
+        "the charge current of a string is above its bound",
     ),
     (
         F.DISCHARGE_CURRENT, (58, 59, 15), "discharge_current", STRING, "mA",
         ABOVE, ("", "", "discharge_max_ma"), _CURRENT,
-        "discharge current of a string above its bound",
+        "the discharge current of a string is above its bound",
     ),
     (
         F.CHARGE_PEAK, (60, 61, 62), "charge_peak", STRING, "permille",
         ABOVE, ("peak_warn_pm", "peak_derate_pm", 1000), (50, 0, 1),
-        "I2t above charge_continuous, share of what peak_time allows",
+        "charge peak: share of the I2t budget above charge_continuous that is used",
     ),
     (
         F.DISCHARGE_PEAK, (63, 64, 65), "discharge_peak", STRING, "permille",
         ABOVE, ("peak_warn_pm", "peak_derate_pm", 1000), (50, 0, 1),
-        "I2t above discharge_continuous, share of what peak_time allows",
+        "discharge peak: share of the I2t budget above discharge_continuous that is used",
     ),
     (
         F.PACK_CHARGE, (66, 67, 68), "pack_charge", NOWHERE, "mA",
         ABOVE, ("", "", "pack_charge_max_ma"), _CURRENT,
-        "charge current of all strings above its bound",
+        "the charge current of all strings together is above its bound",
     ),
     (
         F.PACK_DISCHARGE, (69, 70, 71), "pack_discharge", NOWHERE, "mA",
         ABOVE, ("", "", "pack_discharge_max_ma"), _CURRENT,
-        "discharge current of all strings above its bound",
+        "the discharge current of all strings together is above its bound",
     ),
     (
         F.ISOLATION_LOW, (72, 73, 74), "isolation_low", NOWHERE, "kohm",
         BELOW, ("isolation_warn_kohm", "isolation_derate_kohm", "isolation_min_kohm"), _ISOLATION,
-        "isolation resistance below its bound",
+        "the isolation resistance is below its bound",
     ),
     (
         F.SLAVE_AGE, (75, 76, 77), "slave_age", SLAVE, "ms",
         ABOVE, ("cell_age_warn_ms", "cell_age_derate_ms", "cell_age_ms"), (20, 0, 1),
-        "age of a slave's oldest cell reading",
+        "the oldest cell reading of a slave is older than the bound",
     ),
 )  # fmt: skip
 
@@ -134,87 +135,87 @@ QUANTITIES = (
 SINGLE = (
     (
         F.CELL_HARD_HIGH, 1, "cell_hard_high", TRIP, CELL, "mV",
-        "one reading above cell_hard_max",
+        "a single cell reading is above cell_hard_max",
     ),
     (
         F.CELL_HARD_LOW, 2, "cell_hard_low", TRIP, CELL, "mV",
-        "one reading below cell_hard_min",
+        "a single cell reading is below cell_hard_min",
     ),
     (
         F.TEMP_HARD_HIGH, 8, "temp_hard_high", TRIP, TEMP, "0.1 degC",
-        "one reading above temp_hard_max",
+        "a single temperature reading is above temp_hard_max",
     ),
     (
         F.CURRENT_HARD, 16, "current_hard", TRIP, STRING, "mA",
-        "one sample beyond current_hard_max, in either direction",
+        "a single current sample is above current_hard_max, in either direction",
     ),
     (
         F.CURRENT_LOST, 17, "current_lost", TRIP, STRING, "ms",
-        "no current reading for current_age while a contactor is closed",
+        "no current reading for current_age while a contactor is closed; value: its age",
     ),
     (
         F.CELL_LOST, 18, "cell_lost", TRIP, CELL, "mV",
-        "no valid reading of a cell for cell_age; value: the last one",
+        "no valid reading of a cell for cell_age; value: the last valid one",
     ),
     (
         F.TEMP_LOST, 19, "temp_lost", TRIP, TEMP, "0.1 degC",
-        "no valid reading of a temperature for temp_age, or an open sensor",
+        "no valid reading of a temperature for temp_age, or its sensor is disconnected",
     ),
     (
         F.SLAVE_MISMATCH, 20, "slave_mismatch", TRIP, SLAVE, "cells",
-        "a slave has other cells or sensors than the pack file says",
+        "a slave board has another number of cells or sensors than the pack file says",
     ),
     (
         F.SLAVE_CONFLICT, 21, "slave_conflict", TRIP, SLAVE, "frames",
-        "two boards answer with the same number",
+        "two slave boards answer with the same address",
     ),
     (
         F.SLAVE_ALARM, 22, "slave_alarm", TRIP, SLAVE, "flags",
-        "the slave itself reports an alarm",
+        "the slave board reports an alarm; value: its alarm flags",
     ),
     (
         F.SLAVE_REBOOT, 23, "slave_reboot", WARN, SLAVE, "times",
-        "the slave restarted while in use",
+        "the slave board restarted while it was in use",
     ),
     (
         F.STACK_VOLTAGE, 24, "stack_voltage", TRIP, SLAVE, "mV",
-        "stack voltage that a slave measures - sum of its cells, beyond stack_tolerance",
+        "a slave's stack voltage and sum of its cells differ by more than stack_tolerance",
     ),
     (
         F.PRECHARGE_FAILED, 25, "precharge_failed", TRIP, STRING, "mV",
-        "precharge not proven in precharge_tries; value: link voltage",
+        "precharge_tries precharges failed; value: link voltage, -1 = not measured",
     ),
     (
         F.CONTACTOR_FEEDBACK, 26, "contactor_feedback", TRIP, CONTACTOR, "ms",
-        "coil on, auxiliary contact open",
+        "a coil is on, but the auxiliary contact reports that the contactor is open",
     ),
     (
         F.CONTACTOR_WELDED, 27, "contactor_welded", TRIP, CONTACTOR, "ms",
-        "coil off, auxiliary contact closed",
+        "a coil is off, but the auxiliary contact reports that the contactor is closed",
     ),
     (
         F.FIRMWARE_CRASH, 28, "firmware_crash", TRIP, NOWHERE, "crashes",
-        "the program crashed, or the watchdog reset the board, before this start",
+        "before this start the firmware crashed, or the watchdog reset the board",
     ),
     (
         F.SELF_TEST, 29, "self_test", TRIP, NOWHERE, "",
-        "the self-test at start failed: see the boot line",
+        "the self-test at start failed; the boot line names the failed part",
     ),
     (
         F.SLAVES_MISSING, 78, "slaves_missing", TRIP, STRING, "slaves",
-        "slaves of a string that stopped answering; value: how many",
+        "slave boards of a string stopped sending readings; value: how many",
     ),
     (
         F.CELL_STUCK, 79, "cell_stuck", TRIP, CELL, "mV",
-        "a cell's reading did not change while the current did",
+        "a cell reading was unchanged for stuck_time although the current changed",
     ),
     (
         F.OPEN_WIRE, 80, "open_wire", TRIP, CELL, "mV",
-        "two neighbouring cells, one high and one low: the sense wire between them is open",
+        "open sense wire: of the two cells beside it one reads high, the other low",
     ),
     (
         F.SLAVE_WARNING, 81, "slave_warning", WARN, SLAVE, "flags",
-        "the slave itself reports a warning",
+        "the slave board reports a warning; value: its flags",
     ),
     (
         F.INTERLOCK, 82, "interlock", TRIP, NOWHERE, "",
@@ -226,81 +227,81 @@ SINGLE = (
     ),
     (
         F.FAULT_LINE, 84, "fault_line", TRIP, NOWHERE, "",
-        "the slaves' fault line reports a fault",
+        "the fault line of the slave boards reports a fault",
     ),
     (
         F.FEEDBACK_IGNORED, 85, "feedback_ignored", WARN, CONTACTOR, "",
-        "an auxiliary contact is ignored until the next start, by `clear welded`",
+        "after `clear welded`, an auxiliary contact is ignored until the next start",
     ),
     (
         F.LINK_RISE, 86, "link_rise", TRIP, STRING, "mV",
-        "link voltage rose with only minus closed: plus or precharge is welded",
+        "the link voltage rose with only minus closed: plus or precharge is welded",
     ),
     (
         F.STRING_NOT_JOINED, 87, "string_not_joined", WARN, STRING, "mV",
-        "voltage of a string stayed beyond join_voltage of the closed ones for join_wait",
+        "a string could not join within join_wait; value: its voltage difference",
     ),
     (
         F.ISOLATION_LOST, 88, "isolation_lost", WARN, NOWHERE, "",
-        "the isolation monitor does not measure",
+        "the isolation monitor gives no measurement",
     ),
     (
         F.LIMITS_UNLOCKED, 89, "limits_unlocked", WARN, NOWHERE, "settings",
-        "settings beyond the chemistry's absolute range are in use",
+        "settings are outside the absolute range of the chemistry; value: how many",
     ),
     (
         F.CURRENT_WHILE_OPEN, 90, "current_while_open", TRIP, STRING, "mA",
-        "a current flows though all coils are off",
+        "a current flows although all coils of the string are off",
     ),
     (
         F.CURRENT_DISAGREE, 91, "current_disagree", TRIP, STRING, "mA",
-        "two sensors of a string show different currents",
+        "two sensors of a string measure different currents; value: the difference",
     ),
     (
         F.CURRENT_FROZEN, 92, "current_frozen", TRIP, STRING, "mA",
-        "the sensor's reading did not change while the cells' voltage stepped",
+        "the current reading did not change although the cell voltages stepped",
     ),
     (
         F.CURRENT_SENSOR_ERROR, 93, "current_sensor_error", TRIP, STRING, "code",
-        "no sensor of a string works; value: the error that one reports",
+        "no current sensor of a string works; value: the error code that one reports",
     ),
     (
         F.CURRENT_OFFSET, 94, "current_offset", TRIP, STRING, "mA",
-        "the sensor's zero, measured while open, is beyond the setting current_offset",
+        "a current sensor's zero error, measured while open, is above current_offset",
     ),
     (
         F.CURRENT_SENSOR_LOST, 95, "current_sensor_lost", WARN, STRING, "sensor",
-        "one of several sensors of a string is silent; value: which, from 1",
+        "one of several current sensors of a string is silent; value: its number, from 1",
     ),
     (
         F.SLAVE_SWITCH, 96, "slave_switch", DERATE, SLAVE, "FETs",
-        "a slave opened FETs of its own; value: 1 charge, 2 discharge still conducts",
+        "a slave board switched FETs of its own off; value: bits, 1 charge, 2 discharge still on",
     ),
     (
         F.CONFIG_COPY_USED, 100, "config_copy_used", WARN, NOWHERE, "",
-        "1: the pack file is damaged, its copy is used; 2: the copy is damaged",
+        "value 1: pack file damaged, its copy is in use; 2: the copy is damaged",
     ),
     (
         F.STORE_FAILED, 101, "store_failed", WARN, NOWHERE, "times",
-        "a write to the storage failed",
+        "a read or a write of the store failed; value: how many",
     ),
     (
         F.STORE_LOST, 102, "store_lost", WARN, NOWHERE, "",
-        "no valid record in the storage: totals start from zero",
+        "the store holds no valid record; all totals start from zero",
     ),
     (
         F.MEMORY_ERROR, 103, "memory_error", WARN, NOWHERE, "times",
-        "the cycle asked for memory, which it must not",
+        "the cycle allocated memory, which it must never do; value: how often",
     ),
     (
         F.DEEP_DISCHARGE, 110, "deep_discharge", WARN, STRING, "mV",
-        "a cell fell below deep_cell: see `clear deep`",
+        "a cell was below deep_cell; `clear deep` allows its use again",
     ),
 )  # fmt: skip
 
 
 def by_quantity():
-    """Rows of QUANTITIES as a list, in the order in which `faults` numbers quantities."""
+    """Rows of QUANTITIES, sorted by the numbers that `faults` gives the quantities."""
     rows: list = [()] * len(QUANTITIES)
     for row in QUANTITIES:
         rows[F.quantity_of(row[0])] = row
@@ -308,7 +309,7 @@ def by_quantity():
 
 
 def table():
-    """Every fault as (code, name, level, place, unit, meaning), in the order of their numbers."""
+    """All faults as (code, name, level, place, unit, meaning), sorted by their numbers."""
     rows: list = [()] * (F.LEVELLED + len(SINGLE))
     for fault, codes, name, place, unit, _side, _bounds, _timing, meaning in QUANTITIES:
         for level in (WARN, DERATE, TRIP):

@@ -1,9 +1,9 @@
-"""What was stored, and the pack file itself, as lines over the serial port: `history`, `frames`,
-`pack`.
+"""Sends stored data over the serial port: commands `history`, `frames`, `pack`.
 
-Built in short pieces, one a step, where telemetry has nothing to say. It waits for room instead of
-dropping a line, but not for a port that nobody reads. Files are opened only while all is open, on
-a board whose heap is short; nothing else here allocates after start-up.
+Lines are built in short pieces, one a step, while telemetry builds none. It waits for room instead
+of dropping a line, and gives up where nobody reads the port for 2 s. Opening a file allocates: on a
+board with a small heap, `frames` and `pack` start only while all coils are off. Nothing else here
+allocates after start-up.
 """
 
 from micropython import const
@@ -18,12 +18,11 @@ NAMES = (b"", b"history", b"frames", b"pack")
 _HEX = const(32)  # bytes in one piece
 _LINE = const(256)  # bytes in one line
 _CRC = const(256)  # bytes checked in one piece
-_PATIENCE_MS = const(2000)
-_GIVEN = const(-2)
+_GIVE_UP_MS = const(2000)  # longest wait for room
 
 
 class History:
-    """job: what is told just now; building: a line is begun, and nobody else may write one."""
+    """job: what is being sent; building: a line is begun, telemetry must not begin another one."""
 
     def __init__(self, config, master, tx_buffer):
         self._clock = master.clock
@@ -44,15 +43,15 @@ class History:
         self._file = None
 
     def close(self):
-        """Give the file back."""
+        """Close the pack file."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def request(self, job):
-        """Begin a job; None, or why not, as bytes."""
+        """Begin a job: HISTORY, FRAMES or PACK; None, or why it can't begin, as bytes."""
         if self.job != NOTHING:
-            return b"busy telling something else"
+            return b"busy sending something else"
         if job != HISTORY and self._strings.energised() and not self._board.HEAP_IS_CHEAP:
             return b"only while the contactors are open: a file takes memory"
         if job == PACK:
@@ -78,7 +77,7 @@ class History:
     def step(self):
         """Build one piece."""
         if not self.building and not self._out.room():
-            if ticks.diff(self._clock.now, self._room_at) > _PATIENCE_MS:
+            if ticks.diff(self._clock.now, self._room_at) > _GIVE_UP_MS:
                 self._end()
             return
         self._room_at = self._clock.now
@@ -112,7 +111,7 @@ class History:
     # --- history ---
 
     def _history(self):
-        """Totals, the last crash, changes of faults from the oldest; True when all are told."""
+        """Send totals, the last crash, stored events from the oldest; True when all are sent."""
         t = self._store.totals
         part = self._part
         if part < 4:
@@ -166,7 +165,7 @@ class History:
             self._finish()
 
     def _each(self, name, place, less):
-        """A list with a number for each string; with `less`, 0 stands for not known."""
+        """Append a list with a number for each string; with `less` 1, 0 = not known: null."""
         out = self._out
         t = self._store.totals
         out.key(name)
@@ -178,19 +177,19 @@ class History:
 
     def _event(self, t, i):
         faults = self._faults
-        word = t[i]
-        string = (word >> 10 & 15) - 1
+        packed = t[i]
+        string = (packed >> 10 & 15) - 1
         scope = faults.pack_scope if string < 0 else string
         self._begin(b"stored_event")
-        self._out.text(b"what", F.CHANGES[word >> 8 & 3])
+        self._out.text(b"what", F.CHANGES[packed >> 8 & 3])
         self._telemetry.fault_fields(
-            faults.slot(self._fault(word & 255), scope), (word >> 14) - 1, t[i + 1]
+            faults.slot(self._fault(packed & 255), scope), (packed >> 14) - 1, t[i + 1]
         )
         self._when(t[i + 2], t[i + 3])
         self._finish()
 
     def _fault(self, code):
-        """Where a code stands in the table, 0 for one that this firmware doesn't know."""
+        """Number of the fault with a code; 0 for a code that this firmware doesn't know."""
         at = find(self._faults.code, 1, len(self._faults.code), code)
         return at if at > 0 else 0
 
@@ -203,13 +202,13 @@ class History:
     # --- frames ---
 
     def _frames(self):
-        """The parts of all frames from the oldest, each checked first; True when all are told."""
+        """Send the valid parts of all frames from the oldest; True when all are sent."""
         store = self._store
         if self.building:
             self._hex(store.page)
         elif self._left:
             self._frame_line(store)
-        elif self._from:  # in the middle of checking a part
+        elif self._from:  # a part is being checked
             end = self._from + _CRC
             last = store.size - 4
             self._crc = crc16(store.page, self._from, end if end < last else last, self._crc)
@@ -230,21 +229,21 @@ class History:
     def _frame_line(self, store):
         out = self._out
         tail = store.tail
-        word = tail[S.F_CODE]
+        fault = tail[S.F_CODE]
         part = tail[S.F_PART]
         self._begin(b"frame_part")
         out.number(b"frame", tail[S.F_FRAME])
         out.number(b"part", part & 255)
         out.number(b"parts", part >> 8 & 255)
-        out.number(b"code", word & 255)
-        out.number(b"index", word >> 8 if word >> 8 else None)
+        out.number(b"code", fault & 255)
+        out.number(b"index", fault >> 8 if fault >> 8 else None)
         self._when(tail[S.F_S], tail[S.F_MS])
         self._start((part >> 16) - self._left, self._left)
 
     # --- both ---
 
     def _start(self, at, left):
-        """Begin the bytes of a line, those from `at` on."""
+        """Begin the hex digits of a line; `at`: offset of its first byte, left: bytes to send."""
         self._out.number(b"at", at)
         self._out.key(b"hex")
         self._out.raw(b'"')
@@ -252,7 +251,7 @@ class History:
         self._from = at + (_LINE if left > _LINE else left)
 
     def _hex(self, data):
-        """Some bytes of a line, and its end; `data` is asked for from self._part on."""
+        """Append bytes of `data` from self._part on; end the line after its last byte."""
         n = self._from - self._part
         if n > _HEX:
             n = _HEX
@@ -267,7 +266,7 @@ class History:
     # --- the pack file ---
 
     def _pack(self):
-        """The bytes of the file that was loaded; True when all are told."""
+        """Send the bytes of the pack file in use; True when all are sent."""
         buf = self._buf
         out = self._out
         try:

@@ -1,10 +1,11 @@
-"""What survives a power cut: totals, the last changes of faults, the last crash, freeze frames.
+"""Store in flash: totals, the last events, the last crash and freeze frames survive a power cut.
 
-All but the frames is one record, which lies in RAM as it is written: `totals`. It goes to the slot
-after the one before, with the next number and a CRC; a cut at any byte of a write leaves the record
-before whole, and all slots wear alike. Frames go in parts to slots of their own in the same way.
-Writers: the master steps, faults and the freezer hand over, who counts writes into `totals`. Only
-the storage itself may allocate, with the heap unlocked.
+Totals, events and crash are one record, kept in RAM exactly as it is written: `totals`. Each write
+goes to the next slot, with the next sequence number and a CRC. A power cut at any byte of a write
+leaves the previous record valid, and all slots wear equally. Freeze frames are written in parts to
+slots of their own in the same way. The recorder steps the store and hands over events and frames;
+modules that count (as energy/charge) write their places in `totals` themselves. Only the storage
+driver may allocate, with the heap unlocked.
 """
 
 from array import array
@@ -17,39 +18,40 @@ from bms.kernels import copy, crc16, put
 _STRINGS = const(8)
 
 # places in `totals`; every value stays below 2**30
-SEQ, BOOT, EVENTS = 1, 2, 3  # writes, starts and changes of faults since the beginning
-SECONDS, CLOSED_S = 4, 5  # of operation, of these with a contactor closed
-# three each: whole, thousandths, and a part below that, see `add`; Wh, Ah, full cycles
+SEQ, BOOT, EVENTS = 1, 2, 3  # counters over all starts: writes, starts, changes of faults
+SECONDS, CLOSED_S = 4, 5  # s of operation, s of it with a contactor closed
+# three places each: whole units, thousandths, remainder (see `add`); in Wh, Ah, full cycles
 ENERGY_IN, ENERGY_OUT, CHARGE_IN, CHARGE_OUT, CYCLES = 6, 9, 12, 15, 18
-DEEP = 21  # a bit for each string that was discharged too deeply
+DEEP = 21  # one bit per string: 1 = it was discharged too deeply
 CONFIG_CRC = 22  # of the pack file at the last start
-CRASHES, CRASH_N, CRASH_BOOT, CRASH_S = 23, 24, 25, 26  # how many; the last: length, boot, uptime
-# one each for 8 strings: closings, openings under load; charge left in permille + 1, 0 = not known;
-# offset of the current sensor in mA
+CRASHES, CRASH_N, CRASH_BOOT, CRASH_S = 23, 24, 25, 26  # count; of the last: length, boot, uptime
+# one place per string, 8 strings: closings, openings under load, state of charge in permille + 1
+# (0 = not known), offset of the current sensor in mA
 CLOSINGS, LOADED, SOC, OFFSET = 32, 40, 48, 56
-RING, KEPT, EVENT = 80, 48, 4  # changes of faults: first place, how many, ints of one
+RING, KEPT, EVENT = 80, 48, 4  # events: first place, number of events, ints per event
 CRASH = RING + KEPT * EVENT  # text
 CRASH_BYTES = 96
-_TAIL = CRASH + CRASH_BYTES // 4  # the number once more, CRC-16
+_TAIL = CRASH + CRASH_BYTES // 4  # sequence number once more, CRC-16
 BYTES = (_TAIL + 2) * 4
 
-_MAGIC = 0x534D42  # "BMS" and a version of the layout above; 64..79 are free, and 0
+_MAGIC = 0x534D42  # "BMS" and the version of this layout; places 64..79 are unused: 0
 _BOOT_MASK = const(0xFFFFF)
 
-# of the last PART_TAIL bytes of a frame's part: "BMF"; number of the write, number of the frame;
-# part | parts << 8 | its bytes << 16; ms | boot << 10; uptime s; code | place + 1 << 8; CRC-16
+# places in `tail`, the last PART_TAIL bytes of a part: "BMF"; sequence number of the write; number
+# of the frame; part | parts << 8 | its bytes << 16; ms | boot << 10; uptime s;
+# code | place + 1 << 8; CRC-16
 F_MAGIC, F_SEQ, F_FRAME, F_PART, F_MS, F_S, F_CODE, F_CRC = range(8)
 PART_TAIL = 32
 PART_MAX = 1024
 _FRAME_MAGIC = 0x464D42
-_RETRY_MS = const(60000)
-_IDLE_MS = const(900000)
-_TRIES = const(3)
+_RETRY_MS = const(60000)  # wait after a failed write
+_IDLE_MS = const(900000)  # between writes while open and without changes, if store_period is 0
+_TRIES = const(3)  # failed writes of one frame until it is given up
 _SAME_CRASH_S = const(60)
 
 
 def _bytes(words):
-    """The bytes of an array('i'), in place."""
+    """The bytes of an array('i') as a buffer, not as a copy."""
     try:
         from uctypes import addressof, bytearray_at
 
@@ -59,11 +61,12 @@ def _bytes(words):
 
 
 class NvmStore:
-    """totals: see the places above; written, failed: writes since boot.
+    """totals: see the places above; raw: the same as bytes; written, failed: writes since boot.
 
-    fitted: there is a storage that is large enough; lost: it held something, and nothing whole;
-    framing: the source of the last `frame` is still needed; lent: somebody reads `page`; blocked: a
-    write failed; raw: `totals` as bytes.
+    installed: there is storage that is large enough; lost: it held data, but no valid record;
+    frame_pending: the frame of the last `frame` is not written completely; reader_active: `page` is
+    in use by a reader; blocked: ms to wait after a failed write, else 0; frames: number of the last
+    frame; cut: frames that were shortened, given up or refused.
     """
 
     def __init__(self, config, storage, clock):
@@ -76,7 +79,9 @@ class NvmStore:
         self.installed = bool(storage and storage.size >= BYTES and storage.slots >= 2)
         self._storage = storage
         slots = storage.slots if self.installed else 0
-        self._first = (slots + 1) // 2 if slots > 3 else slots  # slots of records, frames behind
+        self._first = (
+            (slots + 1) // 2 if slots > 3 else slots
+        )  # slots of records; the others hold frames
         self.slots = slots - self._first  # of frames
         self.size = 0
         if self.slots:
@@ -84,8 +89,8 @@ class NvmStore:
         self.page = bytearray(self.size)
         self.tail = array("i", [0] * (PART_TAIL // 4))
         self._tail_raw = _bytes(self.tail)
-        self.next = 0  # of the frames' slots: to be written next, so the oldest
-        self._at = self._newest = -1  # slot written last, slot of the newest whole record
+        self.next = 0  # slot for the next part of a frame; it holds the oldest part
+        self._at = self._newest = -1  # slot written last, slot of the newest valid record
         self.written = self.failed = self.frames = self.cut = 0
         self.lost = False
         self.reader_active = False
@@ -97,12 +102,12 @@ class NvmStore:
         self._was_closed = False
         now = clock.now
         self._second_at = self._dirty_at = self._wrote_at = now
-        self.blocked = 0  # ms that a write must wait after the last
+        self.blocked = 0  # ms between the last write and the next one, at least
 
     # --- reading ---
 
     def load(self):
-        """Take the newest whole record, or begin anew; then this is another boot. Allocates."""
+        """Read the newest valid record, or start with zeros; count this boot. Allocates."""
         t = self.totals
         best = -1
         seq = -1
@@ -125,7 +130,7 @@ class NvmStore:
         self._touch()
 
     def _find_frames(self):
-        """Go on behind the newest whole frame: what was left of one that was cut is in the way."""
+        """Set `next` behind the newest complete frame, to overwrite parts of an incomplete one."""
         there = {}
         whole = -1
         for i in range(self.slots):
@@ -147,7 +152,7 @@ class NvmStore:
                     self.next = (i + 1) % self.slots
 
     def _read(self, slot):
-        """Read a record into `totals`: True if whole, False if not, None where nothing is."""
+        """Read a record into `totals`: True if valid, False if not, None if the slot is empty."""
         t = self.totals
         locked = heap_lock.unlock()
         try:
@@ -167,7 +172,7 @@ class NvmStore:
         )
 
     def get_part(self, i):
-        """Read part `i` of the frames' slots into `page`, unchecked; False where there is none."""
+        """Read slot `i` of the frames into `page`, unchecked; False if it holds no part."""
         locked = heap_lock.unlock()
         try:
             return self._storage.read(self._first + i, self.page) == self.size
@@ -178,19 +183,20 @@ class NvmStore:
             heap_lock.restore(locked)
 
     def read_part(self, i):
-        """Read and check part `i` of the frames' slots; its last bytes are in `tail` then."""
+        """Read and check slot `i` of the frames; True if it holds a valid part; see `tail`."""
         return self.get_part(i) and self.evaluate(crc16(self.page, 0, self.size - 4, 0xFFFF))
 
     def evaluate(self, crc):
-        """True where `page` is a whole part, given the CRC of all its bytes but the last four."""
+        """True if `page` is a valid part; crc: CRC of all its bytes but the last four."""
         copy(self._tail_raw, self.page, self.size - PART_TAIL, PART_TAIL)
         tail = self.tail
         return tail[F_MAGIC] == _FRAME_MAGIC and tail[F_CRC] == crc
 
-    # --- what is to be kept ---
+    # --- data to store ---
 
+    # parameters: an object or a tuple for them would allocate in the cycle
     def event(self, change, code, string, place, value, s, ms):
-        """A change of a fault, see `faults.CHANGES`; -1 = no string, no place; s, ms: uptime."""
+        """Add a change of a fault (`faults.CHANGES`); -1 = no string, no place; s, ms: uptime."""
         t = self.totals
         i = RING + t[EVENTS] % KEPT * EVENT
         t[i] = code | change << 8 | (string + 1) << 10 | (place + 1) << 14
@@ -200,12 +206,13 @@ class NvmStore:
         t[EVENTS] += 1
         self._touch()
 
-    def frame(self, code, place, source, n):
-        """Keep `n` bytes of a freeze frame, of the fault `code`, at uptime now.
+    def frame(self, code, place, provider, n):
+        """Begin to store `n` bytes of a freeze frame of the fault `code`, with the uptime of now.
 
-        `source.fill(buf, start, n)` puts n of them from `start` into `buf`, while `framing`.
-        False (and counted in `cut`) where one is waiting or there is no room for frames; a frame
-        that would take more than half of the room loses its end, so that the one before stays.
+        `provider.fill(buf, start, n)` copies n bytes of it from `start` into `buf`; it is called
+        while `frame_pending`. False, and counted in `cut`, if a frame is pending or there are no
+        slots for frames. A frame that needs more than half of the slots is shortened, so that the
+        previous one stays.
         """
         room = self.size - PART_TAIL
         if self.frame_pending or self.slots < 2 or n < 1:
@@ -217,7 +224,7 @@ class NvmStore:
             parts = most
             n = most * room
             self.cut += 1
-        self._frame = source
+        self._frame = provider
         self._frame_n = n
         self._tries = 0
         self._part = 0
@@ -233,9 +240,9 @@ class NvmStore:
         return True
 
     def crash(self, text):
-        """Keep the text of an exception that nobody caught, and write at once: all is open.
+        """Store the text (bytes) of an uncaught exception at once: the contactors are open by now.
 
-        The same text again within a minute of its start is counted, and not written.
+        The same text again within a minute after start is only counted, to save flash.
         """
         t = self.totals
         n = len(text) if len(text) < CRASH_BYTES else CRASH_BYTES
@@ -243,7 +250,7 @@ class NvmStore:
         for i in range(n):
             c = text[i]
             if not 32 <= c < 127 or c == 34 or c == 92:
-                c = 63  # it leaves in quotes
+                c = 63  # "?": the text is sent inside quotes
             same = same and self.raw[CRASH * 4 + i] == c
             self.raw[CRASH * 4 + i] = c
         t[CRASH_N] = n
@@ -254,7 +261,7 @@ class NvmStore:
             self.save(self._clock.now)
 
     def add(self, index, part, per):
-        """Add `part` to the total at `index`; `per` are a thousandth of it. part + per < 2**29."""
+        """Add `part` to the total at `index`; `per` parts are 1/1000 unit. part + per < 2**29."""
         t = self.totals
         part += t[index + 2]
         if part >= per:
@@ -271,8 +278,11 @@ class NvmStore:
 
     # --- writing ---
 
-    def step(self, now, quiet, closed):
-        """Count the time; write at most one slot where `quiet`: nothing may need to open now."""
+    def step(self, now, may_write, closed):
+        """Count the time; write at most one slot, and only if `may_write`.
+
+        may_write: no reading is near a limit; closed: a contactor is closed.
+        """
         if ticks.diff(now, self._second_at) >= 1000:
             self._second_at = ticks.add(self._second_at, 1000)
             self.totals[SECONDS] += 1
@@ -281,14 +291,14 @@ class NvmStore:
         if self._was_closed and not closed:
             self._touch()
         self._was_closed = closed
-        if quiet and self.due(now, closed):
+        if may_write and self.due(now, closed):
             if self.frame_pending and not self._dirty:
                 self._save_part(now)
             else:
                 self.save(now)
 
     def due(self, now, closed):
-        """True where something is to be written, as soon as it is quiet."""
+        """True if a write is due, as soon as no reading is near a limit."""
         since = ticks.since(now, self._wrote_at)
         if not self.installed or since < self.blocked:
             return False
@@ -301,7 +311,7 @@ class NvmStore:
         return since >= (self._period if self._period else _IDLE_MS)
 
     def save(self, now):
-        """Write the record now; True where that went well."""
+        """Write the record now; True if that succeeded."""
         if not self.installed:
             return False
         t = self.totals
@@ -317,14 +327,14 @@ class NvmStore:
         return True
 
     def close(self):
-        """The program ends: give the files back, none is left to the collector."""
+        """Close the storage's files at the end of the program; no write follows."""
         self.installed = False
         close = getattr(self._storage, "close", None)
         if close is not None:
             close()
 
     def _after(self):
-        """The slot to write: the next, but never the newest whole one."""
+        """The slot to write: the next one, but never that of the newest valid record."""
         slot = (self._at + 1) % self._first
         if slot == self._newest:
             slot = (slot + 1) % self._first
@@ -358,7 +368,7 @@ class NvmStore:
             return
         self._tries += 1
         if self._tries == _TRIES:
-            # it is given up, and the next one begins where it began
+            # the frame is given up; the next one starts at the same slot
             self.next = (self.next + self.slots - self._part) % self.slots
             self.cut += 1
             self.frame_pending = False

@@ -1,4 +1,4 @@
-"""Records events and freeze frames in the store; allows its writes only while nothing can trip.
+"""Records events and freeze frames; allows flash writes only while no reading is near a limit.
 
 Stepped every 40 ms by the master; nothing here allocates after start-up.
 """
@@ -11,21 +11,21 @@ from bms.contactors import sequence as C
 from bms.protection import faults as F
 from bms.storage import nvm_store as S
 
-_CHANGES = const(2)  # of faults that one step hands over
+_CHANGES = const(2)  # most events that one step hands to the store
 
 
 class Recorder:
-    """Follows faults, freeze frames and contactors of a master into its store."""
+    """Copies events, freeze frames and counts of contactor operations of a master to its store."""
 
     def __init__(self, master, config, store):
         self._faults = master.faults
-        self._freeze = master.freeze_frame
+        self._freeze_frame = master.freeze_frame
         self._strings = master.strings
         self._limits = master.limits
         self._drivers = master.drivers
         self._store = store
-        self._followed = 0  # events of faults that the store has
-        self._given = False  # the frame that is ready now
+        self._followed = 0  # number of events that the store has
+        self._given = False  # the store has the frame that is ready now
         self._seen = array("i", [0] * (2 * master.pack.strings))  # closings, openings under load
         self._failed = 0
         # an erase of flash stops the interrupts that guard the inputs
@@ -37,12 +37,12 @@ class Recorder:
         t[S.CONFIG_CRC] = config.crc
         crashed = t[S.CRASH_N] and t[S.CRASH_BOOT] == t[S.BOOT] - 1
         if crashed or master.board.reset_cause() == b"watchdog":
-            # it ended by itself: a person shall know before anything closes again
+            # the firmware crashed: somebody must acknowledge that before contactors close
             master.faults.set(F.FIRMWARE_CRASH, -1, t[S.CRASHES])
             master.faults.clear(F.FIRMWARE_CRASH)
 
     def step(self, now):
-        """Look at everything once."""
+        """Hand over what is new, then step the store."""
         store = self._store
         faults = self._faults
         for _ in range(_CHANGES):
@@ -60,7 +60,7 @@ class Recorder:
 
     def _take_frame(self, faults):
         """Hand a freeze frame to the store, once, when the store has room for it."""
-        freeze = self._freeze
+        freeze = self._freeze_frame
         store = self._store
         freeze.blocking = store.frame_pending
         if not freeze.ready:
@@ -84,26 +84,26 @@ class Recorder:
                 seen[2 * s + 1] = c.loaded_openings
 
     def _any_on(self):
-        """True where a string is not entirely open."""
+        """True if a coil is on, or a string is not in state OPEN."""
         for c in self._strings.each:
             if c.state != C.OPEN or c.energised():
                 return True
         return False
 
     def _writable(self, now, closed):
-        """True where flash may be written: nothing is near to a trip, nor in the middle of one."""
+        """True if flash may be written: no reading is near a limit, no sequence or scan runs."""
         strings = self._strings
-        if self._limits.evaluating or self._freeze.recording():
+        if self._limits.evaluating or self._freeze_frame.recording():
             return False
         if self._guarded and strings.energised():
             return False
         for c in strings.each:
             if c.state != C.CLOSED and (c.state != C.OPEN or c.energised()):
                 return False
-        # looked at closely only where there is something to write
+        # checked in detail only if a write is due: it takes time
         if closed and self._store.due(now, True):
             for c in strings.each:
-                # a string that has left is no reason to wait
+                # a string that is open is no reason to wait
                 if c.state == C.CLOSED and (
                     self._faults.blocking(c.string) or not self._limits.within_bounds(c.string)
                 ):
@@ -114,7 +114,7 @@ class Recorder:
         return True
 
     def _follow(self, faults):
-        """Hand over one change of a fault."""
+        """Hand one event to the store."""
         size = len(faults.event_slot)
         if faults.events - self._followed > size:
             self._followed = faults.events - size

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bms.config import schema
+from bms.config import checks, schema
 from bms.console import line_kinds, telemetry
 from bms.protection import fault_catalog, faults
 from bms.sensors.build import KINDS as SENSORS
@@ -196,7 +196,7 @@ def _settings() -> list[str]:
         "In each row the value of a key must be below that of the next one:",
         "",
     ]
-    out += ["- " + " < ".join(f"`{key}`" for key in row) for row in schema.ORDER]
+    out += ["- " + " < ".join(f"`{key}`" for key in row) for row in checks.ORDER]
     return [*out, ""]
 
 

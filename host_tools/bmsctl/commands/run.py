@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bms.config import schema as pack_config
+from bms.config import pack_file
 from bms.config.errors import ConfigError
 from bms.slaves.build import KINDS
 from bmssim.lines import LineReader
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def load_pack(path: Path) -> Any:
     """The pack file, checked by the firmware's own code. Raises ToolError naming file and line."""
     try:
-        return pack_config.load(str(path))
+        return pack_file.load(str(path))
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}") from None
     except ConfigError as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bms.clock import Clock
-from bms.config import schema as pack_config
+from bms.config import pack_file
 from bms.contactors.strings import Strings
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
@@ -141,7 +141,7 @@ def driver_of(kind: str, link: Any, boards: list[Shape]) -> tuple[Any, Pack]:
     for board in boards:
         text += f'[[slave]]\nkind = "{kind}"\nlink = "x"\n'
         text += f"node = {board.node}\ncells = {board.cells}\ntemps = {board.temps}\n"
-    settings = pack_config.parse(text.splitlines())
+    settings = pack_file.parse(text.splitlines())
     pack = Pack(settings)
     hal = IdleHal()
     clock = Clock(hal)
