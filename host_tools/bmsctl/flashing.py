@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -225,8 +226,11 @@ class Flashing(Service):
         self.board = board_files.load(board)
         self.pack = pack
 
-    def run(self, romfs: bool = False) -> dict[str, Any]:
-        """Flash, start and wait for the boot line; what `--json` prints. Raises ToolError."""
+    def run(self, deploy: "Deploy | None" = None) -> dict[str, Any]:
+        """Flash, start and wait for the boot line; what `--json` prints. Raises ToolError.
+
+        deploy: writes the files instead of `_into_slot`, as `romfs.deploy` does.
+        """
         if self.board.frozen_only:
             raise ToolError(
                 f"{self.board.name} can't run the firmware from files: {self.board.frozen_only};"
@@ -238,7 +242,7 @@ class Flashing(Service):
         files = slots.with_sums(board_files.compiled(self.board))
         self.enter()
         try:
-            return self._flash(files, pack, romfs)
+            return self._flash(files, pack, deploy)
         except ToolError:
             if self.state is LEFT:  # refused before anything was written: what ran may go on
                 with contextlib.suppress(ToolError):
@@ -246,13 +250,13 @@ class Flashing(Service):
                     self.state = "nothing was written, and the board was started again"
             raise
 
-    def _flash(self, files: dict[str, bytes], pack: bytes | None, romfs: bool) -> dict[str, Any]:
+    def _flash(
+        self, files: dict[str, bytes], pack: bytes | None, deploy: "Deploy | None"
+    ) -> dict[str, Any]:
         self.progress.phase("looking at what is on the board")
         there = self.inventory()
         self._fits(there, files)
-        if romfs:
-            from .romfs import deploy  # it needs this module
-
+        if deploy is not None:
             slot, copied, kept = deploy(self, there, files, pack)
         else:
             slot, copied, kept = self._into_slot(there, files, pack)
@@ -401,6 +405,11 @@ class Flashing(Service):
             # littlefs replaces at once; MicroPython's FAT removes main.py first (extmod/vfs_fat.c)
             f"import os\nos.rename({new!r}, {main!r})\n"
         )
+
+
+# takes the run, what is on the board, files by path, the pack file (None: the board's own);
+# returns folder, files copied and kept; raises ToolError
+Deploy = Callable[[Flashing, slots.Inventory, dict[str, bytes], bytes | None], tuple[str, int, int]]
 
 
 def _reason(line: dict[str, Any]) -> str:

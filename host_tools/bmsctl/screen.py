@@ -5,7 +5,7 @@ from typing import Any
 from bmssim.boards.kinds import KINDS
 from bmssim.layout import places
 from bmssim.scenario import Scenario
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 
 def clock(seconds: float) -> str:

@@ -30,6 +30,7 @@ class CellArray:
     The current of the last step stays until the next one, so that `voltage_v` includes it.
     """
 
+    # parameters: what cells are made of; none follows from another
     def __init__(
         self,
         chemistry: Chemistry,

@@ -14,7 +14,8 @@ from bms.config import schema as pack_config
 from . import scenario
 from .plant import OPEN_US
 from .process import FirmwareDied
-from .world import Setup, World
+from .setup import Setup
+from .world import World
 
 STEP_US = 20_000  # a trial looks so often whether its moment has come
 BEFORE_US = 600_000

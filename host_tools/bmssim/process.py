@@ -52,6 +52,7 @@ _FIRST_MA, _FIRST_STRING_MV = 8, 16  # bits that say a string's reading is valid
 class FirmwareDied(Exception):
     """The firmware's process ended; `code` is its exit code, `text` what it printed."""
 
+    # parameters: what a process is started with; the last four are seldom given
     def __init__(self, code: int, text: str) -> None:
         super().__init__(
             f"the firmware ended with exit code {code}" + (f": {text}" if text else "")

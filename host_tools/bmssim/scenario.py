@@ -3,7 +3,7 @@
 ```toml
 summary = "one line"
 duration_s = 30                 # of simulated time
-[setup]                         # fields of world.Setup: chemistry, soc, load, damage, ..
+[setup]                         # fields of setup.Setup: chemistry, soc, load, damage, ..
 [settings]                      # pack-file keys that differ from the defaults, as "3.65 V" or 8
 [[do]]                          # at_s and one action
 at_s = 1
@@ -36,7 +36,8 @@ from .bus import PAUSE_US, Usage
 from .layout import Place, places
 from .process import CHARGER, ESTOP, FAULT_LINE, IGNITION, INTERLOCK
 from .sensors import Sensor
-from .world import Setup, World
+from .setup import Setup
+from .world import World
 
 FOLDER = Path(__file__).parent / "scenarios"
 
@@ -218,7 +219,12 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
         lines += [f'{key} = "{ms} ms"' for key, ms in ages.get(port, {}).items()]
     for n in range(setup.strings if setup.ivt_s else 0):
         lines += ["[[sensor]]", 'kind = "board"', f"string = {n + 1}"]
-        lines += ["[[sensor]]", 'kind = "ivt_s"', f"string = {n + 1}", f'link = "{setup.port}"']
+        lines += [
+            "[[sensor]]",
+            'kind = "ivt_s"',
+            f"string = {n + 1}",
+            f'link = "{places(setup)[0].port}"',
+        ]
         lines.append(f"id = {ivt_s.FIRST_ID + n * ivt_s.IDS}")
     return "\n".join(lines) + "\n"
 
@@ -531,6 +537,7 @@ class Run:
                 last = line
         return grown / cycles if cycles else None
 
+    # long: one check for each key of [expect], in the order of their docs
     def problems(self) -> list[str]:
         """What did not come out as the scenario states; empty = it came out."""
         expect = self.scenario.expect

@@ -21,7 +21,7 @@ from bms.config import schema as pack_config
 from bmssim import protocol, scenario
 from bmssim.bus import CanBus
 from bmssim.process import INTERLOCK
-from bmssim.world import Setup
+from bmssim.setup import Setup
 from emulated import STACK_BYTES
 
 SETTINGS = {

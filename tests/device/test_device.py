@@ -13,7 +13,8 @@ from world import COILS, INPUTS, PWM_FUNCTION, START, EmulatedWorld
 from bmsctl import board_files, slots
 from bmssim import scenario
 from bmssim.process import ESTOP, FAULT_LINE, INTERLOCK
-from bmssim.world import Setup, World
+from bmssim.setup import Setup
+from bmssim.world import World
 from emulated import STACK_BYTES
 
 SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.toml"))

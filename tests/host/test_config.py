@@ -9,7 +9,7 @@ from raw import BOARDS, RawBoard, be_patient, interrupted, leave, running
 
 from bmsctl import board_files, cli, mpremote, pack_push, slots
 from bmssim import scenario
-from bmssim.world import Setup
+from bmssim.setup import Setup
 from extent import HANG_S, extent
 
 PACK = scenario.pack_text(

@@ -15,7 +15,7 @@ from bmsctl import board_files, cli
 from bmsctl.request import ask
 from bmssim import scenario
 from bmssim.lines import encode
-from bmssim.world import Setup
+from bmssim.setup import Setup
 from extent import HANG_S
 
 TOTALS = {

@@ -24,7 +24,7 @@ from bmsctl import board_files, cli, flashing, mpremote, slots
 from bmsctl.serial_port import open_port, read_some, wait_readable, write_all
 from bmssim import scenario
 from bmssim.micropython_path import find_micropython
-from bmssim.world import Setup
+from bmssim.setup import Setup
 from extent import HANG_S, extent
 
 REPLAY = Path(__file__).parent / "replay.py"

@@ -16,7 +16,7 @@ from bmssim.boards.kinds import KINDS
 from bmssim.bus import CanBus, UartBus
 from bmssim.events import Events
 from bmssim.protocol import Frame
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 PATH = Path(__file__).parents[2] / "examples" / "slave" / "cell_link_slave.py"
 SPEC = importlib.util.spec_from_file_location("cell_link_slave", PATH)

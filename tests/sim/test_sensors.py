@@ -7,7 +7,7 @@ import pytest
 from bmssim import scenario
 from bmssim.process import ALL_GOOD, CAUSES, ESTOP, IGNITION, INTERLOCK, PLUS
 from bmssim.sensors import Sensor
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 WIRED = {"interlock": True, "emergency_stop": True, "voltage_sensor": True}
 

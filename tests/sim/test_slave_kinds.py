@@ -10,7 +10,7 @@ from bmsctl.commands.bench import scan_of
 from bmssim import scenario
 from bmssim.boards.kinds import KINDS
 from bmssim.layout import fit
-from bmssim.world import Setup
+from bmssim.setup import Setup
 from extent import extent
 
 # every kind and what it may be wired by

@@ -13,7 +13,7 @@ from bmssim import scenario
 from bmssim.boards.kinds import KINDS
 from bmssim.bus import PAUSE_US
 from bmssim.layout import fit
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 HELP = "measure speed, reaction, bus use and heap on this machine"
 EXAMPLE = """examples:

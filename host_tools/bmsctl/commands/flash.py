@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from .. import romfs
 from ..board_files import names
 from ..flashing import Flashing, Progress
 from ..options import add_port
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     progress = Progress(sys.stderr)
     flashing = Flashing(args.board, args.port, args.baud, args.pack, progress, args.force)
     try:
-        result = flashing.run(args.romfs)
+        result = flashing.run(romfs.deploy if args.romfs else None)
     except KeyboardInterrupt:
         progress.end()
         print(f"bmsctl: interrupted: {flashing.state}", file=sys.stderr)

@@ -17,7 +17,7 @@ from bmssim.fault_run import Case
 from bmssim.layout import fit
 from bmssim.mirror import Mirror
 from bmssim.process import FirmwareDied
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 from ..errors import ToolError
 from ..options import positive, wrong_use

@@ -29,6 +29,7 @@ _NODE_MS = 40
 _ASKS = {cell_link.SCAN: 2, cell_link.BALANCE: 8, cell_link.HELLO: 0, cell_link.ASSIGN: 5}
 
 
+# long: one branch for each function of the protocol, over the same tables
 def decode(capture: Capture) -> Decoded:
     """The frames of boards, over CAN or UART."""
     out = Decoded("cell_link")

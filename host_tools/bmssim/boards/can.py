@@ -11,6 +11,7 @@ from .commercial import CommercialBoard, Measure
 class CanBoard(CommercialBoard):
     """One board on a bus; see `BoughtBoard`. Its frames carry no checksum of their own."""
 
+    # parameters: all kinds of boards are made with the same ones
     def __init__(
         self,
         events: Events,

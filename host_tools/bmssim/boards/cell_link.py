@@ -29,6 +29,7 @@ class CellLinkBoard:
     that it obeys; back_us: after each restart, from the end of its boot to its first answer.
     """
 
+    # parameters: all kinds of boards are made with the same ones, and a serial number
     def __init__(
         self,
         events: Events,
@@ -245,6 +246,7 @@ class UartPort:
                 self._bus.from_board(frame, p.uart_encode(frame), self, i == len(frames) - 1)
 
 
+# parameters: all kinds of boards are made with the same ones
 def _make(
     events: Events,
     bus: CanBus | UartBus,

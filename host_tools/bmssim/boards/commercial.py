@@ -28,6 +28,7 @@ class CommercialBoard:
     TOLERANCE_MV = 0  # what rounding may make of a voltage in two programs
     TOLERANCE_DC = 0
 
+    # parameters: all kinds of boards are made with the same ones
     def __init__(
         self,
         events: Events,

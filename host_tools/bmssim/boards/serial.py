@@ -34,6 +34,7 @@ class SerialBoard(CommercialBoard):
     ROOM = False  # its answers have room inside for what is `longer`
     SUMMED = False  # its answers carry a sum, not a CRC
 
+    # parameters: all kinds of boards are made with the same ones
     def __init__(
         self,
         events: Events,
