@@ -27,9 +27,9 @@ ROOM_BYTES = 16384  # of the file system, besides the files
 BATCH = 6  # files a run of mpremote, which takes 0.3 s to start
 SWITCH = board_files.ROOT / "firmware" / "switch.py"
 
-NOT_ASKED = "nothing was asked of the board, and nothing was written"
+NOT_BEGUN = "nothing was asked of the board, and nothing was written"
 UNTOUCHED = "the board is as it was"
-ASKED = (
+LEAVE_SENT = (
     "nothing was written, but the master was asked to leave: where it has, nothing watches the"
     " cells until the board is reset or flashed"
 )
@@ -84,7 +84,7 @@ class Service:
         self.baud = baud
         self.progress = progress
         self.force = force
-        self.state = NOT_ASKED
+        self.state = NOT_BEGUN
         self.remote = Mpremote(port)
 
     def reach(self) -> None:
@@ -95,7 +95,7 @@ class Service:
     def enter(self) -> None:
         """Have the REPL, with the contactors proven open where a master runs."""
         self.progress.phase("asking the master for service")
-        answer = self._ask("service yes")
+        answer = self._command("service yes")
         if answer is None or answer["ok"] is not True:
             self.state = UNTOUCHED
         if answer is not None and answer["ok"] is not True:
@@ -105,7 +105,7 @@ class Service:
                     " Find out why; --force flashes all the same"
                 )
             self.progress.phase(f"the master refuses: {answer['text']}; going on, as told")
-            answer = self._ask("service anyway")
+            answer = self._command("service anyway")
         if answer is None:
             if not self.force:
                 raise ToolError(
@@ -121,7 +121,7 @@ class Service:
         else:
             self.state = UNTOUCHED  # it was at its prompt
 
-    def _ask(self, command: str) -> dict[str, Any] | None:
+    def _command(self, command: str) -> dict[str, Any] | None:
         """The answer; an empty ok one from a bare prompt; None where nothing sensible comes.
 
         A transfer that was killed leaves the raw REPL, which answers nothing: Ctrl-B ends that, and
@@ -133,7 +133,7 @@ class Service:
             tail = b""
             answer: dict[str, Any] | None = None
             end = time.monotonic() + ANSWER_S
-            self.state = ASKED
+            self.state = LEAVE_SENT
             try:
                 write_all(port, b"\r\n" + command.encode() + b"\r\n")
                 while time.monotonic() < end:
@@ -190,10 +190,10 @@ class Service:
             try:
                 with open_port(self.port, self.baud) as port:
                     # `version` has it said again: the first may be gone before the port is open
-                    asked_at = 0.0
+                    sent_at = 0.0
                     while time.monotonic() < end:
-                        if time.monotonic() > asked_at + 1:
-                            asked_at = time.monotonic()
+                        if time.monotonic() > sent_at + 1:
+                            sent_at = time.monotonic()
                             write_all(port, b"\r\nversion\r\n")
                         wait_readable(port, 0.1)
                         for line in reader.feed(read_some(port)):

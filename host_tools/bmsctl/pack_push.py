@@ -14,7 +14,7 @@ from bms.kernels import crc16
 from . import pack_copies, slots
 from .errors import ToolError
 from .flashing import LEFT, UNTOUCHED, Service
-from .request import ask
+from .request import send_command
 from .start_check import plan
 
 NAME_S = 2  # for the name of the board
@@ -44,7 +44,7 @@ class PackPush(Service):
         self.reach()
         self.state = UNTOUCHED
         with contextlib.suppress(ToolError):
-            for line in ask(self.port, self.baud, "version", NAME_S):
+            for line in send_command(self.port, self.baud, "version", NAME_S):
                 if line["k"] == "boot":
                     return line["board"]
         return ""

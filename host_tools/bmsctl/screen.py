@@ -214,8 +214,10 @@ class Story:
         for problem in result["problems"]:
             self._say(f"NOT AS STATED: {problem}")
         outcome = "ok, all came out as stated" if result["ok"] else "FAILED"
-        if result["ok"] and not result["judged"]:
-            outcome = "cut short, so what came out isn't judged; what always holds, held"
+        if result["ok"] and not result["evaluated"]:
+            outcome = (
+                "cut short, so the outcome isn't evaluated; the checks that always apply passed"
+            )
         self._say(f"{chosen.name}: {outcome}")
 
 

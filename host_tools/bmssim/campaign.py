@@ -1,10 +1,10 @@
-"""Faults without end: every kind, at every moment of the sequence, on both links, 1 and 3 strings.
+"""Fault campaign: every kind of fault, in every state, on both links, with 1 and 3 strings.
 
-A trial is one short run of the real firmware in which one thing goes wrong at one moment. It passes
-when the coils of what is concerned are off within the allowed time and stay so, the strings that
-are not concerned carry on, and the firmware has said the right fault. Each trial has a twin without
-the fault, but with what real parts do: noise on cells, temperatures and currents, clocks that
-drift, 1 % of all frames damaged. There nothing may trip.
+A fault run is one short run of the real firmware with one injected fault. It passes when the coils
+of the affected strings are off within the allowed time and stay off, the other strings stay closed,
+and the firmware has reported the right fault. Each fault run has a twin without the fault, but with
+the imperfections of real parts: noise on cells, temperatures and currents, clocks that drift, 1 %
+of all frames damaged. There nothing may trip.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from .fault_run import AFTER_US, STATES_CLOSED, Case, FaultRun, Verdict
 from .micropython_path import find_micropython
 
 STRINGS = (1, 3)
-SABOTAGE = Path(__file__).parent / "sabotage.py"
+BROKEN_FIRMWARE = Path(__file__).parent / "broken_firmware.py"
 TWIN_US = 2_000_000  # a faultless run goes on so long behind its moment
 LONGEST_US = 20_000_000
 
@@ -42,23 +42,23 @@ def cases(seed: int) -> Iterator[Case]:
             for moment, link, strings in matrix:
                 yield Case(kind.name, moment, link, strings, n)
 
-    turns = [of(kind) for kind in KINDS]
+    kinds = [of(kind) for kind in KINDS]
     while True:
-        for turn in turns:
-            yield next(turn)
+        for each in kinds:
+            yield next(each)
 
 
 def play(case: Case, faultless: bool = False) -> Verdict:
-    """One trial, or its faultless twin. Raises KeyError for an unknown kind."""
+    """One fault run, or its faultless twin. Raises KeyError for an unknown kind."""
     kind = BY_NAME[case.kind]
     with tempfile.TemporaryDirectory(prefix="bmssim-") as folder:
-        trial = FaultRun(case, Path(folder), dict(kind.setup), dict(kind.settings), faultless)
-        trial.any_string = kind.scope == "pack"
+        fault_run = FaultRun(case, Path(folder), dict(kind.setup), dict(kind.settings), faultless)
+        fault_run.any_string = kind.scope == "pack"
         try:
-            verdict = _twin(kind, trial) if faultless else _trial(kind, trial)
+            verdict = _twin(kind, fault_run) if faultless else _with_fault(kind, fault_run)
         finally:
-            trial.world.close()
-        verdict.sim_s = trial.world.events.now_us / 1e6
+            fault_run.world.close()
+        verdict.sim_s = fault_run.world.events.now_us / 1e6
         return verdict
 
 
@@ -81,11 +81,11 @@ def _twin(kind: Kind, t: FaultRun) -> Verdict:
     return verdict
 
 
-def _trial(kind: Kind, t: FaultRun) -> Verdict:
+def _with_fault(kind: Kind, t: FaultRun) -> Verdict:
     verdict = Verdict(t.case, False)
-    if kind.sabotage is not None:
-        t.world.program = SABOTAGE
-        t.world.extra = {"sabotage": kind.sabotage(t)}
+    if kind.broken is not None:
+        t.world.program = BROKEN_FIRMWARE
+        t.world.extra = {"broken": kind.broken(t)}
     kind.before_boot(t)
     if not t.reach():
         # what stops the sequence before its moment is a verdict too, where it is of this kind
@@ -211,9 +211,9 @@ def _dies(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
     while t.died is None and t.world.events.now_us < until_us:
         t.run(t.world.events.now_us + 20_000)
     if t.died is None:
-        verdict.why = f"the stage was not run: {t.world.extra['sabotage']['stage']}"
+        verdict.why = f"the stage was not run: {t.world.extra['broken']['stage']}"
         return
-    if "sabotage" not in t.died.text:
+    if "broken on purpose" not in t.died.text:
         verdict.why = f"another exception than that of the stage: {t.died}"
         return
     if t.world.seen.died_closed:
@@ -239,7 +239,7 @@ def _starts_again(t: FaultRun, verdict: Verdict) -> None:
     elif "boot" not in kinds or "status" not in kinds:
         verdict.why = f"it does not start again: {sorted(set(kinds))}"
     elif world.seen.closed_after_restart:
-        verdict.why = "a coil went on after the restart though nobody told it to close"
+        verdict.why = "a coil went on after the restart though nobody commanded it"
 
 
 def _parts(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
@@ -250,7 +250,7 @@ def _parts(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
     if t.died is not None:
         verdict.why = str(t.died)
     elif beat_us is None or t.world.events.now_us - beat_us < 200_000:
-        verdict.why = f"the heart beats on: {t.world.extra['sabotage']['stage']}"
+        verdict.why = f"the heart beats on: {t.world.extra['broken']['stage']}"
     elif (parted_us := t.parted_us(beat_us)) is None:
         verdict.why = "it stays closed"
     else:
@@ -322,7 +322,7 @@ def _pair(case: Case) -> tuple[Verdict, Verdict]:
     for faultless in (False, True):
         try:
             out.append(play(case, faultless))
-        except Exception as error:  # a trial that breaks is a trial that was missed
+        except Exception as error:  # a run that raises counts as a missed fault
             out.append(Verdict(case, faultless, why=f"{type(error).__name__}: {error}"))
     return out[0], out[1]
 
@@ -334,12 +334,12 @@ def run(
     jobs: int | None = None,
     progress: Callable[[int, int, float, int, int], None] = lambda *a: None,
 ) -> dict[str, Any]:
-    """`runs` trials and as many faultless ones; the object that `--campaign --json` prints.
+    """`runs` fault runs and as many faultless ones; the object that `--campaign --json` prints.
 
-    progress is told (trials done, of, trials per second, missed, false). jobs: processes, None =
+    progress gets (runs done, of, runs per second, missed, false). jobs: processes, None =
     one a CPU. Raises MicroPythonMissing.
     """
-    find_micropython()  # once, not in each trial
+    find_micropython()  # once, not in each run
     wanted = (c for c in cases(seed) if not kinds or c.kind in kinds)
     todo = list(itertools.islice(wanted, runs))
     started = time.monotonic()
@@ -372,14 +372,14 @@ def summary(done: list[tuple[Verdict, Verdict]], seed: int, wall_s: float) -> di
         pairs = [p for p in done if p[0].case.kind == kind.name]
         if not pairs:
             continue
-        trials = [p[0] for p in pairs]
-        ms = [v.ms for v in trials if v.ms is not None]
-        allowed = [v.allowed_ms for v in trials if v.allowed_ms is not None]
+        fault_runs = [p[0] for p in pairs]
+        ms = [v.ms for v in fault_runs if v.ms is not None]
+        allowed = [v.allowed_ms for v in fault_runs if v.allowed_ms is not None]
         table[kind.name] = {
             "meaning": kind.meaning,
-            "injected": sum(v.injected for v in trials),
-            "detected": sum(v.good for v in trials),
-            "missed": sum(not v.good for v in trials),
+            "injected": sum(v.injected for v in fault_runs),
+            "detected": sum(v.good for v in fault_runs),
+            "missed": sum(not v.good for v in fault_runs),
             "faultless": len(pairs),
             "false": sum(not p[1].good for p in pairs),
             "ms_p50": round(float(np.percentile(ms, 50)), 3) if ms else None,

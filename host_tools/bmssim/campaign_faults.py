@@ -1,8 +1,8 @@
-"""What can go wrong, and what must come of it: the campaign's kinds of faults.
+"""The campaign's kinds of faults, and the reaction that each of them must cause.
 
-A kind is injected into a `Trial` at a moment of its sequence. Allowed times are milliseconds from
-what `since` names. Sources of the times: 10 ms for hard bounds, 1 ms for inputs, the pack file's
-own delays and ages for all others, plus what it takes to notice: samples and one scan.
+A kind is injected into a `FaultRun` at a moment of its sequence. Allowed times are in ms, from what
+`since` names. Sources of the times: 10 ms for hard bounds, 1 ms for inputs, the pack file's own
+delays and ages for all others, plus the time to notice it: samples and one scan.
 """
 
 import binascii
@@ -39,19 +39,19 @@ STAGES = (
     "limits.aged",
     "strings.step",
     "inputs.step",
-    "freeze.step",
+    "freeze_frame.step",
     "balancing.step",
     "console.step",
     "telemetry.step",
     "telemetry.look",
-    "outbox.flush",
+    "tx_buffer.flush",
     "drivers.0.step",
     "drivers.0.begin",
     "pack.update",
     "pack.expire",
     "currents.0.sample",
     "currents.0.age",
-    "keeper.step",
+    "recorder.step",
     "store.step",
     "soc.step",
     "power.step",
@@ -91,9 +91,9 @@ class Kind:
     setup: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     links: tuple[str, ...] = LINKS
-    sabotage: Callable[[FaultRun], dict[str, Any]] | None = None
-    prepare: Inject = lambda trial: None
-    before_boot: Inject = lambda trial: None
+    broken: Callable[[FaultRun], dict[str, Any]] | None = None
+    prepare: Inject = lambda run: None
+    before_boot: Inject = lambda run: None
 
 
 def _board(t: FaultRun) -> CellLinkBoard:
@@ -832,7 +832,7 @@ KINDS: tuple[Kind, ...] = (
         outcome="survives",
         setup={"store": True},
         settings={"store_soon": "200 ms", "store_rest": "200 ms", "store_period": "1 s"},
-        sabotage=_broken("power"),
+        broken=_broken("power"),
     ),
     Kind(
         "exception",
@@ -841,7 +841,7 @@ KINDS: tuple[Kind, ...] = (
         _at_once,
         scope="pack",
         outcome="dies",
-        sabotage=_broken("raise"),
+        broken=_broken("raise"),
     ),
     Kind(
         "hang",
@@ -850,7 +850,7 @@ KINDS: tuple[Kind, ...] = (
         lambda t: HEARTBEAT_US / 1000,
         scope="pack",
         outcome="parts",
-        sabotage=_broken("hang"),
+        broken=_broken("hang"),
     ),
     Kind(
         "stage_skipped",
@@ -859,7 +859,7 @@ KINDS: tuple[Kind, ...] = (
         lambda t: HEARTBEAT_US / 1000,
         scope="pack",
         outcome="parts",
-        sabotage=_skipped,
+        broken=_skipped,
     ),
     Kind(
         "heap_full",
@@ -868,7 +868,7 @@ KINDS: tuple[Kind, ...] = (
         _hard,
         ("cell_hard_high",),
         since="frame",
-        sabotage=_broken("heap"),
+        broken=_broken("heap"),
     ),
     Kind(
         "console_flood",
@@ -877,7 +877,7 @@ KINDS: tuple[Kind, ...] = (
         _hard,
         ("cell_hard_high",),
         since="frame",
-        sabotage=_broken("flood"),
+        broken=_broken("flood"),
     ),
     Kind(
         "console_deaf",
@@ -885,7 +885,7 @@ KINDS: tuple[Kind, ...] = (
         _mark_and_high,
         _hard,
         since="frame",
-        sabotage=_broken("deaf"),
+        broken=_broken("deaf"),
     ),
 )
 BY_NAME = {kind.name: kind for kind in KINDS}

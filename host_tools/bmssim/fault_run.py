@@ -1,4 +1,4 @@
-"""One trial of the campaign: boot, close, reach a moment, break something, see what comes.
+"""One fault run of the campaign: boot, close, reach a moment, break something, see what comes.
 
 Times are the world's microseconds.
 """
@@ -17,7 +17,7 @@ from .process import FirmwareDied
 from .setup import Setup
 from .world import World
 
-STEP_US = 20_000  # a trial looks so often whether its moment has come
+STEP_US = 20_000  # how often a run checks whether its moment has come
 BEFORE_US = 600_000
 CLOSE_US = 1_200_000
 REACH_US = 14_000_000  # a moment that isn't there by then was missed
@@ -72,7 +72,7 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Case:
-    """What a trial is made of; `name` replays it."""
+    """What a fault run is made of; `name` replays it."""
 
     kind: str
     moment: str
@@ -95,11 +95,11 @@ class Case:
 
 @dataclass
 class Verdict:
-    """What came of a trial.
+    """Outcome of a fault run.
 
     injected: its moment came; good: detected in time and opened, or for a faultless run that
     nothing tripped; why: what was wrong; ms, allowed_ms: from the cause to open, None = it stays
-    open; trips: names that were raised, the first one first; sim_s: of the run.
+    open; trips: names of trips that were set, the first one first; sim_s: of the run.
     """
 
     case: Case
@@ -224,7 +224,7 @@ class FaultRun:
         return self.world.events.now_us - last >= SETTLED_US
 
     def _there(self) -> bool:
-        """The trial's moment has come; `_coils` tells some of it."""
+        """The run's moment has come; `_coils` notes when a precharge begins."""
         now = self.world.events.now_us
         moment = self.case.moment
         if moment == "before":
@@ -277,7 +277,7 @@ class FaultRun:
     # --- what came ---
 
     def trips(self, since_us: int = 0) -> list[str]:
-        """Names of trips that were raised since then."""
+        """Names of trips that were set since then."""
         return [
             x["name"]
             for x in self.world.seen.lines

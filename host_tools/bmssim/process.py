@@ -52,7 +52,6 @@ _FIRST_MA, _FIRST_STRING_MV = 8, 16  # bits that say a string's reading is valid
 class FirmwareDied(Exception):
     """The firmware's process ended; `code` is its exit code, `text` what it printed."""
 
-    # parameters: what a process is started with; the last four are seldom given
     def __init__(self, code: int, text: str) -> None:
         super().__init__(
             f"the firmware ended with exit code {code}" + (f": {text}" if text else "")
@@ -94,7 +93,7 @@ class Terminal:
 
 @dataclass
 class Inputs:
-    """What the firmware's pins and sensors read; None = no sample, or not fitted.
+    """What the firmware's pins and sensors read; None = no sample, or no sensor.
 
     feedback, wired: bits as the coils'; lines: bits INTERLOCK, ..; current_ma, string_mv: one a
     string; cause: why the firmware starts, a name of CAUSES; mark: no board's, for test programs.
@@ -137,6 +136,7 @@ class Firmware:
     request with `go`, and there are no terminals. Raises MicroPythonMissing, FirmwareDied.
     """
 
+    # parameters: what a process is started with; the last four are seldom given
     def __init__(
         self,
         runtime: str,

@@ -14,7 +14,7 @@ every_s = 30                    # and again, to the end; without it once
 inject = "cell_voltage"         # a name of ACTIONS, with its arguments beside it
 cell = 23
 mv = 3900
-[expect]                        # see `_judge`
+[expect]                        # see `problems`
 trip = "cell_hard_high"
 ```
 """
@@ -50,7 +50,7 @@ class ScenarioError(Exception):
 class Scenario:
     """A scenario as read; `actions` are (time in us, name, arguments).
 
-    judged: what comes out is held against `expect`; False where the run was cut short.
+    evaluated: the outcome is compared with `expect`; False where the run was cut short.
     """
 
     name: str
@@ -153,7 +153,7 @@ def _within(scenario: Scenario, setup: Setup) -> None:
     expect = scenario.expect
     for _us, name, args in scenario.actions:
         # of two that say the same number by themselves nobody can tell which is which
-        if args.get("answers_as") and not all(KINDS[place.kind].asked for place in boards):
+        if args.get("answers_as") and not all(KINDS[place.kind].polled for place in boards):
             args["answers_as"] = len(boards) + 1
         if "slave" in args:
             args["slave"] = min(args["slave"], len(boards))
@@ -309,7 +309,7 @@ def _slave_answers_as(world: World, slave: int, node: int) -> None:
 
 
 def _slave_habit(world: World, slave: int, **how: float) -> None:
-    """A bought board gets habits: asleep, slow, truncate, longer, answers_as (0: its own node)."""
+    """Set habits of a commercial board: one or more of HABITS; answers_as 0: its own node."""
     board = world.boards[slave - 1]
     for name, value in how.items():
         if name not in HABITS or not hasattr(board, name):
@@ -425,7 +425,7 @@ EXPECTATIONS = {
     "open_within_ms": "from the last injection to the coils off, at most",
     "reaction_ms": "from the last bit of the first violating frame to the coils off, at most",
     "damaged_at_least": "damaged frames that the master must have counted",
-    "odd_at_least": "answers that are damaged, stale, strange or missed, as it counted them",
+    "odd_at_least": "answers that are damaged, stale, unexpected or missed, as it counted them",
     "spread_at_most_mv": "true spread of the cells at the end",
     "back_within_scans": "of its port: from a restarted board's boot to its first answer, at most,"
     " and from there to what it measured first of what the master shows",
@@ -640,7 +640,7 @@ class Run:
         return {
             "scenario": self.scenario.name,
             "ok": not problems,
-            "judged": self.scenario.evaluated,
+            "evaluated": self.scenario.evaluated,
             "problems": problems,
             "runtime": self.setup.runtime,
             "link": self.setup.link,

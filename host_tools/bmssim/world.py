@@ -46,9 +46,9 @@ PHYSICS_US = 50_000
 REAL_INPUTS_US = 10_000
 CAN_BPS = KINDS["cell_link"].bps["can"]
 UART_BPS = KINDS["cell_link"].bps["uart"]
-BLEED_OHM = 7.0  # of one balancing resistor: about 0.5 A
+BALANCE_OHM = 7.0  # of one balancing resistor: about 0.5 A
 BACK_LOOK_US = 10_000
-BACK_ASK_US = 100_000
+BACK_POLL_US = 100_000
 HISTORY = 160  # samples in which a reported value may be found: cell_age / period and some
 
 
@@ -90,8 +90,8 @@ class World:
 
     lines: the master's inputs, bits of process.INTERLOCK, ..; set them by `set_lines`. currents,
     voltages (one a string), link, isolation: sensors. cause: of the firmware's next start.
-    program, extra: as `Firmware` takes them. mark: for test programs, see sabotage.py. on_coils is
-    told the time and the coils that are on, at every change.
+    program, extra: as `Firmware` takes them. mark: for test programs, see broken_firmware.py.
+    on_coils gets the time (us) and the coils that are on, at every change.
     """
 
     def __init__(self, setup: Setup, pack: Path, hard_bounds: tuple[int, int, int]) -> None:
@@ -136,7 +136,7 @@ class World:
         self._answers = [0] * len(self.boards)  # first ones after restarts that `seen.back` has
         # boards that have answered, not shown yet: place in `seen.back`, when they booted, answered
         self._waits: dict[int, tuple[int, int, int]] = {}
-        self._asked_us = 0
+        self._typed_cells_us = 0
         self._real_start: float | None = None
         self.events.every(PHYSICS_US, self._physics)
 
@@ -212,7 +212,7 @@ class World:
         self.bus = self.ports[self.places[0].port].bus
         # the firmware's order: the console first, then the ports by name
         self._by_name = [self.ports[name] for name in sorted(self.ports)]
-        self._sinks = [self._heard, *(port.adapter.on_bytes for port in self._by_name)]
+        self._sinks = [self._take_console, *(port.adapter.on_bytes for port in self._by_name)]
 
         if s.ivt_s and isinstance(self.bus, CanBus):
             for n in range(s.strings):
@@ -282,8 +282,8 @@ class World:
                 self._answers[n] = len(board.back_us)
                 self._waits[n] = (len(self.seen.back), now - board.back_us[-1] - BACK_LOOK_US, now)
                 self.seen.back.append((n, None))
-        if self._waits and now - self._asked_us >= BACK_ASK_US:
-            self._asked_us = now
+        if self._waits and now - self._typed_cells_us >= BACK_POLL_US:
+            self._typed_cells_us = now
             self.type("cells")
 
     def _shown(self, n: int, cell_mv: list) -> None:
@@ -341,7 +341,7 @@ class World:
                 while mask and volts is not None:
                     bit = mask & -mask
                     i = self.places[n].first + bit.bit_length() - 1
-                    balance_mask[i] = volts[i] / BLEED_OHM
+                    balance_mask[i] = volts[i] / BALANCE_OHM
                     mask ^= bit
             self.cells.step(dt, np.repeat(self._charge_as / dt, each), balance_mask)
             self._cells_us = now
@@ -480,7 +480,7 @@ class World:
         self._settle()
         self._watch_plant()
 
-    def _heard(self, data: bytes) -> None:
+    def _take_console(self, data: bytes) -> None:
         """Console bytes of the firmware."""
         self.on_bytes(data)
         for line in self.reader.feed(data):
@@ -637,7 +637,7 @@ class World:
         console = firmware.console
         data = console.read_now()
         if data:
-            self._heard(data)
+            self._take_console(data)
         self._typed += self.typed_elsewhere()
         if self._typed:
             self._typed = self._typed[console.write(self._typed) :]

@@ -141,7 +141,7 @@ def test_a_refused_pack_file_is_said_and_the_board_stays_up(image: Path, tmp_pat
     assert pico.text.endswith(b">>> ")
 
 
-def test_the_list_that_flashing_asks_for(pico: Pico) -> None:
+def test_the_list_that_flashing_requests(pico: Pico) -> None:
     pico.booted()
     pico.world.type("service yes")
     pico.run(0.6)
@@ -308,7 +308,7 @@ def test_a_host_that_holds_the_port_and_does_not_read(pico: Pico) -> None:
     stalled = len(pico.text) - start
     pico.world.cells.override_v[5] = 3.9
     pico.run(0.3)
-    # it is judged and opened as ever; the heartbeat never missed its 0.3 s
+    # it is evaluated, and it opens, as ever; the heartbeat never missed its 0.3 s
     assert len(pico.world.seen.coil_off_after_us) == beats + 1
     assert pico.world.plant.supervisor_drops == 0
     pico.world.pico.reading(True)

@@ -110,7 +110,7 @@ class EmulatedWorld(World):
 
     def _console(self, data: bytes) -> None:
         self.synchronise()
-        self._heard(data)
+        self._take_console(data)
 
     def _pin(self, mask: int, level: bool) -> None:
         self.synchronise()

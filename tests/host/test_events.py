@@ -12,7 +12,7 @@ from raw import BOARDS, RawBoard, be_patient, running
 from terminal import Board, Tool
 
 from bmsctl import board_files, cli
-from bmsctl.request import ask
+from bmsctl.request import send_command
 from bmssim import scenario
 from bmssim.lines import encode
 from bmssim.setup import Setup
@@ -148,7 +148,7 @@ def test_a_frame_whose_end_was_cut_off() -> None:
     assert samples(b"") == samples(data[:7]) == []
 
 
-def test_a_lost_line_makes_it_ask_again(board: Board, bmsctl: Tool, serve: Serve) -> None:
+def test_a_lost_line_makes_it_request_again(board: Board, bmsctl: Tool, serve: Serve) -> None:
     lines = [TOTALS, event(1), event(2)]
     damaged = commanded("history", lines).replace(b'"value":3602', b'"value":3603')
     serve(
@@ -203,7 +203,7 @@ def test_over_several_starts_of_a_real_board(
         assert cli.main(["flash", "--board", "RAW", *words, "--pack", str(path)]) == 0
         for _ in range(2):
             running(board)
-            ask(board.path, 115200, "status", HANG_S)  # some time for a write
+            send_command(board.path, 115200, "status", HANG_S)  # some time for a write
             board.off()  # a power cut
             board.on()
         running(board)

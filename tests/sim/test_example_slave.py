@@ -43,7 +43,7 @@ class ExampleBoard(CellLinkBoard):
 
     def _balances(self, mask: int) -> None:
         self.balance_mask = mask
-        self._bleed_until_us = self.events.now_us + 255_000_000  # the example ends it by itself
+        self._balance_until_us = self.events.now_us + 255_000_000  # the example ends it by itself
 
     def receive(self, frame: Frame) -> None:
         now_ms = self.events.now_us // 1000

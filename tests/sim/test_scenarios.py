@@ -13,7 +13,7 @@ from extent import extent
 KEYS = [
     "scenario",
     "ok",
-    "judged",
+    "evaluated",
     "runtime",
     "link",
     "slaves",

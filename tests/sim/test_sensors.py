@@ -103,7 +103,7 @@ def test_ignition_closes_and_opens(tmp_path) -> None:
         run.close()
 
 
-def test_the_firmware_is_told_why_it_starts(tmp_path) -> None:
+def test_the_firmware_knows_why_it_starts(tmp_path) -> None:
     run = start(tmp_path)
     try:
         run.go(1.0)

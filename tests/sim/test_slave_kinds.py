@@ -64,7 +64,7 @@ def test_bad_habits_are_survived_and_counted(kind: str, link: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("kind", "link"), [line for line in OTHERS if KINDS[line[0]].balances])
-def test_boards_that_can_be_told_balance(kind: str, link: str, tmp_path: Path) -> None:
+def test_boards_that_take_the_command_balance(kind: str, link: str, tmp_path: Path) -> None:
     # a longer ring needs longer than the scenario has, until all thresholds are known
     play("imbalance", kind, link, tmp_path, 1 if kind == "diybms" else None, extent(135, 600))
 

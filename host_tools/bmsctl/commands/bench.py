@@ -142,7 +142,7 @@ def scan_of(kind: str, link: str | None = None) -> dict[str, Any]:
         finally:
             run.close()
     took = sorted(x[0] for x in rounds)[len(rounds) // 2] / 1000 if rounds else None
-    if not known.asked:
+    if not known.polled:
         took = known.scan_ms(boards, setup.cells)
     return {
         "what": "scan",
@@ -152,7 +152,7 @@ def scan_of(kind: str, link: str | None = None) -> dict[str, Any]:
         "cells": setup.cells,
         "ports": len(run.world.ports),
         "scan_ms": result["scan_ms"]["p50"] if took is None else round(took, 1),
-        "scan_use": result["scan_use"] if known.asked else None,
+        "scan_use": result["scan_use"] if known.polled else None,
         "alloc_bytes_per_cycle": result["alloc_bytes_per_cycle"],
         "problems": result["problems"],
     }

@@ -11,7 +11,7 @@ from ..flashing import Progress
 from ..options import add_port, positive
 from ..pack_push import PackPush, checked
 from ..start_check import plan
-from ..stored_history import pack, recall
+from ..stored_history import pack, read_stored
 
 HELP = "read the pack file of a master, or give it another"
 EXAMPLE = """examples:
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pull(args: argparse.Namespace) -> int:
-    data = pack(recall(args.port, args.baud, "pack", args.timeout))
+    data = pack(read_stored(args.port, args.baud, "pack", args.timeout))
     if args.file == "-":
         sys.stdout.write(data.decode(errors="replace"))
         return 0

@@ -50,8 +50,8 @@ BALANCES = (
 )
 LEVELS = {faults.WARN: "warn", faults.DERATE: "derate", faults.TRIP: "trip"}
 
-RESULT = """{"scenario", "ok", "judged": false where --for cut it short, "problems": [why not ok],
- "runtime", "link", "slaves", "cells", "seed", "sim_s", "wall_s", "scans",
+RESULT = """{"scenario", "ok", "evaluated": false where --for cut it short,
+ "problems": [why not ok], "runtime", "link", "slaves", "cells", "seed", "sim_s", "wall_s", "scans",
  "scan_ms": {"p50", "p99", "max"}: null where the line never pauses,
  "bus_use": bits on the bus / bits of the frames with readings,
  "frames": {"rx", "tx", "damaged", "stale"}: the master's own counts,

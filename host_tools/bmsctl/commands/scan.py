@@ -106,11 +106,11 @@ def run(args: argparse.Namespace) -> int:
     code = 0
     for line in lines:
         path = links[line.port].path
-        for doubt in line.search.doubts:
-            print(f"bmsctl: {path}: {doubt}", file=sys.stderr)
+        for warning in line.search.warnings:
+            print(f"bmsctl: {path}: {warning}", file=sys.stderr)
         if not line.found:
             print(f"bmsctl: no {args.kind} board answers on {path}", file=sys.stderr)
-        if line.search.doubts or not line.found:
+        if line.search.warnings or not line.found:
             code = 1
     return code
 

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="seconds",
         type=positive,
         metavar="S",
-        help="simulated seconds; fewer than the scenario has: its outcome isn't judged",
+        help="simulated seconds; fewer than the scenario has: its outcome isn't evaluated",
     )
     parser.add_argument("--seed", type=int, help="of every random number")
     parser.add_argument("--log", type=Path, metavar="DIR", help="record the telemetry there")
@@ -154,13 +154,13 @@ def _simulate(
             story.begin(chosen, setup, mirror.path if mirror else None)
             world = run.world
 
-            def heard(data: bytes) -> None:
+            def on_bytes(data: bytes) -> None:
                 if recorder is not None:
                     recorder.take(data)
                 if mirror is not None:
                     mirror.write(data)
 
-            world.on_bytes = heard
+            world.on_bytes = on_bytes
             if mirror is not None:
                 world.typed_elsewhere = mirror.read
             run.on_action = lambda name, a: story.action(world.events.now_us / 1e6, _words(name, a))

@@ -45,15 +45,15 @@ ALL_BOARDS = ("boards", "cells_mv", "temps_dc", "pack_mv", "alarms", "protection
 
 @dataclass
 class Capture:
-    """Bytes of a line, or slcan text of a CAN bus; asked, node: the register and the board that
-    were polled, where the caller says so.
+    """Bytes of a line, or slcan text of a CAN bus; register, node: what was polled, None =
+    not known.
 
     only: what other boards than `node` sent is left out.
     """
 
     data: bytes
     can: bool = False
-    asked: int | None = None
+    register: int | None = None
     node: int | None = None
     only: bool = False
 
@@ -82,7 +82,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Shape:
-    """A board as a capture shows it: what a pack file would say."""
+    """A board as a capture shows it: as a pack file states it."""
 
     node: int
     cells: int
@@ -200,7 +200,9 @@ def can_frames(kind: str, capture: Capture) -> tuple[Any, list[tuple[int, bytes]
     return replies(kind, Capture(capture.data, can=True), frames), frames.seen
 
 
-def heard(kind: str, boards: list[Shape], frames: list[tuple[int, bytes]]) -> tuple[Any, Pack]:
+def feed_frames(
+    kind: str, boards: list[Shape], frames: list[tuple[int, bytes]]
+) -> tuple[Any, Pack]:
     """Frames of a CAN bus through the driver of these boards, which takes all of them."""
     driver, pack = driver_of(kind, Slcan(Stream()), boards)
     driver.listen()

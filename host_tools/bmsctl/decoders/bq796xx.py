@@ -120,14 +120,14 @@ def find(port: Any) -> list[Found]:
     def read(register: int, n: int) -> bytes:
         link._stream.sent = b""
         link.read(register, n)
-        return port.ask(link._stream.sent, 60)
+        return port.exchange(link._stream.sent, 60)
 
     link.out[8] = 0x06
     link._stream.sent = b""
     link.write(0xB0, -1, 0x030D, 1)
-    port.ask(link._stream.sent, 5)
-    heard = b"".join(read(*x) for x in 2 * ((bq796xx.VCELL16, 32), (bq796xx.TSREF, 18)))
-    return found_in(decode(Capture(heard)))
+    port.exchange(link._stream.sent, 5)
+    received = b"".join(read(*x) for x in 2 * ((bq796xx.VCELL16, 32), (bq796xx.TSREF, 18)))
+    return found_in(decode(Capture(received)))
 
 
 class _Line:
@@ -135,11 +135,11 @@ class _Line:
 
     def __init__(self, port: Any) -> None:
         self._port = port
-        self._heard = b""
+        self._received = b""
 
     def read(self, buf: bytearray) -> int:
-        self._heard += self._port.take()
-        part, self._heard = self._heard[: len(buf)], self._heard[len(buf) :]
+        self._received += self._port.take()
+        part, self._received = self._received[: len(buf)], self._received[len(buf) :]
         buf[: len(part)] = part
         return len(part)
 

@@ -93,8 +93,8 @@ def _filled(capture: Capture, seen: _Sink, link: Any, bare: bool) -> Decoded:
     wrong = 0 if bare else sum(capture.node not in (None, s.node) for s in shapes)
     if shapes:
         # without an acknowledgement a frame names no board: the link calls it 0
-        asked = [replace(s, node=s.node or 1) for s in shapes]
-        driver, link = _pass(capture, bare, asked)
+        polled = [replace(s, node=s.node or 1) for s in shapes]
+        driver, link = _pass(capture, bare, polled)
         fill(out, [] if bare else shapes, driver.pack)
         for key in SAYS:
             values[key] = getattr(driver, key)

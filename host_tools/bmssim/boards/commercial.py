@@ -19,8 +19,8 @@ class CommercialBoard:
     (another number), asleep (wakes by a request that it doesn't answer), slow (times as late as
     usual with its answer), longer (bytes or frames that an answer has too many), open_cells,
     open_temps, stuck (cell -> mV), hotter_c, alarms (names of `bms.slaves.base.ALARMS` that it
-    says). What it obeys: bleed (mask of the cells that it bleeds), fets (bit 0 charge, 1
-    discharge). on_sample is told (board, mV list, 0.1 degC list, 0) of what it is about to say, in
+    says). What it obeys: balance_mask (cells that it balances), fets (bit 0 charge, 1
+    discharge). on_sample gets (board, mV list, 0.1 degC list, 0) of what it is about to say, in
     the steps of its kind. back_us: after each restart, from the end of its boot to its first
     answer.
     """
@@ -86,7 +86,7 @@ class CommercialBoard:
         return dc
 
     def rebooted(self) -> None:
-        """It has lost what it was told: FETs on, nothing bleeds."""
+        """It has lost its commands: FETs on, no cell balanced."""
         self.balance_mask = 0
         self.fets = 3
 
@@ -141,7 +141,7 @@ class CommercialBoard:
     # --- what befalls it ---
 
     def balancing_cells(self) -> int:
-        """The mask that bleeds now."""
+        """Mask of the cells that are balanced now."""
         return self.balance_mask if self.alive else 0
 
     def restart(self) -> None:

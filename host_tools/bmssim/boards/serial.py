@@ -24,7 +24,7 @@ def crc16(data: bytes) -> bytes:
 
 
 class SerialBoard(CommercialBoard):
-    """One board at address `node` of a line; see `BoughtBoard`.
+    """One board at address `node` of a line; see `CommercialBoard`.
 
     too_early: requests that came before its gap was over, and went unanswered.
     """
@@ -50,7 +50,7 @@ class SerialBoard(CommercialBoard):
         self.bus = bus
         self.too_early = 0
         self._inbox = b""
-        self._heard_us = 0
+        self._received_us = 0
         bus.gap_us = max(bus.gap_us, self.GAP_US)
         bus.summed = self.SUMMED
         bus.attach(self)
@@ -71,7 +71,7 @@ class SerialBoard(CommercialBoard):
     # --- the line ---
 
     def restart(self) -> None:
-        """As `BoughtBoard.restart`; half a request that it had is lost."""
+        """As `CommercialBoard.restart`; half a request that it had is lost."""
         self._inbox = b""
         super().restart()
 
@@ -81,9 +81,9 @@ class SerialBoard(CommercialBoard):
     def on_bytes(self, data: bytes) -> None:
         """Bytes from the master, at the last one's end."""
         now = self.events.now_us
-        if now - self._heard_us > FORGET_US:
+        if now - self._received_us > FORGET_US:
             self._inbox = b""
-        self._heard_us = now
+        self._received_us = now
         self._inbox = (self._inbox + data)[-1024:]
         while self._inbox:
             request, used = self.request(self._inbox)
@@ -91,13 +91,13 @@ class SerialBoard(CommercialBoard):
                 return
             self._inbox = self._inbox[used:]
             if request is not None and self.alive:
-                self._asked(request)
+                self._polled(request)
 
-    def _asked(self, request: bytes) -> None:
+    def _polled(self, request: bytes) -> None:
         if self.asleep:
             self.asleep = False
             return
-        started_us = self.bus.asked_us
+        started_us = self.bus.polled_us
         if started_us - self.bus.answered_us < self.GAP_US:
             self.too_early += 1
             return

@@ -65,7 +65,7 @@ class TeslaModule(SerialBoard):
         return out
 
     def on_bytes(self, data: bytes) -> None:
-        # the first one hears for all
+        # the first one receives for all
         nodes = [b.node for b in self.bus._boards if isinstance(b, TeslaModule)]
         if self.node == min(nodes):
             super().on_bytes(data)
