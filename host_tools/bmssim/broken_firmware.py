@@ -12,7 +12,7 @@ flood   the console's port gives bytes without end
 power   a write to the storage is cut after `bytes` bytes, and the power with it; `skip` writes
         before it are whole
 
-A stage is a path from the master, as "_evaluate" or "limits.go_on" or "drivers.0.step".
+A stage is a path from the master, as "_evaluate" or "limits.evaluate_next" or "drivers.0.step".
 """
 
 import json

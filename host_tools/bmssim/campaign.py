@@ -88,7 +88,7 @@ def _with_fault(kind: Kind, t: FaultRun) -> Verdict:
         t.world.extra = {"broken": kind.broken(t)}
     kind.before_boot(t)
     if not t.reach():
-        # what stops the sequence before its moment is a verdict too, where it is of this kind
+        # a run that stops before its moment fails with the reason
         verdict.why = str(t.died) if t.died else "the moment never came"
         verdict.trips = t.trips()
         return verdict
@@ -102,7 +102,7 @@ def _with_fault(kind: Kind, t: FaultRun) -> Verdict:
     return verdict
 
 
-def _go_on(t: FaultRun, verdict: Verdict, more_us: int = 0) -> None:
+def _run_on(t: FaultRun, verdict: Verdict, more_us: int = 0) -> None:
     """Long enough to see whether it opens in time and stays open."""
     start = max(t.world.events.now_us, 2_000_000)  # `close` has been typed by then
     t.run(start + round((verdict.allowed_ms or 0.0) * 1000) + AFTER_US + more_us)
@@ -120,8 +120,8 @@ def _since(kind: Kind, t: FaultRun) -> int | None:
     return t.t0_us
 
 
-def _said(kind: Kind, t: FaultRun, verdict: Verdict) -> bool:
-    """The right fault was named; before closing, a refusal to close says enough."""
+def _reported(kind: Kind, t: FaultRun, verdict: Verdict) -> bool:
+    """The right fault was reported; before closing, a refusal to close is enough."""
     trips = t.trips()
     if not kind.trips or any(name in kind.trips for name in trips):
         return True
@@ -133,13 +133,13 @@ def _said(kind: Kind, t: FaultRun, verdict: Verdict) -> bool:
             c >> 3 * t.string & 7 for _us, c in t.world.seen.coils
         ):
             return True  # the others close, this one doesn't
-    verdict.why = f"said {trips or 'nothing'}, not {' or '.join(kind.trips)}"
+    verdict.why = f"reported {trips or 'nothing'}, not {' or '.join(kind.trips)}"
     return False
 
 
 def _open(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
     more_us = 2_500_000 if kind.since in ("frame", "close") else 0
-    _go_on(t, verdict, more_us)
+    _run_on(t, verdict, more_us)
     if t.died is not None:
         verdict.why = str(t.died)
         return
@@ -149,18 +149,18 @@ def _open(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
         verdict.why = f"there was no {kind.since} to count from"
         return
     if off_us is None:
-        verdict.why = f"it stays closed; said {t.trips() or 'nothing'}"
+        verdict.why = f"it stays closed; reported {t.trips() or 'nothing'}"
         return
     verdict.ms = max(off_us - since_us, 0) / 1000
     if verdict.ms > (verdict.allowed_ms or 0.0):
         verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
         return
-    if _said(kind, t, verdict):
+    if _reported(kind, t, verdict):
         _others(kind, t, verdict)
 
 
 def _others(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """A string with a fault leaves alone."""
+    """Only the string with the fault opens."""
     if kind.scope == "pack" or t.case.moment not in STATES_CLOSED:
         return
     for n, string in enumerate(t.world.plant.strings):
@@ -169,14 +169,14 @@ def _others(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
 
 
 def _latched(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """Said within the time, and the string stays open."""
-    _go_on(t, verdict, 2_000_000)
+    """Reported within the time, and the string stays open."""
+    _run_on(t, verdict, 2_000_000)
     since_us = _since(kind, t)
-    at_ms = t.said(kind.trips)
+    at_ms = t.reported_ms(kind.trips)
     if since_us is None:
         verdict.why = "the coils never went off"
     elif at_ms is None:
-        verdict.why = f"said {t.trips() or 'nothing'}, not {' or '.join(kind.trips)}"
+        verdict.why = f"reported {t.trips() or 'nothing'}, not {' or '.join(kind.trips)}"
     elif t.off_us(t.string, 0) is None:
         verdict.why = "the coils are on"
     else:
@@ -185,28 +185,28 @@ def _latched(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
             verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
 
 
-def _only_said(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """Said within the time, and nothing opens."""
-    _go_on(t, verdict)
+def _only_reported(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
+    """Reported within the time, and nothing opens."""
+    _run_on(t, verdict)
     assert t.t0_us is not None
-    at_ms = t.said(kind.trips)
+    at_ms = t.reported_ms(kind.trips)
     if t.trips():
         verdict.why = f"tripped: {t.trips()}"
     elif at_ms is None and t.case.link == "uart":
-        # boards there speak when they are asked: a short silence between two scans isn't seen
+        # boards there answer polls only: a short silence between two scans is not seen
         status = next(x for x in reversed(t.world.seen.lines) if x["k"] == "status")
         if status["min_mv"] is None:
             verdict.why = "its readings did not come back"
     elif at_ms is None:
-        verdict.why = f"said nothing of {' or '.join(kind.trips)}"
+        verdict.why = f"reported nothing of {' or '.join(kind.trips)}"
     else:
         verdict.ms = max(at_ms - t.t0_us / 1000, 0.0)
         if verdict.ms > (verdict.allowed_ms or 0.0):
             verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
 
 
-def _dies(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """The program ends by itself with its coils off, and closes nothing when it starts again."""
+def _program_ends(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
+    """The program ends with its coils off, and closes nothing when it starts again."""
     until_us = max(t.world.events.now_us, 2_000_000) + 2_500_000
     while t.died is None and t.world.events.now_us < until_us:
         t.run(t.world.events.now_us + 20_000)
@@ -242,30 +242,35 @@ def _starts_again(t: FaultRun, verdict: Verdict) -> None:
         verdict.why = "a coil went on after the restart though nobody commanded it"
 
 
-def _parts(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """The supervisor takes the coils' supply when the heartbeat stops."""
-    _go_on(t, verdict, 2_000_000)
+def _supervisor_opens(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
+    """The supervisor cuts the supply of the coils when the heartbeat stops."""
+    _run_on(t, verdict, 2_000_000)
     beat_us = t.world.plant.beat_us
     assert t.t0_us is not None
     if t.died is not None:
         verdict.why = str(t.died)
     elif beat_us is None or t.world.events.now_us - beat_us < 200_000:
-        verdict.why = f"the heart beats on: {t.world.extra['broken']['stage']}"
-    elif (parted_us := t.parted_us(beat_us)) is None:
+        verdict.why = f"the heartbeat goes on: {t.world.extra['broken']['stage']}"
+    elif (opened_us := t.opened_us(beat_us)) is None:
         verdict.why = "it stays closed"
     else:
-        verdict.ms = (parted_us - beat_us) / 1000
+        verdict.ms = (opened_us - beat_us) / 1000
         if verdict.ms > (verdict.allowed_ms or 0.0):
             verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
 
 
 def _refused(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """The settings are refused by name, and no coil ever goes on; or their whole copy is used."""
-    _go_on(t, verdict, 500_000)
+    """The pack file is refused and no coil goes on; or its valid copy is used."""
+    _run_on(t, verdict, 500_000)
     refused = any(x["k"] == "config_error" for x in t.world.seen.lines)
     if t.copied:
-        if refused or t.died or t.said(("config_copy_used",)) is None or not t.world.seen.coils:
-            verdict.why = "the whole copy of the settings was not used"
+        if (
+            refused
+            or t.died
+            or t.reported_ms(("config_copy_used",)) is None
+            or not t.world.seen.coils
+        ):
+            verdict.why = "the valid copy of the settings was not used"
         verdict.ms = 0.0
     elif t.world.seen.coils:
         verdict.why = "it closed on damaged settings"
@@ -277,8 +282,8 @@ def _refused(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
         verdict.ms = 0.0
 
 
-def _survives(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """The power goes in the middle of a write; the next start is whole and stays open."""
+def _starts_whole(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
+    """Power is lost during a write; the next start finds a valid store and stays open."""
     until_us = max(t.world.events.now_us, 2_000_000) + 8_000_000
     while t.died is None and not t.world.seen.power_cuts and t.world.events.now_us < until_us:
         t.run(t.world.events.now_us + 20_000)
@@ -299,11 +304,11 @@ def _survives(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
 _OUTCOMES: dict[str, Callable[[Kind, FaultRun, Verdict], None]] = {
     "open": _open,
     "latched": _latched,
-    "said": _only_said,
-    "dies": _dies,
-    "parts": _parts,
+    "reported": _only_reported,
+    "program_ends": _program_ends,
+    "supervisor_opens": _supervisor_opens,
     "config_error": _refused,
-    "survives": _survives,
+    "starts_whole": _starts_whole,
 }
 
 
@@ -360,7 +365,7 @@ def run(
                 rate = 2 * len(done) / (time.monotonic() - started)
                 progress(len(done), runs, rate, missed, false)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what waits is not begun any more
+            pool.shutdown(wait=False, cancel_futures=True)  # runs that wait are not started
             raise
     return summary(done, seed, time.monotonic() - started)
 

@@ -33,10 +33,10 @@ STAGES = (
     "_report",
     "_feed",
     "_piece",
-    "limits.go_on",
-    "limits.scanned",
-    "limits.sampled",
-    "limits.aged",
+    "limits.evaluate_next",
+    "limits.scan_finished",
+    "limits.current_sampled",
+    "limits.check_ages",
     "strings.step",
     "inputs.step",
     "freeze_frame.step",
@@ -70,12 +70,13 @@ Inject = Callable[[FaultRun], None]
 class Kind:
     """One kind of fault.
 
-    trips: one of these must be said; scope: what must open, the "string" that is hit or the "pack".
-    since: what the time counts from, the "cause", the "frame" that first shows it (its last bit),
-    the "close" (the first coil on), "off" (the coils are off).
-    outcome: "open", or "latched" (said, while it opens or is open), "said" (and nothing opens),
-    "dies" (the program ends, coils off first), "parts" (the contactors let go without the
-    firmware), "refused" (it never starts), "survives" (a power cut, and a start that is whole).
+    trips: one of these must be reported; scope: what must open, the "string" that is hit or the
+    "pack". since: what the time counts from, the "cause", the "frame" that first shows it (its last
+    bit), the "close" (the first coil on), "off" (the coils are off).
+    outcome: "open", or "latched" (reported, and it opens or stays open), "reported" (and nothing
+    opens), "program_ends" (coils off first), "supervisor_opens" (the contactors open without the
+    firmware), "config_error" (nothing closes), "starts_whole" (after a power cut the store is
+    valid).
     prepare: done in the faultless twin too.
     """
 
@@ -613,7 +614,7 @@ KINDS: tuple[Kind, ...] = (
         _restart,
         lambda t: 150 + 4 * t.scan_ms,
         ("slave_reboot",),
-        outcome="said",
+        outcome="reported",
     ),
     Kind(
         "slaves_swapped",
@@ -829,7 +830,7 @@ KINDS: tuple[Kind, ...] = (
         _mark_and_trip,
         lambda t: 0,
         scope="pack",
-        outcome="survives",
+        outcome="starts_whole",
         setup={"store": True},
         settings={"store_soon": "200 ms", "store_rest": "200 ms", "store_period": "1 s"},
         broken=_broken("power"),
@@ -840,7 +841,7 @@ KINDS: tuple[Kind, ...] = (
         _mark,
         _at_once,
         scope="pack",
-        outcome="dies",
+        outcome="program_ends",
         broken=_broken("raise"),
     ),
     Kind(
@@ -849,7 +850,7 @@ KINDS: tuple[Kind, ...] = (
         _mark,
         lambda t: HEARTBEAT_US / 1000,
         scope="pack",
-        outcome="parts",
+        outcome="supervisor_opens",
         broken=_broken("hang"),
     ),
     Kind(
@@ -858,7 +859,7 @@ KINDS: tuple[Kind, ...] = (
         _mark,
         lambda t: HEARTBEAT_US / 1000,
         scope="pack",
-        outcome="parts",
+        outcome="supervisor_opens",
         broken=_skipped,
     ),
     Kind(

@@ -332,7 +332,7 @@ class World:
         dt = (now - self._cells_us) / 1e6
         each = self.setup.string_cells
         if dt > 0:
-            balance_mask = np.zeros(self.setup.all_cells)
+            balance_a = np.zeros(self.setup.all_cells)
             volts = None
             for n, board in enumerate(self.boards):
                 mask = board.balancing_cells()
@@ -341,9 +341,9 @@ class World:
                 while mask and volts is not None:
                     bit = mask & -mask
                     i = self.places[n].first + bit.bit_length() - 1
-                    balance_mask[i] = volts[i] / BALANCE_OHM
+                    balance_a[i] = volts[i] / BALANCE_OHM
                     mask ^= bit
-            self.cells.step(dt, np.repeat(self._charge_as / dt, each), balance_mask)
+            self.cells.step(dt, np.repeat(self._charge_as / dt, each), balance_a)
             self._cells_us = now
             self._charge_as[:] = 0.0
         emf = self.cells.emf_v().reshape(self.setup.strings, each).sum(axis=1)

@@ -20,7 +20,7 @@ EXAMPLE = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", metavar="P", help="also send_command the master there")
+    parser.add_argument("--port", metavar="P", help="also the version of the master there")
     parser.add_argument(
         "--baud", type=baud, default=115200, metavar="N", help="its bits per second"
     )

@@ -34,10 +34,10 @@ def words(data: bytes) -> tuple[list[str], bytes]:
                 crc = crc16_modbus(word, 0, size - 2)
                 if word[-2:] == crc.to_bytes(2, "little"):
                     body = word[head:-2]
-                    commanded = f"{body[0] + 1} bytes" if reads else body.hex()
+                    content = f"{body[0] + 1} bytes" if reads else body.hex()
                     device = f" {word[1]}" if head == 4 else ""
                     register = word[head - 2 : head].hex()
-                    out.append(f"{WORDS[kind]}{device}: {register} {commanded}")
+                    out.append(f"{WORDS[kind]}{device}: {register} {content}")
                     at += size
                     continue
         rest += data[at : at + 1]

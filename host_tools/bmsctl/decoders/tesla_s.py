@@ -18,7 +18,7 @@ NAMES = {
     0x21: "faults",
     0x30: "ADC control",
     0x31: "IO control",
-    0x32: "balance_mask",
+    0x32: "balance",
     0x33: "balance timer",
     0x34: "convert",
     0x3B: "address",
