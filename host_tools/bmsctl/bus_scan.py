@@ -260,7 +260,7 @@ def pack_text(kind: str, lines: list[Line]) -> str:
     """
     found = [x for line in lines for x in line.found]
     capacity = max((x.nominal_mah or 0 for x in found), default=0)
-    said = " as the boards report" if capacity else " a guess"
+    origin = " as the boards report" if capacity else " a guess"
     ah = capacity / 1000 if capacity else 100
     out = [
         f"# found by `bmsctl scan --kind {kind}`; check what is marked before anything is closed",
@@ -269,7 +269,7 @@ def pack_text(kind: str, lines: list[Line]) -> str:
         'name = "found"',
         _chemistry(found),
         f"cells = {sum(x.shape.cells for x in found)}  # CHECK: count your cells",
-        f'capacity = "{ah:g} Ah"  # CHECK:{said}',
+        f'capacity = "{ah:g} Ah"  # CHECK:{origin}',
         "",
         "[limits]",
         f'charge_max = "{ah / 2:g} A"  # CHECK: half the capacity in an hour',

@@ -505,7 +505,7 @@ def _direct(sources: Mapping[str, str]) -> dict[str, str]:
 
     for path, tree in trees.items():
         if any(isinstance(x, ast.ImportFrom) and x.level for x in ast.walk(tree)):
-            continue  # said by name below
+            continue  # handled by name below
         trees[path] = Direct().visit(tree)
     return {path: ast.unparse(ast.fix_missing_locations(tree)) for path, tree in trees.items()}
 

@@ -1,4 +1,4 @@
-"""Putting firmware onto a board, step by step; `state` says at any moment what the board has.
+"""Puts firmware onto a board, step by step; `state` describes at any moment what the board has.
 
 Order is everything: the slot that runs is never touched; the other one loses its seal first and
 gets it back last.
@@ -77,7 +77,7 @@ class Progress:
 
 
 class Service:
-    """A board at its prompt, its contactors proven open; `state` says what it has just now."""
+    """A board at its prompt, its contactors proven open; `state` describes what it has now."""
 
     def __init__(self, port: str, baud: int, progress: Progress, force: bool) -> None:
         self.port = port
@@ -102,9 +102,11 @@ class Service:
             if not self.force:
                 raise ToolError(
                     f"the master refuses: {answer['text']}; nothing was touched."
-                    " Find out why; --force flashes all the same"
+                    " Find out why; --force flashes anyway"
                 )
-            self.progress.phase(f"the master refuses: {answer['text']}; going on, as told")
+            self.progress.phase(
+                f"the master refuses: {answer['text']}; going on because of --force"
+            )
             answer = self._command("service anyway")
         if answer is None:
             if not self.force:
@@ -113,7 +115,7 @@ class Service:
                     " touched. Is it the right port? --force breaks in with Ctrl-C, whatever runs;"
                     " a transfer that was killed needs it, too"
                 )
-            self.progress.phase("nobody answers; breaking in with Ctrl-C, as told")
+            self.progress.phase("nobody answers; sending Ctrl-C because of --force")
             self._break_in()
         elif answer["text"]:
             self.state = LEFT
@@ -189,7 +191,7 @@ class Service:
         while time.monotonic() < end:
             try:
                 with open_port(self.port, self.baud) as port:
-                    # `version` has it said again: the first may be gone before the port is open
+                    # `version` has it sent again: the first may be lost before the port is open
                     sent_at = 0.0
                     while time.monotonic() < end:
                         if time.monotonic() > sent_at + 1:

@@ -1,6 +1,6 @@
-"""Putting a pack file onto a board that runs: its copy and itself, one after the other.
+"""Writes a pack file to a board that runs: first its copy, then the file itself.
 
-At any moment one of both is whole, as `firmware/bms/config/pack_file.py` reads them.
+At any moment one of the two is complete, as `firmware/bms/config/pack_file.py` reads them.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def checked(path: Path, unlock: bool, board: str = "") -> tuple[bytes, int]:
     if config.beyond and not unlock:
         raise ToolError(
             f"{path}: {config.beyond} of its bounds are beyond what its chemistry is used at;"
-            " --unlock pushes it all the same"
+            " --unlock pushes it anyway"
         )
     return pack, crc16(pack, 0, len(pack), 0xFFFF)
 
@@ -40,7 +40,7 @@ class PackPush(Service):
     """One run."""
 
     def board_name(self) -> str:
-        """What board the master that runs says it is; "" where none answers."""
+        """Name of the board, as the running master reports it; "" where none answers."""
         self.reach()
         self.state = UNTOUCHED
         with contextlib.suppress(ToolError):

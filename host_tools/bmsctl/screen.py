@@ -118,7 +118,7 @@ def wiring(setup: Setup) -> list[str]:
 
 
 class Story:
-    """Prints a run as it goes; quiet says nothing, live adds the pack's figures each second."""
+    """Prints a run as it goes; quiet prints nothing, live adds the pack's figures each second."""
 
     def __init__(self, quiet: bool, live: bool) -> None:
         self._quiet = quiet
@@ -195,7 +195,7 @@ class Story:
         scan = result["scan_ms"]
         frames = result["frames"]
         speed = result["sim_s"] / result["wall_s"] if result["wall_s"] else 0
-        took = ""  # scans that follow each other without a pause can't be told apart on the line
+        took = ""  # scans that follow each other without a pause can't be distinguished on the line
         if scan["p50"] is not None:
             took = f", {scan['p50']:.1f} ms each (longest {scan['max']:.1f})"
         self._say(

@@ -114,7 +114,7 @@ class Usage:
     busy_us: all of it; readings_us: the part that frames with readings need. scan_ms: per scan,
     from the first bit of the master's SCAN to the last bit of its last answer. rounds: on
     lines where boards are asked, (us, us that it needs at the least: bytes, the boards' own time to
-    answer and gaps) of each run of questions without a long pause; end_us: of what was said last.
+    answer and gaps) of each run of polls without a long pause; end_us: of the last bytes.
     violation_us: the last bit of the first frame that carried a reading out of its hard bounds.
     """
 

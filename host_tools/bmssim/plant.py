@@ -65,7 +65,7 @@ class Contactor:
 
     @property
     def aux(self) -> bool:
-        """What its auxiliary contact says."""
+        """What its auxiliary contact reports."""
         if self.feedback_lost:
             return False
         return self.feedback_stuck_closed or self.conducts

@@ -127,7 +127,7 @@ def give_time(scenario: Scenario, setup: Setup) -> None:
     on = _by_port(setup).values()
     ms = _longest_ms(setup)
     if "spread_at_most_mv" in scenario.expect and not all(kind.balances for kind, _n, _c in on):
-        raise ScenarioError(f"{scenario.name} needs boards that can be told to balance")
+        raise ScenarioError(f"{scenario.name} needs boards that take the command to balance")
     if "back_within_scans" in scenario.expect:
         most = max(kind.back for kind, _boards, _cells in on)
         scenario.expect["back_within_scans"] = max(most, scenario.expect["back_within_scans"])
@@ -264,7 +264,7 @@ def _patient(setup: Setup, settings: dict[str, Any]) -> dict[str, dict[str, int]
     ages: dict[str, dict[str, int]] = {}
     for port, (kind, boards, cells) in _by_port(setup).items():
         least_ms = kind.age_ms(boards, cells)
-        # temperatures may be older: what is said of a lost board is that its cells are
+        # temperatures may be older: of a lost board only its cells are reported
         for key, usual_ms, ms in (
             ("cell_age", 500, least_ms),
             ("temp_age", 5000, least_ms * 3 // 2),
@@ -457,7 +457,7 @@ class Run:
             settings.cell_hard_max_mv,
             settings.temp_hard_max_dc,
         )
-        # a scan can be told from the next one where the line pauses between them
+        # a scan is distinct from the next one where the line pauses between them
         self._apart = settings.scan_period_ms > _longest_ms(setup) + PAUSE_US / 1000
         self.world = world(setup, pack, bounds)
         if "back_within_scans" in scenario.expect:
@@ -597,7 +597,7 @@ class Run:
             dropped = world.plant.supervisor_drops > 0
             check("dropped_by_supervisor", dropped == expect["dropped_by_supervisor"], dropped)
             if seen.closed_after_restart:
-                out.append("a coil went on after the restart though nobody told it to close")
+                out.append("a coil went on after the restart though nobody commanded it")
         # what holds in every scenario
         if seen.wrong_values:
             out.append(f"{len(seen.wrong_values)} wrong values, first: {seen.wrong_values[0]}")

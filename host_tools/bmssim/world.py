@@ -515,7 +515,7 @@ class World:
                     )
 
     def _tolerance(self, n: int, which: int) -> int:
-        """What a value may be away from the sample, where its kind says less than a millivolt."""
+        """Allowed difference from the sample (mV, 0.1 degC); 0 where the kind does not round."""
         board = self.boards[n]
         if isinstance(board, cell_link.CellLinkBoard):
             return 0

@@ -322,7 +322,7 @@ def test_a_jk_pb_status_without_its_acknowledgement_has_no_address(bmsctl: Tool)
     code, got = run(
         bmsctl, "jk_pb", "--node", "3", "--hex", FRAMES["jkpb_status_300"]["hex"]
     )  # fmt: skip
-    assert code == 1 and "whose it is can't be told" in got["error"]
+    assert code == 1 and "its board is unknown" in got["error"]
 
 
 def test_stdin_and_the_forms_of_captures(bmsctl: Tool, tmp_path: Path) -> None:

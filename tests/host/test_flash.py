@@ -134,7 +134,7 @@ def test_service_is_requested_first_and_a_weld_refuses(
     assert "feedback says closed" in said and "nothing was touched" in said
     assert running(board)["version"]  # the master runs on
     assert flash(board, "--force") == 0
-    assert "going on, as told" in capsys.readouterr().err
+    assert "going on because of --force" in capsys.readouterr().err
 
 
 @one_kind

@@ -84,5 +84,5 @@ def test_kinds_that_cannot_do_a_scenario_say_so() -> None:
     with pytest.raises(ValueError, match="jbd speaks over uart"):
         fit(setup, "jbd", "can")
     fit(setup, "jbd")
-    with pytest.raises(scenario.ScenarioError, match="told to balance"):
+    with pytest.raises(scenario.ScenarioError, match="take the command to balance"):
         scenario.give_time(chosen, setup)

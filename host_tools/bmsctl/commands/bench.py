@@ -122,7 +122,7 @@ def scan_of(kind: str, link: str | None = None) -> dict[str, Any]:
     setup.slaves = min(setup.slaves, known.most if known.most > 1 else setup.slaves)
     while True:
         boards = 1 if known.most == 1 else setup.slaves
-        # a pause behind each scan, so that it can be told from the next
+        # a pause behind each scan, so that it is distinct from the next
         pause_ms = PAUSE_US / 1000 + 100
         period_ms = math.ceil((known.scan_ms(boards, setup.cells) + pause_ms) / 100) * 100
         if 4 * period_ms <= OLDEST_MS:

@@ -20,11 +20,11 @@ EXAMPLE = """examples:
   bmsctl config push --port /dev/ttyACM0 pack.toml
   bmsctl config push --port /dev/ttyACM0 --unlock pack.toml
 
-push checks the file first as `bmsctl check` does, by the ports of --board or of the board that the
-master says it is. Then the master is asked for `service`: it opens the contactors and proves that
-they are open; without that nothing is touched. The file is written twice, each with a checksum;
-interrupted at any moment, the board starts with the old file or the new one. After the reset the
-CRC that the board runs with is compared and shown.
+push checks the file first as `bmsctl check` does, with the ports of --board or of the board that
+the master reports. Then the master gets the command `service`: it opens the contactors and checks
+that they are open; without that nothing is written. The file is written twice, each copy with a
+checksum; after an interruption the board starts with the old file or the new one. After the reset
+push compares the CRC of the file that runs, and shows it.
 """
 
 

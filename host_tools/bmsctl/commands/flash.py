@@ -22,7 +22,7 @@ does not run. The board checks the SHA-256 of every file; then a marker makes th
 starts. If the transfer is interrupted, the board starts the old firmware or the complete new one,
 or none, and the contactors stay open.
 
-A board needs MicroPython 1.28 first: its own page says how (boards/NAME/README.md).
+A board needs MicroPython 1.28 first: see its own page (boards/NAME/README.md).
 """
 
 

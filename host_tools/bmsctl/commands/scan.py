@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind", required=True, choices=NAMES, metavar="KIND", help=", ".join(NAMES)
     )
-    parser.add_argument("--nodes", metavar="A-B", help="ask these only, as 1-4 or 2")
+    parser.add_argument("--nodes", metavar="A-B", help="poll these only, as 1-4 or 2")
     parser.add_argument("--json", action="store_true", help="one array of boards as the last line")
 
 

@@ -188,14 +188,14 @@ def _simulate(
 def _campaign(args: argparse.Namespace) -> int:
     live = sys.stderr.isatty()
     seed = 1 if args.seed is None else args.seed
-    said = [0.0]
+    shown_at = [0.0]
 
     def progress(done: int, of: int, rate: float, missed: int, false: int) -> None:
         # a line that is overwritten for a person, a line now and then for a file
         now = time.monotonic()
-        if done < of and now - said[0] < (0.2 if live else 30.0):
+        if done < of and now - shown_at[0] < (0.2 if live else 30.0):
             return
-        said[0] = now
+        shown_at[0] = now
         left = (of - done) * 2 / rate if rate else 0.0
         text = (
             f"{done} of {of} faults, {rate:.1f} runs/s, {left:.0f} s left,"

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         lines = send_command(args.port, args.baud, "version", 3.0)
         boot = next((x for x in lines if x["k"] == "boot"), None)
         if boot is None:
-            raise ToolError(f"{args.port}: the master said no version")
+            raise ToolError(f"{args.port}: the master reported no version")
         out["master"] = {key: boot[key] for key in boot if key not in ("k", "t_ms", "crc")}
     if args.json:
         print(json.dumps(out))

@@ -262,8 +262,8 @@ def apart(decode: Callable[[Capture], Decoded], capture: Capture, out: Decoded) 
                 continue  # these kinds report no more
         row.update((key, value) for key, value in values.items() if key != "boards")
     for key in out.values:
-        said = [row[key] for row in out.each if key in row]
-        if key not in ALL_BOARDS and any(value != said[0] for value in said):
+        known = [row[key] for row in out.each if key in row]
+        if key not in ALL_BOARDS and any(value != known[0] for value in known):
             out.values[key] = None
 
 
@@ -283,10 +283,10 @@ def fill(out: Decoded, boards: list[Shape], pack: Pack) -> None:
         values["cells_mv"] = []
     if all(pack.stack_ok):
         values["pack_mv"] = sum(pack.stack_mv)
-    said = 0
+    known = 0
     for flags in pack.slave_flags:
-        said |= flags | flags >> 8
-    values["alarms"] = _alarms(said)
+        known |= flags | flags >> 8
+    values["alarms"] = _alarms(known)
     out.each = rows(boards, pack)
 
 

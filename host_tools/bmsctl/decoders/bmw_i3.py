@@ -45,7 +45,7 @@ def decode(capture: Capture) -> Decoded:
     link, frames = can_frames("bmw_i3", capture)
     unended = link.unended()
     polls = broken = wrong = 0
-    said = []
+    good_frames = []
     for ident, data in frames:
         if ident & ~15 == bmw_i3.POLL:
             good = len(data) == 8 and ident & 15 < 12 and bmw_i3.seal(ident, data) == data[7]
@@ -53,9 +53,9 @@ def decode(capture: Capture) -> Decoded:
         elif capture.node is not None and (ident & 15) + 1 != capture.node:
             wrong += 1
         else:
-            said.append((ident, data))
-    table = _shapes(said)
-    driver, pack = feed_frames("bmw_i3", table or [Shape(1, 1, 0)], said)
+            good_frames.append((ident, data))
+    table = _shapes(good_frames)
+    driver, pack = feed_frames("bmw_i3", table or [Shape(1, 1, 0)], good_frames)
     if table:
         values = out.values
         fill(out, table, pack)

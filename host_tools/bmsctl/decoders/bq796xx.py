@@ -83,7 +83,7 @@ def _pass(data: bytes, boards: list[Shape] | None) -> tuple[_Sink, Any]:
 def decode(capture: Capture) -> Decoded:
     """Commands and answers on the line of a stack."""
     out = Decoded("bq796xx")
-    said, rest = words(capture.data)
+    texts, rest = words(capture.data)
     seen, link = _pass(rest, None)
     boards = [
         Shape(n, max(seen.cells[n], 1), seen.temps.get(n, 0))
@@ -94,13 +94,13 @@ def decode(capture: Capture) -> Decoded:
     if boards:
         sink, link = _pass(rest, boards)
         fill(out, boards, sink.driver.pack)
-    values["words"] = said
+    values["words"] = texts
     damaged = link.damaged
-    out.frames = {"good": link.rx, "damaged": damaged, "words": len(said)}
+    out.frames = {"good": link.rx, "damaged": damaged, "words": len(texts)}
     out.error = first(
         (damaged, link.REASONS[link.fault or 2]),
         (bool(rest) and not link.rx, "neither a word nor an answer in it"),
-        (not said and not link.rx, "nothing in it"),
+        (not texts and not link.rx, "nothing in it"),
     )
     return out
 

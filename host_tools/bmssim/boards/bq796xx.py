@@ -21,7 +21,7 @@ class Bq79616(SerialBoard):
 
     given: the address that it has, None = none; awake; timers: seconds' codes of cells 1..16;
     active, pins, tsref: what it was set up to measure;
-    reset_seen: FAULT_SYS says DRST. A device that is down hides those behind it.
+    reset_seen: FAULT_SYS reports DRST. A device that is down hides those behind it.
     """
 
     ANSWER_US = 20

@@ -54,7 +54,7 @@ class CellLinkBoard:
         self.faults = 0
         self.hotter_c = 0  # its own temperature above the usual
         self.stack_error_mv = 0  # of its measurement of all cells together
-        self.stuck: dict[int, int] = {}  # cell -> mV that it says for ever
+        self.stuck: dict[int, int] = {}  # cell -> mV that it always reports
         self.balance_mask = 0
         self.balance_frames = 0
         self.watch: tuple[int, int, int] = (

@@ -19,8 +19,8 @@ class CommercialBoard:
     (another number), asleep (wakes by a request that it doesn't answer), slow (times as late as
     usual with its answer), longer (bytes or frames that an answer has too many), open_cells,
     open_temps, stuck (cell -> mV), hotter_c, alarms (names of `bms.slaves.base.ALARMS` that it
-    says). What it obeys: balance_mask (cells that it balances), fets (bit 0 charge, 1
-    discharge). on_sample gets (board, mV list, 0.1 degC list, 0) of what it is about to say, in
+    reports). Its commands: balance_mask (cells that it balances), fets (bit 0 charge, 1
+    discharge). on_sample gets (board, mV list, 0.1 degC list, 0) of what it is about to send, in
     the steps of its kind. back_us: after each restart, from the end of its boot to its first
     answer.
     """
@@ -71,7 +71,7 @@ class CommercialBoard:
         self._noise_mv = noise_mv
         self._starts = 0  # answers of an earlier life are not sent
 
-    # --- what a kind says ---
+    # --- by kind ---
 
     def step_mv(self, mv: int) -> int:
         """A voltage as this kind can say it."""
@@ -82,7 +82,7 @@ class CommercialBoard:
         return dc
 
     def sensors(self, dc: list[int | None]) -> list[int | None]:
-        """What its sensors measure, as this kind says it."""
+        """What its sensors measure, in the resolution of this kind."""
         return dc
 
     def rebooted(self) -> None:
@@ -113,8 +113,8 @@ class CommercialBoard:
                 for i, v in enumerate(np.rint(tenths))
             ]
         )
-        said = [None if i in self.open_cells else v for i, v in enumerate(self.mv)]
-        self.on_sample(self, said, self.dc, 0)
+        sent = [None if i in self.open_cells else v for i, v in enumerate(self.mv)]
+        self.on_sample(self, sent, self.dc, 0)
 
     @property
     def stack_mv(self) -> int:

@@ -22,7 +22,7 @@ class JkTtlBoard(SerialBoard):
 
     Its balancer moves 1 A, which is the simulator's 0.5 A of balancing on two cells.
 
-    unlocked: the password was said since the last write.
+    unlocked: the password was sent since the last write.
     """
 
     ROOM = True

@@ -1,7 +1,7 @@
-"""What simulated boards on a serial line share: they hear, sleep, dawdle, stammer, and answer.
+"""What simulated boards on a serial line share: requests, sleep, delays, damaged answers.
 
-A kind says how a request looks (`request`) and what it answers (`answer`), from the layout alone;
-it shares no code with the firmware.
+A kind defines how a request looks (`request`) and what it answers (`answer`), from the layout of
+the protocol alone; it shares no code with the firmware.
 """
 
 import numpy as np
@@ -55,7 +55,7 @@ class SerialBoard(CommercialBoard):
         bus.summed = self.SUMMED
         bus.attach(self)
 
-    # --- what a kind says ---
+    # --- by kind ---
 
     def request(self, data: bytes) -> tuple[bytes | None, int]:
         """(the first request in `data` or None, bytes that are used up).

@@ -32,7 +32,7 @@ def _ohm(celsius: float) -> float:
 
 
 def raw_of(celsius: float, sensor: int) -> int:
-    """What the module's ADC says of a thermistor."""
+    """What the module's ADC reads at a thermistor."""
     x = 1.78 / (_ohm(celsius) / 1000 + 3.57)
     return round(x * 33068 - 9) if sensor else round(x * 33046 - 2)
 
