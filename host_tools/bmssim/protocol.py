@@ -21,8 +21,8 @@ ABILITY_BALANCE_MASK = 1
 class Frame(NamedTuple):
     """One CAN 2.0 frame, or the same inside a UART frame.
 
-    ident: 11 bits, or 29 and EXTENDED. marked: it carries a reading out of hard bounds; the simulated
-    board sets it, so that reaction times can be measured.
+    ident: 11 bits, or 29 and EXTENDED. marked: it carries a reading out of hard bounds; the
+    simulated board sets it, so that reaction times can be measured.
     """
 
     ident: int

@@ -10,8 +10,9 @@ class Setup:
 
     strings in parallel, each of `slaves` boards of `kind` with `cells` cells; more: boards of other
     kinds behind them in series, as tables of kind, slaves, cells, temps; link: "can" or "uart"
-    where a kind knows both; echo: serial adapters receive their own bytes; capacity_ah of a cell;
-    soc 0..1, string_soc: added to it, by string; spread_mv from the lowest to the highest cell at the start;
+    where a kind supports both; echo: serial adapters receive their own bytes; capacity_ah of a
+    cell; soc 0..1, string_soc: added to it, by string; spread_mv from the lowest to the highest
+    cell at the start;
     temp_c of the surroundings; load "us06" or "none", load_scale of it, load_start_s into it;
     load_a: a constant current besides, + = charge; serials: the pack file has the boards' serial
     numbers; ivt_s: each string has a second current sensor, on CAN; store: the master has a memory.
