@@ -132,7 +132,7 @@ def test_history_and_frames(board: Board, bmsctl: Tool, serve: Serve) -> None:
     assert frame["samples"][0]["link_mv"] is None
     code, out, _ = bmsctl.run("events", "--port", board.link, "--frames")
     assert code == 0
-    assert "start    2       3.000 s  trip raised: cell_high cell 7: 3603 mV" in out
+    assert "start    2       3.000 s  trip set: cell_high cell 7: 3603 mV" in out
     assert "last crash: start 2 at 7 s: ValueError: x" in out
     assert "freeze frame 2: cell_high 7" in out and "soc_pm: 801 -" in out
     assert (
