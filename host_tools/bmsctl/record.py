@@ -1,4 +1,4 @@
-"""A record on disk of what a master said: good lines, damaged ones and text kept apart."""
+"""Records on disk what a master sent: good lines, damaged lines and text in separate files."""
 
 import os
 import time

@@ -10,7 +10,7 @@ from .errors import ToolError
 from .serial_port import PortLost, open_port, read_some, write_all
 
 
-def ask(path: str, baud: int, command: str, timeout_s: float) -> list[dict[str, Any]]:
+def send_command(path: str, baud: int, command: str, timeout_s: float) -> list[dict[str, Any]]:
     """The lines that came from the command to its `answer`, which is the last.
 
     Kinds that answers ask for may follow the answer line: they are waited for a moment. Raises

@@ -20,10 +20,10 @@ def deploy(
 ) -> tuple[str, int, int]:
     """Write the partition and its marker; folder, files copied and kept. Raises ToolError."""
     remote = flashing.remote
-    said = remote.run("romfs", "query")
-    partition = re.search(r"partition has size (\d+)", said)
+    output = remote.run("romfs", "query")
+    partition = re.search(r"partition has size (\d+)", output)
     if partition is None:
-        lines = said.strip().splitlines()
+        lines = output.strip().splitlines()
         raise ToolError(f"--romfs: {lines[-1] if lines else 'no answer'}; flash without it")
     files = {**files, **pack_copies.files(flashing.own_pack(there) if pack is None else pack)}
     wanted = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
@@ -42,9 +42,9 @@ def deploy(
             raise ToolError(f"--romfs: {size} bytes don't fit into the {partition[1]} there are")
         flashing.state = OLD_RUNS if others else NONE_RUNS
         flashing.remove([there.path(slots.MARKERS[slots.ROM])])
-        said = remote.run("romfs", "deploy", str(image))
-        if "deployed" not in said:
-            raise ToolError(f"--romfs: {said.strip().splitlines()[-1]}")
+        output = remote.run("romfs", "deploy", str(image))
+        if "deployed" not in output:
+            raise ToolError(f"--romfs: {output.strip().splitlines()[-1]}")
     flashing.progress.phase("verifying")
     remote.execute(_MOUNT)
     now = flashing.inventory()

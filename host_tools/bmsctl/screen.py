@@ -5,7 +5,7 @@ from typing import Any
 from bmssim.boards.kinds import KINDS
 from bmssim.layout import places
 from bmssim.scenario import Scenario
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 
 def clock(seconds: float) -> str:
@@ -118,7 +118,7 @@ def wiring(setup: Setup) -> list[str]:
 
 
 class Story:
-    """Prints a run as it goes; quiet says nothing, live adds the pack's figures each second."""
+    """Prints a run as it goes; quiet prints nothing, live adds the pack's figures each second."""
 
     def __init__(self, quiet: bool, live: bool) -> None:
         self._quiet = quiet
@@ -195,7 +195,7 @@ class Story:
         scan = result["scan_ms"]
         frames = result["frames"]
         speed = result["sim_s"] / result["wall_s"] if result["wall_s"] else 0
-        took = ""  # scans that follow each other without a pause can't be told apart on the line
+        took = ""  # scans that follow each other without a pause can't be distinguished on the line
         if scan["p50"] is not None:
             took = f", {scan['p50']:.1f} ms each (longest {scan['max']:.1f})"
         self._say(
@@ -214,8 +214,10 @@ class Story:
         for problem in result["problems"]:
             self._say(f"NOT AS STATED: {problem}")
         outcome = "ok, all came out as stated" if result["ok"] else "FAILED"
-        if result["ok"] and not result["judged"]:
-            outcome = "cut short, so what came out isn't judged; what always holds, held"
+        if result["ok"] and not result["evaluated"]:
+            outcome = (
+                "cut short, so the outcome isn't evaluated; the checks that always apply passed"
+            )
         self._say(f"{chosen.name}: {outcome}")
 
 

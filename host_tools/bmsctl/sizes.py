@@ -88,7 +88,7 @@ def table(now: Sizes, heap: int) -> str:
     total = sum(now.modules.values())
     lines = [
         "# Bounds of what the firmware takes, see host_tools/bmsctl/sizes.py, which writes this",
-        "# file: .venv/bin/python -m bmsctl.sizes > tests/sizes.toml. Whoever raises one says why.",
+        "# file: .venv/bin/python -m bmsctl.sizes > tests/sizes.toml. Give a reason to raise one.",
         "",
         "[all]",
         f"bytes = {-(-total // 500) * 500} # of all .mpy files of {BOARD}; now {total}",

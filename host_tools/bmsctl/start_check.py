@@ -1,5 +1,5 @@
-"""What a master makes of a pack file as it starts: the firmware's own code, on ports that lead
-nowhere. Whatever it refuses is refused here, with line and key.
+"""Checks a pack file as a master does at its start: with the firmware's own code, on ports without
+boards. What the firmware refuses is refused here, with line and key.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ class PackRefused(ToolError):
 class Port:
     """One port of slave boards.
 
-    rate_bps: bit/s; scan_ms: what a scan of all its boards takes at the least; every_ms: how often
-    one begins; cell_age_ms, temp_age_ms: a board that says nothing trips after it.
+    rate_bps: bit/s; scan_ms: shortest time for a scan of all its boards; every_ms: how often
+    one begins; cell_age_ms, temp_age_ms: a board that sends nothing trips after it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a master has stored, read over its serial port: words that end with a line `stored_end`."""
+"""Reads what a master has stored over its serial port; answers end with a line `stored_end`."""
 
 import struct
 import time
@@ -12,27 +12,27 @@ from . import pack_copies
 from .errors import ToolError
 from .serial_port import PortLost, open_port, read_some, wait_readable, write_all
 
-TRIES = 3  # a line that is lost on the way makes it ask again
+TRIES = 3  # a line that is lost on the way makes it read all again
 
 
-def recall(path: str, baud: int, word: str, timeout_s: float) -> list[dict[str, Any]]:
-    """The lines of `history`, `frames` or `pack`. Raises ToolError: no port, no, or not whole."""
+def read_stored(path: str, baud: int, command: str, timeout_s: float) -> list[dict[str, Any]]:
+    """The lines of `history`, `frames` or `pack`. Raises ToolError: no port, refusal, gaps."""
     lines: list[dict[str, Any]] = []
     with open_port(path, baud) as port:
         try:
             for _ in range(TRIES):
-                write_all(port, b"\n" + word.encode() + b"\n")
+                write_all(port, b"\n" + command.encode() + b"\n")
                 lines = []
-                last = _collect(port, path, word, timeout_s, lines)
+                last = _collect(port, path, command, timeout_s, lines)
                 if last["lines"] == len(lines):
                     return lines
         except PortLost as error:
             raise ToolError(f"{path} vanished: {error}") from None
-    raise ToolError(f"{path}: lines of `{word}` were lost, {TRIES} times")
+    raise ToolError(f"{path}: lines of `{command}` were lost, {TRIES} times")
 
 
 def _collect(
-    port: Any, path: str, word: str, timeout_s: float, lines: list[dict[str, Any]]
+    port: Any, path: str, command: str, timeout_s: float, lines: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Add lines until the last one, which is returned; the time runs anew with each line."""
     reader = LineReader()
@@ -44,17 +44,17 @@ def _collect(
             obj = line.obj
             if obj is None:
                 continue
-            if obj["k"] == "answer" and obj.get("cmd") in (word, "?"):
+            if obj["k"] == "answer" and obj.get("cmd") in (command, "?"):
                 if obj["ok"] is not True:
                     raise ToolError(f"{path}: the master refuses: {obj['text']}")
                 answered = True
-            elif obj["k"] == "stored_end" and obj["what"] == word:
+            elif obj["k"] == "stored_end" and obj["what"] == command:
                 return obj
-            elif obj["k"] in KINDS[word]:
+            elif obj["k"] in KINDS[command]:
                 lines.append(obj)
                 end = time.monotonic() + timeout_s
     what = "the end" if answered else "an answer"
-    raise ToolError(f"{path}: {what} of `{word}` did not come in {timeout_s:g} s")
+    raise ToolError(f"{path}: {what} of `{command}` did not come in {timeout_s:g} s")
 
 
 KINDS = {

@@ -58,7 +58,7 @@ class SlcanAdapter:
             text = to_line(frame) + b"\r"
             # a quarter of all damage strikes behind the bus, on the way to the master
             if self._noise.rate and self._noise.rng.random() < 0.25 and self._noise.strikes():
-                text = self._noise.bytes(text) if self._bus.sealed else self._noise.loss(text)
+                text = self._noise.bytes(text) if self._bus.checksummed else self._noise.loss(text)
             self._say(text)
 
     def _say(self, text: bytes) -> None:

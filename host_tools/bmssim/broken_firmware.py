@@ -1,6 +1,6 @@
 """The firmware with one thing broken in it, run by the campaign instead of firmware/main.py.
 
-Runs on the firmware's own runtimes. Its JSON argument has "sabotage": {"what": .., "stage": ..}
+Runs on the firmware's own runtimes. Its JSON argument has "broken": {"what": .., "stage": ..}
 besides what the board needs; from the moment that the simulator sets the frame's last word:
 
 raise   the stage raises `error`, a name of ERRORS
@@ -33,7 +33,7 @@ ERRORS = {
 FLOOD = b"cells\nstatus\nconfig\nhelp\n\x07\xff{}[]\x00 close now close\n" + b"x" * 200 + b"\n"
 
 
-def sabotage(program, board, how):
+def break_firmware(program, board, how):
     """Break it at the simulator's mark."""
     wait = board.wait
 
@@ -51,7 +51,7 @@ def _break(program, board, how):
     if what in ("raise", "hang", "skip"):
         owner, name = _stage(program, how["stage"])
         if what == "raise":
-            stage = _any_set_by_slaves(how["error"])
+            stage = _raising(how["error"])
         else:
             stage = _hanging(board) if what == "hang" else _skipping
         setattr(owner, name, stage)
@@ -76,9 +76,9 @@ def _stage(program, path):
     return owner, names[-1]
 
 
-def _any_set_by_slaves(error):
+def _raising(error):
     def stage(*args):
-        raise ERRORS[error]("sabotage")
+        raise ERRORS[error]("broken on purpose")
 
     return stage
 
@@ -141,13 +141,13 @@ def _cut_power(board, n_bytes, skip):
 
 
 def run():
-    """main.main() with the saboteur in it."""
-    how = json.loads("".join(sys.argv[1:]))["sabotage"]
+    """main.main() with the fault in it."""
+    how = json.loads("".join(sys.argv[1:]))["broken"]
     build = main.build
 
     def building(board):
         program = build(board)
-        sabotage(program, board, how)
+        break_firmware(program, board, how)
         return program
 
     main.build = building

@@ -38,7 +38,7 @@ class Noise:
         """Flip some bits of one byte, lose the end, or lose, double or replace a byte.
 
         What a sum of bytes is sure to catch: of two flips far apart that cancel in it no receiver
-        can know, and boards that seal their answers with a sum are bench-tested on quiet lines.
+        can know, and boards that end their answers with a sum are bench-tested on quiet lines.
         """
         if self.rng.random() < 0.25:
             return data[: int(self.rng.integers(0, len(data)))]
@@ -114,7 +114,7 @@ class Usage:
     busy_us: all of it; readings_us: the part that frames with readings need. scan_ms: per scan,
     from the first bit of the master's SCAN to the last bit of its last answer. rounds: on
     lines where boards are asked, (us, us that it needs at the least: bytes, the boards' own time to
-    answer and gaps) of each run of questions without a long pause; end_us: of what was said last.
+    answer and gaps) of each run of polls without a long pause; end_us: of the last bytes.
     violation_us: the last bit of the first frame that carried a reading out of its hard bounds.
     """
 
@@ -179,7 +179,7 @@ class CanNode(Protocol):
 class CanBus:
     """All frames of all nodes, by rank; every other node gets each at its last bit.
 
-    sealed: frames carry a checksum of their own, besides that of CAN.
+    checksummed: frames carry a checksum of their own, besides that of CAN.
     """
 
     def __init__(self, events: Events, rate_bps: int, noise: Noise) -> None:
@@ -190,7 +190,7 @@ class CanBus:
         self._queue: list[tuple[int, int, Frame, CanNode]] = []
         self._made = 0
         self._busy = False
-        self.sealed = True
+        self.checksummed = True
         self.usage = Usage()
 
     def attach(self, node: CanNode) -> None:
@@ -225,7 +225,7 @@ class CanBus:
             # damage behind the bus' own CRC: in a transceiver, a gateway, a controller's buffer
             got = frame
             if struck:
-                got = self._noise.frame(frame) if self.sealed else self._noise.cut(frame)
+                got = self._noise.frame(frame) if self.checksummed else self._noise.cut(frame)
             if got is not None:
                 on_frame(got)
         if self._queue and not self._busy:
@@ -246,11 +246,12 @@ class _Burst:
 
 
 class UartBus:
-    """Bytes of 10 bits; what is sent while another sends is destroyed, and so is the other's.
+    """Bytes of 10 bits; two that send at once destroy each other's bytes.
 
-    echo: the master hears itself. gap_us: boards want so long between an answer and a question.
-    summed: boards seal their answers with a sum only, see `Noise.burst`.
-    asked_us: when the master's last bytes began; answered_us: when the last answer ended.
+    echo: the master receives its own bytes. gap_us: time that boards need between an answer and
+    the next poll.
+    summed: boards end their answers with a sum only, see `Noise.burst`.
+    polled_us: when the master's last bytes began; answered_us: when the last answer ended.
     """
 
     def __init__(self, events: Events, rate_bps: int, noise: Noise) -> None:
@@ -266,7 +267,7 @@ class UartBus:
         self.echo = False
         self.summed = False
         self.gap_us = 0
-        self.asked_us = self._master_us = -1e9
+        self.polled_us = self._master_us = -1e9
         self.answered_us = -1e9
         self.usage = Usage()
         self.to_master: Callable[[bytes, bool], None] = lambda data, last: None
@@ -280,7 +281,7 @@ class UartBus:
         self._send(data, self, True)
         # bytes that follow each other closely are one question
         if start - self._master_us > 1000 or self.answered_us > self._master_us:
-            self.asked_us = start
+            self.polled_us = start
         self._master_us = self._free_us
         self.usage.on_bytes(start, self._free_us, self.gap_us)
         for piece in data.split(b"\0"):

@@ -1,10 +1,10 @@
-"""Faults without end: every kind, at every moment of the sequence, on both links, 1 and 3 strings.
+"""Fault campaign: every kind of fault, in every state, on both links, with 1 and 3 strings.
 
-A trial is one short run of the real firmware in which one thing goes wrong at one moment. It passes
-when the coils of what is concerned are off within the allowed time and stay so, the strings that
-are not concerned carry on, and the firmware has said the right fault. Each trial has a twin without
-the fault, but with what real parts do: noise on cells, temperatures and currents, clocks that
-drift, 1 % of all frames damaged. There nothing may trip.
+A fault run is one short run of the real firmware with one injected fault. It passes when the coils
+of the affected strings are off within the allowed time and stay off, the other strings stay closed,
+and the firmware has reported the right fault. Each fault run has a twin without the fault, but with
+the imperfections of real parts: noise on cells, temperatures and currents, clocks that drift, 1 %
+of all frames damaged. There nothing may trip.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from .fault_run import AFTER_US, STATES_CLOSED, Case, FaultRun, Verdict
 from .micropython_path import find_micropython
 
 STRINGS = (1, 3)
-SABOTAGE = Path(__file__).parent / "sabotage.py"
+BROKEN_FIRMWARE = Path(__file__).parent / "broken_firmware.py"
 TWIN_US = 2_000_000  # a faultless run goes on so long behind its moment
 LONGEST_US = 20_000_000
 
@@ -42,23 +42,23 @@ def cases(seed: int) -> Iterator[Case]:
             for moment, link, strings in matrix:
                 yield Case(kind.name, moment, link, strings, n)
 
-    turns = [of(kind) for kind in KINDS]
+    kinds = [of(kind) for kind in KINDS]
     while True:
-        for turn in turns:
-            yield next(turn)
+        for each in kinds:
+            yield next(each)
 
 
 def play(case: Case, faultless: bool = False) -> Verdict:
-    """One trial, or its faultless twin. Raises KeyError for an unknown kind."""
+    """One fault run, or its faultless twin. Raises KeyError for an unknown kind."""
     kind = BY_NAME[case.kind]
     with tempfile.TemporaryDirectory(prefix="bmssim-") as folder:
-        trial = FaultRun(case, Path(folder), dict(kind.setup), dict(kind.settings), faultless)
-        trial.any_string = kind.scope == "pack"
+        fault_run = FaultRun(case, Path(folder), dict(kind.setup), dict(kind.settings), faultless)
+        fault_run.any_string = kind.scope == "pack"
         try:
-            verdict = _twin(kind, trial) if faultless else _trial(kind, trial)
+            verdict = _twin(kind, fault_run) if faultless else _with_fault(kind, fault_run)
         finally:
-            trial.world.close()
-        verdict.sim_s = trial.world.events.now_us / 1e6
+            fault_run.world.close()
+        verdict.sim_s = fault_run.world.events.now_us / 1e6
         return verdict
 
 
@@ -81,14 +81,14 @@ def _twin(kind: Kind, t: FaultRun) -> Verdict:
     return verdict
 
 
-def _trial(kind: Kind, t: FaultRun) -> Verdict:
+def _with_fault(kind: Kind, t: FaultRun) -> Verdict:
     verdict = Verdict(t.case, False)
-    if kind.sabotage is not None:
-        t.world.program = SABOTAGE
-        t.world.extra = {"sabotage": kind.sabotage(t)}
+    if kind.broken is not None:
+        t.world.program = BROKEN_FIRMWARE
+        t.world.extra = {"broken": kind.broken(t)}
     kind.before_boot(t)
     if not t.reach():
-        # what stops the sequence before its moment is a verdict too, where it is of this kind
+        # a run that stops before its moment fails with the reason
         verdict.why = str(t.died) if t.died else "the moment never came"
         verdict.trips = t.trips()
         return verdict
@@ -102,7 +102,7 @@ def _trial(kind: Kind, t: FaultRun) -> Verdict:
     return verdict
 
 
-def _go_on(t: FaultRun, verdict: Verdict, more_us: int = 0) -> None:
+def _run_on(t: FaultRun, verdict: Verdict, more_us: int = 0) -> None:
     """Long enough to see whether it opens in time and stays open."""
     start = max(t.world.events.now_us, 2_000_000)  # `close` has been typed by then
     t.run(start + round((verdict.allowed_ms or 0.0) * 1000) + AFTER_US + more_us)
@@ -120,8 +120,8 @@ def _since(kind: Kind, t: FaultRun) -> int | None:
     return t.t0_us
 
 
-def _said(kind: Kind, t: FaultRun, verdict: Verdict) -> bool:
-    """The right fault was named; before closing, a refusal to close says enough."""
+def _reported(kind: Kind, t: FaultRun, verdict: Verdict) -> bool:
+    """The right fault was reported; before closing, a refusal to close is enough."""
     trips = t.trips()
     if not kind.trips or any(name in kind.trips for name in trips):
         return True
@@ -133,13 +133,13 @@ def _said(kind: Kind, t: FaultRun, verdict: Verdict) -> bool:
             c >> 3 * t.string & 7 for _us, c in t.world.seen.coils
         ):
             return True  # the others close, this one doesn't
-    verdict.why = f"said {trips or 'nothing'}, not {' or '.join(kind.trips)}"
+    verdict.why = f"reported {trips or 'nothing'}, not {' or '.join(kind.trips)}"
     return False
 
 
 def _open(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
     more_us = 2_500_000 if kind.since in ("frame", "close") else 0
-    _go_on(t, verdict, more_us)
+    _run_on(t, verdict, more_us)
     if t.died is not None:
         verdict.why = str(t.died)
         return
@@ -149,18 +149,18 @@ def _open(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
         verdict.why = f"there was no {kind.since} to count from"
         return
     if off_us is None:
-        verdict.why = f"it stays closed; said {t.trips() or 'nothing'}"
+        verdict.why = f"it stays closed; reported {t.trips() or 'nothing'}"
         return
     verdict.ms = max(off_us - since_us, 0) / 1000
     if verdict.ms > (verdict.allowed_ms or 0.0):
         verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
         return
-    if _said(kind, t, verdict):
+    if _reported(kind, t, verdict):
         _others(kind, t, verdict)
 
 
 def _others(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """A string with a fault leaves alone."""
+    """Only the string with the fault opens."""
     if kind.scope == "pack" or t.case.moment not in STATES_CLOSED:
         return
     for n, string in enumerate(t.world.plant.strings):
@@ -169,14 +169,14 @@ def _others(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
 
 
 def _latched(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """Said within the time, and the string stays open."""
-    _go_on(t, verdict, 2_000_000)
+    """Reported within the time, and the string stays open."""
+    _run_on(t, verdict, 2_000_000)
     since_us = _since(kind, t)
-    at_ms = t.said(kind.trips)
+    at_ms = t.reported_ms(kind.trips)
     if since_us is None:
         verdict.why = "the coils never went off"
     elif at_ms is None:
-        verdict.why = f"said {t.trips() or 'nothing'}, not {' or '.join(kind.trips)}"
+        verdict.why = f"reported {t.trips() or 'nothing'}, not {' or '.join(kind.trips)}"
     elif t.off_us(t.string, 0) is None:
         verdict.why = "the coils are on"
     else:
@@ -185,35 +185,35 @@ def _latched(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
             verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
 
 
-def _only_said(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """Said within the time, and nothing opens."""
-    _go_on(t, verdict)
+def _only_reported(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
+    """Reported within the time, and nothing opens."""
+    _run_on(t, verdict)
     assert t.t0_us is not None
-    at_ms = t.said(kind.trips)
+    at_ms = t.reported_ms(kind.trips)
     if t.trips():
         verdict.why = f"tripped: {t.trips()}"
     elif at_ms is None and t.case.link == "uart":
-        # boards there speak when they are asked: a short silence between two scans isn't seen
+        # boards there answer polls only: a short silence between two scans is not seen
         status = next(x for x in reversed(t.world.seen.lines) if x["k"] == "status")
         if status["min_mv"] is None:
             verdict.why = "its readings did not come back"
     elif at_ms is None:
-        verdict.why = f"said nothing of {' or '.join(kind.trips)}"
+        verdict.why = f"reported nothing of {' or '.join(kind.trips)}"
     else:
         verdict.ms = max(at_ms - t.t0_us / 1000, 0.0)
         if verdict.ms > (verdict.allowed_ms or 0.0):
             verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
 
 
-def _dies(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """The program ends by itself with its coils off, and closes nothing when it starts again."""
+def _program_ends(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
+    """The program ends with its coils off, and closes nothing when it starts again."""
     until_us = max(t.world.events.now_us, 2_000_000) + 2_500_000
     while t.died is None and t.world.events.now_us < until_us:
         t.run(t.world.events.now_us + 20_000)
     if t.died is None:
-        verdict.why = f"the stage was not run: {t.world.extra['sabotage']['stage']}"
+        verdict.why = f"the stage was not run: {t.world.extra['broken']['stage']}"
         return
-    if "sabotage" not in t.died.text:
+    if "broken on purpose" not in t.died.text:
         verdict.why = f"another exception than that of the stage: {t.died}"
         return
     if t.world.seen.died_closed:
@@ -239,33 +239,38 @@ def _starts_again(t: FaultRun, verdict: Verdict) -> None:
     elif "boot" not in kinds or "status" not in kinds:
         verdict.why = f"it does not start again: {sorted(set(kinds))}"
     elif world.seen.closed_after_restart:
-        verdict.why = "a coil went on after the restart though nobody told it to close"
+        verdict.why = "a coil went on after the restart though nobody commanded it"
 
 
-def _parts(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """The supervisor takes the coils' supply when the heartbeat stops."""
-    _go_on(t, verdict, 2_000_000)
+def _supervisor_opens(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
+    """The supervisor cuts the supply of the coils when the heartbeat stops."""
+    _run_on(t, verdict, 2_000_000)
     beat_us = t.world.plant.beat_us
     assert t.t0_us is not None
     if t.died is not None:
         verdict.why = str(t.died)
     elif beat_us is None or t.world.events.now_us - beat_us < 200_000:
-        verdict.why = f"the heart beats on: {t.world.extra['sabotage']['stage']}"
-    elif (parted_us := t.parted_us(beat_us)) is None:
+        verdict.why = f"the heartbeat goes on: {t.world.extra['broken']['stage']}"
+    elif (opened_us := t.opened_us(beat_us)) is None:
         verdict.why = "it stays closed"
     else:
-        verdict.ms = (parted_us - beat_us) / 1000
+        verdict.ms = (opened_us - beat_us) / 1000
         if verdict.ms > (verdict.allowed_ms or 0.0):
             verdict.why = f"too late: {verdict.ms:.1f} ms of {verdict.allowed_ms:.1f} allowed"
 
 
 def _refused(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """The settings are refused by name, and no coil ever goes on; or their whole copy is used."""
-    _go_on(t, verdict, 500_000)
+    """The pack file is refused and no coil goes on; or its valid copy is used."""
+    _run_on(t, verdict, 500_000)
     refused = any(x["k"] == "config_error" for x in t.world.seen.lines)
     if t.copied:
-        if refused or t.died or t.said(("config_copy_used",)) is None or not t.world.seen.coils:
-            verdict.why = "the whole copy of the settings was not used"
+        if (
+            refused
+            or t.died
+            or t.reported_ms(("config_copy_used",)) is None
+            or not t.world.seen.coils
+        ):
+            verdict.why = "the valid copy of the settings was not used"
         verdict.ms = 0.0
     elif t.world.seen.coils:
         verdict.why = "it closed on damaged settings"
@@ -277,8 +282,8 @@ def _refused(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
         verdict.ms = 0.0
 
 
-def _survives(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
-    """The power goes in the middle of a write; the next start is whole and stays open."""
+def _starts_whole(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
+    """Power is lost during a write; the next start finds a valid store and stays open."""
     until_us = max(t.world.events.now_us, 2_000_000) + 8_000_000
     while t.died is None and not t.world.seen.power_cuts and t.world.events.now_us < until_us:
         t.run(t.world.events.now_us + 20_000)
@@ -299,11 +304,11 @@ def _survives(kind: Kind, t: FaultRun, verdict: Verdict) -> None:
 _OUTCOMES: dict[str, Callable[[Kind, FaultRun, Verdict], None]] = {
     "open": _open,
     "latched": _latched,
-    "said": _only_said,
-    "dies": _dies,
-    "parts": _parts,
+    "reported": _only_reported,
+    "program_ends": _program_ends,
+    "supervisor_opens": _supervisor_opens,
     "config_error": _refused,
-    "survives": _survives,
+    "starts_whole": _starts_whole,
 }
 
 
@@ -322,7 +327,7 @@ def _pair(case: Case) -> tuple[Verdict, Verdict]:
     for faultless in (False, True):
         try:
             out.append(play(case, faultless))
-        except Exception as error:  # a trial that breaks is a trial that was missed
+        except Exception as error:  # a run that raises counts as a missed fault
             out.append(Verdict(case, faultless, why=f"{type(error).__name__}: {error}"))
     return out[0], out[1]
 
@@ -334,12 +339,12 @@ def run(
     jobs: int | None = None,
     progress: Callable[[int, int, float, int, int], None] = lambda *a: None,
 ) -> dict[str, Any]:
-    """`runs` trials and as many faultless ones; the object that `--campaign --json` prints.
+    """`runs` fault runs and as many faultless ones; the object that `--campaign --json` prints.
 
-    progress is told (trials done, of, trials per second, missed, false). jobs: processes, None =
+    progress gets (runs done, of, runs per second, missed, false). jobs: processes, None =
     one a CPU. Raises MicroPythonMissing.
     """
-    find_micropython()  # once, not in each trial
+    find_micropython()  # once, not in each run
     wanted = (c for c in cases(seed) if not kinds or c.kind in kinds)
     todo = list(itertools.islice(wanted, runs))
     started = time.monotonic()
@@ -360,7 +365,7 @@ def run(
                 rate = 2 * len(done) / (time.monotonic() - started)
                 progress(len(done), runs, rate, missed, false)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what waits is not begun any more
+            pool.shutdown(wait=False, cancel_futures=True)  # runs that wait are not started
             raise
     return summary(done, seed, time.monotonic() - started)
 
@@ -372,14 +377,14 @@ def summary(done: list[tuple[Verdict, Verdict]], seed: int, wall_s: float) -> di
         pairs = [p for p in done if p[0].case.kind == kind.name]
         if not pairs:
             continue
-        trials = [p[0] for p in pairs]
-        ms = [v.ms for v in trials if v.ms is not None]
-        allowed = [v.allowed_ms for v in trials if v.allowed_ms is not None]
+        fault_runs = [p[0] for p in pairs]
+        ms = [v.ms for v in fault_runs if v.ms is not None]
+        allowed = [v.allowed_ms for v in fault_runs if v.allowed_ms is not None]
         table[kind.name] = {
             "meaning": kind.meaning,
-            "injected": sum(v.injected for v in trials),
-            "detected": sum(v.good for v in trials),
-            "missed": sum(not v.good for v in trials),
+            "injected": sum(v.injected for v in fault_runs),
+            "detected": sum(v.good for v in fault_runs),
+            "missed": sum(not v.good for v in fault_runs),
             "faultless": len(pairs),
             "false": sum(not p[1].good for p in pairs),
             "ms_p50": round(float(np.percentile(ms, 50)), 3) if ms else None,

@@ -1,8 +1,8 @@
-"""What can go wrong, and what must come of it: the campaign's kinds of faults.
+"""The campaign's kinds of faults, and the reaction that each of them must cause.
 
-A kind is injected into a `Trial` at a moment of its sequence. Allowed times are milliseconds from
-what `since` names. Sources of the times: 10 ms for hard bounds, 1 ms for inputs, the pack file's
-own delays and ages for all others, plus what it takes to notice: samples and one scan.
+A kind is injected into a `FaultRun` at a moment of its sequence. Allowed times are in ms, from what
+`since` names. Sources of the times: 10 ms for hard bounds, 1 ms for inputs, the pack file's own
+delays and ages for all others, plus the time to notice it: samples and one scan.
 """
 
 import binascii
@@ -70,12 +70,13 @@ Inject = Callable[[FaultRun], None]
 class Kind:
     """One kind of fault.
 
-    trips: one of these must be said; scope: what must open, the "string" that is hit or the "pack".
-    since: what the time counts from, the "cause", the "frame" that first shows it (its last bit),
-    the "close" (the first coil on), "off" (the coils are off).
-    outcome: "open", or "latched" (said, while it opens or is open), "said" (and nothing opens),
-    "dies" (the program ends, coils off first), "parts" (the contactors let go without the
-    firmware), "refused" (it never starts), "survives" (a power cut, and a start that is whole).
+    trips: one of these must be reported; scope: what must open, the "string" that is hit or the
+    "pack". since: what the time counts from, the "cause", the "frame" that first shows it (its last
+    bit), the "close" (the first coil on), "off" (the coils are off).
+    outcome: "open", or "latched" (reported, and it opens or stays open), "reported" (and nothing
+    opens), "program_ends" (coils off first), "supervisor_opens" (the contactors open without the
+    firmware), "config_error" (nothing closes), "starts_whole" (after a power cut the store is
+    valid).
     prepare: done in the faultless twin too.
     """
 
@@ -91,9 +92,9 @@ class Kind:
     setup: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     links: tuple[str, ...] = LINKS
-    sabotage: Callable[[FaultRun], dict[str, Any]] | None = None
-    prepare: Inject = lambda trial: None
-    before_boot: Inject = lambda trial: None
+    broken: Callable[[FaultRun], dict[str, Any]] | None = None
+    prepare: Inject = lambda run: None
+    before_boot: Inject = lambda run: None
 
 
 def _board(t: FaultRun) -> CellLinkBoard:
@@ -613,7 +614,7 @@ KINDS: tuple[Kind, ...] = (
         _restart,
         lambda t: 150 + 4 * t.scan_ms,
         ("slave_reboot",),
-        outcome="said",
+        outcome="reported",
     ),
     Kind(
         "slaves_swapped",
@@ -829,10 +830,10 @@ KINDS: tuple[Kind, ...] = (
         _mark_and_trip,
         lambda t: 0,
         scope="pack",
-        outcome="survives",
+        outcome="starts_whole",
         setup={"store": True},
         settings={"store_soon": "200 ms", "store_rest": "200 ms", "store_period": "1 s"},
-        sabotage=_broken("power"),
+        broken=_broken("power"),
     ),
     Kind(
         "exception",
@@ -840,8 +841,8 @@ KINDS: tuple[Kind, ...] = (
         _mark,
         _at_once,
         scope="pack",
-        outcome="dies",
-        sabotage=_broken("raise"),
+        outcome="program_ends",
+        broken=_broken("raise"),
     ),
     Kind(
         "hang",
@@ -849,8 +850,8 @@ KINDS: tuple[Kind, ...] = (
         _mark,
         lambda t: HEARTBEAT_US / 1000,
         scope="pack",
-        outcome="parts",
-        sabotage=_broken("hang"),
+        outcome="supervisor_opens",
+        broken=_broken("hang"),
     ),
     Kind(
         "stage_skipped",
@@ -858,8 +859,8 @@ KINDS: tuple[Kind, ...] = (
         _mark,
         lambda t: HEARTBEAT_US / 1000,
         scope="pack",
-        outcome="parts",
-        sabotage=_skipped,
+        outcome="supervisor_opens",
+        broken=_skipped,
     ),
     Kind(
         "heap_full",
@@ -868,7 +869,7 @@ KINDS: tuple[Kind, ...] = (
         _hard,
         ("cell_hard_high",),
         since="frame",
-        sabotage=_broken("heap"),
+        broken=_broken("heap"),
     ),
     Kind(
         "console_flood",
@@ -877,7 +878,7 @@ KINDS: tuple[Kind, ...] = (
         _hard,
         ("cell_hard_high",),
         since="frame",
-        sabotage=_broken("flood"),
+        broken=_broken("flood"),
     ),
     Kind(
         "console_deaf",
@@ -885,7 +886,7 @@ KINDS: tuple[Kind, ...] = (
         _mark_and_high,
         _hard,
         since="frame",
-        sabotage=_broken("deaf"),
+        broken=_broken("deaf"),
     ),
 )
 BY_NAME = {kind.name: kind for kind in KINDS}

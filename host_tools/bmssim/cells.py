@@ -30,6 +30,7 @@ class CellArray:
     The current of the last step stays until the next one, so that `voltage_v` includes it.
     """
 
+    # parameters: what cells are made of; none follows from another
     def __init__(
         self,
         chemistry: Chemistry,
@@ -62,13 +63,13 @@ class CellArray:
         self.override_temp_c = np.full(count, np.nan)
 
     def step(
-        self, dt_s: float, current_a: float | np.ndarray, bleed_a: np.ndarray | None = None
+        self, dt_s: float, current_a: float | np.ndarray, balance_a: np.ndarray | None = None
     ) -> None:
-        """Let `current_a` (of all, or [cells]) flow for `dt_s`; `bleed_a` [cells] out besides.
+        """Let `current_a` (of all, or [cells]) flow for `dt_s`; `balance_a` [cells] out besides.
 
         The RC pair and the heat follow their closed forms, so that any step is stable.
         """
-        through = np.full(self.count, current_a) if bleed_a is None else current_a - bleed_a
+        through = np.full(self.count, current_a) if balance_a is None else current_a - balance_a
         self._current_a = through
         self.soc += (through - self._leak_a) * dt_s / 3600.0 / self.capacity_ah
         np.clip(self.soc, 0.0, 1.0, out=self.soc)

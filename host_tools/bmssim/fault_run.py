@@ -1,4 +1,4 @@
-"""One trial of the campaign: boot, close, reach a moment, break something, see what comes.
+"""One fault run of the campaign: boot, close, reach a moment, break something, compare the outcome.
 
 Times are the world's microseconds.
 """
@@ -14,12 +14,13 @@ from bms.config import pack_file
 from . import scenario
 from .plant import OPEN_US
 from .process import FirmwareDied
-from .world import Setup, World
+from .setup import Setup
+from .world import World
 
-STEP_US = 20_000  # a trial looks so often whether its moment has come
+STEP_US = 20_000  # how often a run checks whether its moment has come
 BEFORE_US = 600_000
 CLOSE_US = 1_200_000
-REACH_US = 14_000_000  # a moment that isn't there by then was missed
+REACH_US = 14_000_000  # a moment that has not come by then counts as missed
 LOAD_A = {"discharge": -25.0, "charge": 20.0, "opening": -25.0}
 SETTLED_US = 400_000  # after the last contactor closed
 AFTER_US = 400_000  # what was opened must stay so
@@ -71,7 +72,7 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Case:
-    """What a trial is made of; `name` replays it."""
+    """What a fault run is made of; `name` replays it."""
 
     kind: str
     moment: str
@@ -94,11 +95,11 @@ class Case:
 
 @dataclass
 class Verdict:
-    """What came of a trial.
+    """Outcome of a fault run.
 
     injected: its moment came; good: detected in time and opened, or for a faultless run that
     nothing tripped; why: what was wrong; ms, allowed_ms: from the cause to open, None = it stays
-    open; trips: names that were raised, the first one first; sim_s: of the run.
+    open; trips: names of trips that were set, the first one first; sim_s: of the run.
     """
 
     case: Case
@@ -113,7 +114,7 @@ class Verdict:
 
 
 class FaultRun:
-    """A run in the making: what a kind's functions get to do their work.
+    """One fault run in progress; the functions of a kind get it.
 
     world, config (the pack file as the firmware reads it), rng, string: the one that is hit,
     cell, slave: in it, 0-based of the pack; t0_us: when the cause was there; any_string: a fault
@@ -172,7 +173,7 @@ class FaultRun:
         self.copied = False
         self.died: FirmwareDied | None = None
         self.first_coil_us: int | None = None
-        self.opened_word_us: int | None = None
+        self.open_at_us: int | None = None
         self._precharge_us: int | None = None
         self._steady_us: int | None = None
         self.world.on_coils = self._coils
@@ -223,7 +224,7 @@ class FaultRun:
         return self.world.events.now_us - last >= SETTLED_US
 
     def _there(self) -> bool:
-        """The trial's moment has come; `_coils` tells some of it."""
+        """The run's moment has come; `_coils` notes when a precharge begins."""
         now = self.world.events.now_us
         moment = self.case.moment
         if moment == "before":
@@ -231,10 +232,8 @@ class FaultRun:
         if moment == "precharge":
             return self._precharge_us is not None and now >= self._precharge_us
         if self._steady_us is None:
-            balancing_cells = moment != "balancing" or any(
-                b.balancing_cells() for b in self.world.boards
-            )
-            if self._all_closed() and balancing_cells:
+            balancing = moment != "balancing" or any(b.balancing_cells() for b in self.world.boards)
+            if self._all_closed() and balancing:
                 self.world.set_load(LOAD_A.get(moment, 0.0) * self.case.strings)
                 # anywhere in a scan
                 self._steady_us = now + self.rng.randrange(200_000, 400_000)
@@ -243,10 +242,10 @@ class FaultRun:
             return False
         if moment != "opening":
             return True
-        if self.opened_word_us is None:
+        if self.open_at_us is None:
             self.world.type("open")
-            self.opened_word_us = now + self.rng.randrange(40_000, 200_000)
-        return now >= self.opened_word_us
+            self.open_at_us = now + self.rng.randrange(40_000, 200_000)
+        return now >= self.open_at_us
 
     def reach(self) -> bool:
         """Run up to the moment; False where it doesn't come."""
@@ -266,17 +265,17 @@ class FaultRun:
         return False
 
     def run(self, until_us: int) -> None:
-        """Go on; a firmware that dies is `died`, and time goes on without it."""
+        """Go on; where the firmware ends, `died` is set and time goes on without it."""
         try:
             self.world.run(until_us)
         except FirmwareDied as death:
             self.died = death
             self.world.run(until_us)
 
-    # --- what came ---
+    # --- outcome ---
 
     def trips(self, since_us: int = 0) -> list[str]:
-        """Names of trips that were raised since then."""
+        """Names of trips that were set since then."""
         return [
             x["name"]
             for x in self.world.seen.lines
@@ -286,7 +285,7 @@ class FaultRun:
             and x["at_ms"] * 1000 >= since_us - 2_000
         ]
 
-    def said(self, names: tuple[str, ...]) -> float | None:
+    def reported_ms(self, names: tuple[str, ...]) -> float | None:
         """ms of the first event of these names, None = none."""
         return next(
             (
@@ -312,8 +311,8 @@ class FaultRun:
                 off = now_us
         return None if off is None else max(off, since_us)
 
-    def parted_us(self, since_us: int) -> int | None:
-        """When the last contactor let go, None = one still conducts."""
+    def opened_us(self, since_us: int) -> int | None:
+        """When the last contactor opened, None = one still conducts."""
         plant = self.world.plant
         if plant.feedback():
             return None

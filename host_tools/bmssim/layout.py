@@ -1,13 +1,9 @@
 """Which simulated board stands where: string, port, node, cells, in the order of the pack file."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .boards.kinds import KINDS
-
-if TYPE_CHECKING:
-    from .world import Setup
-
+from .setup import Setup
 
 MOST_PORTS = 7  # of the board HOST
 
@@ -36,7 +32,7 @@ class Place:
     first: int
 
 
-def groups(setup: "Setup") -> list[Group]:
+def groups(setup: Setup) -> list[Group]:
     """What stands in each string. Raises ValueError for a kind or keys that aren't there."""
     out = [Group(setup.kind, setup.slaves, setup.cells, setup.temps)]
     for more in setup.more:
@@ -55,7 +51,7 @@ def groups(setup: "Setup") -> list[Group]:
     return out
 
 
-def fit(setup: "Setup", kind: str, link: str | None = None) -> None:
+def fit(setup: Setup, kind: str, link: str | None = None) -> None:
     """Make the boards of a setup ones of `kind`, as many and as large as they may be.
 
     link: what they are wired by, None = as the kind usually is. Raises ValueError where it can't.
@@ -73,7 +69,7 @@ def fit(setup: "Setup", kind: str, link: str | None = None) -> None:
     setup.link = link or known.media[0]
 
 
-def places(setup: "Setup") -> list[Place]:
+def places(setup: Setup) -> list[Place]:
     """Every board of the pack."""
     names = {"can": 0, "uart": 0}
     ports: dict[int, tuple[str, int]] = {}  # group -> port in use, boards on it

@@ -82,7 +82,7 @@ def _shaped(obj: dict[str, Any]) -> bool:
     if list(obj)[:2] != ["k", "t_ms"] or not isinstance(obj["k"], str):
         return False
     t_ms = obj["t_ms"]
-    # a host line may come before the master said anything
+    # a host line may come before the master sent anything
     if not (type(t_ms) is int and t_ms >= 0) and not (t_ms is None and obj["k"] == "host"):
         return False
     for value in obj.values():

@@ -35,7 +35,7 @@ def find_micropython() -> Path:
 
 
 def micropython_version() -> str:
-    """What the interpreter says of itself, as in "3.4.0; MicroPython v1.28.0 on 2026-04-06".
+    """The version that the interpreter reports, as in "3.4.0; MicroPython v1.28.0 on 2026-04-06".
 
     Raises MicroPythonMissing, also where the program found is no MicroPython.
     """

@@ -15,7 +15,7 @@ OPEN_US = 10_000
 HEARTBEAT_US = 300_000
 PRECHARGE_OHM = 100.0
 LINK_FARAD = 0.0015
-LINK_BLEED_OHM = 50_000.0
+LINK_DISCHARGE_OHM = 50_000.0
 INRUSH_OHM = 0.05  # of cells, wires and capacitor, when a contactor closes onto a voltage
 WIRE_OHM = 0.005  # busbars, fuse and contactors of a string
 UNDER_LOAD_A = 1.0  # a contact that opens with more wears
@@ -65,7 +65,7 @@ class Contactor:
 
     @property
     def aux(self) -> bool:
-        """What its auxiliary contact says."""
+        """What its auxiliary contact reports."""
         if self.feedback_lost:
             return False
         return self.feedback_stuck_closed or self.conducts
@@ -316,7 +316,7 @@ class Plant:
 
     def _balance_siemens(self) -> float:
         short = 0.0 if self.link_short_ohm is None else 1 / self.link_short_ohm
-        return 1 / LINK_BLEED_OHM + short
+        return 1 / LINK_DISCHARGE_OHM + short
 
     def _share(self) -> None:
         """Currents of the strings now; while one is closed, they set the voltage of the link."""

@@ -93,7 +93,7 @@ class Terminal:
 
 @dataclass
 class Inputs:
-    """What the firmware's pins and sensors read; None = no sample, or not fitted.
+    """What the firmware's pins and sensors read; None = no sample, or no sensor.
 
     feedback, wired: bits as the coils'; lines: bits INTERLOCK, ..; current_ma, string_mv: one a
     string; cause: why the firmware starts, a name of CAUSES; mark: no board's, for test programs.
@@ -112,7 +112,7 @@ class Inputs:
 
 @dataclass
 class Request:
-    """What the firmware said: its pins and, where it waits, for how long.
+    """A message of the firmware: its pins and, where it waits, for how long.
 
     written: bytes of the console, then of the ports by name, where the caller owns the time; held:
     coils that get less than their full voltage, bits as in pins; lost: the power is cut now; lows:
@@ -130,12 +130,13 @@ class Request:
 class Firmware:
     """One run of the firmware. `ports` maps port names of the board to "can" or "uart", `rates` to
     bit/s where the pack file needn't say. store: the folder of its storage, None = it has none.
-    program, extra: another program than firmware/main.py, and what its JSON argument says more.
+    program, extra: another program than firmware/main.py, and more entries of its JSON argument.
 
     runtime "micropython" or "cpython"; stepped: the caller owns the time, must answer each waiting
     request with `go`, and there are no terminals. Raises MicroPythonMissing, FirmwareDied.
     """
 
+    # parameters: what a process is started with; the last four are seldom given
     def __init__(
         self,
         runtime: str,
@@ -191,7 +192,7 @@ class Firmware:
             pass_fds=inherited,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,  # MicroPython says its tracebacks on stdout
+            stderr=subprocess.STDOUT,  # MicroPython prints its tracebacks on stdout
         )
         os.close(fw_read)
         os.close(fw_write)
@@ -297,8 +298,8 @@ class Firmware:
         self.process.wait()
 
     def _death(self) -> FirmwareDied:
-        said = self.process.stdout
-        text = said.read().decode(errors="replace") if said else ""
+        out = self.process.stdout
+        text = out.read().decode(errors="replace") if out else ""
         return FirmwareDied(self.process.wait(), text.strip())
 
     def close(self) -> None:

@@ -21,8 +21,8 @@ ABILITY_BALANCE_MASK = 1
 class Frame(NamedTuple):
     """One CAN 2.0 frame, or the same inside a UART frame.
 
-    ident: 11 bits, or 29 and EXTENDED. marked: it carries a reading out of hard bounds, said by the
-    simulated board for measuring.
+    ident: 11 bits, or 29 and EXTENDED. marked: it carries a reading out of hard bounds; the
+    simulated board sets it, so that reaction times can be measured.
     """
 
     ident: int
@@ -60,13 +60,13 @@ def _crc8_fast(data: bytes) -> int:
     return crc ^ 0xFF
 
 
-def sealed(function: int, node: int, payload: bytes) -> Frame:
+def checksummed(function: int, node: int, payload: bytes) -> Frame:
     """A frame whose last byte is the CRC-8 over id high, id low and `payload`."""
     ident = function << 6 | node
     return Frame(ident, payload + bytes([_crc8_fast(ident.to_bytes(2, "big") + payload)]))
 
 
-def seal_is_good(frame: Frame) -> bool:
+def checksum_is_good(frame: Frame) -> bool:
     """True where the last payload byte is the CRC-8 of everything before it."""
     head = frame.ident.to_bytes(2, "big") + frame.data[:-1]
     return bool(frame.data) and _crc8_fast(head) == frame.data[-1]
@@ -79,7 +79,7 @@ def _four(
     for k in range(4):
         v = values[k] if k < len(values) else None
         word |= (NO_READING if v is None else min(max(v + offset, 0), 8190)) << (13 * k)
-    frame = sealed(function, node, word.to_bytes(7, "little"))
+    frame = checksummed(function, node, word.to_bytes(7, "little"))
     return Frame(frame.ident, frame.data, True) if marked else frame
 
 
@@ -100,7 +100,7 @@ def status_frame(node: int, stack_mv: int, faults: int, die_c: int, duty: int, s
         + faults.to_bytes(2, "little")
         + bytes([min(max(die_c + 40, 0), 255), duty, seq & 255])
     )
-    return sealed(STATUS, node, payload)
+    return checksummed(STATUS, node, payload)
 
 
 def hello_frame(node: int, cells: int, temps: int, serial: int) -> Frame:
@@ -112,7 +112,7 @@ def hello_frame(node: int, cells: int, temps: int, serial: int) -> Frame:
 def alarm_frame(node: int, flags: int, cell: int, mv: int, seq: int) -> Frame:
     """ALARM: fault bits, worst cell (1..), its voltage in mV."""
     payload = flags.to_bytes(2, "little") + bytes([cell]) + mv.to_bytes(2, "little")
-    return sealed(ALARM, node, payload + bytes([seq & 255]))
+    return checksummed(ALARM, node, payload + bytes([seq & 255]))
 
 
 def uart_encode(frame: Frame) -> bytes:

@@ -3,7 +3,7 @@
 ```toml
 summary = "one line"
 duration_s = 30                 # of simulated time
-[setup]                         # fields of world.Setup: chemistry, soc, load, damage, ..
+[setup]                         # fields of setup.Setup: chemistry, soc, load, damage, ..
 [settings]                      # pack-file keys that differ from the defaults, as "3.65 V" or 8
 [[do]]                          # at_s and one action
 at_s = 1
@@ -14,7 +14,7 @@ every_s = 30                    # and again, to the end; without it once
 inject = "cell_voltage"         # a name of ACTIONS, with its arguments beside it
 cell = 23
 mv = 3900
-[expect]                        # see `_judge`
+[expect]                        # see `problems`
 trip = "cell_hard_high"
 ```
 """
@@ -36,7 +36,8 @@ from .bus import PAUSE_US, Usage
 from .layout import Place, places
 from .process import CHARGER, ESTOP, FAULT_LINE, IGNITION, INTERLOCK
 from .sensors import Sensor
-from .world import Setup, World
+from .setup import Setup
+from .world import World
 
 FOLDER = Path(__file__).parent / "scenarios"
 
@@ -49,7 +50,7 @@ class ScenarioError(Exception):
 class Scenario:
     """A scenario as read; `actions` are (time in us, name, arguments).
 
-    judged: what comes out is held against `expect`; False where the run was cut short.
+    evaluated: the outcome is compared with `expect`; False where the run was cut short.
     """
 
     name: str
@@ -126,7 +127,7 @@ def give_time(scenario: Scenario, setup: Setup) -> None:
     on = _by_port(setup).values()
     ms = _longest_ms(setup)
     if "spread_at_most_mv" in scenario.expect and not all(kind.balances for kind, _n, _c in on):
-        raise ScenarioError(f"{scenario.name} needs boards that can be told to balance")
+        raise ScenarioError(f"{scenario.name} needs boards that take the command to balance")
     if "back_within_scans" in scenario.expect:
         most = max(kind.back for kind, _boards, _cells in on)
         scenario.expect["back_within_scans"] = max(most, scenario.expect["back_within_scans"])
@@ -152,7 +153,7 @@ def _within(scenario: Scenario, setup: Setup) -> None:
     expect = scenario.expect
     for _us, name, args in scenario.actions:
         # of two that say the same number by themselves nobody can tell which is which
-        if args.get("answers_as") and not all(KINDS[place.kind].asked for place in boards):
+        if args.get("answers_as") and not all(KINDS[place.kind].polled for place in boards):
             args["answers_as"] = len(boards) + 1
         if "slave" in args:
             args["slave"] = min(args["slave"], len(boards))
@@ -218,7 +219,12 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
         lines += [f'{key} = "{ms} ms"' for key, ms in ages.get(port, {}).items()]
     for n in range(setup.strings if setup.ivt_s else 0):
         lines += ["[[sensor]]", 'kind = "board"', f"string = {n + 1}"]
-        lines += ["[[sensor]]", 'kind = "ivt_s"', f"string = {n + 1}", f'link = "{setup.port}"']
+        lines += [
+            "[[sensor]]",
+            'kind = "ivt_s"',
+            f"string = {n + 1}",
+            f'link = "{places(setup)[0].port}"',
+        ]
         lines.append(f"id = {ivt_s.FIRST_ID + n * ivt_s.IDS}")
     return "\n".join(lines) + "\n"
 
@@ -258,7 +264,7 @@ def _patient(setup: Setup, settings: dict[str, Any]) -> dict[str, dict[str, int]
     ages: dict[str, dict[str, int]] = {}
     for port, (kind, boards, cells) in _by_port(setup).items():
         least_ms = kind.age_ms(boards, cells)
-        # temperatures may be older: what is said of a lost board is that its cells are
+        # temperatures may be older: of a lost board only its cells are reported
         for key, usual_ms, ms in (
             ("cell_age", 500, least_ms),
             ("temp_age", 5000, least_ms * 3 // 2),
@@ -303,7 +309,7 @@ def _slave_answers_as(world: World, slave: int, node: int) -> None:
 
 
 def _slave_habit(world: World, slave: int, **how: float) -> None:
-    """A bought board gets habits: asleep, slow, truncate, longer, answers_as (0: its own node)."""
+    """Set habits of a commercial board: one or more of HABITS; answers_as 0: its own node."""
     board = world.boards[slave - 1]
     for name, value in how.items():
         if name not in HABITS or not hasattr(board, name):
@@ -419,7 +425,7 @@ EXPECTATIONS = {
     "open_within_ms": "from the last injection to the coils off, at most",
     "reaction_ms": "from the last bit of the first violating frame to the coils off, at most",
     "damaged_at_least": "damaged frames that the master must have counted",
-    "odd_at_least": "answers that are damaged, stale, strange or missed, as it counted them",
+    "odd_at_least": "answers that are damaged, stale, unexpected or missed, as it counted them",
     "spread_at_most_mv": "true spread of the cells at the end",
     "back_within_scans": "of its port: from a restarted board's boot to its first answer, at most,"
     " and from there to what it measured first of what the master shows",
@@ -451,7 +457,7 @@ class Run:
             settings.cell_hard_max_mv,
             settings.temp_hard_max_dc,
         )
-        # a scan can be told from the next one where the line pauses between them
+        # a scan is distinct from the next one where the line pauses between them
         self._apart = settings.scan_period_ms > _longest_ms(setup) + PAUSE_US / 1000
         self.world = world(setup, pack, bounds)
         if "back_within_scans" in scenario.expect:
@@ -531,6 +537,7 @@ class Run:
                 last = line
         return grown / cycles if cycles else None
 
+    # long: one check for each key of [expect], in the order of their docs
     def problems(self) -> list[str]:
         """What did not come out as the scenario states; empty = it came out."""
         expect = self.scenario.expect
@@ -590,7 +597,7 @@ class Run:
             dropped = world.plant.supervisor_drops > 0
             check("dropped_by_supervisor", dropped == expect["dropped_by_supervisor"], dropped)
             if seen.closed_after_restart:
-                out.append("a coil went on after the restart though nobody told it to close")
+                out.append("a coil went on after the restart though nobody commanded it")
         # what holds in every scenario
         if seen.wrong_values:
             out.append(f"{len(seen.wrong_values)} wrong values, first: {seen.wrong_values[0]}")
@@ -633,7 +640,7 @@ class Run:
         return {
             "scenario": self.scenario.name,
             "ok": not problems,
-            "judged": self.scenario.evaluated,
+            "evaluated": self.scenario.evaluated,
             "problems": problems,
             "runtime": self.setup.runtime,
             "link": self.setup.link,

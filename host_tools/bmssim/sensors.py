@@ -21,7 +21,7 @@ class Sensor:
     last: int = 0
 
     def read(self, true: float, rng: random.Random) -> int | None:
-        """What it says of `true`; None = nothing."""
+        """What it reports for `true`; None = no sample."""
         if not self.ok:
             return None
         if self.stuck is not None:

@@ -39,84 +39,17 @@ from .process import (
     Inputs,
 )
 from .sensors import Sensor
+from .setup import Setup
 
 CYCLE_US = 100  # the firmware's own time for one step, where the simulator owns the clock
 PHYSICS_US = 50_000
 REAL_INPUTS_US = 10_000
 CAN_BPS = KINDS["cell_link"].bps["can"]
 UART_BPS = KINDS["cell_link"].bps["uart"]
-BLEED_OHM = 7.0  # of one balancing resistor: about 0.5 A
+BALANCE_OHM = 7.0  # of one balancing resistor: about 0.5 A
 BACK_LOOK_US = 10_000
-BACK_ASK_US = 100_000
+BACK_POLL_US = 100_000
 HISTORY = 160  # samples in which a reported value may be found: cell_age / period and some
-
-
-@dataclass
-class Setup:
-    """What is simulated.
-
-    strings in parallel, each of `slaves` boards of `kind` with `cells` cells; more: boards of other
-    kinds behind them in series, as tables of kind, slaves, cells, temps; link: "can" or "uart"
-    where a kind knows both; echo: serial adapters hear themselves; capacity_ah of a cell; soc 0..1,
-    string_soc: added to it, by string; spread_mv from the lowest to the highest cell at the start;
-    temp_c of the surroundings; load "us06" or "none", load_scale of it, load_start_s into it;
-    load_a: a constant current besides, + = charge; serials: the pack file says the boards' serial
-    numbers; ivt_s: each string has a second current sensor, on CAN; store: the master has a memory.
-
-    What real parts do, as standard deviations: cell_noise_mv and temp_noise_dc of the boards,
-    current_noise_ma of the sensors; drift_ppm: clocks of the master and of the boards go wrong by
-    up to so much; damage: share of frames hit.
-    """
-
-    link: str = "can"
-    kind: str = "cell_link"
-    more: list[dict[str, Any]] = field(default_factory=list)
-    echo: bool = False
-    strings: int = 1
-    slaves: int = 4
-    cells: int = 16
-    temps: int = 4
-    chemistry: str = "LFP"
-    capacity_ah: float = 50.0
-    soc: float = 0.6
-    string_soc: list[float] = field(default_factory=list)
-    spread_mv: float = 0.0
-    temp_c: float = 25.0
-    cell_noise_mv: float = 0.6
-    temp_noise_dc: float = 0.0
-    current_noise_ma: float = 0.0
-    drift_ppm: float = 0.0
-    damage: float = 0.0
-    seed: int = 1
-    load: str = "none"
-    load_scale: float = 1.0
-    load_start_s: float = 0.0
-    load_a: float = 0.0
-    serials: bool = False
-    ivt_s: bool = False
-    store: bool = False
-    runtime: str = "micropython"
-    fast: bool = True
-
-    @property
-    def boards(self) -> int:
-        """Slave boards of all strings."""
-        return self.strings * (self.slaves + sum(x["slaves"] for x in self.more))
-
-    @property
-    def all_cells(self) -> int:
-        """Cells of all strings."""
-        return self.strings * self.string_cells
-
-    @property
-    def string_cells(self) -> int:
-        """Cells in series."""
-        return self.slaves * self.cells + sum(x["slaves"] * x["cells"] for x in self.more)
-
-    @property
-    def port(self) -> str:
-        """The first board's port."""
-        return places(self)[0].port
 
 
 @dataclass
@@ -157,8 +90,8 @@ class World:
 
     lines: the master's inputs, bits of process.INTERLOCK, ..; set them by `set_lines`. currents,
     voltages (one a string), link, isolation: sensors. cause: of the firmware's next start.
-    program, extra: as `Firmware` takes them. mark: for test programs, see sabotage.py. on_coils is
-    told the time and the coils that are on, at every change.
+    program, extra: as `Firmware` takes them. mark: for test programs, see broken_firmware.py.
+    on_coils gets the time (us) and the coils that are on, at every change.
     """
 
     def __init__(self, setup: Setup, pack: Path, hard_bounds: tuple[int, int, int]) -> None:
@@ -203,7 +136,7 @@ class World:
         self._answers = [0] * len(self.boards)  # first ones after restarts that `seen.back` has
         # boards that have answered, not shown yet: place in `seen.back`, when they booted, answered
         self._waits: dict[int, tuple[int, int, int]] = {}
-        self._asked_us = 0
+        self._typed_cells_us = 0
         self._real_start: float | None = None
         self.events.every(PHYSICS_US, self._physics)
 
@@ -279,7 +212,7 @@ class World:
         self.bus = self.ports[self.places[0].port].bus
         # the firmware's order: the console first, then the ports by name
         self._by_name = [self.ports[name] for name in sorted(self.ports)]
-        self._sinks = [self._heard, *(port.adapter.on_bytes for port in self._by_name)]
+        self._sinks = [self._take_console, *(port.adapter.on_bytes for port in self._by_name)]
 
         if s.ivt_s and isinstance(self.bus, CanBus):
             for n in range(s.strings):
@@ -349,8 +282,8 @@ class World:
                 self._answers[n] = len(board.back_us)
                 self._waits[n] = (len(self.seen.back), now - board.back_us[-1] - BACK_LOOK_US, now)
                 self.seen.back.append((n, None))
-        if self._waits and now - self._asked_us >= BACK_ASK_US:
-            self._asked_us = now
+        if self._waits and now - self._typed_cells_us >= BACK_POLL_US:
+            self._typed_cells_us = now
             self.type("cells")
 
     def _shown(self, n: int, cell_mv: list) -> None:
@@ -399,7 +332,7 @@ class World:
         dt = (now - self._cells_us) / 1e6
         each = self.setup.string_cells
         if dt > 0:
-            balance_mask = np.zeros(self.setup.all_cells)
+            balance_a = np.zeros(self.setup.all_cells)
             volts = None
             for n, board in enumerate(self.boards):
                 mask = board.balancing_cells()
@@ -408,9 +341,9 @@ class World:
                 while mask and volts is not None:
                     bit = mask & -mask
                     i = self.places[n].first + bit.bit_length() - 1
-                    balance_mask[i] = volts[i] / BLEED_OHM
+                    balance_a[i] = volts[i] / BALANCE_OHM
                     mask ^= bit
-            self.cells.step(dt, np.repeat(self._charge_as / dt, each), balance_mask)
+            self.cells.step(dt, np.repeat(self._charge_as / dt, each), balance_a)
             self._cells_us = now
             self._charge_as[:] = 0.0
         emf = self.cells.emf_v().reshape(self.setup.strings, each).sum(axis=1)
@@ -547,7 +480,7 @@ class World:
         self._settle()
         self._watch_plant()
 
-    def _heard(self, data: bytes) -> None:
+    def _take_console(self, data: bytes) -> None:
         """Console bytes of the firmware."""
         self.on_bytes(data)
         for line in self.reader.feed(data):
@@ -582,7 +515,7 @@ class World:
                     )
 
     def _tolerance(self, n: int, which: int) -> int:
-        """What a value may be away from the sample, where its kind says less than a millivolt."""
+        """Allowed difference from the sample (mV, 0.1 degC); 0 where the kind does not round."""
         board = self.boards[n]
         if isinstance(board, cell_link.CellLinkBoard):
             return 0
@@ -704,7 +637,7 @@ class World:
         console = firmware.console
         data = console.read_now()
         if data:
-            self._heard(data)
+            self._take_console(data)
         self._typed += self.typed_elsewhere()
         if self._typed:
             self._typed = self._typed[console.write(self._typed) :]

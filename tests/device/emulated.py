@@ -257,7 +257,7 @@ class Pico:
         return len(stack.lstrip(bytes([STACK_FILL])))
 
     def slow_erase(self, milliseconds: float) -> None:
-        """Let an erase of flash take its time: the chip says so long that it is busy.
+        """Let an erase of flash take its time: the chip reports busy for so long.
 
         The boot ROM waits for it with interrupts off, and nothing can be read from flash.
         """

@@ -21,7 +21,7 @@ from bms.config import pack_file
 from bmssim import protocol, scenario
 from bmssim.bus import CanBus
 from bmssim.process import INTERLOCK
-from bmssim.world import Setup
+from bmssim.setup import Setup
 from emulated import STACK_BYTES
 
 SETTINGS = {
@@ -273,7 +273,7 @@ def cut(bench: Bench, moment: int) -> float:
 
 
 class _Nobody:
-    """A board that sends one frame and hears none."""
+    """A board that sends one frame and receives none."""
 
     def on_frame(self, frame: protocol.Frame) -> None: ...
     def on_sent(self, frame: protocol.Frame) -> None: ...
@@ -391,7 +391,7 @@ def erases(table: Table, folder: Path) -> None:
     print(
         f"  An erase of {ERASE_MS} ms stops all interrupts, as on a chip (up to 400 ms there):\n"
         "  the hardware alone guards the loops meanwhile. While coils are on nothing is written\n"
-        "  where a guarded input is configured, unless `store_while_closed` says so, as here."
+        "  where a guarded input is configured, unless `store_while_closed` is set, as here."
     )
 
 

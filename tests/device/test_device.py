@@ -13,7 +13,8 @@ from world import COILS, INPUTS, PWM_FUNCTION, START, EmulatedWorld
 from bmsctl import board_files, slots
 from bmssim import scenario
 from bmssim.process import ESTOP, FAULT_LINE, INTERLOCK
-from bmssim.world import Setup, World
+from bmssim.setup import Setup
+from bmssim.world import World
 from emulated import STACK_BYTES
 
 SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.toml"))
@@ -140,7 +141,7 @@ def test_a_refused_pack_file_is_said_and_the_board_stays_up(image: Path, tmp_pat
     assert pico.text.endswith(b">>> ")
 
 
-def test_the_list_that_flashing_asks_for(pico: Pico) -> None:
+def test_the_list_that_flashing_requests(pico: Pico) -> None:
     pico.booted()
     pico.world.type("service yes")
     pico.run(0.6)
@@ -307,7 +308,7 @@ def test_a_host_that_holds_the_port_and_does_not_read(pico: Pico) -> None:
     stalled = len(pico.text) - start
     pico.world.cells.override_v[5] = 3.9
     pico.run(0.3)
-    # it is judged and opened as ever; the heartbeat never missed its 0.3 s
+    # it is evaluated, and it opens, as ever; the heartbeat never missed its 0.3 s
     assert len(pico.world.seen.coil_off_after_us) == beats + 1
     assert pico.world.plant.supervisor_drops == 0
     pico.world.pico.reading(True)

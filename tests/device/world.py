@@ -8,7 +8,8 @@ from bmssim.bus import CanBus, UartBus
 from bmssim.plant import NAMES
 from bmssim.process import HEARTBEAT
 from bmssim.protocol import Frame
-from bmssim.world import Setup, World
+from bmssim.setup import Setup
+from bmssim.world import World
 from emulated import Pico
 from mcp2515_chip import Mcp2515Chip
 
@@ -109,7 +110,7 @@ class EmulatedWorld(World):
 
     def _console(self, data: bytes) -> None:
         self.synchronise()
-        self._heard(data)
+        self._take_console(data)
 
     def _pin(self, mask: int, level: bool) -> None:
         self.synchronise()

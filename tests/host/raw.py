@@ -14,7 +14,7 @@ import pytest
 
 from bmsctl import cli, flashing, mpremote, pack_push
 from bmsctl.errors import ToolError
-from bmsctl.request import ask
+from bmsctl.request import send_command
 from bmssim.micropython_path import find_micropython
 from extent import HANG_S
 
@@ -137,7 +137,9 @@ def running(board: RawBoard) -> dict:
     end = time.monotonic() + HANG_S
     while True:
         try:
-            lines = ask(board.path, 115200, "version", 3)  # again, as a board that boots is deaf
+            lines = send_command(
+                board.path, 115200, "version", 3
+            )  # again, as a board that boots is deaf
         except ToolError:
             assert time.monotonic() < end, "nothing runs"
             continue

@@ -1,4 +1,4 @@
-"""`bmsctl check`: pack files are judged as a master will at its start; so do push and flash."""
+"""`bmsctl check`: pack files are checked as a master does at its start; so do push and flash."""
 
 import json
 from pathlib import Path
@@ -120,7 +120,7 @@ def test_a_time_that_has_no_effect_is_refused(
     assert where in capsys.readouterr().err
 
 
-def test_a_port_that_is_not_there_was_asked_nothing(
+def test_a_port_that_is_not_there_was_sent_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = str(tmp_path / "none")

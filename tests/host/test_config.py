@@ -9,7 +9,7 @@ from raw import BOARDS, RawBoard, be_patient, interrupted, leave, running
 
 from bmsctl import board_files, cli, mpremote, pack_push, slots
 from bmssim import scenario
-from bmssim.world import Setup
+from bmssim.setup import Setup
 from extent import HANG_S, extent
 
 PACK = scenario.pack_text(
@@ -74,9 +74,9 @@ def pull(board: RawBoard, path: Path) -> bytes:
 
 def active(board: RawBoard) -> dict[str, int]:
     """Names and values of faults that are active."""
-    from bmsctl.request import ask
+    from bmsctl.request import send_command
 
-    lines = ask(board.path, 115200, "faults", HANG_S)
+    lines = send_command(board.path, 115200, "faults", HANG_S)
     return {x["name"]: x["value"] for x in lines if x["k"] == "fault"}
 
 
@@ -177,7 +177,7 @@ def test_a_damaged_one_falls_back_to_the_other(board: RawBoard, other: Path) -> 
 
 
 @one_kind
-def test_both_damaged_it_stays_open_and_says_so(
+def test_both_damaged_it_stays_open_and_reports_it(
     board: RawBoard, other: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     running(board)

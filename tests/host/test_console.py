@@ -33,7 +33,7 @@ REPLIES = {
 
 
 @pytest.fixture
-def heard(board: Board) -> Iterator[list[bytes]]:
+def received(board: Board) -> Iterator[list[bytes]]:
     """What a board that answers was sent, line by line; it ends at the line `end`."""
     lines: list[bytes] = []
 
@@ -55,31 +55,33 @@ def heard(board: Board) -> Iterator[list[bytes]]:
     thread.join()
 
 
-def test_yes(board: Board, bmsctl: Tool, heard: list[bytes]) -> None:
+def test_yes(board: Board, bmsctl: Tool, received: list[bytes]) -> None:
     code, out, err = bmsctl.run("console", "--port", board.link, "open")
     assert (code, out, err) == (0, "open: ok, contactors open\n", "")
-    assert heard == [b"", b"open"]  # the empty line ends what another program left half sent
+    assert received == [b"", b"open"]  # the empty line ends what another program left half sent
 
 
-def test_no(board: Board, bmsctl: Tool, heard: list[bytes]) -> None:
+def test_no(board: Board, bmsctl: Tool, received: list[bytes]) -> None:
     code, out, _ = bmsctl.run("console", "--port", board.link, "close")
     assert code == 1 and "precharge failed" in out
 
 
-def test_unknown(board: Board, bmsctl: Tool, heard: list[bytes]) -> None:
+def test_unknown(board: Board, bmsctl: Tool, received: list[bytes]) -> None:
     code, out, _ = bmsctl.run("console", "--port", board.link, "balance", "sideways")
     assert code == 1 and "unknown command" in out
-    assert heard[-1] == b"balance sideways"
+    assert received[-1] == b"balance sideways"
 
 
-def test_json(board: Board, bmsctl: Tool, heard: list[bytes]) -> None:
+def test_json(board: Board, bmsctl: Tool, received: list[bytes]) -> None:
     code, out, _ = bmsctl.run("console", "--port", board.link, "--json", "close")
     obj = json.loads(out.splitlines()[-1])
     assert code == 1
     assert (obj["k"], obj["cmd"], obj["ok"]) == ("answer", "close", False)
 
 
-def test_the_lines_that_an_answer_announces(board: Board, bmsctl: Tool, heard: list[bytes]) -> None:
+def test_the_lines_that_an_answer_announces(
+    board: Board, bmsctl: Tool, received: list[bytes]
+) -> None:
     code, out, _ = bmsctl.run("console", "--port", board.link, "limits")
     assert code == 0
     assert [x for x in out.splitlines() if x.startswith("x")] == [f"x{i} = {i}" for i in range(40)]
@@ -88,7 +90,7 @@ def test_the_lines_that_an_answer_announces(board: Board, bmsctl: Tool, heard: l
 
 
 @pytest.mark.parametrize("command", ["mute", "late", "damaged"])
-def test_no_answer(board: Board, bmsctl: Tool, heard: list[bytes], command: str) -> None:
+def test_no_answer(board: Board, bmsctl: Tool, received: list[bytes], command: str) -> None:
     code, out, err = bmsctl.run("console", "--port", board.link, "--timeout", "0.5", command)
     assert code == 1 and out == ""
     assert err.startswith("bmsctl: ") and "no answer" in err and err.count("\n") == 1
@@ -100,16 +102,16 @@ def test_a_command_is_one_line(board: Board, bmsctl: Tool) -> None:
         assert code == 2 and "no command word" in err
 
 
-def test_talking(board: Board, bmsctl: Tool, heard: list[bytes]) -> None:
+def test_talking(board: Board, bmsctl: Tool, received: list[bytes]) -> None:
     process = bmsctl.start("console", "--port", board.link)
     out, _ = process.communicate("open\n\nclose\n", timeout=HANG_S)
     assert process.returncode == 0
     # the keyboard ended, yet what it asked is answered
     assert "open: ok, contactors open" in out and "precharge failed" in out
-    assert [x for x in heard if x] == [b"open", b"close"]
+    assert [x for x in received if x] == [b"open", b"close"]
 
 
-def test_lines_as_they_come(board: Board, bmsctl: Tool, heard: list[bytes]) -> None:
+def test_lines_as_they_come(board: Board, bmsctl: Tool, received: list[bytes]) -> None:
     process = bmsctl.start("console", "--port", board.link, "--raw")
     out, _ = process.communicate("open\n", timeout=HANG_S)
     assert REPLIES[b"open"].decode() == out
@@ -144,8 +146,8 @@ def test_a_port_that_vanishes_before_the_answer(board: Board, bmsctl: Tool) -> N
     assert "vanished" in err and err.count("\n") == 1
 
 
-def test_version_of_a_master(board: Board, bmsctl: Tool, heard: list[bytes]) -> None:
+def test_version_of_a_master(board: Board, bmsctl: Tool, received: list[bytes]) -> None:
     code, out, _ = bmsctl.run("version", "--port", board.link, "--json")
     assert code == 0
     assert json.loads(out)["master"]["version"] == "9.9.9"
-    until(lambda: b"version" in heard, "the command came")
+    until(lambda: b"version" in received, "the command came")

@@ -21,8 +21,8 @@ from extent import HANG_S
 FRAMES = json.loads((Path(__file__).parents[1] / "data" / "frames.json").read_text())
 
 
-def decode_jbd(data: bytes, asked: int | None = None) -> Decoded:
-    return jbd.decode(Capture(data, asked=asked))
+def decode_jbd(data: bytes, register: int | None = None) -> Decoded:
+    return jbd.decode(Capture(data, register=register))
 
 
 def decode_cell_link(data: bytes, can: bool, node: int | None = None) -> Decoded:
@@ -57,7 +57,7 @@ def test_name_and_acknowledgement_as_noted() -> None:
     assert decode_jbd(frame("jbd_mos_chg_off")).error == "only requests in it"
 
 
-def test_both_replies_in_one_capture_with_the_requests_heard() -> None:
+def test_both_replies_in_one_capture_with_the_requests_received() -> None:
     capture = bytes.fromhex("dda50400fffc77") + CELLS + bytes.fromhex("dda50300fffd77") + BASIC
     got = decode_jbd(capture).as_json()
     assert got["ok"] is True
@@ -237,7 +237,7 @@ def test_a_hello_alone_is_a_reading() -> None:
     assert got.error is None and got.values["boards"] == [3]
 
 
-ASKED = {
+REQUESTS = {
     "bq796xx": "8000020F0B C029",
     "cell_link": p.uart_encode(p.Frame(p.SCAN << 6, b"\1\0")).hex(),
     "daly": FRAMES["daly_uart_req_90_host40"]["hex"] if "daly_uart_req_90_host40" in FRAMES else "",
@@ -249,9 +249,9 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("kind", ASKED)
-def test_questions_alone_are_exit_1(kind: str, bmsctl: Tool) -> None:
-    code, got = run(bmsctl, kind, "--hex", ASKED[kind] or "A540900800000000000000007D")
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_requests_alone_are_exit_1(kind: str, bmsctl: Tool) -> None:
+    code, got = run(bmsctl, kind, "--hex", REQUESTS[kind] or "A540900800000000000000007D")
     assert (code, got["error"]) == (1, "only requests in it: nothing answered")
 
 
@@ -261,9 +261,9 @@ def test_questions_alone_are_exit_1(kind: str, bmsctl: Tool) -> None:
         (("bmw_i3", "--hex", "740E750E760E0000"), 2, "candump or slcan"),
         (("bmw_i3", "--hex", "122#740E750E760E00001"), 2, "--hex: not a CAN 2.0 frame"),
         (("jbd", "--hex", "122#740E750E760E0000"), 2, "jbd speaks over a UART"),
-        (("jbd", "--hex", "dd", "--asked", "zz"), 2, "--asked: not hex digits: zz"),
-        (("jbd", "--hex", "dd", "--asked", "0304"), 2, "--asked 0304: one byte"),
-        (("daly", "--hex", "a5", "--asked", "90"), 2, "only jbd is asked by register"),
+        (("jbd", "--hex", "dd", "--register", "zz"), 2, "--register: not hex digits: zz"),
+        (("jbd", "--hex", "dd", "--register", "0304"), 2, "--register 0304: one byte"),
+        (("daly", "--hex", "a5", "--register", "90"), 2, "only jbd is polled by register"),
         (("jk_pb", "--hex", "55", "--node", "0"), 2, "jk_pb has nodes 1 to 15"),
         (("jk_pb", "--hex", "55", "--node", "16"), 2, "jk_pb has nodes 1 to 15"),
         (("jbd", "--hex", "dd", "--node", "2"), 2, "jbd has node 1 only"),
@@ -293,7 +293,7 @@ def daly(node: int, command: int, payload: str) -> bytes:
     return head + bytes([sum(head) & 0xFF])
 
 
-def test_values_of_several_boards_are_told_apart(bmsctl: Tool) -> None:
+def test_values_of_several_boards_are_kept_apart(bmsctl: Tool) -> None:
     parts = []
     for node in (1, 2):
         parts += [
@@ -322,7 +322,7 @@ def test_a_jk_pb_status_without_its_acknowledgement_has_no_address(bmsctl: Tool)
     code, got = run(
         bmsctl, "jk_pb", "--node", "3", "--hex", FRAMES["jkpb_status_300"]["hex"]
     )  # fmt: skip
-    assert code == 1 and "whose it is can't be told" in got["error"]
+    assert code == 1 and "its board is unknown" in got["error"]
 
 
 def test_stdin_and_the_forms_of_captures(bmsctl: Tool, tmp_path: Path) -> None:

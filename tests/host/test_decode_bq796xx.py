@@ -61,7 +61,7 @@ def test_what_is_broken_is_refused() -> None:
     assert decode(Capture(b"hello")).error == "neither a word nor an answer in it"
 
 
-def test_a_simulated_device_answers_when_it_alone_is_asked() -> None:
+def test_a_simulated_device_answers_when_it_alone_is_polled() -> None:
     events = Events()
     rng = np.random.default_rng(1)
     bus = UartBus(events, BPS, Noise(rng))

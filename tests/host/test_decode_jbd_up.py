@@ -29,7 +29,7 @@ def answer() -> bytes:
     return data
 
 
-def test_an_answer_comes_out_whole_and_behind_its_question() -> None:
+def test_an_answer_comes_out_whole_and_behind_its_poll() -> None:
     for data in (answer(), b"noise" + REQUEST + answer()):
         got = decode(Capture(data)).as_json()
         assert got["ok"] and got["boards"] == [1]
@@ -39,7 +39,7 @@ def test_an_answer_comes_out_whole_and_behind_its_question() -> None:
         assert got["alarms"] == ["discharge_overcurrent_1"]
 
 
-def test_a_question_alone_and_somebody_else() -> None:
+def test_a_poll_alone_and_somebody_else() -> None:
     got = decode(Capture(REQUEST))
     assert got.error == "only requests in it" and got.frames["echoes"] == 1
     assert "wrong responder" in str(decode(Capture(answer(), node=2)).error)

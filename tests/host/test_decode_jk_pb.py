@@ -48,7 +48,7 @@ def test_a_frame_without_its_acknowledgement_is_nobody_s() -> None:
     assert got.as_json()["boards"] == [] and got.values["pack_mv"] == 52695
 
 
-def test_requests_are_told_from_answers() -> None:
+def test_requests_are_distinguished_from_answers() -> None:
     for name in (
         "jkpb_req_status_addr3",
         "jkpb_write_discharge_off_req",

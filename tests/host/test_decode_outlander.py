@@ -51,7 +51,7 @@ def test_the_command_reads_candump(bmsctl: Tool, tmp_path: Path) -> None:
     assert got["cells_mv"] == CELLS
 
 
-def test_several_modules_and_bleeding_cells() -> None:
+def test_several_modules_and_balancing_cells() -> None:
     more = TEXT.replace(b"t69", b"t61").replace(b"t61180030", b"t61185530")
     got = decode(more + TEXT).as_json()
     assert got["boards"] == [1, 9]
@@ -86,7 +86,7 @@ def test_a_capture_cut_anywhere_is_never_misread() -> None:
 
 def test_modules_are_found_by_listening() -> None:
     class Port:
-        def ask(self, frames: list, wait_ms: int) -> list[tuple[int, bytes]]:
+        def exchange(self, frames: list, wait_ms: int) -> list[tuple[int, bytes]]:
             assert not frames and wait_ms >= 1000
             frame = b"\x0e\x67" * 4
             twice = [(0x691, b"\0\0" + b"\x49" * 6), (0x692, frame), (0x694, b"\xff" * 8)] * 2

@@ -11,8 +11,8 @@ FRAMES = json.loads((Path(__file__).parents[1] / "data" / "frames.json").read_te
 WORDS = {
     "tesla_reset": "write to all: reset A5",
     "tesla_setaddr1": "write to 0: address 81",
-    "tesla_baltime_a1": "write to 1: bleed timer 82",
-    "tesla_bal12_a1": "write to 1: bleed 03",
+    "tesla_baltime_a1": "write to 1: balance timer 82",
+    "tesla_bal12_a1": "write to 1: balance 03",
     "tesla_adcctl_a1": "write to 1: ADC control 3D",
     "tesla_ioctl_a1": "write to 1: IO control 03",
     "tesla_conv_a1": "write to 1: convert 01",

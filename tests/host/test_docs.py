@@ -10,7 +10,7 @@ import pytest
 from bmsctl.cli import COMMANDS, parser_for
 from bmsctl.start_check import plan
 from bmssim import scenario
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 ROOT = Path(__file__).resolve().parents[2]
 # written together with this page, or by a later change; their links are checked once they exist

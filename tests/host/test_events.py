@@ -12,10 +12,10 @@ from raw import BOARDS, RawBoard, be_patient, running
 from terminal import Board, Tool
 
 from bmsctl import board_files, cli
-from bmsctl.request import ask
+from bmsctl.request import send_command
 from bmssim import scenario
 from bmssim.lines import encode
-from bmssim.world import Setup
+from bmssim.setup import Setup
 from extent import HANG_S
 
 TOTALS = {
@@ -69,7 +69,7 @@ def frame_lines(number: int, data: bytes, missing: int = -1) -> list[dict[str, A
     ]
 
 
-def commanded(word: str, lines: list[dict[str, Any]], say: int | None = None) -> bytes:
+def stored_answer(word: str, lines: list[dict[str, Any]], say: int | None = None) -> bytes:
     """An answer, the lines, and the last one, which says how many there are."""
     out = encode({"k": "answer", "t_ms": 4, "cmd": word, "ok": True, "text": ""})
     out += b"".join(encode(line) for line in lines)
@@ -110,8 +110,9 @@ def test_history_and_frames(board: Board, bmsctl: Tool, serve: Serve) -> None:
     data = frame_bytes()
     serve(
         {
-            b"history": [noise + commanded("history", lines)] * 2,
-            b"frames": [commanded("frames", frame_lines(1, data, 0) + frame_lines(2, data))] * 2,
+            b"history": [noise + stored_answer("history", lines)] * 2,
+            b"frames": [stored_answer("frames", frame_lines(1, data, 0) + frame_lines(2, data))]
+            * 2,
         }
     )
     code, out, err = bmsctl.run("events", "--port", board.link, "--frames", "--json")
@@ -131,7 +132,7 @@ def test_history_and_frames(board: Board, bmsctl: Tool, serve: Serve) -> None:
     assert frame["samples"][0]["link_mv"] is None
     code, out, _ = bmsctl.run("events", "--port", board.link, "--frames")
     assert code == 0
-    assert "start    2       3.000 s  trip raised: cell_high cell 7: 3603 mV" in out
+    assert "start    2       3.000 s  trip set: cell_high cell 7: 3603 mV" in out
     assert "last crash: start 2 at 7 s: ValueError: x" in out
     assert "freeze frame 2: cell_high 7" in out and "soc_pm: 801 -" in out
     assert (
@@ -148,18 +149,24 @@ def test_a_frame_whose_end_was_cut_off() -> None:
     assert samples(b"") == samples(data[:7]) == []
 
 
-def test_a_lost_line_makes_it_ask_again(board: Board, bmsctl: Tool, serve: Serve) -> None:
+def test_a_lost_line_makes_it_request_again(board: Board, bmsctl: Tool, serve: Serve) -> None:
     lines = [TOTALS, event(1), event(2)]
-    damaged = commanded("history", lines).replace(b'"value":3602', b'"value":3603')
+    damaged = stored_answer("history", lines).replace(b'"value":3602', b'"value":3603')
     serve(
-        {b"history": [commanded("history", lines[:2], say=3), damaged, commanded("history", lines)]}
+        {
+            b"history": [
+                stored_answer("history", lines[:2], say=3),
+                damaged,
+                stored_answer("history", lines),
+            ]
+        }
     )
     code, out, _ = bmsctl.run("events", "--port", board.link, "--json")
     assert code == 0 and [x["value"] for x in json.loads(out)["events"]] == [3601, 3602]
 
 
 def test_lines_that_never_come(board: Board, bmsctl: Tool, serve: Serve) -> None:
-    serve({b"history": [commanded("history", [TOTALS], say=2)] * 3})
+    serve({b"history": [stored_answer("history", [TOTALS], say=2)] * 3})
     code, out, err = bmsctl.run("events", "--port", board.link)
     assert (code, out) == (1, "")
     assert "were lost, 3 times" in err and err.count("\n") == 1
@@ -167,7 +174,7 @@ def test_lines_that_never_come(board: Board, bmsctl: Tool, serve: Serve) -> None
 
 def test_no_answer_no_end_and_a_no(board: Board, bmsctl: Tool, serve: Serve) -> None:
     no = encode({"k": "answer", "t_ms": 1, "cmd": "history", "ok": False, "text": "busy"})
-    serve({b"history": [no, commanded("history", [TOTALS])[:60]]})
+    serve({b"history": [no, stored_answer("history", [TOTALS])[:60]]})
     for reason in ("refuses: busy", "did not come", "an answer of"):
         code, _, err = bmsctl.run("events", "--port", board.link, "--timeout", "0.5")
         assert code == 1 and reason in err
@@ -180,7 +187,13 @@ def test_bytes_that_are_missing(board: Board, bmsctl: Tool, serve: Serve, tmp_pa
         for at in (0, 256)
     ]
     serve(
-        {b"pack": [commanded("pack", whole[1:]), commanded("pack", whole), commanded("pack", [])]}
+        {
+            b"pack": [
+                stored_answer("pack", whole[1:]),
+                stored_answer("pack", whole),
+                stored_answer("pack", []),
+            ]
+        }
     )
     for reason in ("byte 0 is missing", "its checksum is wrong", "its checksum is wrong"):
         code, _, err = bmsctl.run("config", "pull", "--port", board.link, tmp_path / "out")
@@ -203,7 +216,7 @@ def test_over_several_starts_of_a_real_board(
         assert cli.main(["flash", "--board", "RAW", *words, "--pack", str(path)]) == 0
         for _ in range(2):
             running(board)
-            ask(board.path, 115200, "status", HANG_S)  # some time for a write
+            send_command(board.path, 115200, "status", HANG_S)  # some time for a write
             board.off()  # a power cut
             board.on()
         running(board)

@@ -24,7 +24,7 @@ from bmsctl import board_files, cli, flashing, mpremote, slots
 from bmsctl.serial_port import open_port, read_some, wait_readable, write_all
 from bmssim import scenario
 from bmssim.micropython_path import find_micropython
-from bmssim.world import Setup
+from bmssim.setup import Setup
 from extent import HANG_S, extent
 
 REPLAY = Path(__file__).parent / "replay.py"
@@ -120,7 +120,7 @@ def test_a_new_board_then_a_newer_firmware_then_nothing_new(
 
 
 @one_kind
-def test_service_is_asked_first_and_a_weld_refuses(
+def test_service_is_requested_first_and_a_weld_refuses(
     board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert flash(board, "--pack", pack) == 0
@@ -134,7 +134,7 @@ def test_service_is_asked_first_and_a_weld_refuses(
     assert "feedback says closed" in said and "nothing was touched" in said
     assert running(board)["version"]  # the master runs on
     assert flash(board, "--force") == 0
-    assert "going on, as told" in capsys.readouterr().err
+    assert "going on because of --force" in capsys.readouterr().err
 
 
 @one_kind
@@ -496,7 +496,7 @@ def test_another_micropython_is_not_taken(
 
 
 @one_kind
-def test_ctrl_c_while_the_master_is_asked(
+def test_ctrl_c_while_the_master_is_commanded(
     board: RawBoard, pack: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert flash(board, "--pack", pack) == 0
@@ -508,7 +508,7 @@ def test_ctrl_c_while_the_master_is_asked(
     with monkeypatch.context() as patch:
         patch.setattr(flashing, "wait_readable", interrupt)
         assert flash(board) == 130
-    assert flashing.ASKED in capsys.readouterr().err
+    assert flashing.LEAVE_SENT in capsys.readouterr().err
     assert flash(board) == 0
 
 

@@ -21,7 +21,7 @@ objects = st.dictionaries(
 garbage = st.binary(max_size=60).map(lambda raw: raw.replace(b"\n", b"?"))
 
 
-def sealed(body: bytes) -> bytes:
+def checksummed(body: bytes) -> bytes:
     """A line of this body with the right checksum."""
     return body + b'"crc":"%04X"}\n' % crc16(body)
 
@@ -120,7 +120,7 @@ def test_no_changed_byte_passes(obj: dict, data: st.DataObject) -> None:
 )
 def test_a_right_checksum_alone_makes_no_data(body: bytes) -> None:
     reader = LineReader()
-    (line,) = reader.feed(sealed(body))
+    (line,) = reader.feed(checksummed(body))
     assert line.kind == "damaged" and reader.damaged == 1
 
 
@@ -134,7 +134,7 @@ def test_a_checksum_in_lower_case_or_with_blanks_is_refused() -> None:
     line = next(x for i in range(99) if (x := encode({"k": "a", "t_ms": i}))[-4:-3].isalpha())
     assert parse(line[:-7] + line[-7:].lower()) is None
     body = b'{"k": "status", "t_ms": 1, '
-    assert parse(sealed(body)) is None  # the comma stands before the checksum, nothing between
+    assert parse(checksummed(body)) is None  # the comma stands before the checksum, nothing between
 
 
 def test_carriage_returns_of_a_terminal_are_no_damage() -> None:

@@ -111,16 +111,16 @@ def test_kill_leaves_all_that_was_there_a_second_before(
 def test_unplugged_and_plugged_in_again(board: Board, bmsctl: Tool, tmp_path: Path) -> None:
     process = bmsctl.start("log", "--port", board.link, "--out", "out")
     path = record(tmp_path / "out")
-    for turn in range(3):
-        until(lambda t=turn: path.read_bytes().count(b'"connected"') == t + 1, "it is connected")
-        board.say(b"".join(map(line, range(turn * 100, turn * 100 + 100))))
-        until(lambda t=turn: path.read_bytes().count(b"status") == t * 100 + 100, "it is read")
-        if turn < 2:
+    for n in range(3):
+        until(lambda t=n: path.read_bytes().count(b'"connected"') == t + 1, "it is connected")
+        board.say(b"".join(map(line, range(n * 100, n * 100 + 100))))
+        until(lambda t=n: path.read_bytes().count(b"status") == t * 100 + 100, "it is read")
+        if n < 2:
             # text in the same write: once it is read, the half line behind it is there too
-            board.say(b"turn %d\n" % turn + line(7)[:40])
-            until(lambda t=turn: b"turn %d" % t in aside(path, "txt"), "that text is read")
+            board.say(b"text %d\n" % n + line(7)[:40])
+            until(lambda t=n: b"text %d" % t in aside(path, "txt"), "that text is read")
             board.unplug()
-            until(lambda t=turn: path.read_bytes().count(b'"lost"') == t + 1, "it is missed")
+            until(lambda t=n: path.read_bytes().count(b'"lost"') == t + 1, "it is missed")
             board.plug()
     _, err = finish(process, signal.SIGTERM)
     masters, hosts = split(path)

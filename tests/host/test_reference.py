@@ -88,8 +88,8 @@ def test_a_slave_answers_the_example_commands_with_the_example_bytes(example: Mo
     masks: list[int] = []
     readings = ([3301, 3302, 3303, 3304, 3305, None], [251, -55])
     board = example.CellLinkSlave(3, 6, 2, 0x12345, lambda: readings, masks.append)
-    ask, scan = sent_by("master", "HELLO")[0], sent_by("master", "SCAN")[0]
-    assert board.receive(*ask, 0) == sent_by("slave", "HELLO")
+    hello, scan = sent_by("master", "HELLO")[0], sent_by("master", "SCAN")[0]
+    assert board.receive(*hello, 0) == sent_by("slave", "HELLO")
     want = sent_by("slave", "CELLS") + sent_by("slave", "TEMPS") + sent_by("slave", "STATUS")
     assert board.receive(*scan, 0) == want
     board.faults, board.worst_cell = 1, 2

@@ -168,23 +168,23 @@ def test_a_board_without_a_cell_s_voltage_makes_a_file_that_is_refused() -> None
 
 
 class Lossy:
-    """A port on which answers get lost: `lost(question, nth)` says which."""
+    """A port on which answers get lost: `lost(request, nth)` says which."""
 
     def __init__(self, port: Any, lost: Any) -> None:
         self._port = port
         self._lost = lost
         self.medium = port.medium
-        self.asked = 0
+        self.sent = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._port, name)
 
-    def ask(self, question: Any, wait_ms: int) -> Any:
-        got = self._port.ask(question, wait_ms)
-        self.asked += 1
+    def exchange(self, request: Any, wait_ms: int) -> Any:
+        got = self._port.exchange(request, wait_ms)
+        self.sent += 1
         if isinstance(got, list):
-            return [x for x in got if not self._lost(x, self.asked)]
-        return b"" if self._lost(question, self.asked) else got
+            return [x for x in got if not self._lost(x, self.sent)]
+        return b"" if self._lost(request, self.sent) else got
 
 
 def searched(kind: str, slaves: int, lost: Any, folder: Path, nodes: range | None = None) -> Search:
@@ -206,21 +206,21 @@ def test_lost_answers_leave_nobody_out(kind: str, tmp_path: Path) -> None:
     for every in (7, 11, 50)[: 1 if kind == "bmw_i3" else 3]:
         search = searched(kind, 3, lambda _x, n, every=every: n % every == 3, tmp_path, range(1, 5))
         shapes = [(x.shape.node, x.shape.cells) for x in search.found.values()]
-        assert shapes == [(1, 6), (2, 6), (3, 6)] and not search.doubts, (every, search.doubts)
+        assert shapes == [(1, 6), (2, 6), (3, 6)] and not search.warnings, (every, search.warnings)
 
 
 def test_who_answers_in_one_round_only_is_named(tmp_path: Path) -> None:
-    heard: list[int] = []
+    answers: list[int] = []
 
     def lost(frame: tuple[int, bytes], n: int) -> bool:
         del n
         if frame[0] == 0x101:
-            heard.append(1)
-        return frame[0] & 15 == 1 and len(heard) > 6  # the second module falls silent
+            answers.append(1)
+        return frame[0] & 15 == 1 and len(answers) > 6  # the second module falls silent
 
     search = searched("bmw_i3", 3, lost, tmp_path)
     assert sorted(search.found) == [1, 2, 3]
-    assert search.doubts == ["node 2 answered in one of two rounds only"]
+    assert search.warnings == ["node 2 answered in one of two rounds only"]
     text = pack_text("bmw_i3", [Line("can0", 0, search)])
     assert "# CHECK: can0: node 2 answered in one of two rounds only" in text
 
@@ -228,16 +228,16 @@ def test_who_answers_in_one_round_only_is_named(tmp_path: Path) -> None:
 def test_who_answers_without_its_cells_is_named(tmp_path: Path) -> None:
     search = searched("bmw_i3", 2, lambda x, n: x[0] & 15 == 1 and x[0] > 0x10F, tmp_path)
     assert sorted(search.found) == [1]
-    assert search.doubts == ["node 2 answers, but not with its cells"]
+    assert search.warnings == ["node 2 answers, but not with its cells"]
 
 
-def test_who_leaves_a_question_unanswered_is_named(tmp_path: Path) -> None:
-    search = searched("jbd", 1, lambda question, n: question[2] == 3, tmp_path)
+def test_who_leaves_a_poll_unanswered_is_named(tmp_path: Path) -> None:
+    search = searched("jbd", 1, lambda request, n: request[2] == 3, tmp_path)
     assert sorted(search.found) == [1]  # with its cells, but maybe not with all its temperatures
-    assert search.doubts == ["node 1: 1 of 2 questions unanswered"]
+    assert search.warnings == ["node 1: 1 of 2 polls unanswered"]
 
 
-def test_a_doubt_is_exit_1(
+def test_a_warning_is_exit_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     both = [Found(Shape(1, 8, 3), None, 3300), Found(Shape(2, 8, 3), None, 3310)]
@@ -259,13 +259,13 @@ def test_ctrl_c_says_what_was_found_so_far(bmsctl: Tool, tmp_path: Path) -> None
     try:
         link = _link(boards, "jk_pb", "uart")
         board = boards.boards[0]
-        answered: list[int] = []  # by the time of each question
-        ask = board.bus.from_master
-        board.bus.from_master = lambda data: (answered.append(board.answered), ask(data))
+        answered: list[int] = []  # by the time of each poll
+        from_master = board.bus.from_master
+        board.bus.from_master = lambda data: (answered.append(board.answered), from_master(data))
         process = bmsctl.start("scan", "--kind", "jk_pb", "--link", link)
         terminal.until(
             lambda: answered and answered[-1] and answered[-3:] == 3 * answered[-1:],
-            "others are asked",
+            "others are polled",
         )
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=HANG_S)

@@ -51,13 +51,13 @@ def test_a_person_reads_the_trip_its_cause_and_its_time(bmsctl: Tool) -> None:
     assert "ok, all came out as stated" in out
 
 
-def test_a_run_that_is_cut_short_is_not_judged(bmsctl: Tool) -> None:
+def test_a_run_that_is_cut_short_is_not_evaluated(bmsctl: Tool) -> None:
     words = ("sim", "us06", "--fast", "--for", "2", "--slave-kind", "jk_pb")
     code, out, _err = bmsctl.run(*words)
-    assert code == 0 and "isn't judged" in out and "as stated" not in out
+    assert code == 0 and "isn't evaluated" in out and "as stated" not in out
     assert "uart0: jk_pb, 4 boards of 16 cells, 115200 bit/s" in out
     _code, out, _err = bmsctl.run(*words, "--json")
-    assert json.loads(out.splitlines()[-1])["judged"] is False
+    assert json.loads(out.splitlines()[-1])["evaluated"] is False
 
 
 def test_lines_fit_a_terminal(bmsctl: Tool) -> None:

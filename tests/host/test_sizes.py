@@ -7,7 +7,7 @@ import pytest
 
 from bmsctl import board_files, mpy_file, pack_copies, sizes
 from bmssim import scenario
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUNDS = tomllib.loads((ROOT / "tests" / "sizes.toml").read_text())

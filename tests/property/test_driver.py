@@ -121,7 +121,7 @@ def damaged(draw: st.DrawFn) -> p.Frame:
 
 def readings(frame: p.Frame) -> dict[tuple[str, int], int]:
     """What a frame may write where, by the protocol's layout alone."""
-    if frame.node not in (1, 2) or len(frame.data) != 8 or not p.seal_is_good(frame):
+    if frame.node not in (1, 2) or len(frame.data) != 8 or not p.checksum_is_good(frame):
         return {}
     word = int.from_bytes(frame.data[:7], "little")
     if word >> 52 != 5:
@@ -150,7 +150,7 @@ def test_only_what_was_said_is_read_and_no_violation_is_lost(frames: list[p.Fram
         for place, value in readings(frame).items():
             said.setdefault(place, set()).add(value)
             if known[frame.node - 1]:
-                # judged on arrival, believed or not
+                # evaluated on arrival, whether it is taken or not
                 latched = s.faults.latched
                 if place[0] == "cell" and not LOW <= value <= HIGH:
                     assert latched[CELL_HARD_HIGH] or latched[CELL_HARD_LOW]

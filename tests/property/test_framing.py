@@ -172,11 +172,11 @@ def test_links_take_any_bytes(pieces: list[bytes]) -> None:
 def test_what_is_sent_leaves_whole_and_in_order(sent: list, rooms: list[int]) -> None:
     class Slow(Port):
         out = b""
-        turn = 0
+        calls = 0
 
         def write(self, buf: bytes, start: int, n: int) -> int:
-            self.turn += 1
-            n = min(n, rooms[self.turn % len(rooms)])
+            self.calls += 1
+            n = min(n, rooms[self.calls % len(rooms)])
             self.out += bytes(buf[start : start + n])
             return n
 

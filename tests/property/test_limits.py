@@ -69,7 +69,7 @@ class System:
         self.limits = Limits(CONFIG, self.pack, currents, self.faults, strings, self.clock.now)
 
     def scan(self, mv: list[int | None], ms: int) -> None:
-        """After `ms`: readings, None = an invalid one; then the judgement."""
+        """After `ms`: readings, None = an invalid one; then they are evaluated."""
         self.hal.now += ms
         now = self.clock.tick()
         for i, value in enumerate(mv):

@@ -182,7 +182,7 @@ class PowerLimits(RuleBasedStateMachine):
             assert self.frames[number] == data
 
     @invariant()
-    def as_told(self) -> None:
+    def as_reported(self) -> None:
         assert self.there() == (self.totals, self.events)
 
 

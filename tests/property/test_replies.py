@@ -93,7 +93,7 @@ def sizes(kind: str) -> tuple[int, int]:
     return min(CELLS, known.cells), min(TEMPS, known.temps)
 
 
-def heard(kind: str, pieces: list[bytes]) -> tuple[Any, Any]:
+def fed(kind: str, pieces: list[bytes]) -> tuple[Any, Any]:
     """A driver that takes every answer, fed with pieces as they come."""
     cells, temps = sizes(kind)
     stream = Stream()
@@ -151,7 +151,7 @@ def test_every_answer_among_any_bytes_is_found(kind: str, data: st.DataObject) -
         pieces.append(whole[at : at + n])
         at += n
         i += 1
-    driver, pack = heard(kind, pieces)
+    driver, pack = fed(kind, pieces)
     found_mv, found_dc = readings(pack)
     assert near(found_mv, said.mv, said.by_mv)
     assert near(found_dc, said.dc, said.by_dc)
@@ -163,7 +163,7 @@ def test_every_answer_among_any_bytes_is_found(kind: str, data: st.DataObject) -
 @settings(max_examples=extent(60, 240))
 @given(pieces=st.lists(st.binary(max_size=300), max_size=8))
 def test_any_bytes_are_no_reading(kind: str, pieces: list[bytes]) -> None:
-    _driver, pack = heard(kind, pieces)
+    _driver, pack = fed(kind, pieces)
     assert readings(pack) == (set(), set())
 
 
@@ -189,7 +189,7 @@ def test_one_damaged_byte_is_never_a_wrong_reading(kind: str, data: st.DataObjec
     else:
         del broken[at:]
     answers[which] = bytes(broken)
-    _driver, pack = heard(kind, answers)
+    _driver, pack = fed(kind, answers)
     found_mv, found_dc = readings(pack)
     assert near(found_mv, said.mv, said.by_mv)
     assert near(found_dc, said.dc, said.by_dc)

@@ -179,14 +179,14 @@ def test_damage_hits_its_share_and_is_never_a_good_cell_frame() -> None:
     other = [f for f in b.got if f != frame]
     assert 800 < bus._noise.hits < 1200
     assert len(other) > 500
-    assert not any(p.seal_is_good(f) for f in other)
+    assert not any(p.checksum_is_good(f) for f in other)
 
 
 def test_uart_takes_ten_bits_a_byte_and_two_talkers_destroy_each_other() -> None:
     events = Events()
     bus = UartBus(events, 1_000_000, Noise(np.random.default_rng(1)))
-    heard: list[tuple[int, bytes]] = []
-    bus.to_master = lambda data, last: heard.append((events.now_us, data))
+    received: list[tuple[int, bytes]] = []
+    bus.to_master = lambda data, last: received.append((events.now_us, data))
     frame = p.cells_frame(1, 0, [3300] * 4, 1)
     data = p.uart_encode(frame)
 
@@ -198,15 +198,15 @@ def test_uart_takes_ten_bits_a_byte_and_two_talkers_destroy_each_other() -> None
     bus.from_board(frame, data, one, True)
     while events.run_next(1000):
         pass
-    assert heard == [(len(data) * 10, data)]
+    assert received == [(len(data) * 10, data)]
     bus.from_board(frame, data, one, True)
     bus.from_board(frame, data, two, True)
     while events.run_next(3000):
         pass
     assert bus.collisions == 1
-    assert p.uart_decode(heard[-1][1].rstrip(b"\0")) is None
+    assert p.uart_decode(received[-1][1].rstrip(b"\0")) is None
 
 
 def test_crc8_check_value() -> None:
     assert p.crc8(b"123456789") == 0x4B  # SAE J1850, catalogue of parametrised CRCs
-    assert p.sealed(0x3132 >> 6, 0x32, b"3456789").data[-1] == 0x4B
+    assert p.checksummed(0x3132 >> 6, 0x32, b"3456789").data[-1] == 0x4B

@@ -126,7 +126,7 @@ def test_each_stage_that_fails_opens(
         "stage": stage,
         "error": "ValueError",
     }
-    monkeypatch.setitem(BY_NAME, what, replace(BY_NAME[what], sabotage=lambda t: how))
+    monkeypatch.setitem(BY_NAME, what, replace(BY_NAME[what], broken=lambda t: how))
     verdict = campaign.play(Case(what, "discharge", "can", 1, 1))
     assert verdict.why == ""
     assert verdict.injected

@@ -35,7 +35,7 @@ def test_charge_is_conserved() -> None:
     assert cells.soc == pytest.approx(0.5 + 5.0 / 50.0)
 
 
-def test_bleeding_takes_charge_from_its_cell_only() -> None:
+def test_balancing_takes_charge_from_its_cell_only() -> None:
     cells = make()
     cells._leak_a[:] = 0
     cells.step(3600.0, 0.0, np.array([0.5, 0, 0, 0]))

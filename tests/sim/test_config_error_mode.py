@@ -6,7 +6,8 @@ import pytest
 
 from bmssim import scenario
 from bmssim.process import HEARTBEAT
-from bmssim.world import Setup, World
+from bmssim.setup import Setup
+from bmssim.world import World
 
 BAD = {
     "unknown key": ("capacity =", "capacitty =", "capacitty", "unknown key"),

@@ -16,7 +16,7 @@ from bmssim.boards.kinds import KINDS
 from bmssim.bus import CanBus, UartBus
 from bmssim.events import Events
 from bmssim.protocol import Frame
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 PATH = Path(__file__).parents[2] / "examples" / "slave" / "cell_link_slave.py"
 SPEC = importlib.util.spec_from_file_location("cell_link_slave", PATH)
@@ -43,7 +43,7 @@ class ExampleBoard(CellLinkBoard):
 
     def _balances(self, mask: int) -> None:
         self.balance_mask = mask
-        self._bleed_until_us = self.events.now_us + 255_000_000  # the example ends it by itself
+        self._balance_until_us = self.events.now_us + 255_000_000  # the example ends it by itself
 
     def receive(self, frame: Frame) -> None:
         now_ms = self.events.now_us // 1000

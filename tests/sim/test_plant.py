@@ -8,7 +8,7 @@ from bmssim.plant import (
     CLOSE_US,
     HEARTBEAT_US,
     INRUSH_OHM,
-    LINK_BLEED_OHM,
+    LINK_DISCHARGE_OHM,
     LINK_FARAD,
     OPEN_US,
     PRECHARGE_OHM,
@@ -20,8 +20,8 @@ PACK_V = 200.0
 R_OHM = 0.04  # of one string's cells
 FULL = R_OHM + WIRE_OHM
 CHARGE_OHM = PRECHARGE_OHM + FULL
-END = PACK_V * LINK_BLEED_OHM / (LINK_BLEED_OHM + CHARGE_OHM)
-TAU_S = LINK_FARAD * LINK_BLEED_OHM * CHARGE_OHM / (LINK_BLEED_OHM + CHARGE_OHM)
+END = PACK_V * LINK_DISCHARGE_OHM / (LINK_DISCHARGE_OHM + CHARGE_OHM)
+TAU_S = LINK_FARAD * LINK_DISCHARGE_OHM * CHARGE_OHM / (LINK_DISCHARGE_OHM + CHARGE_OHM)
 MINUS, PRECHARGE, PLUS = 1, 2, 4
 CLOSED = MINUS | PLUS
 
@@ -158,7 +158,7 @@ def test_load_flows_only_through_closed_contactors() -> None:
     assert plant.current_a == 0.0
     plant.set_coils(10_000, CLOSED)
     plant.advance(100_000)
-    assert plant.current_a == pytest.approx(-30.0 - plant.link_v / LINK_BLEED_OHM)
+    assert plant.current_a == pytest.approx(-30.0 - plant.link_v / LINK_DISCHARGE_OHM)
     assert plant.link_v == pytest.approx(PACK_V + plant.current_a * FULL)
     assert plant.terminal_v(0) == pytest.approx(PACK_V + plant.current_a * R_OHM)
 
@@ -171,7 +171,7 @@ def test_strings_share_the_load_by_their_voltages_and_resistances() -> None:
     first, second, third = (s.current_a for s in plant.strings)
     assert first == third
     assert second - first == pytest.approx(-1.0 / FULL)  # the higher one gives more
-    assert first + second + third == pytest.approx(-90.0 - plant.link_v / LINK_BLEED_OHM)
+    assert first + second + third == pytest.approx(-90.0 - plant.link_v / LINK_DISCHARGE_OHM)
     plant.set_coils(100_000, CLOSED | CLOSED << 6)
     plant.heartbeat(100_000)
     plant.advance(200_000)

@@ -9,7 +9,8 @@ from bms.config import pack_file, schema
 from bms.energy.charge import OCV_MV
 from bmssim import scenario
 from bmssim.chemistry import CHEMISTRIES
-from bmssim.world import Setup, World
+from bmssim.setup import Setup
+from bmssim.world import World
 from extent import extent
 
 

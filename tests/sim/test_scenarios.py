@@ -7,13 +7,13 @@ import pytest
 from shorter import shorten
 
 from bmssim import scenario
-from bmssim.world import Setup
+from bmssim.setup import Setup
 from extent import extent
 
 KEYS = [
     "scenario",
     "ok",
-    "judged",
+    "evaluated",
     "runtime",
     "link",
     "slaves",

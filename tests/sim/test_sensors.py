@@ -7,7 +7,7 @@ import pytest
 from bmssim import scenario
 from bmssim.process import ALL_GOOD, CAUSES, ESTOP, IGNITION, INTERLOCK, PLUS
 from bmssim.sensors import Sensor
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 WIRED = {"interlock": True, "emergency_stop": True, "voltage_sensor": True}
 
@@ -103,7 +103,7 @@ def test_ignition_closes_and_opens(tmp_path) -> None:
         run.close()
 
 
-def test_the_firmware_is_told_why_it_starts(tmp_path) -> None:
+def test_the_firmware_knows_why_it_starts(tmp_path) -> None:
     run = start(tmp_path)
     try:
         run.go(1.0)

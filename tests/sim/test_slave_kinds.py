@@ -10,7 +10,7 @@ from bmsctl.commands.bench import scan_of
 from bmssim import scenario
 from bmssim.boards.kinds import KINDS
 from bmssim.layout import fit
-from bmssim.world import Setup
+from bmssim.setup import Setup
 from extent import extent
 
 # every kind and what it may be wired by
@@ -64,7 +64,7 @@ def test_bad_habits_are_survived_and_counted(kind: str, link: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("kind", "link"), [line for line in OTHERS if KINDS[line[0]].balances])
-def test_boards_that_can_be_told_balance(kind: str, link: str, tmp_path: Path) -> None:
+def test_boards_that_take_the_command_balance(kind: str, link: str, tmp_path: Path) -> None:
     # a longer ring needs longer than the scenario has, until all thresholds are known
     play("imbalance", kind, link, tmp_path, 1 if kind == "diybms" else None, extent(135, 600))
 
@@ -84,5 +84,5 @@ def test_kinds_that_cannot_do_a_scenario_say_so() -> None:
     with pytest.raises(ValueError, match="jbd speaks over uart"):
         fit(setup, "jbd", "can")
     fit(setup, "jbd")
-    with pytest.raises(scenario.ScenarioError, match="told to balance"):
+    with pytest.raises(scenario.ScenarioError, match="take the command to balance"):
         scenario.give_time(chosen, setup)

@@ -9,7 +9,7 @@ import pytest
 from bms.console import line_kinds, telemetry
 from bmssim import scenario
 from bmssim.process import FirmwareDied
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 
 def start(folder: Path, settings: dict[str, Any] | None = None, **setup: Any) -> scenario.Run:

@@ -13,7 +13,7 @@ from bmssim import scenario
 from bmssim.boards.kinds import KINDS
 from bmssim.bus import PAUSE_US
 from bmssim.layout import fit
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 HELP = "measure speed, reaction, bus use and heap on this machine"
 EXAMPLE = """examples:
@@ -122,7 +122,7 @@ def scan_of(kind: str, link: str | None = None) -> dict[str, Any]:
     setup.slaves = min(setup.slaves, known.most if known.most > 1 else setup.slaves)
     while True:
         boards = 1 if known.most == 1 else setup.slaves
-        # a pause behind each scan, so that it can be told from the next
+        # a pause behind each scan, so that it is distinct from the next
         pause_ms = PAUSE_US / 1000 + 100
         period_ms = math.ceil((known.scan_ms(boards, setup.cells) + pause_ms) / 100) * 100
         if 4 * period_ms <= OLDEST_MS:
@@ -142,7 +142,7 @@ def scan_of(kind: str, link: str | None = None) -> dict[str, Any]:
         finally:
             run.close()
     took = sorted(x[0] for x in rounds)[len(rounds) // 2] / 1000 if rounds else None
-    if not known.asked:
+    if not known.polled:
         took = known.scan_ms(boards, setup.cells)
     return {
         "what": "scan",
@@ -152,7 +152,7 @@ def scan_of(kind: str, link: str | None = None) -> dict[str, Any]:
         "cells": setup.cells,
         "ports": len(run.world.ports),
         "scan_ms": result["scan_ms"]["p50"] if took is None else round(took, 1),
-        "scan_use": result["scan_use"] if known.asked else None,
+        "scan_use": result["scan_use"] if known.polled else None,
         "alloc_bytes_per_cycle": result["alloc_bytes_per_cycle"],
         "problems": result["problems"],
     }

@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
         found = plan(args.file, args.board)
     except PackRefused as error:
         if args.json:
-            said = {"line": error.line, "key": error.key, "reason": error.reason}
-            print(json.dumps({"ok": False, **said}))
+            refusal = {"line": error.line, "key": error.key, "reason": error.reason}
+            print(json.dumps({"ok": False, **refusal}))
         raise
     config = found.config
     boards = len(config.slaves)

@@ -11,7 +11,7 @@ from ..flashing import Progress
 from ..options import add_port, positive
 from ..pack_push import PackPush, checked
 from ..start_check import plan
-from ..stored_history import pack, recall
+from ..stored_history import pack, read_stored
 
 HELP = "read the pack file of a master, or give it another"
 EXAMPLE = """examples:
@@ -20,11 +20,11 @@ EXAMPLE = """examples:
   bmsctl config push --port /dev/ttyACM0 pack.toml
   bmsctl config push --port /dev/ttyACM0 --unlock pack.toml
 
-push checks the file first as `bmsctl check` does, by the ports of --board or of the board that the
-master says it is. Then the master is asked for `service`: it opens the contactors and proves that
-they are open; without that nothing is touched. The file is written twice, each with a checksum;
-interrupted at any moment, the board starts with the old file or the new one. After the reset the
-CRC that the board runs with is compared and shown.
+push checks the file first as `bmsctl check` does, with the ports of --board or of the board that
+the master reports. Then the master gets the command `service`: it opens the contactors and checks
+that they are open; without that nothing is written. The file is written twice, each copy with a
+checksum; after an interruption the board starts with the old file or the new one. After the reset
+push compares the CRC of the file that runs, and shows it.
 """
 
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pull(args: argparse.Namespace) -> int:
-    data = pack(recall(args.port, args.baud, "pack", args.timeout))
+    data = pack(read_stored(args.port, args.baud, "pack", args.timeout))
     if args.file == "-":
         sys.stdout.write(data.decode(errors="replace"))
         return 0

@@ -12,7 +12,7 @@ from bmssim.lines import Line, LineReader
 
 from ..errors import ToolError
 from ..options import add_port, positive
-from ..request import FOLLOW, ask
+from ..request import FOLLOW, send_command
 from ..screen import readable
 from ..serial_port import PortLost, open_port, read_some, wait_readable, write_all
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _once(args: argparse.Namespace) -> int:
     command = " ".join(args.words)
-    *lines, answer = ask(args.port, args.baud, command, args.timeout)
+    *lines, answer = send_command(args.port, args.baud, command, args.timeout)
     wanted = FOLLOW.get(command.split()[0], ())
     follow = [line for line in lines if line["k"] in wanted]
     if args.json:

@@ -56,6 +56,7 @@ def _message(function: int, node: int, name: str, length: int, signals: list[str
     return [f"BO_ {function << 6 | node} {name}: {length} {sender}", *signals, ""]
 
 
+# long: one message after the other, in the order of the protocol
 def dbc(nodes: int, cells: int, temps: int) -> str:
     """The text of a DBC file for boards 1..nodes. Raw 8191 of a cell or temperature: no reading."""
     lines = ['VERSION ""', "", "NS_ :", "", "BS_:", ""]

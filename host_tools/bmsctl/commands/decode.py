@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "file", nargs="?", type=Path, metavar="FILE", help="a file that holds them; - is stdin"
     )
-    parser.add_argument("--asked", metavar="REG", help="the register that was polled, as 04")
+    parser.add_argument("--register", metavar="REG", help="the register that was polled, as 04")
     parser.add_argument("--node", type=int, metavar="N", help="the board that was polled")
     parser.add_argument("--json", action="store_true", help="one object as the last line")
 
@@ -125,18 +125,18 @@ def _check(args: argparse.Namespace) -> int | None:
     if args.node is not None and not low <= args.node <= high:
         has = f"nodes {low} to {high}" if low < high else f"node {low} only"
         wrong_use(f"--node {args.node}: {args.driver} has {has}")
-    if args.asked is None:
+    if args.register is None:
         return None
     if args.driver != "jbd":
-        wrong_use(f"--asked {args.asked}: only jbd is asked by register")
-    asked = _from_hex(args.asked, "--asked")
-    if len(asked) != 1:
-        wrong_use(f"--asked {args.asked}: one byte in hex, as 04")
-    return asked[0]
+        wrong_use(f"--register {args.register}: only jbd is polled by register")
+    register = _from_hex(args.register, "--register")
+    if len(register) != 1:
+        wrong_use(f"--register {args.register}: one byte in hex, as 04")
+    return register[0]
 
 
 def run(args: argparse.Namespace) -> int:
-    asked = _check(args)
+    register = _check(args)
     data, can = _bytes(args)
     where = "--hex" if args.hex is not None else str(args.file)
     media = KINDS[args.driver][2]
@@ -145,11 +145,11 @@ def run(args: argparse.Namespace) -> int:
     if not can and "uart" not in media:
         _refuse(
             where,
-            f"{args.driver} speaks over CAN: bytes without identifiers say nothing;"
+            f"{args.driver} speaks over CAN: bytes without identifiers mean nothing;"
             " a file of candump or slcan is needed, or --hex 122#740E750E760E0000",
         )
     decode = decoder(args.driver).decode
-    capture = Capture(data, can, asked, args.node)
+    capture = Capture(data, can, register, args.node)
     decoded = decode(capture)
     apart(decode, capture, decoded)
     if decoded.error is None and not decoded.frames["good"]:

@@ -8,7 +8,7 @@ from bms.protection.fault_catalog import table
 
 from ..options import add_port, positive
 from ..screen import cause
-from ..stored_history import frames, recall
+from ..stored_history import frames, read_stored
 
 HELP = "show what a master has stored: totals, changes of faults, freeze frames"
 EXAMPLE = """examples:
@@ -34,14 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    lines = recall(args.port, args.baud, "history", args.timeout)
+    lines = read_stored(args.port, args.baud, "history", args.timeout)
     out: dict[str, Any] = {
         "totals": next((_bare(x) for x in lines if x["k"] == "totals"), None),
         "crash": next((_bare(x) for x in lines if x["k"] == "crash"), None),
         "events": [_bare(x) for x in lines if x["k"] == "stored_event"],
     }
     if args.frames:
-        out["frames"] = frames(recall(args.port, args.baud, "frames", args.timeout))
+        out["frames"] = frames(read_stored(args.port, args.baud, "frames", args.timeout))
     if args.json:
         print(json.dumps(out))
         return 0

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from .. import romfs
 from ..board_files import names
 from ..flashing import Flashing, Progress
 from ..options import add_port
@@ -15,13 +16,13 @@ EXAMPLE = """examples:
   bmsctl flash --board RPI_PICO --port /dev/ttyACM0                    the pack file stays
   bmsctl flash --board RPI_PICO --port /dev/ttyACM0 --json
 
-A running master is asked for `service` first: it opens the contactors, proves that they are open,
-and gives the REPL back; without that nothing is touched. The firmware goes into the slot that does
-not run, every file is checked by its SHA-256 on the board, and a marker makes it the one that
-starts. Interrupted at any moment, the board starts the old firmware or the new one whole, or none,
-and the contactors stay open.
+A running master gets the command `service` first: it opens the contactors, checks that they are
+open, and returns to the REPL; without that nothing is written. The firmware goes into the slot that
+does not run. The board checks the SHA-256 of every file; then a marker makes this slot the one that
+starts. If the transfer is interrupted, the board starts the old firmware or the complete new one,
+or none, and the contactors stay open.
 
-A board needs MicroPython 1.28 first: its own page says how (boards/NAME/README.md).
+A board needs MicroPython 1.28 first: see its own page (boards/NAME/README.md).
 """
 
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     progress = Progress(sys.stderr)
     flashing = Flashing(args.board, args.port, args.baud, args.pack, progress, args.force)
     try:
-        result = flashing.run(args.romfs)
+        result = flashing.run(romfs.deploy if args.romfs else None)
     except KeyboardInterrupt:
         progress.end()
         print(f"bmsctl: interrupted: {flashing.state}", file=sys.stderr)

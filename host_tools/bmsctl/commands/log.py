@@ -1,4 +1,4 @@
-"""`bmsctl log`: record what a master says, and lose nothing."""
+"""`bmsctl log`: record all lines that a master sends."""
 
 import argparse
 import contextlib

@@ -41,7 +41,7 @@ port and a lost answer; otherwise the pack file is refused, and the message name
 Balancing follows the plan of the whole string: *mask*: the board discharges the cells that it is
 sent; *target*: it discharges its cells down to a voltage; *on/off*: it chooses the cells itself,
 and the master can forbid it; *by itself*: the master has no influence. FETs are commanded only
-where the pack file says `fets = true`, and only after the contactors are open. An open FET is the
+where the pack file has `fets = true`, and only after the contactors are open. An open FET is the
 fault `slave_switch`."""
 BALANCES = (
     (base.BALANCE_MASK, "mask"),
@@ -50,8 +50,8 @@ BALANCES = (
 )
 LEVELS = {faults.WARN: "warn", faults.DERATE: "derate", faults.TRIP: "trip"}
 
-RESULT = """{"scenario", "ok", "judged": false where --for cut it short, "problems": [why not ok],
- "runtime", "link", "slaves", "cells", "seed", "sim_s", "wall_s", "scans",
+RESULT = """{"scenario", "ok", "evaluated": false where --for cut it short,
+ "problems": [why not ok], "runtime", "link", "slaves", "cells", "seed", "sim_s", "wall_s", "scans",
  "scan_ms": {"p50", "p99", "max"}: null where the line never pauses,
  "bus_use": bits on the bus / bits of the frames with readings,
  "frames": {"rx", "tx", "damaged", "stale"}: the master's own counts,
@@ -133,8 +133,8 @@ def _from_tables(cls: Any) -> list[str]:
     out = []
     polls = getattr(cls, "POLLS", ())
     if polls:
-        said = [f"`{name}` ({command:02X})" for name, command, *_sizes in polls]
-        out += ["Polls of a scan: " + ", ".join(said) + ".", ""]
+        polled = [f"`{name}` ({command:02X})" for name, command, *_sizes in polls]
+        out += ["Polls of a scan: " + ", ".join(polled) + ".", ""]
     fields = list(dict.fromkeys(row[0] for row in getattr(cls, "FIELDS", ())))
     if fields:
         out += ["It reports of itself: " + ", ".join(f"`{name}`" for name in fields) + ".", ""]

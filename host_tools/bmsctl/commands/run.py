@@ -82,7 +82,7 @@ def _ports(path: Path, pack: Any) -> dict[str, Any]:
 
 
 def _links(texts: list[str], used: dict[str, Any]) -> dict[str, LinkSpec]:
-    """What `--link` says of each port that the pack file uses."""
+    """The `--link` value of each port that the pack file uses."""
     links: dict[str, LinkSpec] = {}
     for text in texts:
         name, spec = named_link(text)
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     for name, spec in links.items():
         rate = next((x.rate_bps for x in pack.links if x.port == name), 0)
         if rate and spec.rate and rate != spec.rate:
-            wrong_use(f"{name}: --link says {spec.rate} bit/s, the pack file {rate}")
+            wrong_use(f"{name}: --link has {spec.rate} bit/s, the pack file {rate}")
         bridges[name] = Reconnecting(spec, spec.rate or rate or _usual_bps(used[name].kind))
     rates = {name: spec.rate for name, spec in links.items() if spec.medium == "can"}
     media = {name: spec.medium for name, spec in links.items()}
@@ -157,7 +157,7 @@ def _loop(
     waiting = {name: b"" for name in bridges}
     typed = b""
     stdin: list[int] = [sys.stdin.fileno()]
-    said = -INPUTS_S
+    shown_at = -INPUTS_S
     accepted = False
     while args.seconds is None or time.monotonic() - start < args.seconds:
         now = time.monotonic() - start
@@ -166,8 +166,8 @@ def _loop(
             for i, name in enumerate(firmware.ports, 1):
                 if lows >> i & 1:
                     bridges[name].low()
-        if now - said >= INPUTS_S:
-            said = now
+        if now - shown_at >= INPUTS_S:
+            shown_at = now
             firmware.go(0, Inputs(), [])
         data = firmware.console.read_now()
         if data:
@@ -187,8 +187,8 @@ def _loop(
             waiting[name] += bridge.exchange(firmware.ports[name].read_now())
             if waiting[name]:
                 waiting[name] = waiting[name][firmware.ports[name].write(waiting[name]) :]
-            while bridge.said:
-                print(bridge.said.pop(0), file=sys.stderr, flush=True)
+            while bridge.notes:
+                print(bridge.notes.pop(0), file=sys.stderr, flush=True)
         if typed:
             typed = typed[firmware.console.write(typed) :]
         fds = [firmware.io_fd, mirror.fd, firmware.console.master, *stdin]

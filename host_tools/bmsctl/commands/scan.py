@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind", required=True, choices=NAMES, metavar="KIND", help=", ".join(NAMES)
     )
-    parser.add_argument("--nodes", metavar="A-B", help="ask these only, as 1-4 or 2")
+    parser.add_argument("--nodes", metavar="A-B", help="poll these only, as 1-4 or 2")
     parser.add_argument("--json", action="store_true", help="one array of boards as the last line")
 
 
@@ -106,11 +106,11 @@ def run(args: argparse.Namespace) -> int:
     code = 0
     for line in lines:
         path = links[line.port].path
-        for doubt in line.search.doubts:
-            print(f"bmsctl: {path}: {doubt}", file=sys.stderr)
+        for warning in line.search.warnings:
+            print(f"bmsctl: {path}: {warning}", file=sys.stderr)
         if not line.found:
             print(f"bmsctl: no {args.kind} board answers on {path}", file=sys.stderr)
-        if line.search.doubts or not line.found:
+        if line.search.warnings or not line.found:
             code = 1
     return code
 

@@ -17,7 +17,7 @@ from bmssim.fault_run import Case
 from bmssim.layout import fit
 from bmssim.mirror import Mirror
 from bmssim.process import FirmwareDied
-from bmssim.world import Setup
+from bmssim.setup import Setup
 
 from ..errors import ToolError
 from ..options import positive, wrong_use
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="seconds",
         type=positive,
         metavar="S",
-        help="simulated seconds; fewer than the scenario has: its outcome isn't judged",
+        help="simulated seconds; fewer than the scenario has: its outcome isn't evaluated",
     )
     parser.add_argument("--seed", type=int, help="of every random number")
     parser.add_argument("--log", type=Path, metavar="DIR", help="record the telemetry there")
@@ -154,13 +154,13 @@ def _simulate(
             story.begin(chosen, setup, mirror.path if mirror else None)
             world = run.world
 
-            def heard(data: bytes) -> None:
+            def on_bytes(data: bytes) -> None:
                 if recorder is not None:
                     recorder.take(data)
                 if mirror is not None:
                     mirror.write(data)
 
-            world.on_bytes = heard
+            world.on_bytes = on_bytes
             if mirror is not None:
                 world.typed_elsewhere = mirror.read
             run.on_action = lambda name, a: story.action(world.events.now_us / 1e6, _words(name, a))
@@ -188,14 +188,14 @@ def _simulate(
 def _campaign(args: argparse.Namespace) -> int:
     live = sys.stderr.isatty()
     seed = 1 if args.seed is None else args.seed
-    said = [0.0]
+    shown_at = [0.0]
 
     def progress(done: int, of: int, rate: float, missed: int, false: int) -> None:
         # a line that is overwritten for a person, a line now and then for a file
         now = time.monotonic()
-        if done < of and now - said[0] < (0.2 if live else 30.0):
+        if done < of and now - shown_at[0] < (0.2 if live else 30.0):
             return
-        said[0] = now
+        shown_at[0] = now
         left = (of - done) * 2 / rate if rate else 0.0
         text = (
             f"{done} of {of} faults, {rate:.1f} runs/s, {left:.0f} s left,"

@@ -10,7 +10,7 @@ from bmssim.micropython_path import MicroPythonMissing, find_micropython, microp
 
 from ..errors import ToolError
 from ..options import baud
-from ..request import ask
+from ..request import send_command
 
 HELP = "show the versions of the tools, of MicroPython here, and of a master"
 EXAMPLE = """examples:
@@ -20,7 +20,7 @@ EXAMPLE = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", metavar="P", help="also ask the master there")
+    parser.add_argument("--port", metavar="P", help="also the version of the master there")
     parser.add_argument(
         "--baud", type=baud, default=115200, metavar="N", help="its bits per second"
     )
@@ -36,10 +36,10 @@ def run(args: argparse.Namespace) -> int:
         out["micropython"] = None
         out["micropython_error"] = str(error)
     if args.port:
-        lines = ask(args.port, args.baud, "version", 3.0)
+        lines = send_command(args.port, args.baud, "version", 3.0)
         boot = next((x for x in lines if x["k"] == "boot"), None)
         if boot is None:
-            raise ToolError(f"{args.port}: the master said no version")
+            raise ToolError(f"{args.port}: the master reported no version")
         out["master"] = {key: boot[key] for key in boot if key not in ("k", "t_ms", "crc")}
     if args.json:
         print(json.dumps(out))

@@ -45,15 +45,15 @@ ALL_BOARDS = ("boards", "cells_mv", "temps_dc", "pack_mv", "alarms", "protection
 
 @dataclass
 class Capture:
-    """Bytes of a line, or slcan text of a CAN bus; asked, node: the register and the board that
-    were polled, where the caller says so.
+    """Bytes of a line, or slcan text of a CAN bus; register, node: what was polled, None =
+    not known.
 
     only: what other boards than `node` sent is left out.
     """
 
     data: bytes
     can: bool = False
-    asked: int | None = None
+    register: int | None = None
     node: int | None = None
     only: bool = False
 
@@ -82,7 +82,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Shape:
-    """A board as a capture shows it: what a pack file would say."""
+    """A board as a capture shows it: as a pack file states it."""
 
     node: int
     cells: int
@@ -200,7 +200,9 @@ def can_frames(kind: str, capture: Capture) -> tuple[Any, list[tuple[int, bytes]
     return replies(kind, Capture(capture.data, can=True), frames), frames.seen
 
 
-def heard(kind: str, boards: list[Shape], frames: list[tuple[int, bytes]]) -> tuple[Any, Pack]:
+def feed_frames(
+    kind: str, boards: list[Shape], frames: list[tuple[int, bytes]]
+) -> tuple[Any, Pack]:
     """Frames of a CAN bus through the driver of these boards, which takes all of them."""
     driver, pack = driver_of(kind, Slcan(Stream()), boards)
     driver.listen()
@@ -260,8 +262,8 @@ def apart(decode: Callable[[Capture], Decoded], capture: Capture, out: Decoded) 
                 continue  # these kinds report no more
         row.update((key, value) for key, value in values.items() if key != "boards")
     for key in out.values:
-        said = [row[key] for row in out.each if key in row]
-        if key not in ALL_BOARDS and any(value != said[0] for value in said):
+        known = [row[key] for row in out.each if key in row]
+        if key not in ALL_BOARDS and any(value != known[0] for value in known):
             out.values[key] = None
 
 
@@ -281,10 +283,10 @@ def fill(out: Decoded, boards: list[Shape], pack: Pack) -> None:
         values["cells_mv"] = []
     if all(pack.stack_ok):
         values["pack_mv"] = sum(pack.stack_mv)
-    said = 0
+    known = 0
     for flags in pack.slave_flags:
-        said |= flags | flags >> 8
-    values["alarms"] = _alarms(said)
+        known |= flags | flags >> 8
+    values["alarms"] = _alarms(known)
     out.each = rows(boards, pack)
 
 

@@ -14,10 +14,10 @@ from .base import (
     can_capture,
     can_frames,
     driver_of,
+    feed_frames,
     fill,
     first,
     found_in,
-    heard,
 )
 
 _ANSWER_MS = 50
@@ -45,7 +45,7 @@ def decode(capture: Capture) -> Decoded:
     link, frames = can_frames("bmw_i3", capture)
     unended = link.unended()
     polls = broken = wrong = 0
-    said = []
+    good_frames = []
     for ident, data in frames:
         if ident & ~15 == bmw_i3.POLL:
             good = len(data) == 8 and ident & 15 < 12 and bmw_i3.poll_crc(ident, data) == data[7]
@@ -53,9 +53,9 @@ def decode(capture: Capture) -> Decoded:
         elif capture.node is not None and (ident & 15) + 1 != capture.node:
             wrong += 1
         else:
-            said.append((ident, data))
-    table = _shapes(said)
-    driver, pack = heard("bmw_i3", table or [Shape(1, 1, 0)], said)
+            good_frames.append((ident, data))
+    table = _shapes(good_frames)
+    driver, pack = feed_frames("bmw_i3", table or [Shape(1, 1, 0)], good_frames)
     if table:
         values = out.values
         fill(out, table, pack)
@@ -99,11 +99,11 @@ def find(port: Any) -> list[Found]:
     for loop in range(1, 2 * _LOOPS + 1):
         for m in range(len(nodes)):
             ident = driver.next_poll(m)
-            frames += port.ask([(ident, bytes(driver.out))], _ANSWER_MS)
+            frames += port.exchange([(ident, bytes(driver.out))], _ANSWER_MS)
         there = {(ident & 15) + 1 for ident, _data in frames if ident & ~15 == bmw_i3.STATUS}
         if loop >= _LOOPS and there <= {s.node for s in _shapes(frames)}:
             break
-    frames += port.ask([], _ANSWER_MS)
+    frames += port.exchange([], _ANSWER_MS)
     found = found_in(decode(can_capture(frames)))
     silent = there - {x.shape.node for x in found}
     return found + [Found(Shape(node, 0, 0)) for node in silent]

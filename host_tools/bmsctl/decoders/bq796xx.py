@@ -34,10 +34,10 @@ def words(data: bytes) -> tuple[list[str], bytes]:
                 crc = crc16_modbus(word, 0, size - 2)
                 if word[-2:] == crc.to_bytes(2, "little"):
                     body = word[head:-2]
-                    commanded = f"{body[0] + 1} bytes" if reads else body.hex()
+                    content = f"{body[0] + 1} bytes" if reads else body.hex()
                     device = f" {word[1]}" if head == 4 else ""
                     register = word[head - 2 : head].hex()
-                    out.append(f"{WORDS[kind]}{device}: {register} {commanded}")
+                    out.append(f"{WORDS[kind]}{device}: {register} {content}")
                     at += size
                     continue
         rest += data[at : at + 1]
@@ -83,7 +83,7 @@ def _pass(data: bytes, boards: list[Shape] | None) -> tuple[_Sink, Any]:
 def decode(capture: Capture) -> Decoded:
     """Commands and answers on the line of a stack."""
     out = Decoded("bq796xx")
-    said, rest = words(capture.data)
+    texts, rest = words(capture.data)
     seen, link = _pass(rest, None)
     boards = [
         Shape(n, max(seen.cells[n], 1), seen.temps.get(n, 0))
@@ -94,13 +94,13 @@ def decode(capture: Capture) -> Decoded:
     if boards:
         sink, link = _pass(rest, boards)
         fill(out, boards, sink.driver.pack)
-    values["words"] = said
+    values["words"] = texts
     damaged = link.damaged
-    out.frames = {"good": link.rx, "damaged": damaged, "words": len(said)}
+    out.frames = {"good": link.rx, "damaged": damaged, "words": len(texts)}
     out.error = first(
         (damaged, link.REASONS[link.fault or 2]),
         (bool(rest) and not link.rx, "neither a word nor an answer in it"),
-        (not said and not link.rx, "nothing in it"),
+        (not texts and not link.rx, "nothing in it"),
     )
     return out
 
@@ -120,14 +120,14 @@ def find(port: Any) -> list[Found]:
     def read(register: int, n: int) -> bytes:
         link._stream.sent = b""
         link.read(register, n)
-        return port.ask(link._stream.sent, 60)
+        return port.exchange(link._stream.sent, 60)
 
     link.out[8] = 0x06
     link._stream.sent = b""
     link.write(0xB0, -1, 0x030D, 1)
-    port.ask(link._stream.sent, 5)
-    heard = b"".join(read(*x) for x in 2 * ((bq796xx.VCELL16, 32), (bq796xx.TSREF, 18)))
-    return found_in(decode(Capture(heard)))
+    port.exchange(link._stream.sent, 5)
+    received = b"".join(read(*x) for x in 2 * ((bq796xx.VCELL16, 32), (bq796xx.TSREF, 18)))
+    return found_in(decode(Capture(received)))
 
 
 class _Line:
@@ -135,11 +135,11 @@ class _Line:
 
     def __init__(self, port: Any) -> None:
         self._port = port
-        self._heard = b""
+        self._received = b""
 
     def read(self, buf: bytearray) -> int:
-        self._heard += self._port.take()
-        part, self._heard = self._heard[: len(buf)], self._heard[len(buf) :]
+        self._received += self._port.take()
+        part, self._received = self._received[: len(buf)], self._received[len(buf) :]
         buf[: len(part)] = part
         return len(part)
 

@@ -26,9 +26,10 @@ from .base import (
 _HELLO_MS = 500  # all boards of a CAN bus have answered by then
 _NODE_MS = 40
 # bytes of a master's frames
-_ASKS = {cell_link.SCAN: 2, cell_link.BALANCE: 8, cell_link.HELLO: 0, cell_link.ASSIGN: 5}
+_REQUEST_BYTES = {cell_link.SCAN: 2, cell_link.BALANCE: 8, cell_link.HELLO: 0, cell_link.ASSIGN: 5}
 
 
+# long: one branch for each function of the protocol, over the same tables
 def decode(capture: Capture) -> Decoded:
     """The frames of boards, over CAN or UART."""
     out = Decoded("cell_link")
@@ -38,12 +39,12 @@ def decode(capture: Capture) -> Decoded:
     link.polled = False  # a capture may hold the answers without the polls
     unended = link.unended()
     boards: dict[int, list[int]] = {}
-    wrong = asked = 0
+    wrong = requests = 0
     read = False
     for ident, payload in frames.seen:
         function, number = ident >> 6, ident & 63
-        if ident & EXTENDED or len(payload) == _ASKS.get(function):
-            asked += not ident & EXTENDED
+        if ident & EXTENDED or len(payload) == _REQUEST_BYTES.get(function):
+            requests += not ident & EXTENDED
             continue
         if not 1 <= number <= 62 or cell_link.HELLO < function < cell_link.CELLS:
             continue  # not of a slave
@@ -102,7 +103,7 @@ def decode(capture: Capture) -> Decoded:
         (wrong, f"wrong responder: a frame of another node than {node}"),
         (bool(unended), "truncated"),
         (not link.rx, "no frame in it"),
-        (asked == link.rx, "only requests in it"),
+        (requests == link.rx, "only requests in it"),
         (not read, "no reading of a board in it"),
     )
     return out
@@ -117,23 +118,23 @@ def _trimmed(values: list[int | None]) -> list[int | None]:
 
 def find(port: Any) -> Iterator[Found]:
     """Boards that answer HELLO, over CAN all at once, over UART one by one; then their cells."""
-    ask, scan = cell_link.HELLO << 6, cell_link.SCAN << 6
+    hello_id, scan = cell_link.HELLO << 6, cell_link.SCAN << 6
     once = bytes([1, cell_link.PAUSE_BALANCING])
     if port.medium == "can":
-        heard = [x for _ in range(2) for x in port.ask([(ask, b"")], _HELLO_MS)]
-        heard += port.ask([(scan, once)], _HELLO_MS)
-        yield from _found(heard, can_capture(heard))
+        received = [x for _ in range(2) for x in port.exchange([(hello_id, b"")], _HELLO_MS)]
+        received += port.exchange([(scan, once)], _HELLO_MS)
+        yield from _found(received, can_capture(received))
         return
 
     def say(ident: int, payload: bytes) -> bytes:
         stream = Stream()
         CobsLink(stream).send(ident, bytearray(payload), len(payload))
-        return port.ask(stream.sent, _NODE_MS)
+        return port.exchange(stream.sent, _NODE_MS)
 
     for node in range(1, 63):
         for _ in range(2):
-            hello = _frames(say(ask | node, b""))
-            if any(x[0] == ask | node and len(x[1]) == 8 for x in hello):
+            hello = _frames(say(hello_id | node, b""))
+            if any(x[0] == hello_id | node and len(x[1]) == 8 for x in hello):
                 say(scan, once)
                 answer = say(scan | node, once)
                 yield from _found(hello, Capture(answer, node=node))
@@ -146,11 +147,11 @@ def _frames(data: bytes) -> list[tuple[int, bytes]]:
     return frames.seen
 
 
-def _found(heard: list[tuple[int, bytes]], capture: Capture) -> list[Found]:
+def _found(received: list[tuple[int, bytes]], capture: Capture) -> list[Found]:
     """Boards that answered HELLO, with their cells in a capture."""
     shapes = {
         ident & 63: Shape(ident & 63, payload[1], payload[2])
-        for ident, payload in heard
+        for ident, payload in received
         if ident >> 6 == cell_link.HELLO and len(payload) == 8 and 1 <= ident & 63 <= 62
     }
     highest = {x.shape.node: x.highest_mv for x in found_in(decode(capture))}

@@ -85,14 +85,14 @@ def decode(capture: Capture) -> Decoded:
         # the last frame may show whether numbers begin at 0 or 1
         driver, pack = listen("daly", capture, boards, passes=2)
         fill(out, boards, pack)
-        said = set().union(*seen.frames.values())
-        if daly.TOTAL in said:
+        commands = set().union(*seen.frames.values())
+        if daly.TOTAL in commands:
             values["current_ma"], values["soc_pm"] = driver.current_ma, driver.soc_pm
-        if daly.FETS in said:
+        if daly.FETS in commands:
             values["fets"], values["remaining_mah"] = driver._fets[0], driver.remaining_mah
-        if daly.COUNTS in said:
+        if daly.COUNTS in commands:
             values["cycles"] = driver.cycles
-        if daly.BALANCE in said:
+        if daly.BALANCE in commands:
             values["balance"] = driver.balance
         values["alarms"] = alarm_names(driver.ALARMS, int.from_bytes(driver.alarm_bits, "little"))
         values.update(seen.more)

@@ -71,29 +71,29 @@ def find(port: Any) -> list[Found]:
 
     link = diybms.DiybmsLink(Stream())
 
-    def ask(command: int, start: int, end: int) -> bytes:
+    def packet(command: int, start: int, end: int) -> bytes:
         link._stream.sent = b""
         link.out_packet[:] = bytes([start, end, command, 0, 1, 0]) + bytes(34)
         link.send_poll()
         wait_ms = round(((modules or 200) + 2) * _WAIT_S * 1000)
-        return port.ask(link._stream.sent, wait_ms)
+        return port.exchange(link._stream.sent, wait_ms)
 
     modules = 0
     out: list[Found] = []
     for _ in range(3):  # the first packet may only wake them
-        decoded = decode(Capture(ask(8, 0, 200)))
+        decoded = decode(Capture(packet(8, 0, 200)))
         modules = decoded.values["modules"] or 0
         if modules:
             break
     for first_module in range(0, modules, diybms.BLOCK):
         end = min(first_module + diybms.BLOCK, modules) - 1
-        heard = answer = b""
+        received = answer = b""
         for command in (diybms.VOLTAGE, diybms.TEMPERATURE):
             for _ in range(2):
-                answer = ask(command, first_module, end)
+                answer = packet(command, first_module, end)
                 if decode(Capture(answer)).error is None:
                     break
-            heard += answer
-        found = found_in(decode(Capture(heard)))
+            received += answer
+        found = found_in(decode(Capture(received)))
         out += found or [Found(Shape(first_module // diybms.BLOCK + 1, 0, 0))]
     return out

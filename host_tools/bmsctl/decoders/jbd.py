@@ -1,4 +1,4 @@
-"""Replies of one JBD board; `Capture.asked`: the only register that was polled."""
+"""Replies of one JBD board; `Capture.register`: the only one that was polled."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ SAYS = ("current_ma", "soc_pm", "remaining_mah", "nominal_mah", "cycles", "prote
 class _Sink:
     """Passes replies on to `driver`, and records what they show of the board."""
 
-    def __init__(self, link: jbd.JbdLink, asked: int | None, driver: Any) -> None:
+    def __init__(self, link: jbd.JbdLink, polled: int | None, driver: Any) -> None:
         self._link = link
-        self._asked = asked
+        self._polled = polled
         self._driver = driver
         self.cells = self.temps = self.unexpected = self.refused = 0
         self.name: str | None = None
 
     def on_reply(self, node: int, register: int, at: int, n: int, now: int) -> None:
         reply = bytes(self._link.data[at : at + n])
-        if self._asked not in (None, register):
+        if self._polled not in (None, register):
             self.unexpected += 1
             return
         if self._link.data[at - 2]:  # its status
@@ -37,7 +37,7 @@ class _Sink:
 
 
 def _pass(capture: Capture, driver: Any, link: Any) -> _Sink:
-    sink = _Sink(link, capture.asked, driver)
+    sink = _Sink(link, capture.register, driver)
     while link._stream.data:
         link.poll(sink, 0)
     link.end(sink, 0)
@@ -74,10 +74,10 @@ def decode(capture: Capture) -> Decoded:
     }
     status_text = jbd.STATUS_TEXT.get(driver.status, f"status {driver.status:02X}")
     reason = link.REASONS[link.fault] if link.fault else "fields and length disagree"
-    asked = capture.asked or 0
+    polled = capture.register or 0
     out.error = first(
         (damaged, reason),
-        (sink.unexpected, f"wrong responder: a reply to another register than {asked:02X}"),
+        (sink.unexpected, f"wrong responder: a reply to another register than {polled:02X}"),
         (sink.refused, f"the board refused: {status_text}"),
         (not link.rx and not link.echoes, "no reply in it: no DD .. 77"),
         (not link.rx, "only requests in it"),

@@ -12,10 +12,10 @@ from .base import (
     Shape,
     can_capture,
     can_frames,
+    feed_frames,
     fill,
     first,
     found_in,
-    heard,
 )
 
 _LISTEN_MS = 2500  # cells come once a second
@@ -54,7 +54,7 @@ def decode(capture: Capture) -> Decoded:
         wrong = len(frames) - len(mine)
         frames = mine
     table = _shapes(frames)
-    driver, pack = heard("jk_can", table or [Shape(1, 1, 0)], frames)
+    driver, pack = feed_frames("jk_can", table or [Shape(1, 1, 0)], frames)
     if table:
         fill(out, table, pack)
         if driver.current_ma != -1:
@@ -78,4 +78,4 @@ def decode(capture: Capture) -> Decoded:
 
 def find(port: Any) -> list[Found]:
     """Boards that broadcast."""
-    return found_in(decode(can_capture(port.ask([], _LISTEN_MS))))
+    return found_in(decode(can_capture(port.exchange([], _LISTEN_MS))))

@@ -93,8 +93,8 @@ def _filled(capture: Capture, seen: _Sink, link: Any, bare: bool) -> Decoded:
     wrong = 0 if bare else sum(capture.node not in (None, s.node) for s in shapes)
     if shapes:
         # without an acknowledgement a frame names no board: the link calls it 0
-        asked = [replace(s, node=s.node or 1) for s in shapes]
-        driver, link = _pass(capture, bare, asked)
+        polled = [replace(s, node=s.node or 1) for s in shapes]
+        driver, link = _pass(capture, bare, polled)
         fill(out, [] if bare else shapes, driver.pack)
         for key in SAYS:
             values[key] = getattr(driver, key)
@@ -115,7 +115,7 @@ def _filled(capture: Capture, seen: _Sink, link: Any, bare: bool) -> Decoded:
     out.error = first(
         (link.damaged, link.REASONS[link.fault or 2]),
         (wrong, f"wrong responder: an answer of another address than {capture.node}"),
-        (int(bare), "no acknowledgement behind it: whose it is can't be told"),
+        (int(bare), "no acknowledgement behind it: its board is unknown"),
         (len(seen.lone), f"an acknowledgement of {seen.lone} without its frame"),
         (not link.rx and not link.echoes, "no frame in it: no 55 AA EB 90, no acknowledgement"),
         (not link.rx, "only requests in it"),

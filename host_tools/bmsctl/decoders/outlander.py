@@ -9,10 +9,10 @@ from .base import (
     Shape,
     can_capture,
     can_frames,
+    feed_frames,
     fill,
     first,
     found_in,
-    heard,
 )
 
 _LISTEN_MS = 1500  # they broadcast; their period is not certain
@@ -47,7 +47,7 @@ def decode(capture: Capture) -> Decoded:
         wrong = len(frames) - len(of_node)
         frames = of_node
     table = [board for board in _shapes(frames) if board.cells]
-    driver, pack = heard("outlander", table or [Shape(1, 1, 0)], frames)
+    driver, pack = feed_frames("outlander", table or [Shape(1, 1, 0)], frames)
     if table:
         values = out.values
         fill(out, table, pack)
@@ -79,4 +79,4 @@ def decode(capture: Capture) -> Decoded:
 
 def find(port: Any) -> list[Found]:
     """Modules that broadcast."""
-    return found_in(decode(can_capture(port.ask([], _LISTEN_MS))))
+    return found_in(decode(can_capture(port.exchange([], _LISTEN_MS))))

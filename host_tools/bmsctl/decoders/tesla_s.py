@@ -18,8 +18,8 @@ NAMES = {
     0x21: "faults",
     0x30: "ADC control",
     0x31: "IO control",
-    0x32: "balance_mask",
-    0x33: "bleed timer",
+    0x32: "balance",
+    0x33: "balance timer",
     0x34: "convert",
     0x3B: "address",
     0x3C: "reset",
@@ -100,13 +100,13 @@ def find(port: Any) -> Iterator[Found]:
 
     def word(address: int, register: int, value: int) -> None:
         head = bytes([address << 1 | 1, register, value])
-        port.ask(head + bytes([crc8(head, 0, 3)]), 20)
+        port.exchange(head + bytes([crc8(head, 0, 3)]), 20)
 
     def read(address: int, register: int, n: int) -> bytes:
         for _ in range(_TRIES):
-            heard = port.ask(bytes([address << 1, register, n]), 30)
-            if register in _parts(heard)[1].get(address, {}):
-                return heard
+            answer = port.exchange(bytes([address << 1, register, n]), 30)
+            if register in _parts(answer)[1].get(address, {}):
+                return answer
         return b""
 
     count = 0

@@ -13,7 +13,7 @@ from .kind import Kind
 PERIOD_US = 50_000
 ANSWER_US = 2_000
 _GREETINGS = 3  # polls that ask for nothing, before it measures
-_OBEYS_US = 3_000_000  # it stops bleeding when it isn't told again
+_OBEYS_US = 3_000_000  # balancing ends so long after the last command
 _MODULES = bytes.fromhex("CFF5BB81271D53690238764C")
 _NO_CELL = 0xFF
 
@@ -35,7 +35,7 @@ class BmwI3Board(CanBoard):
         super().__init__(*args)
         self.too_early = 0
         self.greeted = 0
-        self._polled_us = self._heard_us = -PERIOD_US  # it, or any module
+        self._polled_us = self._last_poll_us = -PERIOD_US  # it, or any module
 
     def step_dc(self, dc: int) -> int:
         return (dc + 5) // 10 * 10
@@ -53,13 +53,13 @@ class BmwI3Board(CanBoard):
         module = self.address - 1
         if ident & ~15 != 0x080 or len(data) != 8:
             return
-        now, heard_us = self.events.now_us, self._heard_us
-        early = now - heard_us < PERIOD_US - 1000
-        self._heard_us = now
+        now, last_poll_us = self.events.now_us, self._last_poll_us
+        early = now - last_poll_us < PERIOD_US - 1000
+        self._last_poll_us = now
         if ident & 15 != module:
             return
         usage, took_us = self.bus.usage, self.bus.frame_us(Frame(ident, data))
-        gap_us = max(0.0, heard_us + PERIOD_US - took_us - usage.end_us)
+        gap_us = max(0.0, last_poll_us + PERIOD_US - took_us - usage.end_us)
         usage.on_bytes(now - took_us, now, gap_us)
         if data[7] != crc(ident.to_bytes(2, "big") + data[:7], module):
             return

@@ -21,7 +21,7 @@ class Bq79616(SerialBoard):
 
     given: the address that it has, None = none; awake; timers: seconds' codes of cells 1..16;
     active, pins, tsref: what it was set up to measure;
-    reset_seen: FAULT_SYS says DRST. A device that is down hides those behind it.
+    reset_seen: FAULT_SYS reports DRST. A device that is down hides those behind it.
     """
 
     ANSWER_US = 20
@@ -37,7 +37,7 @@ class Bq79616(SerialBoard):
         self.active = 6
         self.going = False
         self.timers = [0] * 16
-        self._bleed_until_us = 0
+        self._balance_until_us = 0
         self.bridge_awake = False
         self._giving = False
         self._to_give: list[Bq79616] = []
@@ -66,13 +66,13 @@ class Bq79616(SerialBoard):
         self.tsref = self.pins = self.going = False
         self.active = 6
         self.timers = [0] * 16
-        self._bleed_until_us = 0
+        self._balance_until_us = 0
 
     def beyond(self) -> bool:
         return any(SerialBoard.beyond(device) for device in self.stack if device.mv)
 
     def balancing_cells(self) -> int:
-        if not self.alive or self.events.now_us >= self._bleed_until_us:
+        if not self.alive or self.events.now_us >= self._balance_until_us:
             return 0
         return self.balance_mask
 
@@ -112,8 +112,8 @@ class Bq79616(SerialBoard):
                     device.note_back()
             return b"".join(reversed(answers)) or None
         if kind == 0x00:
-            asked = [d for d in devices if d.given == request[1]]
-            return asked[0]._read(register, body[0] + 1) if asked else None
+            polled = [d for d in devices if d.given == request[1]]
+            return polled[0]._read(register, body[0] + 1) if polled else None
         if kind == 0x10:
             self._one(request[1], register, body)
         elif kind == 0x30:
@@ -158,7 +158,7 @@ class Bq79616(SerialBoard):
         elif register == 0x032F and body[0] & 2:
             self.balance_mask = sum(1 << i for i in range(16) if self.timers[i])
             seconds = {0: 0, 1: 10, 2: 30}[max(self.timers)]
-            self._bleed_until_us = self.events.now_us + seconds * 1_000_000
+            self._balance_until_us = self.events.now_us + seconds * 1_000_000
 
     def _read(self, register: int, n: int) -> bytes:
         data = b""

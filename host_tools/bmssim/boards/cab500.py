@@ -13,9 +13,9 @@ NAME = b"CAB"
 
 
 class Cab500:
-    """Says the current every 10 ms; `measure` gives it in A, + = charge, None = it is silent.
+    """Sends the current every 10 ms; `measure` gives it in A, + = charge, None = it is silent.
 
-    error: 0, or what it says is wrong with it (7 bits).
+    error: 0, or the error that it reports (7 bits).
     """
 
     def __init__(

@@ -9,8 +9,9 @@ from .commercial import CommercialBoard, Measure
 
 
 class CanBoard(CommercialBoard):
-    """One board on a bus; see `BoughtBoard`. Its frames carry no checksum of their own."""
+    """One board on a bus; see `CommercialBoard`. Its frames carry no checksum of their own."""
 
+    # parameters: all kinds of boards are made with the same ones
     def __init__(
         self,
         events: Events,
@@ -24,7 +25,7 @@ class CanBoard(CommercialBoard):
     ) -> None:
         super().__init__(events, node, cells, temps, measure, rng, noise_mv)
         self.bus = bus
-        bus.sealed = False
+        bus.checksummed = False
         bus.attach(self)
 
     def receive(self, ident: int, data: bytes) -> None:

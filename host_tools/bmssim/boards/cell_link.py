@@ -25,10 +25,12 @@ class CellLinkBoard:
     Faults to inject: `alive` (False: silent), `node` (changed: it answers for another),
     `open_cells`, `open_temps` (no reading), `stuck`, `hotter_c`, `stack_error_mv`, `alarm_high_mv`
     (its own limit).
-    `on_sample` is told (board, mV list, 0.1 degC list, seq) at every sample, `bleed` is the mask
-    that it obeys; back_us: after each restart, from the end of its boot to its first answer.
+    `on_sample` gets (board, mV list, 0.1 degC list, seq) at every sample. balance_mask: cells of
+    the last balancing command. back_us: after each restart, from the end of its boot to its first
+    answer.
     """
 
+    # parameters: all kinds of boards are made with the same ones, and a serial number
     def __init__(
         self,
         events: Events,
@@ -52,7 +54,7 @@ class CellLinkBoard:
         self.faults = 0
         self.hotter_c = 0  # its own temperature above the usual
         self.stack_error_mv = 0  # of its measurement of all cells together
-        self.stuck: dict[int, int] = {}  # cell -> mV that it says for ever
+        self.stuck: dict[int, int] = {}  # cell -> mV that it always reports
         self.balance_mask = 0
         self.balance_frames = 0
         self.watch: tuple[int, int, int] = (
@@ -66,7 +68,7 @@ class CellLinkBoard:
         self.drift = 1.0  # how much longer its times are than they should be
         self._rng = rng
         self._noise_mv = noise_mv
-        self._bleed_until_us = 0
+        self._balance_until_us = 0
         self.back_us: list[int] = []
         self._booted_us: int | None = None
         self._seq: int | None = None
@@ -100,8 +102,10 @@ class CellLinkBoard:
             self._send([self._hello()], 0)
 
     def balancing_cells(self) -> int:
-        """The mask that bleeds now; expired commands count no more."""
-        return self.balance_mask if self.alive and self.events.now_us < self._bleed_until_us else 0
+        """Mask of the cells that are balanced now; 0 once the command has expired."""
+        return (
+            self.balance_mask if self.alive and self.events.now_us < self._balance_until_us else 0
+        )
 
     def receive(self, frame: Frame) -> None:
         """One good frame from the line."""
@@ -112,9 +116,9 @@ class CellLinkBoard:
         elif frame.function == p.HELLO and not frame.data:
             delay = 0 if self.node != p.UNADDRESSED else self.serial % 64 * 300
             self._send([self._hello()], delay)
-        elif frame.function == p.BALANCE and len(frame.data) == 8 and p.seal_is_good(frame):
+        elif frame.function == p.BALANCE and len(frame.data) == 8 and p.checksum_is_good(frame):
             self.balance_mask = int.from_bytes(frame.data[:4], "little")
-            self._bleed_until_us = self.events.now_us + round(frame.data[4] * 1e6 * self.drift)
+            self._balance_until_us = self.events.now_us + round(frame.data[4] * 1e6 * self.drift)
             self.balance_frames += 1
         elif (
             frame.function == p.ASSIGN
@@ -245,6 +249,7 @@ class UartPort:
                 self._bus.from_board(frame, p.uart_encode(frame), self, i == len(frames) - 1)
 
 
+# parameters: all kinds of boards are made with the same ones
 def _make(
     events: Events,
     bus: CanBus | UartBus,

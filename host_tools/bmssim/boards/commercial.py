@@ -19,8 +19,8 @@ class CommercialBoard:
     (another number), asleep (wakes by a request that it doesn't answer), slow (times as late as
     usual with its answer), longer (bytes or frames that an answer has too many), open_cells,
     open_temps, stuck (cell -> mV), hotter_c, alarms (names of `bms.slaves.base.ALARMS` that it
-    says). What it obeys: bleed (mask of the cells that it bleeds), fets (bit 0 charge, 1
-    discharge). on_sample is told (board, mV list, 0.1 degC list, 0) of what it is about to say, in
+    reports). Its commands: balance_mask (cells that it balances), fets (bit 0 charge, 1
+    discharge). on_sample gets (board, mV list, 0.1 degC list, 0) of what it is about to send, in
     the steps of its kind. back_us: after each restart, from the end of its boot to its first
     answer.
     """
@@ -28,6 +28,7 @@ class CommercialBoard:
     TOLERANCE_MV = 0  # what rounding may make of a voltage in two programs
     TOLERANCE_DC = 0
 
+    # parameters: all kinds of boards are made with the same ones
     def __init__(
         self,
         events: Events,
@@ -70,7 +71,7 @@ class CommercialBoard:
         self._noise_mv = noise_mv
         self._starts = 0  # answers of an earlier life are not sent
 
-    # --- what a kind says ---
+    # --- by kind ---
 
     def step_mv(self, mv: int) -> int:
         """A voltage as this kind can say it."""
@@ -81,11 +82,11 @@ class CommercialBoard:
         return dc
 
     def sensors(self, dc: list[int | None]) -> list[int | None]:
-        """What its sensors measure, as this kind says it."""
+        """What its sensors measure, in the resolution of this kind."""
         return dc
 
     def rebooted(self) -> None:
-        """It has lost what it was told: FETs on, nothing bleeds."""
+        """It has lost its commands: FETs on, no cell balanced."""
         self.balance_mask = 0
         self.fets = 3
 
@@ -112,8 +113,8 @@ class CommercialBoard:
                 for i, v in enumerate(np.rint(tenths))
             ]
         )
-        said = [None if i in self.open_cells else v for i, v in enumerate(self.mv)]
-        self.on_sample(self, said, self.dc, 0)
+        sent = [None if i in self.open_cells else v for i, v in enumerate(self.mv)]
+        self.on_sample(self, sent, self.dc, 0)
 
     @property
     def stack_mv(self) -> int:
@@ -140,7 +141,7 @@ class CommercialBoard:
     # --- what befalls it ---
 
     def balancing_cells(self) -> int:
-        """The mask that bleeds now."""
+        """Mask of the cells that are balanced now."""
         return self.balance_mask if self.alive else 0
 
     def restart(self) -> None:

@@ -29,7 +29,7 @@ _ALARMS = {
 
 
 class _Daly(CommercialBoard):
-    """What a board says, however it is asked; it balances as it likes, which isn't simulated.
+    """What a board answers over any link; it balances as it likes, which isn't simulated.
 
     longer: frames of cells beyond those that it has, with nothing in them.
     """

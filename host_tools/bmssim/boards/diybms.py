@@ -19,8 +19,8 @@ BPS = 10_000
 class DiybmsBlock(SerialBoard):
     """See `SerialBoard`: up to 16 modules, one cell each; every block of a bus is part of its ring.
 
-    threshold_mv: above it a module bleeds; internal_open: modules with an open thermistor; writes:
-    to the EEPROM. A block that is not alive silences the ring.
+    threshold_mv: above it a module balances its cell; internal_open: modules with an open
+    thermistor; writes: count of writes to the EEPROM. A block that is not alive silences the ring.
     """
 
     TOLERANCE_DC = 0
@@ -67,7 +67,7 @@ class DiybmsBlock(SerialBoard):
 
     def on_bytes(self, data: bytes) -> None:
         # a packet takes longer than the line's usual pause at these rates
-        self._heard_us = self.events.now_us
+        self._received_us = self.events.now_us
         super().on_bytes(data)
 
     def answer(self, request: bytes) -> bytes | None:
@@ -83,11 +83,11 @@ class DiybmsBlock(SerialBoard):
         if not good:
             return _wire(request)  # sent on unchanged, so that the master sees it
         words = [int.from_bytes(request[6 + 2 * i : 8 + 2 * i], "little") for i in range(16)]
-        asked = [i for i in range(self.cells) if start <= mine + i <= end]
-        done = bool(asked)
+        wanted = [i for i in range(self.cells) if start <= mine + i <= end]
+        done = bool(wanted)
         if command == _VOLTAGE:
             self.sample()
-            for i in asked:
+            for i in wanted:
                 words[i] = self.mv[i] & 0x1FFF
                 if self.mv[i] > self.threshold_mv[i]:
                     words[i] |= 0x8000
@@ -98,14 +98,14 @@ class DiybmsBlock(SerialBoard):
             )
         elif command == _TEMPERATURE:
             self.sample()
-            for i in asked:
+            for i in wanted:
                 dc = self.dc[i] if i < len(self.dc) else None
                 inside = 0 if i in self.internal_open else self.board_c + 40
                 words[i] = inside << 8 | (0 if dc is None else round(dc / 10) + 40)
         elif command == _SETTINGS:
-            words = self._settings(asked[0])
+            words = self._settings(wanted[0])
         elif command == _WRITE:
-            self._write(asked, words)
+            self._write(wanted, words)
         elif command != _TIMING:
             done = False
         packet = bytes([start, end, command | 0x80 * done, self.modules])
@@ -119,10 +119,10 @@ class DiybmsBlock(SerialBoard):
         words[10] = 440
         return words
 
-    def _write(self, asked: list[int], words: list[int]) -> None:
+    def _write(self, wanted: list[int], words: list[int]) -> None:
         assert words[2] == words[3] == 0xFFFF, "the calibration was overwritten"
         assert words[6] == 0x00FF, "the bypass temperature was overwritten"
-        for i in asked:
+        for i in wanted:
             self.writes += 1
             if words[7] != 0xFFFF:
                 self.threshold_mv[i] = words[7]

@@ -12,7 +12,7 @@ PERIOD_US = 20_000
 
 
 class IvtS:
-    """Says the current every 20 ms; `measure` gives it in A, + = charge, None = it is silent."""
+    """Sends the current every 20 ms; `measure` gives it in A, + = charge, None = it is silent."""
 
     def __init__(
         self, events: Events, bus: CanBus, ident: int, measure: Callable[[], float | None]

@@ -7,7 +7,7 @@ from .kind import Kind
 from .serial import SerialBoard
 
 _BASIC, _CELLS, _NAME, _FETS = 0x03, 0x04, 0x05, 0xE1
-# what it says of itself, by the names of `bms.slaves.base.ALARMS`: bits of the protection word
+# what it reports, by the names of `bms.slaves.base.ALARMS`: bits of the protection word
 _PROTECTION = {
     "cell_high": 0,
     "cell_low": 1,

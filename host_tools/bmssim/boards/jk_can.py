@@ -20,7 +20,7 @@ class JkCanBoard(CanBoard):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.events.after(self.node * 37_300 % 100_000, self._begin)
-        self._turn = 0
+        self._period = 0
 
     def _begin(self) -> None:
         self._tick()
@@ -32,7 +32,7 @@ class JkCanBoard(CanBoard):
 
     def _tick(self) -> None:
         """100 ms: status and extremes; temperatures each 500 ms, cells each second."""
-        self._turn += 1
+        self._period += 1
         self.sample()
         a = self._address
         high, low = max(self.mv), min(self.mv)
@@ -43,12 +43,12 @@ class JkCanBoard(CanBoard):
             (0x2F4 + a, stack + (4000).to_bytes(2, "little") + bytes([80, 0, 0, 0])),
             (0x4F4 + a, extremes + bytes(2)),
         ]
-        if self._turn % 5 == 1:
+        if self._period % 5 == 1:
             warm, cold = ((dc or 0) // 10 + 50 for dc in (self.dc or [250, 250]))
             frames.append((0x5F4 + a, bytes([warm, 1, cold, 2, (warm + cold) // 2, 0, 0, 0])))
             alarm = 1 if self.alarms else 0
             frames.append((0x7F4 + a, bytes([alarm, 0, 0, 0, 0, 0, 0, 0])))
-        if self._turn % 10 == 1:
+        if self._period % 10 == 1:
             words = self.mv + [0] * (-len(self.mv) % 4)
             for k in range(len(words) // 4):
                 data = b"".join(mv.to_bytes(2, "little") for mv in words[4 * k : 4 * k + 4])
@@ -68,7 +68,7 @@ KIND = Kind(
     {"can": 250_000},
     JkCanBoard,
     most=12,
-    asked=False,
+    polled=False,
     cells=25,
     temps=2,
     balances=False,

@@ -21,7 +21,7 @@ _ALARMS = {
 class JkPbBoard(SerialBoard):
     """See `SerialBoard`. Balancing is on or off; it chooses by itself while that is on.
 
-    Its balancer moves 1 A, which is the simulator's 0.5 A of bleeding on two cells.
+    Its balancer moves 1 A, which is the simulator's 0.5 A of balancing on two cells.
     """
 
     ANSWER_US = 45_000

@@ -20,9 +20,9 @@ _ALARMS = {
 class JkTtlBoard(SerialBoard):
     """See `SerialBoard`. Balancing is on or off; it chooses by itself while that is on.
 
-    Its balancer moves 1 A, which is the simulator's 0.5 A of bleeding on two cells.
+    Its balancer moves 1 A, which is the simulator's 0.5 A of balancing on two cells.
 
-    unlocked: the password was said since the last write.
+    unlocked: the password was sent since the last write.
     """
 
     ROOM = True

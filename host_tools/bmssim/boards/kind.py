@@ -11,7 +11,7 @@ class Kind:
 
     media: "can", "uart"; bps: usual rate by medium; make: makes one board; most: boards on one
     port; few: most boards in a scenario; first: the lowest node; cells, temps: the most of one
-    board; balances: balancing can be commanded; asked: it is polled, and does not broadcast;
+    board; balances: balancing can be commanded; polled: it is polled, and does not broadcast;
     says_rate: the pack file must give the rate; scan_ms(boards, cells): time of a scan of a port,
     0 = less than any scan period; back: scans until a restarted board is read again, where the
     scenario does not say less.
@@ -26,7 +26,7 @@ class Kind:
     cells: int = 32
     temps: int = 16
     balances: bool = True
-    asked: bool = True
+    polled: bool = True
     says_rate: bool = False
     back: int = 0
     scan_ms: Callable[[int, int], float] = lambda boards, cells: 0.0

@@ -10,7 +10,7 @@ from .kind import Kind
 
 PERIOD_US = 100_000
 _COMMAND = 0x3C3
-_OBEYS_US = 2_000_000  # it stops bleeding when it isn't told again
+_OBEYS_US = 2_000_000  # balancing ends so long after the last command
 _NO = 0xFFFF
 
 
@@ -22,7 +22,7 @@ class OutlanderBoard(CanBoard):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._target_mv = _NO
-        self._told_us = 0
+        self._commanded_us = 0
         # modules of one bus are not in step
         self.events.after(self.node * 7_300 % PERIOD_US, self._begin)
 
@@ -34,7 +34,7 @@ class OutlanderBoard(CanBoard):
         if ident == _COMMAND and len(data) == 8:
             on = data[2] == 1 and data[3:] == bytes([4, 3, 0, 0, 0])
             self._target_mv = int.from_bytes(data[:2], "big") if on else _NO
-            self._told_us = self.events.now_us
+            self._commanded_us = self.events.now_us
 
     def rebooted(self) -> None:
         super().rebooted()
@@ -42,7 +42,7 @@ class OutlanderBoard(CanBoard):
 
     def _speak(self) -> None:
         self.sample()
-        if self.events.now_us - self._told_us > _OBEYS_US:
+        if self.events.now_us - self._commanded_us > _OBEYS_US:
             self._target_mv = _NO
         self.balance_mask = sum(1 << i for i, mv in enumerate(self.mv) if mv > self._target_mv)
         ident = 0x600 + self.address * 16
@@ -64,7 +64,7 @@ KIND = Kind(
     {"can": 500_000},
     OutlanderBoard,
     most=15,
-    asked=False,
+    polled=False,
     cells=8,
     temps=3,
     scan_ms=lambda boards, cells: PERIOD_US / 1000,

@@ -1,7 +1,7 @@
-"""What simulated boards on a serial line share: they hear, sleep, dawdle, stammer, and answer.
+"""What simulated boards on a serial line share: requests, sleep, delays, damaged answers.
 
-A kind says how a request looks (`request`) and what it answers (`answer`), from the layout alone;
-it shares no code with the firmware.
+A kind defines how a request looks (`request`) and what it answers (`answer`), from the layout of
+the protocol alone; it shares no code with the firmware.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def crc16(data: bytes) -> bytes:
 
 
 class SerialBoard(CommercialBoard):
-    """One board at address `node` of a line; see `BoughtBoard`.
+    """One board at address `node` of a line; see `CommercialBoard`.
 
     too_early: requests that came before its gap was over, and went unanswered.
     """
@@ -34,6 +34,7 @@ class SerialBoard(CommercialBoard):
     ROOM = False  # its answers have room inside for what is `longer`
     SUMMED = False  # its answers carry a sum, not a CRC
 
+    # parameters: all kinds of boards are made with the same ones
     def __init__(
         self,
         events: Events,
@@ -49,12 +50,12 @@ class SerialBoard(CommercialBoard):
         self.bus = bus
         self.too_early = 0
         self._inbox = b""
-        self._heard_us = 0
+        self._received_us = 0
         bus.gap_us = max(bus.gap_us, self.GAP_US)
         bus.summed = self.SUMMED
         bus.attach(self)
 
-    # --- what a kind says ---
+    # --- by kind ---
 
     def request(self, data: bytes) -> tuple[bytes | None, int]:
         """(the first request in `data` or None, bytes that are used up).
@@ -70,7 +71,7 @@ class SerialBoard(CommercialBoard):
     # --- the line ---
 
     def restart(self) -> None:
-        """As `BoughtBoard.restart`; half a request that it had is lost."""
+        """As `CommercialBoard.restart`; half a request that it had is lost."""
         self._inbox = b""
         super().restart()
 
@@ -80,9 +81,9 @@ class SerialBoard(CommercialBoard):
     def on_bytes(self, data: bytes) -> None:
         """Bytes from the master, at the last one's end."""
         now = self.events.now_us
-        if now - self._heard_us > FORGET_US:
+        if now - self._received_us > FORGET_US:
             self._inbox = b""
-        self._heard_us = now
+        self._received_us = now
         self._inbox = (self._inbox + data)[-1024:]
         while self._inbox:
             request, used = self.request(self._inbox)
@@ -90,13 +91,13 @@ class SerialBoard(CommercialBoard):
                 return
             self._inbox = self._inbox[used:]
             if request is not None and self.alive:
-                self._asked(request)
+                self._polled(request)
 
-    def _asked(self, request: bytes) -> None:
+    def _polled(self, request: bytes) -> None:
         if self.asleep:
             self.asleep = False
             return
-        started_us = self.bus.asked_us
+        started_us = self.bus.polled_us
         if started_us - self.bus.answered_us < self.GAP_US:
             self.too_early += 1
             return

@@ -32,7 +32,7 @@ def _ohm(celsius: float) -> float:
 
 
 def raw_of(celsius: float, sensor: int) -> int:
-    """What the module's ADC says of a thermistor."""
+    """What the module's ADC reads at a thermistor."""
     x = 1.78 / (_ohm(celsius) / 1000 + 3.57)
     return round(x * 33068 - 9) if sensor else round(x * 33046 - 2)
 
@@ -65,7 +65,7 @@ class TeslaModule(SerialBoard):
         return out
 
     def on_bytes(self, data: bytes) -> None:
-        # the first one hears for all
+        # the first one receives for all
         nodes = [b.node for b in self.bus._boards if isinstance(b, TeslaModule)]
         if self.node == min(nodes):
             super().on_bytes(data)
