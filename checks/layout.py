@@ -23,7 +23,17 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("bms.energy.",),
     ("bms.slaves.", "bms.sensors.", "bms.contactors."),
     ("bms.protection.", "bms.links.", "bms.pack", "bms.self_test"),
-    ("bms.kernels.", "bms.config.", "bms.clock", "bms.ticks", "bms.version", "bms", "micropython"),
+    (
+        "bms.kernels.",
+        "bms.config.",
+        "bms.clock",
+        "bms.constructors",
+        "bms.heap_lock",
+        "bms.ticks",
+        "bms.version",
+        "bms",
+        "micropython",
+    ),
 )
 # what firmware/bms must never import: it runs on every board, and on a computer
 NEVER_IN_BMS = ("asyncio", "board", "esp", "esp32", "hal", "machine", "pyb", "rp2", "stm")
@@ -38,7 +48,7 @@ MOST_LINES = 59
 MOST_PARAMETERS = 6
 
 # What makes the check fail; the others are counted only.
-ENFORCED = {"imports": False, "functions": False}
+ENFORCED = {"imports": True, "functions": True}
 
 
 @dataclass(frozen=True)

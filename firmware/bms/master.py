@@ -17,7 +17,8 @@ from bms.energy.charge import Charge
 from bms.energy.power import PowerLimits
 from bms.kernels import NATIVE
 from bms.pack import Pack
-from bms.protection.faults import CONFIG_COPY_USED, LIMITS_UNLOCKED, MEMORY_ERROR, SELF_TEST, Faults
+from bms.protection.fault_ids import CONFIG_COPY_USED, LIMITS_UNLOCKED, MEMORY_ERROR, SELF_TEST
+from bms.protection.faults import Faults
 from bms.protection.freeze_frame import FreezeFrame
 from bms.protection.inputs import Inputs
 from bms.protection.limits import Limits

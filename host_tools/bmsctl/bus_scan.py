@@ -217,7 +217,7 @@ def _poll(kind: str, port: Any, node: int) -> tuple[Found | None, str]:
     for step in range(driver.STEPS):
         for _ in range(_TRIES):
             stream.sent, frames.sent = b"", []
-            driver.ask(0, step)
+            driver.send_poll(0, step)
             answer = replies()
             if answer:
                 break

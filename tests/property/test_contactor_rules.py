@@ -13,7 +13,7 @@ from extent import extent
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
 from bms.contactors.sequence import MINUS, PLUS, PRECHARGE  # noqa: E402
-from bms.protection import faults as F  # noqa: E402
+from bms.protection import fault_ids as F
 from bms.protection.inputs import Inputs  # noqa: E402
 from fakes import Parts  # noqa: E402
 

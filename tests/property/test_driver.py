@@ -8,7 +8,8 @@ from bms.config import pack_file
 from bms.contactors.strings import Strings
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
-from bms.protection.faults import CELL_HARD_HIGH, CELL_HARD_LOW, TEMP_HARD_HIGH, Faults
+from bms.protection.fault_ids import CELL_HARD_HIGH, CELL_HARD_LOW, TEMP_HARD_HIGH
+from bms.protection.faults import Faults
 from bms.protection.limits import Limits
 from bms.sensors.current import StringCurrent
 from bms.slaves import build as slaves

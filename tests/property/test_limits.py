@@ -8,7 +8,8 @@ from bms.clock import Clock
 from bms.config import pack_file
 from bms.contactors.strings import Strings
 from bms.pack import FRESH, NEW, SEEN, Pack
-from bms.protection.faults import CELL_HIGH, CHARGE_CURRENT, Faults
+from bms.protection.fault_ids import CELL_HIGH, CHARGE_CURRENT
+from bms.protection.faults import Faults
 from bms.protection.limits import Limits
 from bms.sensors.current import StringCurrent
 from extent import extent

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bms.clock import Clock
 from bms.config import pack_file
+from bms.energy import totals
 from bms.storage import nvm_store as S
 from bms.storage.nvm_store import NvmStore
 from extent import extent
@@ -21,7 +22,15 @@ from fake_storage import PowerCut, Slots  # noqa: E402
 from fakes import FakeClock, pack_lines  # noqa: E402
 
 CONFIG = pack_file.parse(pack_lines())
-PLACES = [S.DEEP, S.SOC, S.SOC + 7, S.CLOSINGS, S.LOADED + 3, S.OFFSET, S.CONFIG_CRC]
+PLACES = [
+    totals.DEEP,
+    totals.SOC,
+    totals.SOC + 7,
+    totals.CLOSINGS,
+    totals.LOADED + 3,
+    totals.OFFSET,
+    totals.CONFIG_CRC,
+]
 SMALL = st.integers(-(2**30) + 1, 2**30 - 1)
 
 
@@ -50,7 +59,7 @@ class PowerLimits(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.storage = Slots(10, S.BYTES)
+        self.storage = Slots(10, totals.BYTES)
         self.totals = dict.fromkeys(PLACES, 0)
         self.events: list[tuple[int, int]] = []
         self.kept = (dict(self.totals), [])
@@ -72,8 +81,8 @@ class PowerLimits(RuleBasedStateMachine):
         """What the store holds."""
         t = self.store.totals
         events = []
-        for k in range(max(0, t[S.EVENTS] - S.KEPT), t[S.EVENTS]):
-            i = S.RING + k % S.KEPT * S.EVENT
+        for k in range(max(0, t[totals.EVENTS] - totals.KEPT), t[totals.EVENTS]):
+            i = totals.RING + k % totals.KEPT * totals.EVENT
             events.append((t[i] & 255, t[i + 1]))
         return {p: t[p] for p in PLACES}, events
 
@@ -85,9 +94,9 @@ class PowerLimits(RuleBasedStateMachine):
     def event(self, code: int, value: int, times: int) -> None:
         for _ in range(times):
             self.store.event(0, code, 7, -1, value, 1, 2)
-        self.events = (self.events + [(code, value)] * times)[-S.KEPT :]
+        self.events = (self.events + [(code, value)] * times)[-totals.KEPT :]
 
-    @rule(n=st.integers(1, 2 * S.BYTES), seed=st.integers(0, 255))
+    @rule(n=st.integers(1, 2 * totals.BYTES), seed=st.integers(0, 255))
     def picture(self, n: int, seed: int) -> None:
         while self.store.frame_pending:
             self.write()
@@ -139,7 +148,7 @@ class PowerLimits(RuleBasedStateMachine):
             self.write()
 
     @rule(
-        after=st.integers(0, 2 * S.BYTES) | st.integers(S.BYTES - 9, S.BYTES),
+        after=st.integers(0, 2 * totals.BYTES) | st.integers(totals.BYTES - 9, totals.BYTES),
         fill=st.sampled_from([b"", b"\xff", b"\x00", b"\xa5"]),
         shorter=st.booleans(),
     )

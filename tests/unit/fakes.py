@@ -13,7 +13,7 @@ from bms.links.can import BITS, EXTENDED
 from bms.links.slcan import Slcan
 from bms.master import Master
 from bms.pack import FRESH, NEW, SEEN, Pack
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from bms.protection.faults import Faults
 from bms.protection.limits import Limits
 from bms.sensors.current import StringCurrent

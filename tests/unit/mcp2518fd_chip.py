@@ -63,7 +63,7 @@ class Mcp2518fdChip:
             self.ram[i] = (0x5A + 7 * i) & 0xFF  # comes up with anything
         self._mode = CLASSIC  # as another program may have left it
         self._reset()
-        self._mode = self._asked = CLASSIC
+        self._mode = self._requested_mode = CLASSIC
         self._ready_in = 0
         self.asleep = False
 
@@ -76,7 +76,7 @@ class Mcp2518fdChip:
             self._put(register, value)
         for m in range(32):
             self._put(FIFO + 12 * m, b"\x80\x04\x60\x00" if m == 0 else b"\x00\x04\x60\x00")
-        self._mode = self._asked = CONFIGURATION
+        self._mode = self._requested_mode = CONFIGURATION
         self._mode_in = 0
         self._ready_in = self.lag
         self._forgot = False
@@ -211,7 +211,7 @@ class Mcp2518fdChip:
             if register == OSC and instruction == 2 and not out[2] & 4:
                 self.asleep = False
                 self._ready_in = self.lag
-                self._mode = self._asked = CONFIGURATION
+                self._mode = self._requested_mode = CONFIGURATION
             return answer
         if instruction == 3:
             self._latch(register)
@@ -303,8 +303,8 @@ class Mcp2518fdChip:
                 for m in range(32):
                     self._requested[m] = False
             self.r[register] = self.r[register] & 8 | value & 7
-            if value & 7 != self._asked:
-                self._ask(value & 7)
+            if value & 7 != self._requested_mode:
+                self._request_mode(value & 7)
             return
         self._config_only(register, value, (0x60, 0x01, 0x1F)[register])
         self.r[register] = value & (0xFF if register != CON + 2 else 0x1F)
@@ -358,8 +358,8 @@ class Mcp2518fdChip:
 
     # --- modes ---
 
-    def _ask(self, mode):
-        self._asked = mode
+    def _request_mode(self, mode):
+        self._requested_mode = mode
         normal = (0, CLASSIC)
         if mode != CONFIGURATION and self._mode != CONFIGURATION:
             if not (mode in normal and self._mode in (RESTRICTED, LISTENING) or mode == self._mode):
@@ -373,14 +373,14 @@ class Mcp2518fdChip:
             return
         if self.r[CON + 3] & 8 and True not in self._requested:
             self.r[CON + 3] &= ~8
-        if self._mode == self._asked or self.busy:
+        if self._mode == self._requested_mode or self.busy:
             return
         if self._mode_in:
             self._mode_in -= 1
             return
-        if self._asked == CONFIGURATION and True in self._requested:
+        if self._requested_mode == CONFIGURATION and True in self._requested:
             return  # it sends first
-        self._enter(self._asked)
+        self._enter(self._requested_mode)
 
     def _enter(self, mode):
         if mode == CONFIGURATION:
@@ -488,7 +488,7 @@ class Mcp2518fdChip:
     def underflow(self, mode=RESTRICTED):
         """SPI held the RAM while a frame was being sent (792 item 1)."""
         self._mode = mode
-        self._asked = mode
+        self._requested_mode = mode
         self._flags |= 0x9008
 
     def overrun(self):

@@ -1,7 +1,7 @@
 """Which cells balance: towards the lowest cell, and none without fresh readings."""
 
 from bms.energy.balancing import Balancing
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from fakes import Parts, warning
 
 

@@ -293,7 +293,7 @@ def test_a_guard_that_finds_a_bad_input_cuts_at_once():
         assert 1 not in _levels(state, module)
 
 
-def test_an_edge_that_no_interrupt_told_of_is_found():
+def test_an_edge_without_an_interrupt_is_found():
     for row in BOARDS:
         state, module, board, inputs = _guarded(*row)
         _all_on(state, module, board)
@@ -370,7 +370,7 @@ class _Files:
         return self
 
 
-def test_the_storage_is_made_when_it_is_asked_for():
+def test_the_storage_is_made_when_it_is_first_used():
     for row in BOARDS:
         board = _board(*row)[2]
         files = sys.modules["hal.storage"] = _Files()
@@ -454,7 +454,7 @@ def test_reset_cause_of_rp2():
         assert board.reset_cause() == (b"brown_out" if name == "RPI_PICO2" else b"unknown")
 
 
-def test_the_self_test_asks_the_adc():
+def test_the_self_test_reads_the_adc():
     for name, port, with_can in BOARDS:
         state, _, board = _board(name, port, with_can)
         assert board.self_test() == b"ok"

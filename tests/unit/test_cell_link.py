@@ -5,7 +5,7 @@ import gc
 from bms.config.errors import ConfigError
 from bms.links.can import BITS, EXTENDED
 from bms.pack import BALANCING, FRESH, LOST, SEEN
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from fakes import (
     ASSIGN,
     HELLO,

@@ -3,7 +3,7 @@
 from bms.console.line_kinds import KINDS
 from bms.console.telemetry import COMMANDS
 from bms.contactors.sequence import CLOSED, CLOSING_MINUS, OPEN
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from fakes import Random, Rig
 
 

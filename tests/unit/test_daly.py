@@ -4,7 +4,7 @@ from slave_bench import SlaveBench
 
 from bms.config.errors import ConfigError
 from bms.links.can import EXTENDED
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from fakes import raises, slcan_bytes
 
 REQUEST_90_2 = bytes.fromhex("A541900800000000000000007E")

@@ -3,7 +3,7 @@
 import sys
 
 from bms.pack import FRESH
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from fakes import Bench
 
 sys.path.append(__file__.rsplit("/", 3)[0] + "/examples/slave")

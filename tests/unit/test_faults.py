@@ -1,15 +1,15 @@
 """Faults latch with their first cause, and clear only by a command."""
 
 from bms.clock import Clock
-from bms.protection import fault_catalog
+from bms.protection import fault_catalog, fault_ids
 from bms.protection import faults as F
 from bms.protection import limits as L
 from bms.protection.fault_catalog import QUANTITIES, SINGLE, by_quantity, table
 from fakes import FakeClock, raises, warning
 
-TRIP = F.CELL_HIGH
-OTHER = F.TEMP_HIGH
-WARN = warning(F.CELL_SPREAD)
+TRIP = fault_ids.CELL_HIGH
+OTHER = fault_ids.TEMP_HIGH
+WARN = warning(fault_ids.CELL_SPREAD)
 
 
 class Pack:
@@ -47,19 +47,21 @@ def test_every_fault_has_one_row_with_its_name_and_a_code_of_its_own():
     assert len(set([row[0] for row in rows])) == len(rows)
     assert len(set([row[1] for row in rows])) == len(rows)
     numbers = [row[0] for row in QUANTITIES]
-    assert sorted(numbers) == list(range(F.TRIP, F.LEVELLED + F.TRIP, 3))
+    assert sorted(numbers) == list(range(fault_ids.TRIP, fault_ids.LEVELLED + fault_ids.TRIP, 3))
     numbers = [row[0] for row in SINGLE]
-    assert sorted(numbers) == list(range(F.LEVELLED + 1, F.LEVELLED + 1 + len(SINGLE)))
+    assert sorted(numbers) == list(
+        range(fault_ids.LEVELLED + 1, fault_ids.LEVELLED + 1 + len(SINGLE))
+    )
     f, _, _, _ = _faults()
     assert f.rows == len(rows) + 1
     for i in range(1, f.rows):
         code, name, level, place = rows[i - 1][:4]
-        assert level in (F.WARN, F.DERATE, F.TRIP)
+        assert level in (fault_ids.WARN, fault_ids.DERATE, fault_ids.TRIP)
         assert f.names[i] + f.suffix(i) == name.encode()
         assert (f.code[i], f.level[i], f.kind[i]) == (code, level, place)
-        if i > F.LEVELLED or level == F.TRIP:
+        if i > fault_ids.LEVELLED or level == fault_ids.TRIP:
             # the name of the constant in the row is the fault's own
-            assert getattr(F, name.upper()) == i, name
+            assert getattr(fault_ids, name.upper()) == i, name
 
 
 def test_a_fault_without_a_row_ends_the_start():
@@ -76,17 +78,17 @@ def test_a_fault_without_a_row_ends_the_start():
 def test_the_order_of_rows_has_no_meaning():
     rows = by_quantity()
     assert sorted([row[2] for row in rows]) == sorted([row[2] for row in QUANTITIES])
-    for q in range(F.QUANTITIES):
-        for level in (F.WARN, F.DERATE, F.TRIP):
-            assert F.quantity_of(F.level_fault(q, level)) == q
-        assert rows[q][0] == F.level_fault(q, F.TRIP)
+    for q in range(fault_ids.QUANTITIES):
+        for level in (fault_ids.WARN, fault_ids.DERATE, fault_ids.TRIP):
+            assert fault_ids.quantity_of(fault_ids.level_fault(q, level)) == q
+        assert rows[q][0] == fault_ids.level_fault(q, fault_ids.TRIP)
 
 
 def test_quantities_that_slaves_bring_come_first():
     # `limits` keeps those of each slave in arrays of their own, which begin with these
     names = [row[2] for row in by_quantity()]
     kinds = [row[3] for row in by_quantity()]
-    assert kinds[: L.BOARD + 1] == [F.CELL] * 3 + [F.TEMP] * 5 + [F.SLAVE]
+    assert kinds[: L.BOARD + 1] == [fault_ids.CELL] * 3 + [fault_ids.TEMP] * 5 + [fault_ids.SLAVE]
     assert names[L.CHARGE : L.PACK_DISCHARGE + 1] == [
         "charge_current",
         "discharge_current",
@@ -115,7 +117,7 @@ def test_a_trip_opens_and_latches_with_its_cause():
     assert (f.at_s[TRIP], f.at_ms[TRIP]) == (12, 345)
     assert opener.trips == 2
     assert f.trips == 1
-    assert _events(f) == [(F.SET, TRIP, 7, 3700)]
+    assert _events(f) == [(fault_ids.SET, TRIP, 7, 3700)]
 
 
 def test_a_warning_neither_opens_nor_latches():
@@ -127,9 +129,9 @@ def test_a_warning_neither_opens_nor_latches():
     f.set(WARN, 2, 500)
     assert f.count[WARN] == 2
     assert _events(f) == [
-        (F.SET, WARN, 1, 400),
-        (F.CLEAR, WARN, 1, 400),
-        (F.SET, WARN, 2, 500),
+        (fault_ids.SET, WARN, 1, 400),
+        (fault_ids.CLEAR, WARN, 1, 400),
+        (fault_ids.SET, WARN, 2, 500),
     ]
 
 
@@ -166,8 +168,8 @@ def test_events_that_nobody_reads_are_counted():
     assert f.lost_events == 80 - len(f.event_slot)
     events = _events(f)
     assert len(events) == len(f.event_slot)
-    assert events[-1] == (F.CLEAR, WARN, 39, 39)
+    assert events[-1] == (fault_ids.CLEAR, WARN, 39, 39)
     assert events[0][2] == 40 - len(f.event_slot) // 2
     f.set(TRIP, 3, 4)
-    assert _events(f) == [(F.SET, TRIP, 3, 4)]
+    assert _events(f) == [(fault_ids.SET, TRIP, 3, 4)]
     assert f.lost_events == 80 - len(f.event_slot)

@@ -11,7 +11,7 @@ from bms.config import pack_file, schema
 from bms.contactors import sequence
 from bms.contactors.sequence import CLOSED, OPEN
 from bms.master import Master
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from fake_storage import Slots
 from fakes import FakeBoard, FakeSlave, FakeStream, pack_lines, raises
 

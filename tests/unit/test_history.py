@@ -8,8 +8,8 @@ import micropython
 
 from bms.console.line_kinds import KINDS
 from bms.contactors.sequence import CLOSED
-from bms.protection import faults as F
-from bms.storage import nvm_store as S
+from bms.energy import totals as S
+from bms.protection import fault_ids as F
 from fake_storage import Slots
 from fakes import Rig, crc16, pack_lines
 

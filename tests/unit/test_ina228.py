@@ -230,7 +230,7 @@ def test_gain_and_sign():
     _near(b.sensor.ma, -266667, 6)
 
 
-def test_ticks_turn_over():
+def test_ticks_wrap():
     b = Bench(ms=(1 << 29) - 500).ma(7000)
     b.run(1000)
     assert b.sensor.fresh(b.now)

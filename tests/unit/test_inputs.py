@@ -1,6 +1,6 @@
 """Interlock, emergency stop, fault line, charger, ignition, isolation."""
 
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from bms.protection.inputs import Inputs
 from fakes import Parts, Rig
 

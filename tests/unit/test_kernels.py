@@ -466,7 +466,7 @@ def test_choose():
         q = array("i", p)
         assert k.choose(array("h", [4000, 3300, 3319, 3320, 3340]), q) == 2
         assert list(q[7:]) == [0b1100, 0]
-        q[6] = 32  # as many as may be: those that bled go on to the lower bound
+        q[6] = 32  # as many as may be: those that were balanced go on to the lower bound
         assert k.choose(array("h", [4000, 3304, 3305, 3305, 3306]), q) == 2
         assert list(q[7:]) == [0b1100, 0]
         q[6] = 0
@@ -567,7 +567,7 @@ def _bounds(*rows):
     return bounds
 
 
-def test_judge_adds_up_what_a_value_stands_for():
+def test_evaluate_adds_up_the_time_of_a_value():
     for k in VERSIONS:
         bounds = _bounds((100, 10, 1000, 2))
 
@@ -596,7 +596,7 @@ def test_judge_adds_up_what_a_value_stands_for():
         assert not any([evaluate(101 if i % 2 else 50, 50, 8000) & 1 for i in range(40)])
 
 
-def test_judge_needs_its_samples():
+def test_evaluate_needs_its_samples():
     for k in VERSIONS:
         for samples in (1, 3, 100):
             out = array("i", [0] * 3)
@@ -605,7 +605,7 @@ def test_judge_needs_its_samples():
             assert found == [0] * (samples - 1) + [1] * (102 - samples)
 
 
-def test_judge_of_random_values():
+def test_evaluate_of_random_values():
     random = Random(14)
     for _ in range(40):
         rows = []

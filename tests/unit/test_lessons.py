@@ -7,7 +7,7 @@ from bms.contactors import sequence as C
 from bms.contactors.sequence import MINUS, PLUS, PRECHARGE
 from bms.energy.balancing import Balancing
 from bms.pack import BALANCING, FRESH
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from fakes import Bench, Parts, Rig
 
 STRINGS = (1, 3)
@@ -37,7 +37,7 @@ def _set(values, value):
     values[0] = value
 
 
-def test_01_a_cell_far_from_the_average_is_judged_all_the_same():
+def test_01_a_cell_far_from_the_average_is_evaluated_all_the_same():
     for parallel in STRINGS:
         for mv, name in ((3700, "cell_high"), (2400, "cell_low")):
             p = _parts(parallel)
@@ -121,7 +121,7 @@ def test_05_the_smallest_configuration_protects():
             assert r.board.coils[3 * parallel - 1] == 0
 
 
-def test_06_joining_judges_faults_in_every_state_and_takes_the_nearest():
+def test_06_joining_evaluates_faults_in_every_state_and_takes_the_nearest():
     for state in (C.CLOSING_MINUS, C.PRECHARGING, C.CLOSING_PLUS):
         for parallel in STRINGS:
             p = _parts(parallel)
@@ -184,7 +184,7 @@ def test_07_opening_waits_for_no_feedback_and_for_the_fuse_each_time():
             p.steps(100)
 
 
-def test_08_each_sense_wire_broken_in_turn_is_found():
+def test_08_each_sense_wire_broken_one_by_one_is_found():
     for parallel in STRINGS:
         for slave in range(parallel):
             for wire in range(3):
@@ -233,7 +233,7 @@ def test_10_temperatures_beyond_eight_bits_and_open_sensors():
         r.boards[-1].dc[1] = None
         r.run(6000)
         assert "temp_lost" in r.trips()
-        # the board's own sensor is open, and says -40: it must not bleed
+        # the board's own sensor is open, and reads -40: it must not balance
         r = _rig(parallel)
         r.boards[-1].mv[0] = 3450
         r.run(6000)
@@ -256,7 +256,7 @@ def test_11_the_last_slave_is_read_at_any_count():
             assert b.faults.place[b.faults.first_slot] == count - 1
 
 
-def test_12_bleeding_is_marked_and_its_loss_is_a_fault():
+def test_12_balancing_is_marked_and_its_loss_is_a_fault():
     for parallel in STRINGS:
         r = _closed(parallel)
         r.boards[-1].mv[0] = 3450

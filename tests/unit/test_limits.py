@@ -1,7 +1,7 @@
 """Bounds: at once, after their delay, with hysteresis, on fresh samples only."""
 
 from bms.pack import FRESH, NEW, SEEN
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from fakes import Parts, warning
 
 PERIOD = 100  # ms of a scan here
@@ -197,7 +197,7 @@ def test_another_cell_goes_on_where_one_ends():
     assert p.tripped(F.CELL_HIGH)
 
 
-def test_a_cell_that_is_heard_rarely_trips_all_the_same():
+def test_a_cell_that_is_read_rarely_trips_all_the_same():
     # out of bound in every sample of its own; the good samples of the others don't heal it
     for every in (1, 2, 3, 4):
         p = Parts().ready()
@@ -215,9 +215,9 @@ def test_a_cell_that_is_heard_rarely_trips_all_the_same():
         assert p.trips()[0] == "temp_high", every
 
 
-def _mixed(poll_periods, **packfile):
+def _mixed(poll_periods, **settings):
     """Boards with a poll period each, in ms: `each_mv`, `each_dc`, `board_dc`, `scan_due`."""
-    p = Parts(slaves=len(poll_periods), **packfile).ready()
+    p = Parts(slaves=len(poll_periods), **settings).ready()
     for i in range(len(poll_periods)):
         p.pack.poll_period_ms[i] = poll_periods[i]
     p.limits.set_poll_periods()
@@ -490,7 +490,7 @@ def test_a_string_without_temperatures_withdraws_nothing_of_another():
     assert lost
 
 
-def test_a_scan_that_ends_in_the_judgement_of_another_loses_no_reading():
+def test_a_scan_that_ends_in_the_evaluation_of_another_loses_no_reading():
     p = Parts().ready()
     p.scan()
     for _ in range(14):
@@ -517,9 +517,9 @@ def test_two_of_three_readings_beyond_trip_however_rare_they_are():
         assert p.tripped(F.CELL_HIGH), poll_period
 
 
-def _parts(poll_period, gap, parts=2, cells=8, temps=4, period=PERIOD, **packfile):
+def _parts(poll_period, gap, parts=2, cells=8, temps=4, period=PERIOD, **settings):
     """A board whose answer comes in parts, `gap` ms between them: a scan ends in its middle."""
-    p = Parts(slaves=1, cells=cells, temps=temps, **packfile).ready()
+    p = Parts(slaves=1, cells=cells, temps=temps, **settings).ready()
     p.pack.poll_period_ms[0] = poll_period
     p.limits.set_poll_periods()
     p.all_mv = [3300] * cells
@@ -546,7 +546,7 @@ def _parts(poll_period, gap, parts=2, cells=8, temps=4, period=PERIOD, **packfil
     return p
 
 
-def test_an_answer_in_parts_is_judged_as_one():
+def test_an_answer_in_parts_is_evaluated_as_one():
     for poll_period, gap in ((8000, 100), (8000, 4000), (1000, 100), (500, 100)):
         for delay_s in (1, 10):
             for part in range(2):
@@ -654,7 +654,7 @@ def test_what_is_read_rarely_trips_in_its_time():
             assert names[name] <= most, (every, name, names)
 
 
-def test_a_starved_judgement_still_counts_what_is_charged():
+def test_a_starved_evaluation_still_counts_what_is_charged():
     p = _mixed((PERIOD, 8000), limits=SLOW_AGES)
     p.each_dc[1][0] = -50
     n = 0

@@ -97,7 +97,7 @@ def test_coils_are_off_before_anything_else():
     assert board.safe_calls == 2
 
 
-def test_reset_asks_for_a_restart():
+def test_reset_requests_a_restart():
     board, result = _main(pack_lines(), 1500, _type(b"reset yes\n"))
     assert result is True
     assert board.coils[:3] == [0, 0, 0]

@@ -1,7 +1,7 @@
 """The whole master on a fake board: when it closes, when it opens, what it says and feeds."""
 
 from bms.contactors.sequence import CLOSED, OPEN
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from fakes import FakeBoard, FakeSlave, Rig, alarm_frame, raises
 
 LINKS = ("can0", "uart0")

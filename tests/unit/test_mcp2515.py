@@ -279,7 +279,7 @@ def test_filters():
     assert _taken([(daly ^ k, whole) for k in range(3)], some) == extended
 
 
-def test_filters_let_in_what_is_asked_for():
+def test_filters_let_in_what_is_wanted():
     random = Random(11)
     for _ in range(200):
         pairs = []

@@ -145,7 +145,7 @@ def test_a_bus_without_a_chip():
 def test_where_it_finds_the_chip():
     for mode in (CLASSIC, CONFIGURATION, RESTRICTED, LISTENING):
         bus = Bus()
-        bus.chip._mode = bus.chip._asked = mode
+        bus.chip._mode = bus.chip._requested_mode = mode
         Mcp2518fd(bus)
         assert bus.chip.mode == CLASSIC
     bus = Bus()
@@ -163,7 +163,7 @@ def test_where_it_finds_the_chip():
 
 def test_a_bus_that_is_disturbed_at_start():
     bus = Bus()
-    bus.chip._mode = bus.chip._asked = CONFIGURATION
+    bus.chip._mode = bus.chip._requested_mode = CONFIGURATION
     bus.chip.busy = True
     link = Mcp2518fd(bus)
     sink = Sink()
@@ -857,14 +857,16 @@ def test_settings_that_are_not_ours():
     assert bus.chip.transmit() == (0x41, b"ab")
 
 
-def test_a_mode_that_nobody_asked_for():
+def test_a_mode_that_nobody_requested():
     bus, link, sink = _link()
-    bus.chip._mode = bus.chip._asked = 2  # internal loopback: left by Configuration mode only
+    bus.chip._mode = bus.chip._requested_mode = (
+        2  # internal loopback: left by Configuration mode only
+    )
     bus.chip.r[CON + 3] = 2
     for now in range(50, 300, 10):
         link.poll(sink, now)
     assert bus.chip.mode == CLASSIC
-    bus.chip._mode = bus.chip._asked = CONFIGURATION
+    bus.chip._mode = bus.chip._requested_mode = CONFIGURATION
     bus.chip.r[CON + 3] = CONFIGURATION
     for now in range(300, 500, 10):
         link.poll(sink, now)

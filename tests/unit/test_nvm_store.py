@@ -6,7 +6,8 @@ import micropython
 
 from bms.clock import Clock
 from bms.config import pack_file
-from bms.protection.faults import ACKNOWLEDGED, CLEAR, SET
+from bms.energy import totals
+from bms.protection.fault_ids import ACKNOWLEDGED, CLEAR, SET
 from bms.storage import nvm_store as S
 from bms.storage.nvm_store import NvmStore
 from extent import extent
@@ -54,8 +55,8 @@ class Bench:
         """(code, change, place, value, boot) of those kept, the oldest first."""
         t = self.store.totals
         out = []
-        for k in range(max(0, t[S.EVENTS] - S.KEPT), t[S.EVENTS]):
-            i = S.RING + k % S.KEPT * S.EVENT
+        for k in range(max(0, t[totals.EVENTS] - totals.KEPT), t[totals.EVENTS]):
+            i = totals.RING + k % totals.KEPT * totals.EVENT
             out.append((t[i] & 255, t[i] >> 8 & 3, (t[i] >> 14) - 1, t[i + 1], t[i + 3] >> 10))
         return out
 
@@ -94,44 +95,63 @@ def test_what_is_kept_comes_back():
     b = Bench(Slots())
     t = b.store.totals
     assert b.store.installed and not b.store.lost
-    assert t[S.BOOT] == 1
-    t[S.CLOSINGS + 2] = 1234
-    t[S.SOC] = 801
-    t[S.OFFSET + 7] = -35
-    t[S.DEEP] = 0x81
+    assert t[totals.BOOT] == 1
+    t[totals.CLOSINGS + 2] = 1234
+    t[totals.SOC] = 801
+    t[totals.OFFSET + 7] = -35
+    t[totals.DEEP] = 0x81
     b.event()
     b.event(change=CLEAR, code=119, place=-1, value=-400000)
     assert b.save()
     b.again()
     t = b.store.totals
-    assert t[S.BOOT] == 2
-    assert (t[S.CLOSINGS + 2], t[S.SOC], t[S.OFFSET + 7], t[S.DEEP]) == (1234, 801, -35, 0x81)
+    assert t[totals.BOOT] == 2
+    assert (t[totals.CLOSINGS + 2], t[totals.SOC], t[totals.OFFSET + 7], t[totals.DEEP]) == (
+        1234,
+        801,
+        -35,
+        0x81,
+    )
     assert b.events() == [(3, SET, 7, 3651, 1), (119, CLEAR, -1, -400000, 1)]
 
 
 def test_the_ring_keeps_the_last():
     b = Bench(Slots())
-    for i in range(S.KEPT + 20):
+    for i in range(totals.KEPT + 20):
         b.event(code=1 + i % 100, value=i)
     b.save()
     b.again()
     b.event(change=ACKNOWLEDGED, value=-1)
     events = b.events()
-    assert [e[3] for e in events] == list(range(21, S.KEPT + 20)) + [-1]
+    assert [e[3] for e in events] == list(range(21, totals.KEPT + 20)) + [-1]
     assert events[-1][4] == 2 and events[0][4] == 1
 
 
 def test_places_do_not_overlap():
-    singles = [S.SEQ, S.BOOT, S.EVENTS, S.SECONDS, S.CLOSED_S, S.DEEP, S.CONFIG_CRC]
-    singles += [S.CRASHES, S.CRASH_N, S.CRASH_BOOT, S.CRASH_S]
+    singles = [
+        totals.SEQ,
+        totals.BOOT,
+        totals.EVENTS,
+        totals.SECONDS,
+        totals.CLOSED_S,
+        totals.DEEP,
+        totals.CONFIG_CRC,
+    ]
+    singles += [totals.CRASHES, totals.CRASH_N, totals.CRASH_BOOT, totals.CRASH_S]
     taken = [0] + singles
-    for first in (S.ENERGY_IN, S.ENERGY_OUT, S.CHARGE_IN, S.CHARGE_OUT, S.CYCLES):
+    for first in (
+        totals.ENERGY_IN,
+        totals.ENERGY_OUT,
+        totals.CHARGE_IN,
+        totals.CHARGE_OUT,
+        totals.CYCLES,
+    ):
         taken += [first, first + 1, first + 2]
-    for first in (S.CLOSINGS, S.LOADED, S.SOC, S.OFFSET):
+    for first in (totals.CLOSINGS, totals.LOADED, totals.SOC, totals.OFFSET):
         taken += list(range(first, first + 8))
     assert len(set(taken)) == len(taken)
-    assert max(taken) < S.RING
-    assert S.BYTES <= 1280
+    assert max(taken) < totals.RING
+    assert totals.BYTES <= 1280
 
 
 def test_totals_carry_and_stay_small():
@@ -139,20 +159,24 @@ def test_totals_carry_and_stay_small():
     s = b.store
     # 80 MW in steps of 10 ms: mW x ms, of which 3.6 million are 1 mWh
     for _ in range(4500):
-        s.add(S.ENERGY_OUT, 80000 * 1000, 3600000)
+        s.add(totals.ENERGY_OUT, 80000 * 1000, 3600000)
     t = s.totals
-    assert (t[S.ENERGY_OUT], t[S.ENERGY_OUT + 1], t[S.ENERGY_OUT + 2]) == (100, 0, 0)
-    s.add(S.CHARGE_IN, 3600000 * 25 - 1, 3600000)
-    assert (t[S.CHARGE_IN], t[S.CHARGE_IN + 1], t[S.CHARGE_IN + 2]) == (0, 24, 3599999)
-    assert t[S.ENERGY_IN] == t[S.CHARGE_OUT] == 0
+    assert (t[totals.ENERGY_OUT], t[totals.ENERGY_OUT + 1], t[totals.ENERGY_OUT + 2]) == (100, 0, 0)
+    s.add(totals.CHARGE_IN, 3600000 * 25 - 1, 3600000)
+    assert (t[totals.CHARGE_IN], t[totals.CHARGE_IN + 1], t[totals.CHARGE_IN + 2]) == (
+        0,
+        24,
+        3599999,
+    )
+    assert t[totals.ENERGY_IN] == t[totals.CHARGE_OUT] == 0
 
 
 def test_hours_are_counted():
     b = Bench(Slots())
     b.run(50000)
     b.run(30000, closed=True)
-    assert b.store.totals[S.SECONDS] == 80
-    assert b.store.totals[S.CLOSED_S] == 30
+    assert b.store.totals[totals.SECONDS] == 80
+    assert b.store.totals[totals.CLOSED_S] == 30
 
 
 def _cuts(n, step):
@@ -162,29 +186,29 @@ def _cuts(n, step):
 
 def test_a_cut_at_any_byte_of_a_record():
     for torn in ERASED:
-        storage = Slots(4, S.BYTES, torn)
+        storage = Slots(4, totals.BYTES, torn)
         b = Bench(storage)
-        b.store.totals[S.SOC] = 1
+        b.store.totals[totals.SOC] = 1
         b.save()
         # slots never written, then slots with older records
         for round_ in range(2):
-            for k in _cuts(S.BYTES, extent(7, 1) if torn is ERASED[round_] else 37):
-                before = b.store.totals[S.SOC]
-                seq = b.store.totals[S.SEQ]
-                b.store.totals[S.SOC] = before + 1
+            for k in _cuts(totals.BYTES, extent(7, 1) if torn is ERASED[round_] else 37):
+                before = b.store.totals[totals.SOC]
+                seq = b.store.totals[totals.SEQ]
+                b.store.totals[totals.SOC] = before + 1
                 storage.cut_at = k
                 raises(PowerCut, b.save)
                 b.again()
                 done = 1 if storage.whole else 0
-                assert k >= S.BYTES - 4 or not done
-                assert b.store.totals[S.SOC] == before + done, (round_, k)
-                assert b.store.totals[S.SEQ] == seq + done
+                assert k >= totals.BYTES - 4 or not done
+                assert b.store.totals[totals.SOC] == before + done, (round_, k)
+                assert b.store.totals[totals.SEQ] == seq + done
                 if not done and (round_ or k % 5 == 0):
-                    b.store.totals[S.SOC] = before + 1
-                    storage.cut_at = S.BYTES  # the last byte came out
+                    b.store.totals[totals.SOC] = before + 1
+                    storage.cut_at = totals.BYTES  # the last byte came out
                     assert b.save()
                     b.again()
-                    assert b.store.totals[S.SOC] == before + 1
+                    assert b.store.totals[totals.SOC] == before + 1
                     assert not b.store.lost
 
 
@@ -192,7 +216,7 @@ def test_a_cut_at_any_byte_of_a_frame():
     size = 256
     room = size - S.PART_TAIL
     for torn in ERASED[:3]:
-        storage = Slots(10, S.BYTES, torn)
+        storage = Slots(10, totals.BYTES, torn)
         storage.size = size  # of parts; records are read with their own length
         b = _frame_bench(storage, size)
         old = {}
@@ -220,7 +244,7 @@ def test_a_cut_at_any_byte_of_a_frame():
 
 def _frame_bench(storage, size):
     """A store whose parts are short, so that all bytes can be tried."""
-    storage.size = S.BYTES
+    storage.size = totals.BYTES
     was, S.PART_MAX = S.PART_MAX, size
     try:
         return Bench(storage)
@@ -271,11 +295,11 @@ def test_no_room_for_frames():
     assert not b.store.frame(1, 0, Picture(_picture(10)), 10)
     assert b.save()
     b.again()
-    assert b.store.totals[S.BOOT] == 2
+    assert b.store.totals[totals.BOOT] == 2
 
 
 def test_without_a_storage():
-    for storage in (None, Slots(1, 2048), Slots(8, S.BYTES - 1)):
+    for storage in (None, Slots(1, 2048), Slots(8, totals.BYTES - 1)):
         clock = Clock(FakeClock())
         s = NvmStore(pack_file.parse(pack_lines()), storage, clock)
         s.load()
@@ -285,7 +309,7 @@ def test_without_a_storage():
         assert not s.save(clock.now)
         assert not s.frame(1, 0, Picture(_picture(10)), 10)
         s.crash(b"text")
-        assert s.totals[S.EVENTS] == 1 and s.written == 0
+        assert s.totals[totals.EVENTS] == 1 and s.written == 0
 
 
 # --- when it writes ---
@@ -345,14 +369,14 @@ def test_soon_after_opening():
     b = Bench(Slots())
     b.run(20000)
     b.run(60000, closed=True)
-    b.store.totals[S.SOC] = 500
+    b.store.totals[totals.SOC] = 500
     was = sum(b.storage.writes)
     b.run(900)
     assert sum(b.storage.writes) == was
     b.run(300)
     assert sum(b.storage.writes) == was + 1
     b.again()
-    assert b.store.totals[S.SOC] == 500
+    assert b.store.totals[totals.SOC] == 500
 
 
 def test_chatter_does_not_wear():
@@ -400,9 +424,12 @@ def test_the_same_crash_in_a_loop_is_written_once():
     assert sum(b.storage.writes) == 1
     b.again()
     t = b.store.totals
-    assert bytes(b.store.raw[S.CRASH * 4 : S.CRASH * 4 + t[S.CRASH_N]]) == b"ValueError: broken"
+    assert (
+        bytes(b.store.raw[totals.CRASH * 4 : totals.CRASH * 4 + t[totals.CRASH_N]])
+        == b"ValueError: broken"
+    )
     b.store.crash(b'a "quoted" \\ text\n')
-    assert bytes(b.store.raw[S.CRASH * 4 : S.CRASH * 4 + 17]) == b"a ?quoted? ? text"
+    assert bytes(b.store.raw[totals.CRASH * 4 : totals.CRASH * 4 + 17]) == b"a ?quoted? ? text"
     b.again()
     b.store.crash(b"x" * 500)
     assert sum(b.storage.writes) == 3
@@ -411,49 +438,49 @@ def test_the_same_crash_in_a_loop_is_written_once():
     b.store.crash(b"x" * 500)
     assert sum(b.storage.writes) == was + 1
     b.again()
-    assert b.store.totals[S.CRASH_N] == S.CRASH_BYTES
-    assert b.store.totals[S.CRASHES] == 4
+    assert b.store.totals[totals.CRASH_N] == totals.CRASH_BYTES
+    assert b.store.totals[totals.CRASHES] == 4
 
 
 # --- damage ---
 
 
 def test_one_bit_anywhere_and_the_record_before_counts():
-    b = Bench(Slots(3, S.BYTES))
+    b = Bench(Slots(3, totals.BYTES))
     for soc in (1, 2, 3):
-        b.store.totals[S.SOC] = soc
+        b.store.totals[totals.SOC] = soc
         b.save()
     good = list(b.storage.content)
     newest = b.store._at
-    for bit in range(0, S.BYTES * 8, 11):
+    for bit in range(0, totals.BYTES * 8, 11):
         b.storage.content = list(good)
         b.storage.flip(newest, bit)
         b.again()
-        assert b.store.totals[S.SOC] == 2, bit
+        assert b.store.totals[totals.SOC] == 2, bit
 
 
 def test_without_a_valid_record_it_starts_with_zeros_and_reports_it():
-    b = Bench(Slots(3, S.BYTES))
+    b = Bench(Slots(3, totals.BYTES))
     for _ in range(5):
         b.save()
     for slot in range(3):
         b.storage.flip(slot, 77)
     b.again()
     assert b.store.lost
-    assert b.store.totals[S.BOOT] == 1
+    assert b.store.totals[totals.BOOT] == 1
     assert b.save()
     b.again()
-    assert not b.store.lost and b.store.totals[S.BOOT] == 2
+    assert not b.store.lost and b.store.totals[totals.BOOT] == 2
 
 
 def test_a_slot_that_cannot_be_read():
     b = Bench(Slots())
     for soc in (1, 2, 3):
-        b.store.totals[S.SOC] = soc
+        b.store.totals[totals.SOC] = soc
         b.save()
     b.storage.unreadable = (b.store._at, 6)
     b.again()
-    assert b.store.totals[S.SOC] == 2
+    assert b.store.totals[totals.SOC] == 2
     assert b.store.failed == 3  # a frame's slot is looked at twice
     b.storage.unreadable = range(8)
     b.again()
@@ -479,13 +506,13 @@ def test_writes_that_fail_are_counted_and_tried_again():
 def test_writes_that_fail_leave_the_newest_record():
     storage = Slots()
     b = Bench(storage)
-    b.store.totals[S.SOC] = 77
+    b.store.totals[totals.SOC] = 77
     b.save()
     for _ in range(12):  # each leaves its slot torn
         storage.broken = 1
         assert not b.save()
     b.again()
-    assert b.store.totals[S.SOC] == 77 and not b.store.lost
+    assert b.store.totals[totals.SOC] == 77 and not b.store.lost
 
 
 def test_a_frame_that_cannot_be_written_is_given_up():
@@ -526,7 +553,7 @@ def test_it_allocates_nothing():
             hal.pass_ms(100)
             now = clock.tick()
             s.step(now, i % 3 == 0, 500 < i < 800)
-            s.add(S.ENERGY_IN, 72000000, 3600000)
+            s.add(totals.ENERGY_IN, 72000000, 3600000)
             if i % 50 == 0:
                 s.event(SET, 3, 2, 7, 3651, clock.uptime_s, clock.uptime_ms)
             if i % 600 == 0:

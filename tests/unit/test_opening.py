@@ -2,7 +2,7 @@
 
 from bms.contactors import sequence as C
 from bms.contactors.sequence import MINUS, PLUS, PRECHARGE
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from extent import extent
 from fakes import Parts
 

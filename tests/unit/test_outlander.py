@@ -5,7 +5,7 @@ from slave_bench import SlaveBench, lines
 from bms.config import pack_file
 from bms.config.errors import ConfigError
 from bms.links.can import EXTENDED
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from fakes import raises
 
 COMMAND = 0x3C3

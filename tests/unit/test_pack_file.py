@@ -105,9 +105,9 @@ def test_the_checksum_is_that_of_what_a_person_wrote():
     _put(COPY, None)
 
 
-def test_the_master_says_so():
+def test_the_master_reports_it():
     from bms.master import Master
-    from bms.protection import faults as F
+    from bms.protection import fault_ids as F
 
     _put(PATH, b"")
     _put(COPY, _checked(OLD))

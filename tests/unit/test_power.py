@@ -1,10 +1,10 @@
 """Power limits: zero before a trip would come, in ramps, shared by strings; charge left."""
 
 from bms.energy import power as P
+from bms.energy import totals as S
 from bms.energy.charge import OCV_MV, Charge
 from bms.energy.power import CHARGE, DISCHARGE, PowerLimits
-from bms.protection import faults as F
-from bms.storage import nvm_store as S
+from bms.protection import fault_ids as F
 from bms.storage.nvm_store import NvmStore
 from fakes import Parts
 

@@ -1,7 +1,7 @@
 """Every quantity at its three levels; what is measured twice."""
 
 from bms.pack import FRESH
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from bms.protection.fault_catalog import QUANTITIES
 from fakes import Parts
 
@@ -13,7 +13,7 @@ def _run(p, scans=20):
 
 
 def _three_levels(make, name, values):
-    """`make(value)`: a judged pack; values: inside, then beyond warn, derate, trip."""
+    """`make(value)`: an evaluated pack; values: inside, then beyond warn, derate, trip."""
     levels = ["", name + "_warning", name + "_derate", name]
     for i in range(4):
         names = make(values[i]).names()
@@ -200,7 +200,7 @@ def test_a_slave_s_warning_is_said():
     assert p.names() == []
 
 
-def test_each_sense_wire_broken_in_turn_is_found():
+def test_each_sense_wire_broken_one_by_one_is_found():
     # lesson 8: the tap between two cells floats: one reads high, its neighbour as much low
     for slaves, parallel in ((2, 1), (6, 3)):
         for slave in range(slaves):
@@ -285,7 +285,7 @@ def test_samples_are_needed_besides_time():
     assert p.trips()[0] == "cell_high"
 
 
-def test_levels_are_told_apart_for_power():
+def test_levels_are_kept_apart_for_power():
     p = Parts().ready()
     p.mv = [3630] * 4
     _run(p, 20)

@@ -11,7 +11,7 @@ from bms.contactors.sequence import (
     PRECHARGE_REST,
     PRECHARGING,
 )
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from extent import extent
 from fakes import Parts, warning
 

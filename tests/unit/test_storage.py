@@ -8,7 +8,7 @@ import micropython
 
 from bms.clock import Clock
 from bms.config import pack_file
-from bms.storage import nvm_store as S
+from bms.energy import totals as S
 from bms.storage.nvm_store import NvmStore
 from fakes import FakeClock, pack_lines, raises
 from hal.storage import FileStorage

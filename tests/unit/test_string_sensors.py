@@ -6,7 +6,7 @@ import micropython
 
 from bms.config import pack_file
 from bms.config.errors import ConfigError
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from bms.sensors import build as sensors
 from bms.sensors.base import Sensor
 from bms.sensors.string_sensors import StringSensors

@@ -1,7 +1,7 @@
 """Parallel strings: who closes first, who joins when, what leaves alone, what opens all."""
 
 from bms.contactors import sequence as C
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from fakes import Parts
 
 LINK = 13200
@@ -140,7 +140,7 @@ def test_the_same_fault_in_two_strings_is_two():
     assert (p.faults.place[i], p.faults.value[i]) == (9, 3710)
 
 
-def test_every_string_is_judged_for_itself():
+def test_every_string_is_evaluated_for_itself():
     p = _three()
     for s in range(3):
         p.mv[4 * s + 1] = 3700
@@ -157,7 +157,7 @@ def test_a_spread_is_that_of_one_string():
     assert p.names() == []
 
 
-def test_currents_are_judged_for_a_string_and_for_all():
+def test_currents_are_evaluated_for_a_string_and_for_all():
     p = _three(limits='pack_discharge_max = "450 A"')
     for _ in range(30):
         for s in range(3):
@@ -172,7 +172,7 @@ def test_currents_are_judged_for_a_string_and_for_all():
 
 
 def test_a_trip_while_joining_leaves_the_others_closed():
-    # lesson 6: every state of the sequence judges faults
+    # lesson 6: faults are evaluated in every state of the sequence
     for state in (C.CLOSING_MINUS, C.PRECHARGING, C.CLOSING_PLUS):
         p = _three()
         p.strings.close(p.now)

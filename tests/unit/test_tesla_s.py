@@ -2,7 +2,7 @@
 
 from slave_bench import SlaveBench
 
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from bms.slaves.tesla_s import celsius
 from fakes import Random
 

@@ -10,6 +10,7 @@ from bms.config.schema import show
 
 
 def tables_of(lines):
+    # long: one line of a file after the other, every refusal in its place
     """Read pack-file lines (any iterable of text). Raises ConfigError.
 
     Returns (given, many_of): given["table.key"] = (value, line) of the tables that occur once;

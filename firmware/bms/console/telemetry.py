@@ -13,7 +13,7 @@ from bms.config.setting_names import LIMITS, NAMES
 from bms.contactors import sequence as C
 from bms.energy.power import CHARGE, DISCHARGE, REASONS
 from bms.kernels import find
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from bms.version import VERSION
 
 # jobs; of those that are pending, the lowest number runs first

@@ -8,7 +8,7 @@ allocates.
 from array import array
 
 from bms import ticks
-from bms.protection import faults
+from bms.protection import fault_ids as faults
 
 MINUS, PRECHARGE, PLUS = range(3)  # contactors of a string, as coils and feedback number them
 

@@ -12,7 +12,7 @@ from micropython import const
 from bms import ticks
 from bms.contactors.feedback import MINUS, PLUS, PRECHARGE, Feedback
 from bms.contactors.precharge import Precharge
-from bms.protection import faults
+from bms.protection import fault_ids as faults
 
 (
     OPEN,

@@ -8,7 +8,7 @@ Nothing here allocates after start-up.
 from bms import ticks
 from bms.config.errors import ConfigError
 from bms.contactors import sequence as C
-from bms.protection import faults
+from bms.protection import fault_ids as faults
 
 
 class Strings:

@@ -10,8 +10,8 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.protection import faults as F
-from bms.storage import nvm_store as S
+from bms.energy import totals as S
+from bms.protection import fault_ids as F
 
 _STEP = const(50)  # permille from one entry of a table to the next
 # open-circuit voltage of a cell in mV from 0 to 1000 permille. LFP: the cathode of Afshar et al.,

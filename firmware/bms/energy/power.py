@@ -11,7 +11,7 @@ from micropython import const
 
 from bms import ticks
 from bms.protection import limits as L
-from bms.protection.faults import DERATE, WARN
+from bms.protection.fault_ids import DERATE, WARN
 from bms.protection.limits import share
 
 # what reduces a limit most, as an index in REASONS

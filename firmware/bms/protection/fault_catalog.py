@@ -8,8 +8,18 @@ Three levels, as in foxBMS 2: maximum operating limit (warn), recommended safety
 maximum safety limit (trip).
 """
 
-from bms.protection import faults as F
-from bms.protection.faults import CELL, CONTACTOR, DERATE, NOWHERE, SLAVE, STRING, TEMP, TRIP, WARN
+from bms.protection import fault_ids as F
+from bms.protection.fault_ids import (
+    CELL,
+    CONTACTOR,
+    DERATE,
+    NOWHERE,
+    SLAVE,
+    STRING,
+    TEMP,
+    TRIP,
+    WARN,
+)
 
 ABOVE, BELOW = 1, -1  # a quantity exceeds its bounds above, or below them
 

@@ -4,7 +4,7 @@ The first three switch the coils off in an interrupt of the board. This module s
 and evaluates their levels each tick too, so that a missed edge is found. Nothing here allocates.
 """
 
-from bms.protection import faults
+from bms.protection import fault_ids as faults
 
 INTERLOCK, STOP, FAULT_LINE, CHARGER, IGNITION = 1, 2, 4, 8, 16
 

@@ -17,8 +17,8 @@ from bms import ticks
 from bms.kernels import any_set, changed, evaluate, oldest, open_pair, plain_slaves
 from bms.kernels import readings as T
 from bms.pack import FRESH, LOST
-from bms.protection import faults
-from bms.protection.faults import DERATE, QUANTITIES, TRIP, WARN, level_fault, quantity_of
+from bms.protection import fault_ids as faults
+from bms.protection.fault_ids import DERATE, QUANTITIES, TRIP, WARN, level_fault, quantity_of
 
 # quantities, numbered as their faults are
 CELL_MAX = quantity_of(faults.CELL_HIGH)

@@ -11,7 +11,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from bms.sensors.base import STUCK
 
 _SLOW_MS = const(100)  # between two looks at the zero, and at frozen or different values

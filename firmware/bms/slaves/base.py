@@ -14,7 +14,7 @@ from micropython import const
 
 from bms import ticks
 from bms.links.can import EXTENDED
-from bms.protection.faults import SLAVE_ALARM, SLAVE_CONFLICT
+from bms.protection.fault_ids import SLAVE_ALARM, SLAVE_CONFLICT
 
 # what a kind of board can do
 BALANCE_MASK = const(1)  # balances the cells that it is commanded

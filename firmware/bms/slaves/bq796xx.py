@@ -29,7 +29,7 @@ from micropython import const
 from bms import ticks
 from bms.kernels import crc16_modbus
 from bms.links.reply import CHECKSUM, ReplyLink
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from bms.slaves import base
 from bms.slaves.commercial import NO_SENSOR_DC, CommercialDriver, word
 from bms.slaves.fields import alarm_flags

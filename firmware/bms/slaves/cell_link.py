@@ -37,7 +37,7 @@ from bms.kernels.readings import (
 )
 from bms.links.can import EXTENDED
 from bms.pack import BALANCING, FRESH, NEW, SEEN
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from bms.slaves.base import BALANCE_MASK, Driver
 
 VERSION = const(1)

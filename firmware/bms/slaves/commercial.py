@@ -7,7 +7,7 @@ from array import array
 from micropython import const
 
 from bms.pack import BALANCING, FRESH, NEW, SEEN
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from bms.slaves.base import Driver
 from bms.ticks import MASK
 

@@ -25,7 +25,7 @@ from micropython import const
 from bms import ticks
 from bms.kernels import crc8
 from bms.links.reply import CHECKSUM, ReplyLink
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from bms.slaves import base
 from bms.slaves.commercial import NO_SENSOR_DC, word
 from bms.slaves.polled import COMMAND, PolledDriver

@@ -9,8 +9,9 @@ allocates after start-up.
 from micropython import const
 
 from bms import heap_lock, ticks
+from bms.energy import totals
 from bms.kernels import crc16, find
-from bms.protection import faults as F
+from bms.protection import fault_ids as F
 from bms.storage import nvm_store as S
 
 NOTHING, HISTORY, FRAMES, PACK = range(4)
@@ -69,7 +70,7 @@ class History:
         self._room_at = self._clock.now
         if job == HISTORY:
             t = self._store.totals
-            self._at = t[S.EVENTS] - S.KEPT if t[S.EVENTS] > S.KEPT else 0
+            self._at = t[totals.EVENTS] - totals.KEPT if t[totals.EVENTS] > totals.KEPT else 0
         elif job == FRAMES:
             self._store.reader_active = True
         return None
@@ -119,18 +120,18 @@ class History:
             self._part += 1
         elif part == 4:
             self._part += 1
-            if t[S.CRASH_N]:
+            if t[totals.CRASH_N]:
                 self._begin(b"crash")
-                self._out.number(b"boot", t[S.CRASH_BOOT])
+                self._out.number(b"boot", t[totals.CRASH_BOOT])
                 self._out.key(b"at_ms")
-                self._out.uptime(t[S.CRASH_S], 0)
+                self._out.uptime(t[totals.CRASH_S], 0)
                 self._out.key(b"text")
                 self._out.raw(b'"')
-                self._out.part(self._store.raw, S.CRASH * 4, t[S.CRASH_N])
+                self._out.part(self._store.raw, totals.CRASH * 4, t[totals.CRASH_N])
                 self._out.raw(b'"')
                 self._finish()
-        elif self._at < t[S.EVENTS]:
-            i = S.RING + self._at % S.KEPT * S.EVENT
+        elif self._at < t[totals.EVENTS]:
+            i = totals.RING + self._at % totals.KEPT * totals.EVENT
             self._at += 1
             self._event(t, i)
         else:
@@ -143,23 +144,23 @@ class History:
         t = store.totals
         if part == 0:
             self._begin(b"totals")
-            out.number(b"boot", t[S.BOOT])
-            out.number(b"operation_s", t[S.SECONDS])
-            out.number(b"closed_s", t[S.CLOSED_S])
-            out.number(b"energy_in_wh", t[S.ENERGY_IN])
-            out.number(b"energy_out_wh", t[S.ENERGY_OUT])
+            out.number(b"boot", t[totals.BOOT])
+            out.number(b"operation_s", t[totals.SECONDS])
+            out.number(b"closed_s", t[totals.CLOSED_S])
+            out.number(b"energy_in_wh", t[totals.ENERGY_IN])
+            out.number(b"energy_out_wh", t[totals.ENERGY_OUT])
         elif part == 1:
-            out.number(b"charge_in_ah", t[S.CHARGE_IN])
-            out.number(b"charge_out_ah", t[S.CHARGE_OUT])
-            out.number(b"cycles", t[S.CYCLES])
-            out.number(b"deep", t[S.DEEP])
-            out.number(b"crashes", t[S.CRASHES])
+            out.number(b"charge_in_ah", t[totals.CHARGE_IN])
+            out.number(b"charge_out_ah", t[totals.CHARGE_OUT])
+            out.number(b"cycles", t[totals.CYCLES])
+            out.number(b"deep", t[totals.DEEP])
+            out.number(b"crashes", t[totals.CRASHES])
         elif part == 2:
-            self._each(b"closings", S.CLOSINGS, 0)
-            self._each(b"loaded_openings", S.LOADED, 0)
+            self._each(b"closings", totals.CLOSINGS, 0)
+            self._each(b"loaded_openings", totals.LOADED, 0)
         else:
-            self._each(b"soc_pm", S.SOC, 1)
-            self._each(b"offset_ma", S.OFFSET, 0)
+            self._each(b"soc_pm", totals.SOC, 1)
+            self._each(b"offset_ma", totals.OFFSET, 0)
             out.number(b"writes", store.written)
             out.number(b"failed", store.failed)
             self._finish()

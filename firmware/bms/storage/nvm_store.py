@@ -13,26 +13,27 @@ from array import array
 from micropython import const
 
 from bms import heap_lock, ticks
+from bms.energy.totals import (
+    BOOT,
+    BYTES,
+    CLOSED_S,
+    CRASH,
+    CRASH_BOOT,
+    CRASH_BYTES,
+    CRASH_N,
+    CRASH_S,
+    CRASHES,
+    EVENT,
+    EVENTS,
+    KEPT,
+    RING,
+    SECONDS,
+    SEQ,
+    TAIL,
+)
 from bms.kernels import copy, crc16, put
 
 _STRINGS = const(8)
-
-# places in `totals`; every value stays below 2**30
-SEQ, BOOT, EVENTS = 1, 2, 3  # counters over all starts: writes, starts, changes of faults
-SECONDS, CLOSED_S = 4, 5  # s of operation, s of it with a contactor closed
-# three places each: whole units, thousandths, remainder (see `add`); in Wh, Ah, full cycles
-ENERGY_IN, ENERGY_OUT, CHARGE_IN, CHARGE_OUT, CYCLES = 6, 9, 12, 15, 18
-DEEP = 21  # one bit per string: 1 = it was discharged too deeply
-CONFIG_CRC = 22  # of the pack file at the last start
-CRASHES, CRASH_N, CRASH_BOOT, CRASH_S = 23, 24, 25, 26  # count; of the last: length, boot, uptime
-# one place per string, 8 strings: closings, openings under load, state of charge in permille + 1
-# (0 = not known), offset of the current sensor in mA
-CLOSINGS, LOADED, SOC, OFFSET = 32, 40, 48, 56
-RING, KEPT, EVENT = 80, 48, 4  # events: first place, number of events, ints per event
-CRASH = RING + KEPT * EVENT  # text
-CRASH_BYTES = 96
-_TAIL = CRASH + CRASH_BYTES // 4  # sequence number once more, CRC-16
-BYTES = (_TAIL + 2) * 4
 
 _MAGIC = 0x534D42  # "BMS" and the version of this layout; places 64..79 are unused: 0
 _BOOT_MASK = const(0xFFFFF)
@@ -61,7 +62,7 @@ def _bytes(words):
 
 
 class NvmStore:
-    """totals: see the places above; raw: the same as bytes; written, failed: writes since boot.
+    """totals: see `energy.totals`; raw: the same as bytes; written, failed: writes since boot.
 
     installed: there is storage that is large enough; lost: it held data, but no valid record;
     frame_pending: the frame of the last `frame` is not written completely; reader_active: `page` is
@@ -74,7 +75,7 @@ class NvmStore:
         self._period = config.store_period_ms
         self._soon = config.store_soon_ms
         self._rest = config.store_rest_ms
-        self.totals = array("i", [0] * (_TAIL + 2))
+        self.totals = array("i", [0] * (TAIL + 2))
         self.raw = _bytes(self.totals)
         self.installed = bool(storage and storage.size >= BYTES and storage.slots >= 2)
         self._storage = storage
@@ -167,8 +168,8 @@ class NvmStore:
         return (
             n == BYTES
             and t[0] == _MAGIC
-            and t[SEQ] == t[_TAIL]
-            and t[_TAIL + 1] == crc16(self.raw, 0, BYTES - 4, 0xFFFF)
+            and t[SEQ] == t[TAIL]
+            and t[TAIL + 1] == crc16(self.raw, 0, BYTES - 4, 0xFFFF)
         )
 
     def get_part(self, i):
@@ -317,8 +318,8 @@ class NvmStore:
         t = self.totals
         slot = self._after()
         t[SEQ] += 1
-        t[_TAIL] = t[SEQ]
-        t[_TAIL + 1] = crc16(self.raw, 0, BYTES - 4, 0xFFFF)
+        t[TAIL] = t[SEQ]
+        t[TAIL + 1] = crc16(self.raw, 0, BYTES - 4, 0xFFFF)
         if not self._write(slot, self.raw, BYTES, now):
             self._at = slot
             return False

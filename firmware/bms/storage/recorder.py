@@ -8,8 +8,8 @@ from array import array
 from micropython import const
 
 from bms.contactors import sequence as C
-from bms.protection import faults as F
-from bms.storage import nvm_store as S
+from bms.energy import totals as S
+from bms.protection import fault_ids as F
 
 _CHANGES = const(2)  # most events that one step hands to the store
 

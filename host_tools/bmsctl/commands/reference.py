@@ -9,7 +9,8 @@ from typing import Any
 
 from bms.config import checks, schema
 from bms.console import line_kinds, telemetry
-from bms.protection import fault_catalog, faults
+from bms.protection import fault_catalog
+from bms.protection import fault_ids as faults
 from bms.sensors.build import KINDS as SENSORS
 from bms.slaves import base
 from bms.slaves.build import KINDS
