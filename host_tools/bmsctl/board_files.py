@@ -201,8 +201,11 @@ def prepared(texts: Mapping[str, str]) -> dict[str, str]:
     path = "bms/config/ready_pack.py"
     out[path] = out[path].replace("SCHEMA = 0", f"SCHEMA = {reader_crc()}")
     for path, text in out.items():
-        tree = _ByPlace().visit(ast.parse(text))
-        out[path] = ast.unparse(ast.fix_missing_locations(tree))
+        try:
+            tree = ast.parse(text)
+        except SyntaxError as error:
+            raise ToolError(f"firmware/{path}, line {error.lineno}: {error.msg}") from None
+        out[path] = ast.unparse(ast.fix_missing_locations(_ByPlace().visit(tree)))
     try:
         return compact(out)
     except UnknownSyntax as error:

@@ -1,7 +1,6 @@
 """What the tools know of boards against what is there, and every file through mpy-cross."""
 
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -57,10 +56,19 @@ def test_every_file_compiles_for_its_processor(name: str) -> None:
     assert native == kernels | {"hal/rp2_spi.mpy"}
 
 
-def test_what_mpy_cross_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = ROOT / "firmware" / "bms" / "no.py"
-    monkeypatch.setattr(board_files, "sources", lambda name: {"bms/no.py": source})
-    with pytest.raises(ToolError, match="mpy-cross refuses firmware/bms/no.py"):
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def f(:\n", "firmware/bms/no.py, line 1: "),
+        ("def f(a, /):\n    pass\n", "mpy-cross refuses bms/no.py: "),  # CPython takes it
+    ],
+)
+def test_sources_that_do_not_compile_are_named(
+    source: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = board_files.texts("RPI_PICO")
+    monkeypatch.setattr(board_files, "texts", lambda name: {**whole, "bms/no.py": source})
+    with pytest.raises(ToolError, match=message):
         board_files.compiled(board_files.load("RPI_PICO"))
 
 

@@ -182,7 +182,8 @@ def test_the_list_of_words_is_read_from_the_page_of_terms() -> None:
         ("a.toml", 'x = "bleed"\n', "1: bleed: use balance"),
         ("bleed.py", "", "0: bleed: use balance"),
         ("a.py", "x = FUSE_WAIT\n", ""),
-        ("a.py", "x = FUSE_MS\n", "1: FUSE: use FUSE_WAIT"),
+        ("a.py", "x = FUSE_MS\n", ""),
+        ("a.py", "x = FUSE\n", "1: FUSE: use FUSE_WAIT"),
         ("a.py", "# boards ask for it, in tasks\n", ""),
         ("a.py", "def ask_next(): pass\n", "1: ask: use poll"),
         ("a.py", "x.askingly = mask\n", ""),
@@ -203,16 +204,14 @@ def test_a_banned_word_is_found(name: str, text: str, found: str, tmp_path: Path
     assert said(tree(tmp_path, {name: text})) == ([f"{name}:{found}"] if found else [])
 
 
-def test_words_exits_with_1_where_a_word_stands_in_an_enforced_place(
+def test_words_exits_with_1_where_a_word_stands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tree(tmp_path, {"docs/terms.md": TERMS, "other.md": "bleed\n", "README.md": "balance\n"})
+    tree(tmp_path, {"docs/terms.md": TERMS, "other.md": "fine\n"})
     assert words.main([str(tmp_path)]) == 0
-    assert "1 findings are not enforced" in capsys.readouterr().out
-    assert words.main([str(tmp_path), "--all"]) == 1
-    assert "other.md:1: bleed: use balance" in capsys.readouterr().out
-    tree(tmp_path, {"README.md": "bleed\n"})
+    tree(tmp_path, {"other.md": "bleed\n"})
     assert words.main([str(tmp_path)]) == 1
+    assert "other.md:1: bleed: use balance" in capsys.readouterr().out
 
 
 def test_the_switch_names_files_that_exist() -> None:
