@@ -212,9 +212,3 @@ def test_words_exits_with_1_where_a_word_stands(
     tree(tmp_path, {"other.md": "bleed\n"})
     assert words.main([str(tmp_path)]) == 1
     assert "other.md:1: bleed: use balance" in capsys.readouterr().out
-
-
-def test_the_switch_names_files_that_exist() -> None:
-    names = words.tracked(ROOT)
-    for start in words.ENFORCED:
-        assert any(name.startswith(start) for name in names), start
