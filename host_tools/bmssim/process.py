@@ -24,7 +24,7 @@ from .micropython_path import find_micropython
 ROOT = Path(__file__).resolve().parents[2]
 # objects are twice the size of a 32-bit board's: 256 KiB there; and what the streams wait in, which
 # a board has in its chip or port
-HEAP = "520K"
+HEAP = "640K"
 TICK_MASK = 0x1FFFFFFF
 # the clock starts shortly before its ticks wrap, so that every run passes a wrap
 FIRST_US = TICK_MASK - 5_000_000

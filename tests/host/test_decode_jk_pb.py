@@ -44,7 +44,7 @@ def test_a_settings_frame_comes_out_as_its_note_says() -> None:
 
 def test_a_frame_without_its_acknowledgement_is_nobody_s() -> None:
     got = decode(Capture(STATUS))
-    assert "whose it is" in str(got.error)
+    assert "its board is unknown" in str(got.error)
     assert got.as_json()["boards"] == [] and got.values["pack_mv"] == 52695
 
 

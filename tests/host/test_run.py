@@ -62,7 +62,7 @@ def test_boards_are_found_closed_and_tripped(
         out.say("close")
         out.until("contactors: closed")
         boards.mv = 3850.0
-        out.until("TRIP raised: cell_hard_high")
+        out.until("TRIP set: cell_hard_high")
         out.until("contactors: open")
         out.say("service yes")
         assert process.wait(HANG_S) == 0
@@ -80,7 +80,7 @@ def test_an_adapter_that_vanishes_and_comes_back(pack, bmsctl: Tool, tmp_path: P
         out = Output(process)
         out.until("slaves found: 2")
         boards.terminal.vanish()
-        out.until("TRIP raised: cell_lost")
+        out.until("TRIP set: cell_lost")
         boards.terminal.plug()
         out.text = ""
         out.until(" A  3.2")  # readings are back; the trip stays latched

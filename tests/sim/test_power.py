@@ -66,7 +66,8 @@ def test_who_follows_the_limits_never_meets_a_trip(
     try:
         assert _tripped(world) == []
         assert max(seen) > 3000
-        assert seen[-1] < 0.25 * max(seen), "it never became less"
+        late = seen[-30:]  # it swings, since the load follows it a second late
+        assert sum(late) / len(late) < 0.25 * max(seen), "it never became less"
         volts = world.cells.ocv_v()
         warn = {"LFP": (2.8, 3.6), "NMC": (3.0, 4.21)}[chemistry]
         if sign > 0:
