@@ -477,8 +477,9 @@ def test_load_reads_bytes_and_their_checksum():
     import os
 
     from fakes import crc16
+    from scratch import unique
 
-    path = "pack_file_of_a_test.toml"
+    path = unique("test_config.toml")
     data = "\n".join(pack_lines(pack='name = "Grüße"')).encode()
     try:
         with open(path, "wb") as f:

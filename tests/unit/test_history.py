@@ -1,7 +1,6 @@
 """What was stored comes back over the serial port, whole, and stands in no way of anything."""
 
 import os
-import sys
 from binascii import unhexlify
 
 import micropython
@@ -12,9 +11,9 @@ from bms.energy import totals as S
 from bms.protection import fault_ids as F
 from fake_storage import Slots
 from fakes import Rig, crc16, pack_lines
+from scratch import unique
 
-# both runtimes run this file, at once
-PATH = f"pack_of_test_history_{sys.implementation.name}.toml"
+PATH = unique("test_history.toml")
 LOCKS = hasattr(micropython, "heap_lock")
 QUICK = 'store_soon = "100 ms"; store_rest = "100 ms"'
 PACK = ("\n".join(pack_lines()) + '\n# \u00e4 "quoted" \\\n' + "# more\n" * 50).encode()

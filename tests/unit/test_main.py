@@ -6,6 +6,7 @@ import sys
 import fakes
 from fake_storage import Slots
 from fakes import FakeBoard, FakeSlave, checked, pack_lines, raises
+from scratch import unique
 
 
 class _BoardModule:
@@ -17,8 +18,7 @@ class _BoardModule:
 sys.modules["board"] = _BoardModule  # pyright: ignore[reportArgumentType]
 import main  # noqa: E402
 
-# both runtimes run this file, at once
-PATH = f"pack_file_of_test_main_{sys.implementation.name}.toml"
+PATH = unique("test_main.toml")
 
 
 class Board(FakeBoard):

@@ -1,15 +1,14 @@
 """The pack file and its copy: whatever is damaged or half written, what is read is whole."""
 
 import os
-import sys
 from binascii import crc32
 
 from bms.config import pack_file
 from bms.config.errors import ConfigError
 from fakes import FakeBoard, pack_lines, raises
+from scratch import unique
 
-# both runtimes run this file, at once
-PATH = f"pack_of_test_pack_file_{sys.implementation.name}.toml"
+PATH = unique("test_pack_file.toml")
 COPY = PATH + ".copy"
 OLD = ("\n".join(pack_lines()) + "\n").encode()
 NEW = OLD.replace(b'name = "test"', b'name = "new"')

@@ -6,6 +6,7 @@ from binascii import hexlify
 from hashlib import sha256
 
 from hal import slot_marker
+from scratch import unique
 
 FILES = {
     "main.mpy": b"M\x06" + bytes(700),
@@ -14,6 +15,7 @@ FILES = {
     "bms.mpy": b"1",
 }
 _FOLDERS = ("", "/bms", "/bms/slaves")
+_BASE = os.getcwd() + "/" + unique("test_slot_marker")
 
 
 class _Os:
@@ -35,7 +37,7 @@ class _Os:
 
 def _slot():
     """A folder with all files and their marker; it is the first of sys.path."""
-    base = "/tmp/test_marker_%d" % id(FILES)
+    base = _BASE
     for folder in _FOLDERS:
         try:
             os.mkdir(base + folder)

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import sys
 
 import micropython
 
@@ -12,10 +11,9 @@ from bms.energy import totals as S
 from bms.storage.nvm_store import NvmStore
 from fakes import FakeClock, pack_lines, raises
 from hal.storage import FileStorage
+from scratch import unique
 
-# both runtimes run this file, and several workers its tests, at once
-WORKER = os.getpid() if hasattr(os, "getpid") else 0
-FOLDER = f"slots_of_test_storage_{sys.implementation.name}_{WORKER}"
+FOLDER = unique("test_storage")
 LOCKS = hasattr(micropython, "heap_lock")
 
 

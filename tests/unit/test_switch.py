@@ -2,12 +2,12 @@
 
 import binascii
 import os
-import sys
 
 import switch
 
-# both runtimes run this file, at once
-FOLDER = f"slots_of_test_switch_{sys.implementation.name}"
+from scratch import unique
+
+FOLDER = unique("test_switch")
 
 
 def _marker(number, digest="ab" * 32):
