@@ -29,6 +29,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
         "bms.clock",
         "bms.constructors",
         "bms.heap_lock",
+        "bms.start_modules",
         "bms.ticks",
         "bms.version",
         "bms",

@@ -18,7 +18,7 @@ import time
 from array import array
 
 import bytecode_kernels  # noqa: F401  (before whatever imports the kernels)
-from bms import ticks
+from bms import start_modules, ticks
 from bms.links.slcan import Slcan
 from fdio import IN_ROOM, ON_MICROPYTHON, FdStream, Outgoing, SteppedStream, exactly, splice
 
@@ -42,18 +42,6 @@ CAUSES = (b"power_on", b"watchdog", b"reset", b"brown_out", b"unknown")
 WORDS = 48
 STORE_SLOTS, STORE_SIZE = 16, 4096
 OUT_ROOM = 4096  # bytes that the streams take in a step
-
-_AT_START = (
-    ("bms.config", "schema"),
-    ("bms.config", "toml_subset"),
-    ("bms.config", "checks"),
-    ("bms.protection", "fault_catalog"),
-    ("bms.config", "pack_file"),
-    ("bms.config", "ready_pack"),
-    ("bms", "self_test"),
-    ("bms.sensors", "build"),
-    ("bms.slaves", "build"),
-)
 
 if ON_MICROPYTHON:
     from time import ticks_diff, ticks_us  # pyright: ignore[reportAssignmentType]
@@ -177,11 +165,8 @@ class Board:
 
     def forget(self):
         """Free the modules that only the start needs, as the boards do (hal/mcu.py)."""
-        if ON_MICROPYTHON:
-            for package, name in _AT_START:
-                if sys.modules.pop(package + "." + name, None):
-                    delattr(sys.modules[package], name)
-        gc.collect()
+        if ON_MICROPYTHON:  # CPython's tests share the modules
+            start_modules.free()
 
     def started(self):
         """Everything is built: free what building left, so that the heap stands still from here."""

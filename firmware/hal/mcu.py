@@ -15,24 +15,11 @@ import micropython
 from machine import WDT, Pin, Timer, idle, reset
 from micropython import const
 
-from bms import heap_lock
+from bms import heap_lock, start_modules
 from hal.clock import Clock
 
 WATCHDOG_MS = const(2000)
-# modules that are not needed after start
-_AT_START = (
-    ("bms.config", "schema"),
-    ("bms.config", "toml_subset"),
-    ("bms.config", "checks"),
-    ("bms.protection", "fault_catalog"),
-    ("bms.config", "pack_file"),
-    ("bms.config", "ready_pack"),
-    ("bms", "self_test"),
-    ("bms.sensors", "build"),
-    ("bms.slaves", "build"),
-    ("hal", "slot_marker"),
-    ("hal", "spi_can"),
-)
+_AT_START = ("hal.slot_marker", "hal.spi_can")  # besides those of `bms`
 STORE_SLOTS = const(12)  # six records; parts of one or two freeze frames
 STORE_SIZE = const(2048)
 _PWM_HZ = const(20000)  # above the audible range
@@ -348,10 +335,7 @@ class McuBoard:
 
     def forget(self):
         """Free the modules that only the start needs, as far as they are loaded."""
-        for package, name in _AT_START:
-            if sys.modules.pop(package + "." + name, None):
-                delattr(sys.modules[package], name)
-        gc.collect()
+        start_modules.free(_AT_START)
 
     def started(self):
         """Everything is built: start the watchdog; Ctrl-C becomes an ordinary byte."""
