@@ -83,7 +83,7 @@ def test_an_adapter_that_vanishes_and_comes_back(pack, bmsctl: Tool, tmp_path: P
         out.until("TRIP set: cell_lost")
         boards.terminal.plug()
         out.text = ""
-        out.until(" A  3.2")  # readings are back; the trip stays latched
+        out.until(" A cells 3.2")  # readings are back; the trip stays latched
     finally:
         boards.close()
         process.terminate()

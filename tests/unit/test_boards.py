@@ -5,9 +5,7 @@ import sys
 import fake_machine
 from fake_machine import CAN, Pin, View
 
-import bms.config
-from bms import constructors
-from bms.config import checks, pack_file, schema, toml_subset
+from bms import constructors, start_modules
 from bms.links.can import BITS, EXTENDED
 from fakes import raises
 from mcp2515_chip import Mcp2515Chip
@@ -32,14 +30,14 @@ def _board(name, port, with_can):
 
 
 def _started(board):
-    # on a board the modules that only building needs are forgotten; here others need them
-    # on a board the constructors, too: test_constructors
+    # a board frees modules and constructors that only the start needs; other tests need them
+    kept = [(name, sys.modules[name]) for name in start_modules.MODULES if name in sys.modules]
     forget, constructors.forget = constructors.forget, lambda: None
     board.started()
     constructors.forget = forget
-    for module in (checks, pack_file, schema, toml_subset):
-        name = module.__name__
-        setattr(bms.config, name[len("bms.config.") :], module)
+    for name, module in kept:
+        package, last = name.rsplit(".", 1)
+        setattr(sys.modules[package], last, module)
         sys.modules[name] = module
 
 
