@@ -525,7 +525,7 @@ def main() -> int:
         folder = Path(name)
         cuts(table, folder, args.moments)
         erases(table, folder)
-        if args.check_cuts:
+        if args.cuts:
             return 1 if table.missed else 0
         bench = Bench(Setup(), folder, settings={"interlock": True})
         bench.found_us()
