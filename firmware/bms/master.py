@@ -28,13 +28,13 @@ from bms.storage.nvm_store import NvmStore
 from bms.storage.recorder import Recorder
 from bms.ticks import MASK
 
-_TICK_MS = const(
-    20
-)  # period of ages, inputs, contactors and console; the rest has twice this period
+_TICK_MS = const(20)  # period of ages, inputs and contactors; the rest has twice this period
 _FEED_MS = const(50)
-# steps of a tick's work; ticks alternate: _BALANCE and _POWER in one, _REPORT in the next
-_NONE, _EVALUATE, _ACT, _COMMANDS, _BALANCE, _POWER, _REPORT = range(7)
+# steps of a tick's work: the first in each tick, then _COMMANDS and _POWER in one tick, _REPORT in
+# the next
+_NONE, _PROTECT, _COMMANDS, _POWER, _REPORT = range(5)
 _SCANNED, _EVALUATED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
+_PIECES = const(3)  # parts of lines in one step, while no frame comes
 _LEAVE_MS = const(200)  # time to send the last lines
 _UNLOCKED_MS = const(10000)  # the heap stays unlocked for so long after a MemoryError
 _NOT_OPEN = b"coils are off, but a contactor's feedback says closed"
@@ -117,6 +117,7 @@ class Master:
         self._open_scan = False  # started, not evaluated yet
         self._work = _NONE
         self._reports = False  # this tick ends with _REPORT
+        self._typing = False  # a command is coming in
         self._evidence = 0
         self.memory_errors = 0
         self._unlocked = False  # after a MemoryError, until `_lock_at`
@@ -170,15 +171,14 @@ class Master:
                 self.limits.current_sampled(sensors_of_string.string, now)
         if ticks.diff(now, self._tick_at) >= 0:
             self._tick_at = ticks.add(now, _TICK_MS)
-            self._work = _EVALUATE
-        if long and self.board.pending():
-            pass  # a frame came while a scan began or ended: take it first
-        elif self.limits.evaluating or self._work:
+            self._work = _PROTECT
+        # where a frame came while a scan began or ended: take it first
+        if not long or not self.board.pending():
             self._work_steps(now)
-        else:
-            self._send()
-        self.tx_buffer.flush()
-        self._feed(now)
+        if self.tx_buffer.unsent:
+            self.tx_buffer.flush()
+        if self._evidence == _ALL:
+            self._feed(now)
         self.cycles = (self.cycles + 1) & MASK
 
     def crashed(self, text):
@@ -253,36 +253,43 @@ class Master:
         self.limits.scan_finished(now)
 
     def _work_steps(self, now):
-        """Do steps of work until all is done, or a frame was received."""
+        """Do steps of work until all is done or a frame was received; then some of telemetry."""
+        limits = self.limits
+        board = self.board
+        pieces = _PIECES
         while True:
-            if self.limits.evaluating:
-                self.limits.evaluate_next(now)
-            else:
+            if limits.evaluating:
+                limits.evaluate_next(now)
+            elif self._work:
                 self._work_step(now)
-            if not self.limits.evaluating and not self._work or self.board.pending():
+            elif pieces and self._send():
+                pieces -= 1
+            else:
+                return
+            if board.pending():
                 return
 
     def _work_step(self, now):
         """One step of a tick's work."""
         work = self._work
-        if work == _EVALUATE:
+        if work == _PROTECT:
             self._evaluate(now)
-        elif work == _ACT:
             self._act(now)
-        elif work == _COMMANDS:
-            self.console.step(now)
-        elif work == _BALANCE:
-            self.balancing.step(now)
-        elif work == _POWER:
-            self.soc.step(now)
-            self.power.step(now)
-        else:
-            self._report(now)
-        if work == _COMMANDS:
             self._reports = not self._reports
-            self._work = _REPORT if self._reports else _BALANCE
+            self._work = _REPORT if self._reports else _COMMANDS
+        elif work == _COMMANDS:
+            self._work = _POWER
+            self._typing = self.console.step(now)
+            self.balancing.step(now)
         else:
-            self._work = work + 1 if work < _POWER else _NONE
+            self._work = _NONE
+            if work == _POWER:
+                self.soc.step(now)
+                self.power.step(now)
+            else:
+                self._report(now)
+                if self._typing:
+                    self._typing = self.console.step(now)
 
     def _evaluate(self, now):
         self.pack.link_mv = self.board.link_mv()
@@ -312,16 +319,16 @@ class Master:
         self._evidence |= _REPORTED
 
     def _send(self):
-        """Send a part of a line; telemetry comes before stored history."""
+        """Build a part of a line; False: there is none. Telemetry comes before stored history."""
         history = self.history
         if history.building or history.job != NOTHING and not self.telemetry.busy():
             history.step()
-        else:
-            self.telemetry.step()
+            return True
+        return self.telemetry.step()
 
     def _feed(self, now):
-        """Feed the watchdog and toggle the heartbeat, if every stage ran since the last time."""
-        if self._evidence == _ALL and ticks.diff(now, self._feed_at) >= _FEED_MS:
+        """Feed the watchdog and toggle the heartbeat: every stage ran since the last time."""
+        if ticks.diff(now, self._feed_at) >= _FEED_MS:
             self._feed_at = now
             # a scan that is on time counts again at once; a late one must run first
             late = ticks.diff(now, self._scan_at) > self._period
@@ -332,7 +339,7 @@ class Master:
         """ms until the next step is due; received bytes end the wait earlier."""
         if self._work or self.limits.evaluating:
             return 0
-        if self.telemetry.busy() or self.history.job != NOTHING:
+        if self.tx_buffer.unsent or self.telemetry.busy() or self.history.job != NOTHING:
             return 1
         rest = ticks.diff(self._scan_at, self.clock.now)
         tick = ticks.diff(self._tick_at, self.clock.now)

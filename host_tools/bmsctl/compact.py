@@ -13,6 +13,7 @@ that run on the board: who adds code there sees the short names.
 """
 
 import ast
+import copy
 import keyword
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -269,6 +270,50 @@ class _Program:
         assert isinstance(last, ast.Return) and last.value is not None
         return find(last.value)
 
+    def sum_of(self, node: ast.Call, binder: _Binder) -> "tuple[list[str], ast.expr] | None":
+        """Parameters and result of a function that only computes with them and constants.
+
+        None where putting the result in place of the call could change what happens: each
+        parameter must stand in it once, in their order.
+        """
+        if node.keywords:
+            return None
+        if isinstance(node.func, ast.Name):
+            scope = binder.at[node.func].resolve(node.func.id)
+            if scope is None or scope.bound[node.func.id] != 1:
+                return None
+            if scope is not binder.top and node.func.id not in scope.imports:
+                return None
+            own = (_name_of(self.binders, binder), node.func.id)
+            module, name = scope.imports.get(node.func.id, own)
+        elif isinstance(node.func, ast.Attribute):
+            module, name = self.module(node.func.value, binder) or "", node.func.attr
+        else:
+            return None
+        function = self._functions.get(module, {}).get(name)
+        if function is None or len(function.args.args) != len(node.args):
+            return None
+        params = [x.arg for x in function.args.args]
+        last = function.body[-1]
+        assert isinstance(last, ast.Return) and last.value is not None
+        found: list[str] = []
+        result = self._result(last.value, params, self.binders[module], found)
+        return (params, result) if result is not None and found == params else None
+
+    def _result(
+        self, node: ast.expr, params: list[str], binder: _Binder, found: list[str]
+    ) -> ast.expr | None:
+        """A sum with its constants as numbers; `found`: the parameters in it, as they come."""
+        if isinstance(node, ast.Name) and node.id in params:
+            found.append(node.id)
+            return ast.Name(node.id, ast.Load())
+        if isinstance(node, ast.BinOp):
+            left = self._result(node.left, params, binder, found)
+            right = self._result(node.right, params, binder, found)
+            return ast.BinOp(left, node.op, right) if left and right else None
+        value = self.value(node, binder)
+        return None if value is None else _literal(value)
+
     def used(self, node: ast.expr, binder: _Binder) -> int | None:
         """The constant that a name, or `module.name`, stands for where it is used."""
         if isinstance(node, ast.Name):
@@ -354,11 +399,25 @@ def _literal(value: int) -> ast.expr:
 
 
 class _Inline(ast.NodeTransformer):
-    """Puts constants where they are used."""
+    """Puts constants where they are used, and short sums where they are called."""
 
     def __init__(self, program: _Program, binder: _Binder) -> None:
         self.program = program
         self.binder = binder
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        sum_ = self.program.sum_of(node, self.binder)
+        self.generic_visit(node)
+        return _Put(sum_[0], node.args).visit(copy.deepcopy(sum_[1])) if sum_ else node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        self.generic_visit(node)
+        sign = _sign(node)
+        if sign is None:
+            return node
+        tick, half, negative = sign
+        compared = ast.GtE() if negative else ast.Lt()
+        return ast.Compare(tick, [compared], [ast.Constant(half)])
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         if isinstance(node.ctx, ast.Load):
@@ -374,6 +433,38 @@ class _Inline(ast.NodeTransformer):
                 return _literal(value)
         self.generic_visit(node)
         return node
+
+
+def _sign(node: ast.Compare) -> "tuple[ast.expr, int, bool] | None":
+    """For `((x + half) & mask) - half` compared with 0: `x & mask`, half, and whether by `<`.
+
+    The sign of a difference of ticks: `x & mask < half` is the same where mask is 2 * half - 1.
+    """
+    if len(node.ops) != 1 or not isinstance(node.ops[0], ast.Lt | ast.GtE):
+        return None
+    zero = node.comparators[0]
+    match node.left:
+        case ast.BinOp(
+            ast.BinOp(
+                ast.BinOp(x, ast.Add(), ast.Constant(half)), ast.BitAnd(), ast.Constant(mask)
+            ),
+            ast.Sub(),
+            ast.Constant(again),
+        ) if half == again and mask == 2 * half - 1:
+            if isinstance(zero, ast.Constant) and zero.value == 0:
+                tick = ast.BinOp(x, ast.BitAnd(), ast.Constant(mask))
+                return tick, half, isinstance(node.ops[0], ast.Lt)
+    return None
+
+
+class _Put(ast.NodeTransformer):
+    """Puts arguments in place of parameters."""
+
+    def __init__(self, params: list[str], args: list[ast.expr]) -> None:
+        self.args = dict(zip(params, args, strict=True))
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.args[node.id]
 
 
 class _Drop(ast.NodeTransformer):

@@ -30,7 +30,10 @@ class Commands:
         self.refused = 0
 
     def step(self, now):
-        """Read a few bytes; run at most one command until its answer has been built."""
+        """Read a few bytes; run at most one command until its answer has been built.
+
+        False where nothing has come.
+        """
         if self._at == self._got:
             self._at = 0
             self._got = self._stream.read(self._chunk)
@@ -49,6 +52,7 @@ class Commands:
                 self._n += 1
             else:
                 self._over = True
+        return self._got > 0
 
     def _match(self, start, text):
         """Index behind `text` if the line has it at `start`, followed by a space or the end.

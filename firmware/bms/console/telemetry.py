@@ -137,10 +137,10 @@ class Telemetry:
                 self.request(CONTACTOR)
 
     def step(self):
-        """Build one piece."""
+        """Build one piece; False where nothing is to be built."""
         if self._job == _IDLE:
             if not self._due:
-                return
+                return False
             for job in range(_JOBS):
                 if self._pending[job]:
                     self._pending[job] = 0
@@ -149,9 +149,10 @@ class Telemetry:
                     break
             else:
                 self._due = False
-                return
+                return False
         if self._piece(self._job):
             self._job = _IDLE
+        return True
 
     def _piece(self, job):
         """Build one piece of a job; True when the job is done."""

@@ -26,7 +26,10 @@ _WRITES = const(2)  # most writes to the port in one step
 
 
 class TxBuffer:
-    """lines: ended since boot; dropped: lines for which there was no room."""
+    """lines: ended since boot; dropped: lines for which there was no room.
+
+    unsent: True while a whole line may wait to be sent.
+    """
 
     def __init__(self, stream, clock):
         self._stream = stream
@@ -38,6 +41,7 @@ class TxBuffer:
         self._old = bytearray(_HALF)  # full, being sent
         self._old_sent = self._old_end = 0
         self.building = False
+        self.unsent = False
         self.lines = self.dropped = 0
 
     def room(self):
@@ -128,21 +132,27 @@ class TxBuffer:
         self.raw(b'"}\n')
         self._ready = self._at
         self.building = False
+        self.unsent = True
         self.lines = (self.lines + 1) & MASK
 
     def flush(self):
-        """Write to the port what it accepts now."""
+        """Write to the port what it accepts now; call it while `unsent`."""
         for _ in range(_WRITES):
-            if self._old_sent < self._old_end:
-                left = self._old_end - self._old_sent
-                took = self._stream.write(self._old, self._old_sent, left)
-                self._old_sent += took
-            elif self._sent < self._ready:
-                took = self._stream.write(self._buf, self._sent, self._ready - self._sent)
-                self._sent += took
-                if self._sent == self._ready and not self.building:
-                    self._sent = self._ready = self._at = 0
+            at = self._old_sent
+            end = self._old_end
+            if at < end:
+                took = self._stream.write(self._old, at, end - at)
+                self._old_sent = at + took
             else:
-                return
+                at = self._sent
+                end = self._ready
+                if at == end:
+                    self.unsent = False
+                    return
+                took = self._stream.write(self._buf, at, end - at)
+                at += took
+                if at == end and not self.building:
+                    at = self._ready = self._at = 0
+                self._sent = at
             if not took:
                 return

@@ -30,6 +30,7 @@ class Feedback:
         self._delay = config.feedback_delay_ms
         self._differs = bytearray(3)  # 1 = contact and coil disagree
         self._differs_at = array("i", [0] * 3)
+        self._lost = self._welded = False  # whether the fault of that name is set
 
     def coil_changed(self, which):
         """A coil was just switched: the delay of its contact starts again."""
@@ -60,40 +61,40 @@ class Feedback:
         """Compare contacts with coils; set and clear faults. energised: a coil is on."""
         if not self.wired:
             return
-        lost = welded = -1
-        for i in range(3):
-            if not self._differs_too_long(i, now):
-                continue
-            if self._coils[i]:
-                lost = i
-            else:
-                welded = i
-        f = self._faults
+        hal = self._hal
         first = self._first
-        if lost >= 0:
-            f.set(faults.CONTACTOR_FEEDBACK, first + lost, self._delay)
-        elif not energised:
-            # visible only while a coil is on; the next closing shows whether it works again
-            f.clear(faults.CONTACTOR_FEEDBACK, first)
+        coils = self._coils
         differs = self._differs
+        lost = welded = -1
+        none = True
+        for i in range(3):
+            closed = hal.feedback(first + i)
+            if closed is None or closed == coils[i] or self.ignored >> i & 1:
+                differs[i] = 0
+                continue
+            none = False
+            if not differs[i]:
+                differs[i] = 1
+                self._differs_at[i] = now
+            elif ticks.diff(now, self._differs_at[i]) >= self._delay:
+                if coils[i]:
+                    lost = i
+                else:
+                    welded = i
+        f = self._faults
+        if lost >= 0:
+            self._lost = True
+            f.set(faults.CONTACTOR_FEEDBACK, first + lost, self._delay)
+        elif self._lost and not energised:
+            # visible only while a coil is on; the next closing shows whether it works again
+            self._lost = False
+            f.clear(faults.CONTACTOR_FEEDBACK, first)
         if welded >= 0:
+            self._welded = True
             f.set(faults.CONTACTOR_WELDED, first + welded, self._delay)
-        elif not differs[MINUS] and not differs[PRECHARGE] and not differs[PLUS]:
+        elif self._welded and none:
+            self._welded = False
             f.clear(faults.CONTACTOR_WELDED, first)
-
-    def _differs_too_long(self, i, now):
-        """True where contact i has disagreed with its coil for the whole delay."""
-        if self.ignored >> i & 1:
-            return False
-        closed = self._hal.feedback(self._first + i)
-        if closed is None or closed == self._coils[i]:
-            self._differs[i] = 0
-            return False
-        if not self._differs[i]:
-            self._differs[i] = 1
-            self._differs_at[i] = now
-            return False
-        return ticks.diff(now, self._differs_at[i]) >= self._delay
 
     def ignore_welded(self):
         """Ignore contacts that report closed with their coil off, until the next start.
@@ -109,5 +110,6 @@ class Feedback:
                 self._faults.set(faults.FEEDBACK_IGNORED, self._first + i, 0)
                 found = True
         if found:
+            self._welded = False
             self._faults.clear(faults.CONTACTOR_WELDED, self._first)
         return found

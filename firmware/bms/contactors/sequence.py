@@ -225,7 +225,7 @@ class Sequence:
 
     def step(self, now):
         """Continue the sequence; feedback and faults are evaluated first, in every state."""
-        self._feedback.step(now, self.energised())
+        self._feedback.step(now, self._pack.energised[self.string])
         self._precharge.step(now, self._coils[PRECHARGE])
         state = self.state
         if state == OPEN:
@@ -241,7 +241,8 @@ class Sequence:
                 return
         elif state > CLOSED:
             self._step_opening(state, waited, now)
-        self._reduce_coils(now)
+        if self._hold < _FULL:
+            self._reduce_coils(now)
 
     def _step_closing(self, state, waited, now):
         """One state of the closing sequence; True where a weld has ended it."""
@@ -320,8 +321,6 @@ class Sequence:
 
     def _reduce_coils(self, now):
         """Switch coils that have pulled in to their holding voltage."""
-        if self._hold >= _FULL:
-            return
         for i in range(3):
             if self._full[i] and ticks.diff(now, self._on_at[i]) >= self._pull_in:
                 self._full[i] = 0

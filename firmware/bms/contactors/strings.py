@@ -160,9 +160,10 @@ class Strings:
         wants = True
         for c in self.each:
             c.step(now)
-            if c.closed():
+            if c.state == C.CLOSED:
                 closed += 1
-            if c.state == C.OPEN_REQUESTED:
+            elif c.state == C.OPEN_REQUESTED:
+                closed += 1
                 wants = False
         self.count_closed = closed
         self.wants_power = wants

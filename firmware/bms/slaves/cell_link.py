@@ -625,20 +625,22 @@ class CellLink(Driver):
 
     def _balance(self, now):
         """Send the balancing plan to the next board whose plan changed or is about to expire."""
-        n = len(self._node)
+        members = self.members
+        n = len(members)
         balance_mask = self.pack.balance_mask
         sent = self._sent_balance
+        on = self._balance_on
+        after = self._balance_next
         for _ in range(n):
-            m = self._balance_next
-            self._balance_next = m + 1 if m + 1 < n else 0
-            slave = self.members[m]
-            low = balance_mask[2 * slave]
-            high = balance_mask[2 * slave + 1]
-            same = low == sent[2 * m] and high == sent[2 * m + 1]
-            if same and not self._balance_on[m]:
-                continue
-            if same and ticks.diff(now, self._balance_at[m]) < _BALANCE_AGAIN_MS:
-                continue
+            m = after
+            after = m + 1 if m + 1 < n else 0
+            i = 2 * members[m]
+            low = balance_mask[i]
+            high = balance_mask[i + 1]
+            if low == sent[2 * m] and high == sent[2 * m + 1]:
+                if not on[m] or ticks.diff(now, self._balance_at[m]) < _BALANCE_AGAIN_MS:
+                    continue
+            self._balance_next = after
             out = self._out
             out[0] = low & 0xFF
             out[1] = low >> 8
@@ -653,7 +655,7 @@ class CellLink(Driver):
                 sent[2 * m] = low
                 sent[2 * m + 1] = high
                 self._balance_at[m] = now
-                self._balance_on[m] = 1 if low or high else 0
-                flags = _TAKEN | BALANCING if self._balance_on[m] else _TAKEN
+                on[m] = 1 if low or high else 0
+                flags = _TAKEN | BALANCING if on[m] else _TAKEN
                 self._t[H_ROWS + ROW * m + R_FLAGS] = flags
             return
