@@ -30,8 +30,8 @@ from bms.ticks import MASK
 
 _TICK_MS = const(20)  # period of ages, inputs and contactors; the rest has twice this period
 _FEED_MS = const(50)
-# steps of a tick's work: the first in each tick, then _COMMANDS and _POWER in one tick, _REPORT in
-# the next
+# steps of a tick's work: the first in each tick, _REPORT in every second, _COMMANDS in the others,
+# and after it _POWER in every fourth
 _NONE, _PROTECT, _COMMANDS, _POWER, _REPORT = range(5)
 _SCANNED, _EVALUATED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
 _PIECES = const(3)  # parts of lines in one step, while no frame comes
@@ -116,7 +116,7 @@ class Master:
         self._seq = 0
         self._open_scan = False  # started, not evaluated yet
         self._work = _NONE
-        self._reports = False  # this tick ends with _REPORT
+        self._ticks = 0  # modulo 4
         self._typing = False  # a command is coming in
         self._evidence = 0
         self.memory_errors = 0
@@ -275,16 +275,16 @@ class Master:
         if work == _PROTECT:
             self._evaluate(now)
             self._act(now)
-            self._reports = not self._reports
-            self._work = _REPORT if self._reports else _COMMANDS
+            self._ticks = (self._ticks + 1) & 3
+            self._work = _REPORT if self._ticks & 1 else _COMMANDS
         elif work == _COMMANDS:
-            self._work = _POWER
+            self._work = _POWER if self._ticks else _NONE
             self._typing = self.console.step(now)
             self.balancing.step(now)
+            self.soc.step(now)
         else:
             self._work = _NONE
             if work == _POWER:
-                self.soc.step(now)
                 self.power.step(now)
             else:
                 self._report(now)

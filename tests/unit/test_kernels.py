@@ -82,7 +82,7 @@ def test_machine_code_is_used_where_there_is_any():
 
 def test_versions_have_the_same_names():
     names = [n for n in dir(kernels) if callable(getattr(kernels, n)) and not n.startswith("_")]
-    assert len(names) == 37
+    assert len(names) == 38
     for name in names:
         for k in VERSIONS:
             assert callable(getattr(k, name)), name
@@ -734,12 +734,22 @@ def test_put_int():
             assert bytes(out[1:end]) == str(number).encode()
 
 
-def test_put_hex4():
+def test_put_end():
     for k in VERSIONS:
-        for number in (0, 1, 0xABCD, 0xFFFF, 0x10FFF):
-            out = bytearray(8)
-            assert k.put_hex4(out, 2, number) == 6
-            assert bytes(out[2:6]) == f"{number & 0xFFFF:04X}".encode()
+        for number in (0, 0xABCD, 0xFFFF, 0x1234):
+            out = bytearray(b"." * 20)
+            assert k.put_end(out, 2, number) == 16
+            assert bytes(out) == b'.."crc":"%04X"}\n....' % number
+
+
+def test_put_text():
+    for k in VERSIONS:
+        for name, text in ((b"a", b""), (b"state", b"open"), (b"", b"x")):
+            out = bytearray(b"." * 24)
+            end = k.put_text(out, 1, name, len(name), text, len(text))
+            want = b',"' + name + b'":"' + text + b'"'
+            assert bytes(out) == b"." + want + b"." * (23 - len(want))
+            assert end == 1 + len(want)
 
 
 def test_put_hex():
@@ -775,7 +785,7 @@ def _link_table():
 
 
 class _Taken:
-    """What `mcp_readings` and `take_status` of one twin read and write."""
+    """What `mcp_readings` and `store_status` of one twin read and write."""
 
     def __init__(self, k, slots, first):
         self.k = k
@@ -796,10 +806,8 @@ class _Taken:
             self.ring, self.at, 15, self.data, self.t, *self.cells, *self.temps
         )
 
-    def status(self, ident):
-        return self.k.take_status(
-            ident, self.data, self.t, self.mv, self.when, self.ok, self.flags, self.die
-        )
+    def store(self):
+        self.k.store_status(self.t, 2, self.mv, self.when, self.ok, self.flags, self.die)
 
     def all(self):
         lists = self.cells + self.temps
@@ -813,17 +821,19 @@ def test_readings_are_taken_from_a_ring():
     frames += [cells_frame(2, 0, [3300, 3751, 3300, 3760], 7), cells_frame(2, 1, [3300] * 4, 7)]
     for k in VERSIONS:
         b = _Taken(k, [_slot(*f) for f in frames], 13)  # over the ring's end
-        ident = frames[5][0]
-        assert b.take() == -ident
-        assert b.at[1] == (13 + 5) & 15
+        assert b.take() == frames[6][0] << 3 | 2  # the first cell out of bounds, from 1
+        assert b.at[1] == (13 + 7) & 15
         assert list(b.cells[0][:16]) == list(range(3300, 3316))
         assert list(b.temps[0][:4]) == [250, 251, 0, -105]
         assert list(b.temps[1][:4]) == [21, 21, 0, 21]
-        assert b.status(ident) == 0
+        assert (b.t[T.H_STATUS], b.mv[0], b.ok[0]) == (1, 0, 0)
+        b.store()
         assert (b.mv[0], b.when[0], b.ok[0], b.flags[0], b.die[0]) == (53160, 5000, 1, 0x300, 250)
+        assert (b.mv[1], b.ok[1]) == (0, 0)
+        b.mv[0] = 1
+        b.store()  # once
+        assert b.mv[0] == 1
         assert b.t[H_MISSING] == 1 and b.t[H_ROWS + R_GOT] == 0x110F
-        b.at[1] = (b.at[1] + 1) & 15
-        assert b.take() == frames[6][0] << 3 | 2  # the first cell out of bounds, from 1
         assert b.take() == 0
         assert b.at[1] == b.at[0]
 
@@ -857,9 +867,14 @@ def test_what_is_no_plain_reading_stays_in_the_ring():
         ):
             b = _Taken(k, [_slot(ident, data)], 3)
             before = b.all()
-            assert b.take() == -ident
-            assert b.status(ident) == -1
+            assert b.take() == -1
+            b.store()
             assert b.all() == before
+        b = _Taken(k, [_slot(*status_frame(1, 0x57, 53000))], 3)
+        assert b.take() == 0
+        b.t[H_ROWS + T.R_OPEN] = 0  # two boards have its number: seen since
+        b.store()
+        assert (b.mv[0], b.ok[0]) == (0, 0)
 
 
 def _slaves(random):
@@ -958,9 +973,9 @@ def test_readings_are_taken_while_waiting():
             assert time.taken.cells[2][0] == (now + 1) & (TOP - 1)
             assert time.taken.cells[2][8] == (now + 3) & (TOP - 1)
             time.coming.append((now + 6, status_frame(1, 0x57, 53000)))
-            assert time.wait(20) == -0x501
+            assert time.wait(3) == 0
             assert time.now == now + 6
-            time.taken.at[1] = time.taken.at[0]
+            assert time.taken.t[T.H_STATUS] == 1
             time.coming.append((now + 9, cells_frame(2, 1, [3300, 1999, 3300, 3300], 7)))
             found = cells_frame(2, 1, [], 7)[0] << 3 | 2
             assert time.wait(20) == found

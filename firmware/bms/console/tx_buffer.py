@@ -10,11 +10,12 @@ from micropython import const
 from bms.kernels import (
     crc16,
     put,
+    put_end,
     put_field,
     put_hex,
-    put_hex4,
     put_int,
     put_key,
+    put_text,
     put_values,
     splice,
 )
@@ -61,10 +62,10 @@ class TxBuffer:
             self._old_end = self._ready
             self._sent = self._ready = 0
         self.building = True
-        self._at = self._ready
-        self.raw(b'{"k":"')
-        self.raw(kind)
-        self.raw(b'","t_ms":')
+        ready = self._ready
+        at = put_text(self._buf, ready, b"k", 1, kind, len(kind))
+        self._buf[ready] = 0x7B  # {, where other keys have a comma
+        self._at = put_key(self._buf, at, b"t_ms", 4)
         self.uptime(self._clock.uptime_s, self._clock.uptime_ms)
         return True
 
@@ -117,20 +118,19 @@ class TxBuffer:
 
     def text(self, name, text, more=b""):
         """Append a key and a text of plain characters, in one or two parts."""
-        self.key(name)
-        self.raw(b'"')
-        self.raw(text)
-        self.raw(more)
-        self.raw(b'"')
+        self._at = put_text(self._buf, self._at, name, len(name), text, len(text))
+        if more:
+            self._at -= 1
+            self.raw(more)
+            self.raw(b'"')
 
     def end(self):
         """End the line with its CRC; it can be sent now."""
-        self.raw(b",")
-        crc = crc16(self._buf, self._ready, self._at, 0xFFFF)
-        self.raw(b'"crc":"')
-        self._at = put_hex4(self._buf, self._at, crc)
-        self.raw(b'"}\n')
-        self._ready = self._at
+        buf = self._buf
+        at = self._at
+        buf[at] = 0x2C  # the comma before the CRC counts, too
+        crc = crc16(buf, self._ready, at + 1, 0xFFFF)
+        self._at = self._ready = put_end(buf, at + 1, crc)
         self.building = False
         self.unsent = True
         self.lines = (self.lines + 1) & MASK

@@ -1,13 +1,11 @@
 """Power limits: currents and voltages that an inverter or a motor may use at present.
 
 Each quantity reduces a limit in a straight line: all of it at its warn bound, nothing at its derate
-bound, so the limit is 0 before a trip. Limits change in ramps. Stepped every 40 ms, one string at a
+bound, so the limit is 0 before a trip. Limits change in ramps. Stepped every 80 ms, one string at a
 time; nothing here allocates after start-up.
 """
 
 from array import array
-
-from micropython import const
 
 from bms import ticks
 from bms.protection import limits as L
@@ -31,8 +29,6 @@ REASONS = (
     b"no_reading",
 )
 CHARGE, DISCHARGE = range(2)
-# steps for one string: charge, discharge, next string; readings don't come more often
-_STEPS_PER_STRING = const(3)
 
 
 class PowerLimits:
@@ -70,7 +66,8 @@ class PowerLimits:
         self._part = array("i", [0] * (2 * n))  # of each string: charge, discharge
         self._why = bytearray(2 * n)
         self._aim = array("i", [0, 0])
-        self._string = self._phase = 0
+        self._string = 0
+        self._side = CHARGE  # calculated next
         self._at = now
         self._ma = array("i", [0, 0])
         self.reason = bytearray(2)
@@ -88,18 +85,17 @@ class PowerLimits:
         return self._ma[DISCHARGE]
 
     def step(self, now):
-        """Calculate the limits of the next string, in three steps; move the ramps of the pack."""
-        phase = self._phase
-        self._phase = phase + 1 if phase + 1 < _STEPS_PER_STRING else 0
+        """Calculate the limits of the next string, in two steps; move the ramps of the pack."""
+        side = self._side
         s = self._string
-        if phase == CHARGE or phase == DISCHARGE:
-            self._one(s, phase)
-        else:
+        self._one(s, side)
+        self._side = DISCHARGE - side
+        if side == DISCHARGE:
             self._string = s + 1 if s + 1 < self._pack.strings else 0
         ms = ticks.diff(now, self._at)
         self._at = now
-        if not 0 <= ms <= 100:
-            ms = 100  # a ramp doesn't jump after a pause
+        if not 0 <= ms <= 200:
+            ms = 200  # a ramp doesn't jump after a pause
         for side in range(2):
             self._all(side)
             self._ramp(side, ms)

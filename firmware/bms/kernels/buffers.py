@@ -15,6 +15,7 @@ EXTENDED = const(0x20000000)
 BITS = const(0x1FFFFFFF)
 
 _DIGITS = b"0123456789ABCDEF"
+_END = b'"crc":"0000"}\n'
 
 
 def _hex_values():
@@ -269,6 +270,21 @@ def put_key(buf: ptr8, at: int, name: ptr8, n: int) -> int:
 
 
 @micropython.viper
+def put_text(buf: ptr8, at: int, name: ptr8, n: int, text: ptr8, m: int) -> int:
+    """Write a key as `put_key` does, and the m bytes of `text` in quotes; the index behind it."""
+    at = int(put_key(buf, at, name, n))
+    buf[at] = 0x22
+    at += 1
+    i = 0
+    while i < m:
+        buf[at + i] = text[i]
+        i += 1
+    at += m
+    buf[at] = 0x22
+    return at + 1
+
+
+@micropython.viper
 def put_field(buf: ptr8, at: int, name: ptr8, n: int, value: int) -> int:
     """Write a key as `put_key` does, and an integer as `put_int` does; the index behind it."""
     return int(put_int(buf, int(put_key(buf, at, name, n)), value))
@@ -301,14 +317,19 @@ def put_values(
 
 
 @micropython.viper
-def put_hex4(buf: ptr8, at: int, value: int) -> int:
-    """Write the low 16 bits of `value` as four upper-case hex digits; the index behind them."""
+def put_end(buf: ptr8, at: int, crc: int) -> int:
+    """Write `"crc":"XXXX"}` and a line end, with the low 16 bits of `crc`; the index behind."""
     digits = ptr8(_DIGITS)
-    buf[at] = digits[(value >> 12) & 15]
-    buf[at + 1] = digits[(value >> 8) & 15]
-    buf[at + 2] = digits[(value >> 4) & 15]
-    buf[at + 3] = digits[value & 15]
-    return at + 4
+    text = ptr8(_END)
+    i = 0
+    while i < 14:
+        buf[at + i] = text[i]
+        i += 1
+    buf[at + 7] = digits[(crc >> 12) & 15]
+    buf[at + 8] = digits[(crc >> 8) & 15]
+    buf[at + 9] = digits[(crc >> 4) & 15]
+    buf[at + 10] = digits[crc & 15]
+    return at + 14
 
 
 @micropython.viper

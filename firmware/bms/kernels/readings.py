@@ -23,9 +23,10 @@ H_RX_AT = const(3)
 H_CELL = const(4)
 H_TEMP = const(7)
 H_SCAN = const(10)  # all 8 bits of the scan's number; H_SEQ has 4
+H_STATUS = const(11)  # not 0: `store_status` has something to store
 H_ROW_OF = const(16)
 H_ROWS = const(80)
-ROW = const(24)
+ROW = const(26)
 # of a row: bits of the parts wanted and had; 1 = it may be taken; flags of a reading; first index
 # and count of cells, of temperatures; R_DUE is the driver's own; from R_CRC on the CRC of each part
 R_WANT = const(0)
@@ -39,6 +40,11 @@ R_TEMPS = const(7)
 R_DUE = const(8)
 R_CRC = const(9)
 R_SLAVE = const(22)  # index of the slave in the pack
+# of its STATUS frame: 0 where none waits, else stack voltage in 10 mV, temperature + 40 degC << 16
+# and bit 24; when it came; the upper half of its fault bits
+R_STATUS = const(23)
+R_STATUS_AT = const(24)
+R_WARNINGS = const(25)
 
 # results of `extremes`
 E_MIN = const(0)
@@ -200,15 +206,11 @@ def take13(ident: int, data: ptr8, t: ptr32, values: ptr16, flags: ptr8, stamps:
     return worst
 
 
-# parameters: a kernel gets its arrays one by one
 @micropython.viper
-def take_status(
-    ident: int, data: ptr8, t: ptr32, mv: ptr32, at: ptr32, ok: ptr8, flags: ptr16, die: ptr16
-) -> int:
+def take_status(ident: int, data: ptr8, t: ptr32) -> int:
     """Take one STATUS frame of the cell link that reports no severe fault; 0, or -1 as `take13`.
 
-    mv, at: array('i') of stack mV and time by slave, ok: whether they are valid; flags array('H');
-    die array('h'), 0.1 degC.
+    Its values wait in its row for `store_status`.
     """
     row = int(t[H_ROW_OF + (ident & 63)])
     if row == 0 or int(t[row + R_OPEN]) == 0:
@@ -233,13 +235,34 @@ def take_status(
         t[H_MISSING] = int(t[H_MISSING]) - 1
     now = int(t[H_NOW])
     t[H_RX_AT] = now
-    i = int(t[row + R_SLAVE])
-    mv[i] = (int(data[0]) | int(data[1]) << 8) * 10
-    at[i] = now
-    ok[i] = 1
-    flags[i] = int(data[3]) << 8
-    die[i] = (int(data[4]) - 40) * 10
+    t[row + R_STATUS_AT] = now
+    t[row + R_STATUS] = int(data[0]) | int(data[1]) << 8 | int(data[4]) << 16 | 1 << 24
+    t[row + R_WARNINGS] = data[3]
+    t[H_STATUS] = 1
     return 0
+
+
+# parameters: a kernel gets its arrays one by one
+@micropython.viper
+def store_status(t: ptr32, n: int, mv: ptr32, at: ptr32, ok: ptr8, flags: ptr16, die: ptr16):
+    """Store what `take_status` took in the first n rows, where a row is still open.
+
+    mv, at: array('i') of stack mV and time by slave, ok: whether they are valid; flags array('H');
+    die array('h'), 0.1 degC.
+    """
+    row = H_ROWS
+    while n > 0:
+        if int(t[row + R_STATUS]) and int(t[row + R_OPEN]):
+            i = int(t[row + R_SLAVE])
+            status = int(t[row + R_STATUS])
+            mv[i] = (status & 0xFFFF) * 10
+            at[i] = t[row + R_STATUS_AT]
+            ok[i] = 1
+            flags[i] = int(t[row + R_WARNINGS]) << 8
+            die[i] = ((status >> 16 & 0xFF) - 40) * 10
+        t[row + R_STATUS] = 0
+        row += ROW
+        n -= 1
 
 
 # parameters: a kernel gets its arrays one by one
@@ -260,9 +283,9 @@ def mcp_readings(
     """Take readings of the cell link (`take13`) from the front of an MCP2515's ring.
 
     at: slot to be written, slot to be read, of slots of 16 bytes as `mcp_frame` has them, numbered
-    up to `last`. Ends at the first frame that is something else: -1, or below it the identifier of
-    a STATUS frame, negative, whose payload is in `data` then; both stay in the ring. A reading out
-    of bounds gives identifier << 3 | what `take13` gave; 0: the ring is empty.
+    up to `last`, and STATUS frames (`take_status`). Ends at the first frame that neither takes: -1;
+    it stays in the ring. A reading out of bounds gives identifier << 3 | what `take13` gave; 0: the
+    ring is empty.
     """
     tail = int(at[1])
     while tail != int(at[0]):
@@ -277,8 +300,8 @@ def mcp_readings(
             data[i] = ring[slot + 6 + i]
             i += 1
         if part == 12:
-            return 0 - ident
-        if part < 8:
+            worst = int(take_status(ident, data, t))
+        elif part < 8:
             worst = int(take13(ident, data, t, cell_mv, cell_flags, cell_at))
         else:
             worst = int(take13(ident, data, t, temp_dc, temp_flags, temp_at))

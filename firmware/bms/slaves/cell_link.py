@@ -11,7 +11,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import crc8_frame, mcp_readings, take13, take_status, wait_readings
+from bms.kernels import crc8_frame, mcp_readings, store_status, take13, wait_readings
 from bms.kernels.readings import (
     H_CELL,
     H_MISSING,
@@ -21,6 +21,7 @@ from bms.kernels.readings import (
     H_RX_AT,
     H_SCAN,
     H_SEQ,
+    H_STATUS,
     H_TEMP,
     R_CELL,
     R_CELLS,
@@ -63,7 +64,8 @@ _TEMP_OFFSET_DC = const(-1000)
 _STATUS_BIT = const(0x1000)  # in the mask of expected frames: CELLS 0-7, TEMPS 8-11, STATUS 12
 _TAKEN = FRESH | SEEN | NEW  # flags of a reading
 _QUIET_MS = const(20)  # without a frame for this time, missing parts are polled again
-_IDLE_MS = const(10)  # between two checks which board needs a balancing command
+_IDLE_MS = const(10)  # between two balancing commands
+_LOOK_MS = const(50)  # to the next check where no board needs one; another scan checks at once
 _HELLO_MS = const(200)  # between two HELLOs to all
 _BALANCE_S = const(5)  # a slave stops balancing by itself after this time
 _BALANCE_AGAIN_MS = const(2000)
@@ -205,6 +207,18 @@ class CellLink(Driver):
             self._found = 0
             self._hard(found >> 3, found & 7)
         self.link.poll(self.sink, now)
+        if t[H_STATUS]:
+            t[H_STATUS] = 0
+            pack = self.pack
+            store_status(
+                t,
+                len(self._node),
+                pack.stack_mv,
+                pack.stack_at,
+                pack.stack_ok,
+                pack.slave_flags,
+                pack.die_dc,
+            )
         if self._alarms:
             self.alarm_step(now)
         if not self.done:
@@ -222,8 +236,8 @@ class CellLink(Driver):
             self._idle_at = ticks.add(now, _IDLE_MS)
             if self._back:
                 self._hello_again()
-            else:
-                self._balance(now)
+            elif not self._balance(now):
+                self._idle_at = ticks.add(now, _LOOK_MS)
 
     def _hello_again(self):
         """Send HELLO to a board that was silent: it may be another one, or have restarted."""
@@ -447,28 +461,12 @@ class CellLink(Driver):
                     pack.temp_flags,
                     pack.temp_at,
                 )
-            if found > 0:
-                if ticks_ms is None:
-                    self._hard(found >> 3, found & 7)
-                else:
-                    self._found = found
-            elif found >= -1:
+            if found <= 0:
                 return
-            elif take_status(
-                -found,
-                data,
-                t,
-                pack.stack_mv,
-                pack.stack_at,
-                pack.stack_ok,
-                pack.slave_flags,
-                pack.die_dc,
-            ):
-                return
+            if ticks_ms is None:
+                self._hard(found >> 3, found & 7)
             else:
-                at[1] = (at[1] + 1) & last
-                if not t[H_MISSING]:
-                    return
+                self._found = found
 
     def _hard(self, ident, k):
         """Reading k (from 1) of a frame is out of its hard bounds."""
@@ -624,7 +622,10 @@ class CellLink(Driver):
     # --- balancing ---
 
     def _balance(self, now):
-        """Send the balancing plan to the next board whose plan changed or is about to expire."""
+        """Send the balancing plan to the next board whose plan changed or is about to expire.
+
+        False where there is none.
+        """
         members = self.members
         n = len(members)
         balance_mask = self.pack.balance_mask
@@ -658,4 +659,5 @@ class CellLink(Driver):
                 on[m] = 1 if low or high else 0
                 flags = _TAKEN | BALANCING if on[m] else _TAKEN
                 self._t[H_ROWS + ROW * m + R_FLAGS] = flags
-            return
+            return True
+        return False
