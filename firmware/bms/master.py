@@ -118,6 +118,7 @@ class Master:
         self._work = _NONE
         self._ticks = 0  # modulo 4
         self._typing = False  # a command is coming in
+        self._sending = False  # the port has taken a part of a line, and more waits
         self._evidence = 0
         self.memory_errors = 0
         self._unlocked = False  # after a MemoryError, until `_lock_at`
@@ -130,7 +131,9 @@ class Master:
             while not (self.leaving and ticks.diff(self.clock.now, self._leave_at) >= _LEAVE_MS):
                 try:
                     self.step()
-                    self.board.wait(self._rest())
+                    rest = self._rest()
+                    if rest:
+                        self.board.wait(rest)
                 except MemoryError:
                     if not self._finish_step():
                         raise
@@ -175,8 +178,7 @@ class Master:
         # where a frame came while a scan began or ended: take it first
         if not long or not self.board.pending():
             self._work_steps(now)
-        if self.tx_buffer.unsent:
-            self.tx_buffer.flush()
+        self._sending = self.tx_buffer.unsent and self.tx_buffer.flush()
         if self._evidence == _ALL:
             self._feed(now)
         self.cycles = (self.cycles + 1) & MASK
@@ -303,7 +305,9 @@ class Master:
         self._evidence |= _EVALUATED
 
     def _act(self, now):
-        self.strings.step(now)
+        # closed or open contactors need half as many looks as those of a sequence
+        if self._ticks & 1 or not self.strings.steady:
+            self.strings.step(now)
         if self._proving:
             self._prove(now)
         self._evidence |= _ACTED
@@ -319,11 +323,17 @@ class Master:
         self._evidence |= _REPORTED
 
     def _send(self):
-        """Build a part of a line; False: there is none. Telemetry comes before stored history."""
+        """Build a part of a line; True where another may follow at once.
+
+        Telemetry comes before stored history, whose parts take longer. While the port takes what
+        waits, a line waits for room; where nobody reads it is dropped.
+        """
+        if self._sending and not self.tx_buffer.room():
+            return False
         history = self.history
         if history.building or history.job != NOTHING and not self.telemetry.busy():
             history.step()
-            return True
+            return False
         return self.telemetry.step()
 
     def _feed(self, now):
@@ -339,7 +349,7 @@ class Master:
         """ms until the next step is due; received bytes end the wait earlier."""
         if self._work or self.limits.evaluating:
             return 0
-        if self.tx_buffer.unsent or self.telemetry.busy() or self.history.job != NOTHING:
+        if self._sending or self.telemetry.busy() or self.history.job != NOTHING:
             return 1
         rest = ticks.diff(self._scan_at, self.clock.now)
         tick = ticks.diff(self._tick_at, self.clock.now)

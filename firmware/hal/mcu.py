@@ -383,9 +383,10 @@ class McuBoard:
         for at in self._rings:
             if at[0] != at[1]:
                 return True
-        for link in self._links:
-            if link.ready():
-                return True
+        if self._links:
+            for link in self._links:
+                if link.ready():
+                    return True
         return False
 
     def wait(self, ms):

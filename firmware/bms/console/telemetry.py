@@ -244,7 +244,7 @@ class Telemetry:
             out.number(b"trips", m.faults.trips)
             out.text(b"first", m.faults.names[m.faults.first])
             out.number(b"balancing", m.balancing.cells)
-            out.number(b"inputs", m.inputs.bits)
+            out.number(b"inputs", m.inputs.bits())
         else:
             rx = tx = damaged = stale = unexpected = missed = dropped = 0
             for d in m.drivers:

@@ -136,7 +136,10 @@ class TxBuffer:
         self.lines = (self.lines + 1) & MASK
 
     def flush(self):
-        """Write to the port what it accepts now; call it while `unsent`."""
+        """Write to the port what it accepts now; call it while `unsent`.
+
+        True where more may be written soon, False where nothing is left or nobody reads.
+        """
         for _ in range(_WRITES):
             at = self._old_sent
             end = self._old_end
@@ -148,11 +151,12 @@ class TxBuffer:
                 end = self._ready
                 if at == end:
                     self.unsent = False
-                    return
+                    return False
                 took = self._stream.write(self._buf, at, end - at)
                 at += took
                 if at == end and not self.building:
                     at = self._ready = self._at = 0
                 self._sent = at
             if not took:
-                return
+                return False
+        return True

@@ -14,7 +14,8 @@ from bms.protection import fault_ids as faults
 class Strings:
     """each: the `Sequence` of every string; count_closed: strings that are connected.
 
-    wants_power: False while a string waits for its current to fall, so that it may open.
+    steady: no string closes, opens or is to close. wants_power: False while a string waits for its
+    current to fall, so that it may open.
     charger: the input reports a charger. left_out: reason (bytes) why the last `close` left a
     string out, None = it left none out.
     """
@@ -47,6 +48,7 @@ class Strings:
         self.count_closed = 0
         self.left_out = None
         self.wants_power = True
+        self.steady = False
         self.charger = False
 
     # --- state ---
@@ -111,6 +113,7 @@ class Strings:
 
     def trip(self, scope):
         """Open a string, or all of them where the scope is the pack."""
+        self.steady = False
         if scope < len(self.each):
             self._close_wanted[scope] = 0
             self.each[scope].trip()
@@ -121,12 +124,14 @@ class Strings:
 
     def cut(self):
         """The board has switched all coils off by itself: change the states to match."""
+        self.steady = False
         for s in range(len(self.each)):
             self._close_wanted[s] = 0
             self.each[s].cut()
 
     def open(self, now):
         """Open all on command, each once its current is low."""
+        self.steady = False
         for s in range(len(self.each)):
             self._close_wanted[s] = 0
             self.each[s].open(now)
@@ -150,6 +155,7 @@ class Strings:
         if not some:
             return why
         self._board.rearm()
+        self.steady = False
         self._wait_at = now
         self._next(now)
         return None
@@ -157,18 +163,23 @@ class Strings:
     def step(self, now):
         """Continue the sequences; start the next string when one is closed."""
         closed = 0
-        wants = True
+        wants = steady = True
         for c in self.each:
             c.step(now)
-            if c.state == C.CLOSED:
+            state = c.state
+            if state == C.CLOSED:
                 closed += 1
-            elif c.state == C.OPEN_REQUESTED:
-                closed += 1
-                wants = False
+            elif state != C.OPEN:
+                steady = False
+                if state == C.OPEN_REQUESTED:
+                    closed += 1
+                    wants = False
         self.count_closed = closed
         self.wants_power = wants
+        self.steady = steady
         for wanted in self._close_wanted:
             if wanted:
+                self.steady = False
                 self._next(now)
                 return
 

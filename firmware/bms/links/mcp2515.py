@@ -217,7 +217,7 @@ class Mcp2515:
         if self.take_readings is None:
             wait_for(self.at, ms, ticks_ms, idle)
         else:
-            self._taken(ticks.add(ticks_ms() & ticks.MASK, ms), ticks_ms, idle)
+            self._taken((ticks_ms() + ms) & MASK, ticks_ms, idle)
 
     def _taken(self, until, ticks_ms, idle):
         at = self.at

@@ -10,7 +10,7 @@ INTERLOCK, STOP, FAULT_LINE, CHARGER, IGNITION = 1, 2, 4, 8, 16
 
 
 class Inputs:
-    """bits: present levels, see the board's `inputs()`; guarding: some switch the coils off."""
+    """guarding: some inputs switch the coils off."""
 
     def __init__(self, config, board, faults_, strings, limits):
         self._board = board
@@ -28,7 +28,7 @@ class Inputs:
         self._ignition = bool(config.ignition)
         self._isolation = bool(config.isolation_sensor)
         self._was_on = True  # an ignition that is on at the start does not close
-        self.bits = 0
+        self._used = self._installed or self._charger or self._ignition
         self.guarding = bool(self._installed)
         if self._installed:
             board.guard(self._installed)
@@ -41,10 +41,17 @@ class Inputs:
                 self._strings.cut()
                 self._set_faults(bits)
 
+    def bits(self):
+        """Present levels, see the board's `inputs()`."""
+        return self._board.inputs()
+
     def step(self, now):
         """Evaluate the levels; each tick."""
+        if self._isolation:
+            self._limits.isolation_measured(self._board.isolation_kohm(), now)
+        if not self._used:
+            return
         bits = self._board.inputs()
-        self.bits = bits
         if self._installed:
             self._set_faults(self._installed & ~bits)
             good = self._installed & bits
@@ -64,8 +71,6 @@ class Inputs:
             elif self._was_on and not on:
                 self._strings.open(now)
             self._was_on = on
-        if self._isolation:
-            self._limits.isolation_measured(self._board.isolation_kohm(), now)
 
     def _set_faults(self, bits):
         f = self._faults
