@@ -4,41 +4,53 @@ A board keeps every name that a module mentions for as long as it runs. So, befo
 
 - Integer constants of modules stand where they are used, across modules, and their definitions go.
 - Names are imported from the module that makes them, not from one that passes them on.
-- Private names of attributes (`_clock`) become short ones; two that can't meet share one.
+- Names of attributes, functions, classes and variables become short ones, see `short_names`.
 - Parameters that nobody passes by name become short ones.
 
-Names of modules, classes, functions and methods stay: an exception on a board names them. Names
-that stand in a text anywhere stay too, since `getattr` could ask for them. The sources must be all
-that run on the board: who adds code there sees the short names.
+What stays: names of modules and of exceptions; those that MicroPython has too (`FOREIGN`); those
+that stand in a text anywhere, since `getattr` could ask for them. The sources must be all that run
+on the board: who adds code there sees the short names.
 """
 
 import ast
-import keyword
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
+from .short_names import Places, Shortener, held, letters
+
+# Names that the firmware's own classes and modules share with MicroPython's: either can be meant
+FOREIGN = tuple(
+    """
+    ANALOG BOOT CLEAR MARK MASK NATIVE ORDER OUT_LOW SLAVE Sequence active add board build bytes
+    channel clear close closed code command copy count crc8 data done end error expired feed
+    fill find flush hex high id line lines link listen load lock locked low main member modules
+    mv names native next open out pack parse path pending poll port power put raw read reason
+    release request reset_cause restart reversed run send serial set share shift show size
+    splice start state status step stop string text ticks_diff ticks_us total trigger update
+    value values wait wait_for word write written x
+    """.split()
+)
 _FUNCTIONS = (ast.FunctionDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class UnknownSyntax(Exception):
     """A source uses something that this module doesn't know how to rewrite."""
 
 
-class _Scope:
+class Scope:
     """Where names are bound. bound: how often each is; outer: declared global or nonlocal."""
 
-    def __init__(self, node: ast.AST, parent: "_Scope | None") -> None:
+    def __init__(self, node: ast.AST, parent: "Scope | None") -> None:
         self.node = node
         self.parent = parent
         self.bound: Counter[str] = Counter()
         self.outer: set[str] = set()
         self.imports: dict[str, tuple[str, str]] = {}  # by name: module, name in it ("": itself)
 
-    def resolve(self, name: str) -> "_Scope | None":
+    def resolve(self, name: str) -> "Scope | None":
         """The scope that a name used here belongs to; None: a built-in one."""
-        scope: _Scope | None = self
+        scope: Scope | None = self
         while scope is not None:
             skipped = scope is not self and isinstance(scope.node, ast.ClassDef)
             if not skipped and name in scope.bound and name not in scope.outer:
@@ -47,13 +59,13 @@ class _Scope:
         return None
 
 
-class _Binder(ast.NodeVisitor):
+class Binder(ast.NodeVisitor):
     """Finds the scope of every node that holds a name."""
 
     def __init__(self, tree: ast.Module, modules: Iterable[str]) -> None:
         self.modules = set(modules)
-        self.at: dict[ast.AST, _Scope] = {}
-        self.scope = self.top = _Scope(tree, None)
+        self.at: dict[ast.AST, Scope] = {}
+        self.scope = self.top = Scope(tree, None)
         self.scopes = [self.top]
         for node in tree.body:
             self.visit(node)
@@ -63,7 +75,7 @@ class _Binder(ast.NodeVisitor):
         self.scope.bound[name] += 1
 
     def inside(self, node: ast.AST, parts: Iterable[ast.AST]) -> None:
-        self.scope = _Scope(node, self.scope)
+        self.scope = Scope(node, self.scope)
         self.scopes.append(self.scope)
         for part in parts:
             self.visit(part)
@@ -156,17 +168,17 @@ def _arguments(args: ast.arguments) -> "list[ast.arg]":
     return found + [arg for arg in (args.vararg, args.kwarg) if arg is not None]
 
 
-class _Program:
+class Program:
     """All modules, and the value of each integer constant."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
         self.trees = {name: ast.parse(text) for name, text in sources.items()}
         self.names = {path: module_name(path) for path in sources}
-        self.binders: dict[str, _Binder] = {}
+        self.binders: dict[str, Binder] = {}
         modules = set(self.names.values())
         for path, tree in self.trees.items():
             try:
-                self.binders[self.names[path]] = _Binder(tree, modules)
+                self.binders[self.names[path]] = Binder(tree, modules)
             except UnknownSyntax as error:
                 raise UnknownSyntax(f"{path}: {error}") from None
         self._values: dict[tuple[str, str], int | None] = {}
@@ -204,7 +216,7 @@ class _Program:
         several = self.several(value, binder)
         return several[index] if several is not None and index < len(several) else None
 
-    def several(self, node: ast.expr, binder: _Binder) -> list[int] | None:
+    def several(self, node: ast.expr, binder: Binder) -> list[int] | None:
         """The integers that are unpacked from a tuple or `range`."""
         if isinstance(node, ast.Tuple):
             found = [self.value(x, binder) for x in node.elts]
@@ -217,7 +229,7 @@ class _Program:
             return None
         return None if any(x is None for x in found) else [x for x in found if x is not None]
 
-    def value(self, node: ast.expr, binder: _Binder) -> int | None:
+    def value(self, node: ast.expr, binder: Binder) -> int | None:
         """The integer that an expression stands for, where that is certain."""
         if isinstance(node, ast.Constant):
             return node.value if type(node.value) is int else None
@@ -239,7 +251,7 @@ class _Program:
             return _OPERATIONS.get(type(node.op), lambda a, b: None)(left, right)
         return None
 
-    def returned(self, node: ast.Call, binder: _Binder) -> int | None:
+    def returned(self, node: ast.Call, binder: Binder) -> int | None:
         """What a function gives whose only line computes it from its arguments."""
         if not isinstance(node.func, ast.Name) or node.keywords:
             return None
@@ -269,7 +281,7 @@ class _Program:
         assert isinstance(last, ast.Return) and last.value is not None
         return find(last.value)
 
-    def used(self, node: ast.expr, binder: _Binder) -> int | None:
+    def used(self, node: ast.expr, binder: Binder) -> int | None:
         """The constant that a name, or `module.name`, stands for where it is used."""
         if isinstance(node, ast.Name):
             scope = binder.at[node].resolve(node.id)
@@ -286,7 +298,7 @@ class _Program:
             return self.constant(module, node.attr) if module else None
         return None
 
-    def module(self, node: ast.expr, binder: _Binder) -> str | None:
+    def module(self, node: ast.expr, binder: Binder) -> str | None:
         """The firmware's module that an expression stands for."""
         if not isinstance(node, ast.Name):
             return None
@@ -295,6 +307,19 @@ class _Program:
             return None
         module, its = scope.imports[node.id]
         return module if not its and module in self.binders else None
+
+    def origin(self, binder: Binder, base: ast.expr) -> tuple[str, str]:
+        """Module and name of a base class; module "": a built-in one."""
+        if isinstance(base, ast.Name):
+            scope = binder.at[base].resolve(base.id)
+            if scope is not None and base.id in scope.imports:
+                return scope.imports[base.id]
+            return (_name_of(self.binders, binder) if scope is not None else "", base.id)
+        if isinstance(base, ast.Attribute):
+            module = self.module(base.value, binder)
+            if module:
+                return module, base.attr
+        raise UnknownSyntax(f"line {base.lineno}: a base class that has no plain name")
 
 
 _OPERATIONS = {
@@ -311,7 +336,7 @@ _OPERATIONS = {
 }
 
 
-def _name_of(binders: "dict[str, _Binder]", binder: _Binder) -> str:
+def _name_of(binders: "dict[str, Binder]", binder: Binder) -> str:
     return next(name for name, one in binders.items() if one is binder)
 
 
@@ -356,7 +381,7 @@ def _literal(value: int) -> ast.expr:
 class _Inline(ast.NodeTransformer):
     """Puts constants where they are used."""
 
-    def __init__(self, program: _Program, binder: _Binder) -> None:
+    def __init__(self, program: Program, binder: Binder) -> None:
         self.program = program
         self.binder = binder
 
@@ -379,13 +404,13 @@ class _Inline(ast.NodeTransformer):
 class _Drop(ast.NodeTransformer):
     """Takes out imports that nothing uses any more, and constants that nobody can ask for."""
 
-    def __init__(self, program: _Program, path: str, needed: set[str]) -> None:
+    def __init__(self, program: Program, path: str, needed: set[str]) -> None:
         self.program = program
         self.module = program.names[path]
         self.needed = needed
         tree = program.trees[path]
-        self.binder = _Binder(tree, program.binders)
-        self.used: set[tuple[_Scope, str]] = set()
+        self.binder = Binder(tree, program.binders)
+        self.used: set[tuple[Scope, str]] = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
                 scope = self.binder.at[node].resolve(node.id)
@@ -461,21 +486,6 @@ def _bare(tree: ast.AST) -> None:
     _fill(tree)
 
 
-def _short(taken: set[str], prefix: str = "") -> Iterator[str]:
-    """Short names that are free, in order."""
-    length = 1
-    while True:
-        for number in range(len(_LETTERS) ** length):
-            name = ""
-            for _ in range(length):
-                number, letter = divmod(number, len(_LETTERS))
-                name = _LETTERS[letter] + name
-            name = prefix + name
-            if name not in taken and not keyword.iskeyword(name):
-                yield name
-        length += 1
-
-
 def _direct(sources: Mapping[str, str]) -> dict[str, str]:
     """The sources, with names imported from where they are made, not from who passes them on."""
     trees = {path: ast.parse(text) for path, text in sources.items()}
@@ -510,126 +520,21 @@ def _direct(sources: Mapping[str, str]) -> dict[str, str]:
     return {path: ast.unparse(ast.fix_missing_locations(tree)) for path, tree in trees.items()}
 
 
-def _private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__")
-
-
-class _Families:
-    """Classes that have objects in common: a class, those that it is made from, those made of it.
-
-    names: private names that objects of a family can have, by the family's first class.
-    """
-
-    def __init__(self, program: _Program) -> None:
-        self.up: dict[tuple[str, str], tuple[str, str]] = {}
-        found: list[tuple[tuple[str, str], set[str]]] = []
-        for path, tree in program.trees.items():
-            module = program.names[path]
-            binder = program.binders[module]
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ClassDef):
-                    key = (module, node.name)
-                    found.append((key, _own_names(node)))
-                    for base in node.bases:
-                        self._join(key, _origin(program, binder, base))
-        self.names: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for key, names in found:
-            self.names[self._first(key)] |= names
-
-    def _first(self, key: tuple[str, str]) -> tuple[str, str]:
-        while self.up.get(key, key) != key:
-            key = self.up[key]
-        return key
-
-    def _join(self, one: tuple[str, str], other: tuple[str, str]) -> None:
-        self.up[self._first(one)] = self._first(other)
-
-
-def _own_names(node: ast.ClassDef) -> set[str]:
-    """Private names that a class gives its objects: `self._x = ..`, methods, names of its own."""
-    found = set()
-    for part in ast.walk(node):
-        if isinstance(part, ast.Attribute) and _is_self(part.value):
-            found.add(part.attr)
-        elif isinstance(part, ast.FunctionDef):
-            found.add(part.name)
-        elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-            found.add(part.id)
-    return {name for name in found if _private(name)}
-
-
-def _is_self(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id == "self"
-
-
-def _origin(program: _Program, binder: _Binder, base: ast.expr) -> tuple[str, str]:
-    """Module and name of a base class."""
-    if isinstance(base, ast.Name):
-        scope = binder.at[base].resolve(base.id)
-        if scope is not None and base.id in scope.imports:
-            return scope.imports[base.id]
-        return (_name_of(program.binders, binder) if scope is not None else "", base.id)
-    if isinstance(base, ast.Attribute):
-        module = program.module(base.value, binder)
-        if module:
-            return module, base.attr
-    raise UnknownSyntax(f"line {base.lineno}: a base class that has no plain name")
-
-
-def _shorten_attributes(program: _Program, kept: set[str], taken: set[str]) -> None:
-    """Private attributes get short names, each the same one everywhere.
-
-    Two get the same where no object can have both. One that is given to an object from outside
-    (`other._x = ..`) may meet every other.
-    """
-    families = list(_Families(program).names.values())
-    counted: Counter[str] = Counter()
-    alone: set[str] = set()
-    others: set[str] = set()
-    for tree in program.trees.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute):
-                if _private(node.attr):
-                    counted[node.attr] += 1
-                    if not isinstance(node.ctx, ast.Load) and not _is_self(node.value):
-                        alone.add(node.attr)
-            elif isinstance(node, ast.Name):
-                others.add(node.id)
-            elif isinstance(node, ast.arg):
-                others.add(node.arg)
-            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-                others.add(node.name)
-    owned = set().union(*families)
-    names = [x for x in counted if x in owned and x not in others and x not in kept]
-    new: dict[str, str] = {}
-    for name in sorted(names, key=lambda x: (-counted[x], x)):
-        meets = set(taken)
-        for family in families:
-            if name in alone or name in family or not alone.isdisjoint(family):
-                meets.update(new[x] for x in family if x in new)
-        meets.update(new[x] for x in alone if x in new)
-        new[name] = next(_short(meets, "_"))
-    for tree in program.trees.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute):
-                node.attr = new.get(node.attr, node.attr)
-
-
-def _shorten_parameters(program: _Program, kept: set[str]) -> None:
+def _shorten_parameters(program: Program, kept: set[str]) -> None:
     """Parameters, and with them the locals of their functions, get the same few names."""
     for tree in program.trees.values():
-        binder = _Binder(tree, program.binders)
-        by_scope: dict[_Scope, list[ast.AST]] = defaultdict(list)
-        seen: dict[_Scope, set[str]] = defaultdict(set)
+        binder = Binder(tree, program.binders)
+        by_scope: dict[Scope, list[ast.AST]] = defaultdict(list)
+        seen: dict[Scope, set[str]] = defaultdict(set)
         for node, scope in binder.at.items():
-            name = _held(node)
+            name = held(node)
             if name is None:
                 continue
             owner = scope.resolve(name)
             if owner is not None:
                 by_scope[owner].append(node)
             # whatever is seen from a scope must not be hidden by a new name there
-            inner: _Scope | None = scope
+            inner: Scope | None = scope
             while inner is not None:
                 seen[inner].add(name)
                 inner = inner.parent
@@ -637,13 +542,14 @@ def _shorten_parameters(program: _Program, kept: set[str]) -> None:
             if not isinstance(scope.node, _FUNCTIONS):
                 continue
             args = scope.node.args
-            free = _short(seen[scope] | kept)
+            hidden = seen[scope] | kept
+            free = (x for x in letters() if x not in hidden)
             new = {}
             for arg in (*args.posonlyargs, *args.args):
                 if arg.arg not in kept and arg.arg not in scope.outer:
                     new[arg.arg] = next(free)
             for node in by_scope[scope]:
-                name = _held(node)
+                name = held(node)
                 if name in new:
                     if isinstance(node, ast.arg):
                         node.arg = new[name]
@@ -655,32 +561,30 @@ def _shorten_parameters(program: _Program, kept: set[str]) -> None:
                         raise UnknownSyntax(f"parameter {name} is bound by {type(node).__name__}")
             inner_scopes = [x for x in binder.scopes if x is not scope]
             for other in inner_scopes:
-                up: _Scope | None = other
+                up: Scope | None = other
                 while up is not None and up is not scope:
                     up = up.parent
                 if up is scope:
                     seen[other].update(new.values())
 
 
-def _held(node: ast.AST) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.arg):
-        return node.arg
-    if isinstance(node, ast.ExceptHandler | ast.FunctionDef | ast.ClassDef):
-        return node.name
-    if isinstance(node, ast.alias):
-        return node.asname or node.name.split(".")[0]
-    return None
-
-
 def compact(sources: Mapping[str, str], kept: Iterable[str] = ()) -> dict[str, str]:
     """The sources by path, rewritten; `kept`: further names that stay. Raises UnknownSyntax."""
-    program = _Program(_direct(sources))
+    return compact_with_names(sources, kept)[0]
+
+
+def compact_with_names(
+    sources: Mapping[str, str], kept: Iterable[str] = (), functions: bool = True
+) -> tuple[dict[str, str], Places]:
+    """The same, and the names that functions had, by module and short name.
+
+    functions: False: they and classes keep their names.
+    """
+    program = Program(_direct(sources))
     for tree in program.trees.values():
         _bare(tree)
     program.binders = {
-        program.names[path]: _Binder(tree, set(program.names.values()))
+        program.names[path]: Binder(tree, set(program.names.values()))
         for path, tree in program.trees.items()
     }
     for path, tree in program.trees.items():
@@ -709,10 +613,14 @@ def compact(sources: Mapping[str, str], kept: Iterable[str] = ()) -> dict[str, s
         for node in ast.walk(tree)
         if isinstance(node, ast.keyword) and node.arg
     }
-    taken = needed | keywords | texts
-    _shorten_attributes(program, texts | keywords, taken)
+    program.binders = {
+        program.names[path]: Binder(tree, set(program.names.values()))
+        for path, tree in program.trees.items()
+    }
+    places = Shortener(program, texts | set(FOREIGN), functions).rename()
     _shorten_parameters(program, texts | keywords)
-    return {
+    rewritten = {
         path: ast.unparse(ast.fix_missing_locations(tree)) + "\n"
         for path, tree in program.trees.items()
     }
+    return rewritten, places
