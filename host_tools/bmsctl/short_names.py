@@ -9,34 +9,30 @@ import ast
 import keyword
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .compact import Binder, Program, Scope
+from .program import Binder, Program, Scope
 
 # Names of functions, methods and parameters that are in the ROM of MicroPython on every board, the
 # shortest first. Left out are built-in names, modules, and what MicroPython itself looks up on
 # objects of a program (of streams, block devices, generators, mappings).
-IN_ROM = tuple(
-    """
-    e pi cos exp sin sub tan tau acos asin atan ceil cosh erfc fabs find fmod imag log2 md5 modf
-    poly real rect seed sha1 sinh sort tanh acosh asinh atan2 atanh coro crc32 dumps expm1 flags
-    floor frexp gamma group hline isinf isnan ldexp loads log10 lower match phase pixel polar rfind
-    split strip trunc upper vline center choice decode digest encode getter gmtime index insert
-    lgamma little lstrip mktime remove rindex rsplit rstrip scroll search setter sha256 single
-    unpack abs_tol closure count degrees deleter ellipse extend fromhex generator heapify heappop
-    hexlify isalpha isclose isdigit islower isspace isupper maxsize newline ph_key popitem popleft
-    radians randint rel_tol replace reverse sizeof uniform urandom bytes_at calcsize copysign
-    cur_task encoding endswith fromkeys heappush isfinite issubset iterator keepends libc_ver
-    platform addressof buffering byteorder dict_view errorcode factorial fill_rect function
-    get_ident localtime pack_into partition randrange setdefault splitlines startswith threshold
-    to_bytes unhexlify a2b_base64 appendleft b2a_base64 blit bound_method difference from_bytes
-    isdisjoint issuperset namedtuple pend_throw rpartition separators stack_size union
-    bytearray_at getrandbits intersection unpack_from allocate_lock python_compiler
-    start_new_thread difference_update intersection_update symmetric_difference
-    symmetric_difference_update
-    """.split()
-)
+_IN_ROM_WORDS = """
+e pi cos exp sin sub tan tau acos asin atan ceil cosh erfc fabs find fmod imag log2 md5 modf poly
+real rect seed sha1 sinh sort tanh acosh asinh atan2 atanh coro crc32 dumps expm1 flags floor
+frexp gamma group hline isinf isnan ldexp loads log10 lower match phase pixel polar rfind split
+strip trunc upper vline center choice decode digest encode getter gmtime index insert lgamma
+little lstrip mktime remove rindex rsplit rstrip scroll search setter sha256 single unpack abs_tol
+closure count degrees deleter ellipse extend fromhex generator heapify heappop hexlify isalpha
+isclose isdigit islower isspace isupper maxsize newline ph_key popitem popleft radians randint
+rel_tol replace reverse sizeof uniform urandom bytes_at calcsize copysign cur_task encoding
+endswith fromkeys heappush isfinite issubset iterator keepends libc_ver platform addressof
+buffering byteorder dict_view errorcode factorial fill_rect function get_ident localtime pack_into
+partition randrange setdefault splitlines startswith threshold to_bytes unhexlify a2b_base64
+appendleft b2a_base64 blit bound_method difference from_bytes isdisjoint issuperset namedtuple
+pend_throw rpartition separators stack_size union bytearray_at getrandbits intersection
+unpack_from allocate_lock python_compiler start_new_thread difference_update intersection_update
+symmetric_difference symmetric_difference_update
+"""
+IN_ROM = tuple(_IN_ROM_WORDS.split())
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 Places = dict[str, dict[str, str]]
@@ -79,7 +75,7 @@ class _Classes:
     classes that are made from one of MicroPython's.
     """
 
-    def __init__(self, program: "Program") -> None:
+    def __init__(self, program: Program) -> None:
         self._own: dict[Place, set[str]] = {}
         self._bases: dict[Place, list[Place]] = {}
         for module, binder in program.binders.items():
@@ -112,7 +108,7 @@ class Shortener:
     kept: those that may not; functions: whether those of functions and classes may.
     """
 
-    def __init__(self, program: "Program", kept: set[str], functions: bool) -> None:
+    def __init__(self, program: Program, kept: set[str], functions: bool) -> None:
         self.program = program
         self.kept = set(kept)
         self.functions = functions
@@ -130,7 +126,7 @@ class Shortener:
         self.defined = {x for x in self.defined - self.kept if not x.startswith("__")}
         self.new: dict[str, str] = {}
 
-    def _look(self, binder: "Binder") -> None:
+    def _look(self, binder: Binder) -> None:
         in_module: set[str] = set()
         for node, scope in binder.at.items():
             name = held(node)
@@ -164,11 +160,11 @@ class Shortener:
                 self.kept.update(x.name for x in node.names)
 
     @staticmethod
-    def _is_ours(scope: "Scope | None") -> bool:
+    def _is_ours(scope: Scope | None) -> bool:
         """True for names that a module or a class holds: no locals, no built-in names."""
         return scope is not None and isinstance(scope.node, ast.Module | ast.ClassDef)
 
-    def _is_foreign(self, node: ast.expr, binder: "Binder") -> bool:
+    def _is_foreign(self, node: ast.expr, binder: Binder) -> bool:
         """True for what comes out of a module of another program."""
         while not isinstance(node, ast.Name):
             if isinstance(node, ast.Attribute | ast.Subscript):
@@ -227,7 +223,7 @@ class Shortener:
             self._rename_rest(binder)
         return places
 
-    def _rename_rest(self, binder: "Binder") -> None:
+    def _rename_rest(self, binder: Binder) -> None:
         """Attributes, and names that are imported."""
         for node in ast.walk(binder.top.node):
             if isinstance(node, ast.Attribute):

@@ -22,6 +22,7 @@ NOT_IN_CYCLE = (
     "bms/constructors",
     "bms/protection/fault_catalog",
     "bms/self_test",
+    "bms/storage/full_names",
     "bms/start_modules",
     "bms/sensors/build",
     "bms/slaves/build",

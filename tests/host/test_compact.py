@@ -1,6 +1,7 @@
 """Rewritten firmware does what the sources do: piece by piece, and as a whole on MicroPython."""
 
 import ast
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,10 @@ import foreign_names
 import pytest
 
 from bmsctl import board_files
-from bmsctl.compact import UnknownSyntax, compact, compact_with_names
+from bmsctl import compact as compact_module
+from bmsctl.compact import compact, compact_with_names
+from bmsctl.program import UnknownSyntax
+from bmsctl.short_names import IN_ROM
 from bmssim.micropython_path import find_micropython
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,6 +134,104 @@ def test_attributes_are_short_and_never_meet() -> None:
     assert len(set(given)) == 4  # `_delta` shares one: no object has it beside the others
 
 
+PARTS = {
+    "zz/shapes.py": """
+class Shape:
+    sides = 0
+    def __init__(self, length_mm):
+        self.length_mm = length_mm
+        self.area_mm2 = self.computed()
+    def computed(self):
+        return 0
+class Square(Shape):
+    sides = 4
+    def computed(self):
+        return self.length_mm ** 2
+class Room:
+    def __init__(self):
+        self.made = 0
+        self.source = None
+    def read(self, count):
+        self.made += 1
+        return b"x" * count
+def first(source):
+    return source.read(1)
+shared_room = Room()
+""",
+    "zz/user.py": """
+import io
+from zz import shapes as forms
+from zz.shapes import Square as Other, first
+def show():
+    from zz.shapes import shared_room
+    shared_room.source = io.BytesIO(b"abc")
+    given = [first(shared_room), first(shared_room.source), shared_room.made]
+    return given + [forms.Square(3).area_mm2, Other.sides, forms.shared_room.made]
+print(show())
+""",
+    "zz/__init__.py": "",
+}
+
+
+def said(sources: Mapping[str, str], folder: Path) -> str:
+    """What `zz.user` prints under MicroPython, or how it ends."""
+    for path, text in sources.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    words = [find_micropython(), "-c", "import zz.user"]
+    process = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    return (process.stdout + process.stderr).strip().splitlines()[-1]
+
+
+def test_a_rewritten_program_says_the_same_under_micropython(tmp_path: Path) -> None:
+    small, places = compact_with_names(PARTS)
+    assert said(PARTS, tmp_path / "whole") == "[b'x', b'a', 1, 9, 4, 1]"
+    assert said(small, tmp_path / "small") == "[b'x', b'a', 1, 9, 4, 1]"
+    text = small["zz/shapes.py"] + small["zz/user.py"]
+    for name in ("length_mm", "area_mm2", "computed", "Square", "sides", "forms"):
+        assert name not in text
+    assert "shared_room = " not in text and " as shared_room" in text  # there it is a local one
+    assert sorted(places["zz.shapes"].values()) == ["computed", "first"]
+    assert all(f"def {short}(" in text for short in places["zz.shapes"])
+
+
+def test_a_name_of_micropythons_own_must_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = [name for name in compact_module.FOREIGN if name != "read"]
+    assert len(known) == len(compact_module.FOREIGN) - 1
+    monkeypatch.setattr(compact_module, "FOREIGN", known)
+    assert "AttributeError: 'BytesIO'" in said(compact(PARTS), tmp_path)
+
+
+def test_functions_keep_their_names_where_that_costs_nothing() -> None:
+    small, places = compact_with_names(PARTS, functions=False)
+    text = small["zz/shapes.py"]
+    assert "def computed(" in text and "class Square(" in text and "length_mm" not in text
+    assert places == {"zz.shapes": {}, "zz.user": {}, "zz": {}}
+
+
+def test_a_short_name_means_one_function_of_a_module() -> None:
+    texts = board_files.texts("RPI_PICO")
+    lines = board_files.prepared_with_names(texts)[1].decode().splitlines()
+    found = [tuple(line.split()) for line in lines]
+    assert len({(module, short) for module, short, _ in found}) == len(found) > 500
+    for module, _, full in found:
+        path = module.replace(".", "/")
+        text = texts.get(path + ".py") or texts[path + "/__init__.py"]
+        assert f"def {full}(" in text
+
+
+def test_short_names_are_in_the_rom() -> None:
+    lines = "".join(f" {name} = 1\n" for name in (*IN_ROM, "not_in_the_rom"))
+    code = f"import micropython\nclass A:\n{lines}\nmicropython.qstr_info(1)\n"
+    words = [find_micropython(), "-c", code]
+    out = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    held = set(re.findall(r"^Q\((\w+)\)$", out, re.MULTILINE))
+    assert held & {*IN_ROM, "not_in_the_rom"} == {"not_in_the_rom"}
+    assert len(set(IN_ROM)) == len(IN_ROM)
+
+
 def test_parameters_are_short_where_nobody_names_them() -> None:
     before, after, text = both(
         "def f(first, second, a=3, *rest, named=0, **more):\n"
@@ -154,6 +256,23 @@ def test_exceptions_and_nested_names() -> None:
         "got = f([1, 2], 0)\n"
     )
     assert after["got"] == before["got"]
+
+
+def test_what_nothing_mentions_goes(tmp_path: Path) -> None:
+    small = compact(
+        {
+            "zz/user.py": "class Unused:\n def f(self):\n  return only()\n"
+            "def only():\n return 1\n"
+            "class A:\n def by_name(self):\n  return 5\n def never(self):\n  return 6\n"
+            " def write(self):\n  return 7\n"
+            "print(getattr(A(), 'by_name')())\n",
+            "zz/__init__.py": "",
+        }
+    )
+    text = small["zz/user.py"]
+    assert said(small, tmp_path) == "5"
+    assert "return 6" not in text and "only" not in text and "return 1" not in text
+    assert "def write(" in text  # MicroPython may call it
 
 
 def test_what_is_not_known_is_refused() -> None:
