@@ -222,6 +222,39 @@ def test_a_short_name_means_one_function_of_a_module() -> None:
         assert f"def {full}(" in text
 
 
+CRASH = """
+import sys
+sys.path[:] = ["."]
+import main
+from bms.slaves import fields
+try:
+    fields.{short}(b"", 0, 1)
+except IndexError as error:
+    print(main._describe(error))
+    print(main._describe(MemoryError()))
+"""
+
+
+def test_a_crash_tells_module_and_function_in_full(tmp_path: Path) -> None:
+    sources, names = board_files.prepared_with_names(program(), {*names_of_tests(), "_describe"})
+    for path, data in board_files.compile_all(sources, "x64").items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    lines = [line.split() for line in names.decode().splitlines()]
+    (short,) = [x[1] for x in lines if x[0] == "bms.slaves.fields" and x[2] == "number"]
+    assert short != "number"
+
+    def said_now() -> list[str]:
+        words = [find_micropython(), "-c", CRASH.format(short=short)]
+        process = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        return (process.stdout + process.stderr).splitlines()
+
+    text = "IndexError: bytes index out of range, bms.slaves.fields in "
+    assert said_now() == [f"b'{text}{short}'", "b'MemoryError: '"]
+    (tmp_path / "names").write_bytes(names)
+    assert said_now() == [f"b'{text}number'", "b'MemoryError: '"]
+
+
 def test_short_names_are_in_the_rom() -> None:
     lines = "".join(f" {name} = 1\n" for name in (*IN_ROM, "not_in_the_rom"))
     code = f"import micropython\nclass A:\n{lines}\nmicropython.qstr_info(1)\n"
