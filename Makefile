@@ -38,6 +38,7 @@ lint: $(DEV) typings/.installed ## style, spelling, words, imports and types
 	@$(BIN)/codespell
 	@$(BIN)/python checks/words.py
 	@$(BIN)/python checks/layout.py
+	@$(BIN)/python checks/foreign_names.py
 	@$(BIN)/basedpyright
 	@$(BIN)/basedpyright -p firmware
 	@for board in $(BOARDS); do $(BIN)/basedpyright -p boards/$$board || exit 1; done

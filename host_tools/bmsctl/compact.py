@@ -3,405 +3,42 @@
 A board keeps every name that a module mentions for as long as it runs. So, before `mpy-cross`:
 
 - Integer constants of modules stand where they are used, across modules, and their definitions go.
+- Functions and classes that nothing mentions go.
 - Names are imported from the module that makes them, not from one that passes them on.
-- Private names of attributes (`_clock`) become short ones; two that can't meet share one.
+- Names of attributes, functions, classes and variables become short ones, see `short_names`.
 - Parameters that nobody passes by name become short ones.
 
-Names of modules, classes, functions and methods stay: an exception on a board names them. Names
-that stand in a text anywhere stay too, since `getattr` could ask for them. The sources must be all
-that run on the board: who adds code there sees the short names.
+What stays: names of modules and of exceptions; those that MicroPython has too (`FOREIGN`); those
+that stand in a text anywhere, since `getattr` could ask for them. The sources must be all that run
+on the board: who adds code there sees the short names.
 """
 
 import ast
 import copy
-import keyword
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
+from .program import Binder, Program, Scope, UnknownSyntax, literal, module_name
+from .short_names import Places, Shortener, held, letters
+
+# Names that the firmware's own classes and modules share with MicroPython's: either can be meant
+_FOREIGN_WORDS = """
+ANALOG BOOT CLEAR MARK MASK NATIVE ORDER OUT_LOW SLAVE Sequence active add board build bytes
+channel clear close closed code command copy count crc8 data done end error expired feed fill find
+flush hex high id line lines link listen load lock locked low main member modules mv names native
+next open out pack parse path pending poll port power put raw read reason release request
+reset_cause restart reversed run send serial set share shift show size splice start state status
+step stop string text ticks_diff ticks_us total trigger update value values wait wait_for word
+write written x
+"""
+FOREIGN = tuple(_FOREIGN_WORDS.split())
 _FUNCTIONS = (ast.FunctionDef, ast.Lambda)
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-class UnknownSyntax(Exception):
-    """A source uses something that this module doesn't know how to rewrite."""
-
-
-class _Scope:
-    """Where names are bound. bound: how often each is; outer: declared global or nonlocal."""
-
-    def __init__(self, node: ast.AST, parent: "_Scope | None") -> None:
-        self.node = node
-        self.parent = parent
-        self.bound: Counter[str] = Counter()
-        self.outer: set[str] = set()
-        self.imports: dict[str, tuple[str, str]] = {}  # by name: module, name in it ("": itself)
-
-    def resolve(self, name: str) -> "_Scope | None":
-        """The scope that a name used here belongs to; None: a built-in one."""
-        scope: _Scope | None = self
-        while scope is not None:
-            skipped = scope is not self and isinstance(scope.node, ast.ClassDef)
-            if not skipped and name in scope.bound and name not in scope.outer:
-                return scope
-            scope = scope.parent
-        return None
-
-
-class _Binder(ast.NodeVisitor):
-    """Finds the scope of every node that holds a name."""
-
-    def __init__(self, tree: ast.Module, modules: Iterable[str]) -> None:
-        self.modules = set(modules)
-        self.at: dict[ast.AST, _Scope] = {}
-        self.scope = self.top = _Scope(tree, None)
-        self.scopes = [self.top]
-        for node in tree.body:
-            self.visit(node)
-
-    def bind(self, node: ast.AST, name: str) -> None:
-        self.at[node] = self.scope
-        self.scope.bound[name] += 1
-
-    def inside(self, node: ast.AST, parts: Iterable[ast.AST]) -> None:
-        self.scope = _Scope(node, self.scope)
-        self.scopes.append(self.scope)
-        for part in parts:
-            self.visit(part)
-        assert self.scope.parent is not None
-        self.scope = self.scope.parent
-
-    def visit_Name(self, node: ast.Name) -> None:
-        if isinstance(node.ctx, ast.Load):
-            self.at[node] = self.scope
-        else:
-            self.bind(node, node.id)
-
-    def visit_arg(self, node: ast.arg) -> None:
-        self.bind(node, node.arg)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self.bind(node, node.name)
-        types = [arg.annotation for arg in _arguments(node.args)]
-        defaults = (*node.args.defaults, *node.args.kw_defaults)
-        for part in (*node.decorator_list, *types, *defaults, node.returns):
-            if part is not None:
-                self.visit(part)
-        self.inside(node, (*_arguments(node.args), *node.body))
-
-    def visit_Lambda(self, node: ast.Lambda) -> None:
-        for part in (*node.args.defaults, *node.args.kw_defaults):
-            if part is not None:
-                self.visit(part)
-        self.inside(node, (*_arguments(node.args), node.body))
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        self.bind(node, node.name)
-        for part in (*node.decorator_list, *node.bases, *node.keywords):
-            self.visit(part)
-        self.inside(node, node.body)
-
-    def _comprehension(self, node: ast.AST) -> None:
-        first, *others = node.generators  # type: ignore[attr-defined]
-        self.visit(first.iter)
-        parts = [first.target, *first.ifs, *others]
-        for name in ("elt", "key", "value"):
-            if hasattr(node, name):
-                parts.append(getattr(node, name))
-        self.inside(node, parts)
-
-    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
-
-    def visit_Global(self, node: ast.Global | ast.Nonlocal) -> None:
-        self.at[node] = self.scope
-        self.scope.outer.update(node.names)
-        if isinstance(node, ast.Global):
-            for name in node.names:
-                self.top.bound[name] += 2  # whatever binds it: it is no constant
-
-    visit_Nonlocal = visit_Global
-
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
-        if node.name:
-            self.bind(node, node.name)
-        self.generic_visit(node)
-
-    def visit_Import(self, node: ast.Import) -> None:
-        for alias in node.names:
-            name = alias.asname or alias.name.split(".")[0]
-            self.bind(alias, name)
-            self.scope.imports[name] = (alias.name if alias.asname else name, "")
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        if node.level:
-            raise UnknownSyntax(f"line {node.lineno}: a relative import")
-        for alias in node.names:
-            if alias.name == "*":
-                if self.scope is not self.top or node.module not in self.modules:
-                    raise UnknownSyntax(f"line {node.lineno}: import *")
-                continue  # it brings functions: a constant that comes so is found nowhere
-            name = alias.asname or alias.name
-            self.bind(alias, name)
-            whole = f"{node.module}.{alias.name}"
-            is_module = whole in self.modules
-            self.scope.imports[name] = (whole, "") if is_module else (str(node.module), alias.name)
-
-    def _unknown(self, node: ast.AST) -> None:
-        raise UnknownSyntax(f"line {getattr(node, 'lineno', 0)}: {type(node).__name__}")
-
-    visit_AsyncFunctionDef = visit_Match = visit_NamedExpr = visit_TryStar = _unknown
-
-
-def _arguments(args: ast.arguments) -> "list[ast.arg]":
-    found = [*args.posonlyargs, *args.args, *args.kwonlyargs]
-    return found + [arg for arg in (args.vararg, args.kwarg) if arg is not None]
-
-
-class _Program:
-    """All modules, and the value of each integer constant."""
-
-    def __init__(self, sources: Mapping[str, str]) -> None:
-        self.trees = {name: ast.parse(text) for name, text in sources.items()}
-        self.names = {path: module_name(path) for path in sources}
-        self.binders: dict[str, _Binder] = {}
-        modules = set(self.names.values())
-        for path, tree in self.trees.items():
-            try:
-                self.binders[self.names[path]] = _Binder(tree, modules)
-            except UnknownSyntax as error:
-                raise UnknownSyntax(f"{path}: {error}") from None
-        self._values: dict[tuple[str, str], int | None] = {}
-        self._functions = {
-            self.names[path]: {
-                x.name: x for x in tree.body if isinstance(x, ast.FunctionDef) and _only_returns(x)
-            }
-            for path, tree in self.trees.items()
-        }
-        self._defined = {
-            module: dict(_assignments(binder.top.node)) for module, binder in self.binders.items()
-        }
-
-    def constant(self, module: str, name: str) -> int | None:
-        """The value of a module's integer constant; None: it is none."""
-        key = (module, name)
-        if key not in self._values:
-            self._values[key] = None  # should it be needed for itself
-            self._values[key] = self._find(module, name)
-        return self._values[key]
-
-    def _find(self, module: str, name: str) -> int | None:
-        binder = self.binders.get(module)
-        if binder is None or binder.top.bound[name] != 1:
-            return None
-        if name in binder.top.imports:
-            other, its = binder.top.imports[name]
-            return self.constant(other, its) if its else None
-        if name not in self._defined[module]:
-            return None
-        value, index = self._defined[module][name]
-        if index is None:
-            found = self.value(value, binder)
-            return found if isinstance(found, int) else None
-        several = self.several(value, binder)
-        return several[index] if several is not None and index < len(several) else None
-
-    def several(self, node: ast.expr, binder: _Binder) -> list[int] | None:
-        """The integers that are unpacked from a tuple or `range`."""
-        if isinstance(node, ast.Tuple):
-            found = [self.value(x, binder) for x in node.elts]
-        elif isinstance(node, ast.Call) and _called(node) == "range" and not node.keywords:
-            limits = [self.value(x, binder) for x in node.args]
-            if any(x is None for x in limits):
-                return None
-            found = list(range(*[x for x in limits if x is not None]))
-        else:
-            return None
-        return None if any(x is None for x in found) else [x for x in found if x is not None]
-
-    def value(self, node: ast.expr, binder: _Binder) -> int | None:
-        """The integer that an expression stands for, where that is certain."""
-        if isinstance(node, ast.Constant):
-            return node.value if type(node.value) is int else None
-        if isinstance(node, ast.Name | ast.Attribute):
-            return self.used(node, binder)
-        if isinstance(node, ast.Call) and _called(node) == "const" and len(node.args) == 1:
-            return self.value(node.args[0], binder)
-        if isinstance(node, ast.Call):
-            return self.returned(node, binder)
-        if isinstance(node, ast.UnaryOp):
-            inner = self.value(node.operand, binder)
-            if inner is None or isinstance(node.op, ast.Not):
-                return None
-            return {ast.USub: -inner, ast.UAdd: inner, ast.Invert: ~inner}[type(node.op)]
-        if isinstance(node, ast.BinOp):
-            left, right = self.value(node.left, binder), self.value(node.right, binder)
-            if left is None or right is None:
-                return None
-            return _OPERATIONS.get(type(node.op), lambda a, b: None)(left, right)
-        return None
-
-    def returned(self, node: ast.Call, binder: _Binder) -> int | None:
-        """What a function gives whose only line computes it from its arguments."""
-        if not isinstance(node.func, ast.Name) or node.keywords:
-            return None
-        scope = binder.at[node.func].resolve(node.func.id)
-        if scope is None or scope is not binder.top or scope.bound[node.func.id] != 1:
-            return None
-        module, name = scope.imports.get(
-            node.func.id, (_name_of(self.binders, binder), node.func.id)
-        )
-        function = self._functions.get(module, {}).get(name)
-        values = [self.value(x, binder) for x in node.args]
-        if function is None or len(values) != len(function.args.args):
-            return None
-        given = dict(zip([x.arg for x in function.args.args], values, strict=True))
-
-        def find(part: ast.expr) -> int | None:
-            if isinstance(part, ast.Name) and part.id in given:
-                return given[part.id]
-            if isinstance(part, ast.BinOp):
-                left, right = find(part.left), find(part.right)
-                if left is None or right is None:
-                    return None
-                return _OPERATIONS.get(type(part.op), lambda a, b: None)(left, right)
-            return self.value(part, self.binders[module])
-
-        last = function.body[-1]
-        assert isinstance(last, ast.Return) and last.value is not None
-        return find(last.value)
-
-    def sum_of(self, node: ast.Call, binder: _Binder) -> "tuple[list[str], ast.expr] | None":
-        """Parameters and result of a function that only computes with them and constants.
-
-        None where putting the result in place of the call could change what happens: each
-        parameter must stand in it once, in their order.
-        """
-        if node.keywords:
-            return None
-        if isinstance(node.func, ast.Name):
-            scope = binder.at[node.func].resolve(node.func.id)
-            if scope is None or scope.bound[node.func.id] != 1:
-                return None
-            if scope is not binder.top and node.func.id not in scope.imports:
-                return None
-            own = (_name_of(self.binders, binder), node.func.id)
-            module, name = scope.imports.get(node.func.id, own)
-        elif isinstance(node.func, ast.Attribute):
-            module, name = self.module(node.func.value, binder) or "", node.func.attr
-        else:
-            return None
-        function = self._functions.get(module, {}).get(name)
-        if function is None or len(function.args.args) != len(node.args):
-            return None
-        params = [x.arg for x in function.args.args]
-        last = function.body[-1]
-        assert isinstance(last, ast.Return) and last.value is not None
-        found: list[str] = []
-        result = self._result(last.value, params, self.binders[module], found)
-        return (params, result) if result is not None and found == params else None
-
-    def _result(
-        self, node: ast.expr, params: list[str], binder: _Binder, found: list[str]
-    ) -> ast.expr | None:
-        """A sum with its constants as numbers; `found`: the parameters in it, as they come."""
-        if isinstance(node, ast.Name) and node.id in params:
-            found.append(node.id)
-            return ast.Name(node.id, ast.Load())
-        if isinstance(node, ast.BinOp):
-            left = self._result(node.left, params, binder, found)
-            right = self._result(node.right, params, binder, found)
-            return ast.BinOp(left, node.op, right) if left and right else None
-        value = self.value(node, binder)
-        return None if value is None else _literal(value)
-
-    def used(self, node: ast.expr, binder: _Binder) -> int | None:
-        """The constant that a name, or `module.name`, stands for where it is used."""
-        if isinstance(node, ast.Name):
-            scope = binder.at[node].resolve(node.id)
-            if scope is None or scope.bound[node.id] != 1:
-                return None
-            if node.id in scope.imports:
-                module, its = scope.imports[node.id]
-                return self.constant(module, its) if its else None
-            if scope is not binder.top:
-                return None
-            return self.constant(_name_of(self.binders, binder), node.id)
-        if isinstance(node, ast.Attribute):
-            module = self.module(node.value, binder)
-            return self.constant(module, node.attr) if module else None
-        return None
-
-    def module(self, node: ast.expr, binder: _Binder) -> str | None:
-        """The firmware's module that an expression stands for."""
-        if not isinstance(node, ast.Name):
-            return None
-        scope = binder.at[node].resolve(node.id)
-        if scope is None or scope.bound[node.id] != 1 or node.id not in scope.imports:
-            return None
-        module, its = scope.imports[node.id]
-        return module if not its and module in self.binders else None
-
-
-_OPERATIONS = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.FloorDiv: lambda a, b: a // b if b else None,
-    ast.Mod: lambda a, b: a % b if b else None,
-    ast.LShift: lambda a, b: a << b if 0 <= b < 64 else None,
-    ast.RShift: lambda a, b: a >> b if b >= 0 else None,
-    ast.BitOr: lambda a, b: a | b,
-    ast.BitAnd: lambda a, b: a & b,
-    ast.BitXor: lambda a, b: a ^ b,
-}
-
-
-def _name_of(binders: "dict[str, _Binder]", binder: _Binder) -> str:
-    return next(name for name, one in binders.items() if one is binder)
-
-
-def module_name(path: str) -> str:
-    """The module that a file is, by its path on the board."""
-    name = path.removesuffix(".py").replace("/", ".")
-    return name.removesuffix(".__init__")
-
-
-def _only_returns(function: ast.FunctionDef) -> bool:
-    """True for `def f(a, b): return ..`, a docstring apart."""
-    lines = [x for x in function.body if not isinstance(x, ast.Expr)]
-    args = function.args
-    plain = not (args.posonlyargs or args.kwonlyargs or args.vararg or args.kwarg or args.defaults)
-    returns = len(lines) == 1 and isinstance(lines[0], ast.Return) and lines[0].value is not None
-    return plain and returns and not function.decorator_list
-
-
-def _called(node: ast.Call) -> str:
-    return node.func.id if isinstance(node.func, ast.Name) else ""
-
-
-def _assignments(tree: ast.AST) -> "Iterator[tuple[str, tuple[ast.expr, int | None]]]":
-    """Names that are assigned in a module's own lines: value, and place where it is unpacked."""
-    for node in tree.body:  # type: ignore[attr-defined]
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
-                if isinstance(target, ast.Name):
-                    yield target.id, (node.value, None)
-                elif isinstance(target, ast.Tuple):
-                    for index, one in enumerate(target.elts):
-                        if isinstance(one, ast.Name):
-                            yield one.id, (node.value, index)
-
-
-def _literal(value: int) -> ast.expr:
-    if value < 0:
-        return ast.UnaryOp(ast.USub(), ast.Constant(-value))
-    return ast.Constant(value)
 
 
 class _Inline(ast.NodeTransformer):
     """Puts constants where they are used, and short sums where they are called."""
 
-    def __init__(self, program: _Program, binder: _Binder) -> None:
+    def __init__(self, program: Program, binder: Binder) -> None:
         self.program = program
         self.binder = binder
 
@@ -423,14 +60,14 @@ class _Inline(ast.NodeTransformer):
         if isinstance(node.ctx, ast.Load):
             value = self.program.used(node, self.binder)
             if value is not None:
-                return _literal(value)
+                return literal(value)
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         if isinstance(node.ctx, ast.Load):
             value = self.program.used(node, self.binder)
             if value is not None:
-                return _literal(value)
+                return literal(value)
         self.generic_visit(node)
         return node
 
@@ -470,13 +107,13 @@ class _Put(ast.NodeTransformer):
 class _Drop(ast.NodeTransformer):
     """Takes out imports that nothing uses any more, and constants that nobody can ask for."""
 
-    def __init__(self, program: _Program, path: str, needed: set[str]) -> None:
+    def __init__(self, program: Program, path: str, needed: set[str]) -> None:
         self.program = program
         self.module = program.names[path]
         self.needed = needed
         tree = program.trees[path]
-        self.binder = _Binder(tree, program.binders)
-        self.used: set[tuple[_Scope, str]] = set()
+        self.binder = Binder(tree, program.binders)
+        self.used: set[tuple[Scope, str]] = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
                 scope = self.binder.at[node].resolve(node.id)
@@ -521,6 +158,34 @@ def _first_name(node: ast.expr) -> ast.expr:
     return _first_name(node.elts[0]) if isinstance(node, ast.Tuple) and node.elts else node
 
 
+def _drop_unused(trees: Iterable[ast.AST], kept: set[str]) -> None:
+    """Takes out functions, methods and classes that nothing mentions: another board has them."""
+    trees = list(trees)
+    while True:
+        mentioned = set(kept)
+        for node in (x for tree in trees for x in ast.walk(tree)):
+            if isinstance(node, ast.Name):
+                mentioned.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                mentioned.add(node.attr)
+            elif isinstance(node, ast.alias):
+                mentioned.add(node.name)
+        before = sum(len(ast.dump(tree)) for tree in trees)
+        for tree in trees:
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Module | ast.ClassDef):
+                    node.body = [x for x in node.body if not _is_unused(x, mentioned)]
+            _fill(tree)
+        if sum(len(ast.dump(tree)) for tree in trees) == before:
+            return
+
+
+def _is_unused(node: ast.stmt, mentioned: set[str]) -> bool:
+    if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.decorator_list:
+        return False
+    return node.name not in mentioned and not node.name.startswith("__")
+
+
 def _fill(tree: ast.AST) -> None:
     """A block that lost all its statements gets a `pass`."""
     for node in ast.walk(tree):
@@ -550,21 +215,6 @@ def _bare(tree: ast.AST) -> None:
                 if not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))
             ]
     _fill(tree)
-
-
-def _short(taken: set[str], prefix: str = "") -> Iterator[str]:
-    """Short names that are free, in order."""
-    length = 1
-    while True:
-        for number in range(len(_LETTERS) ** length):
-            name = ""
-            for _ in range(length):
-                number, letter = divmod(number, len(_LETTERS))
-                name = _LETTERS[letter] + name
-            name = prefix + name
-            if name not in taken and not keyword.iskeyword(name):
-                yield name
-        length += 1
 
 
 def _direct(sources: Mapping[str, str]) -> dict[str, str]:
@@ -601,126 +251,21 @@ def _direct(sources: Mapping[str, str]) -> dict[str, str]:
     return {path: ast.unparse(ast.fix_missing_locations(tree)) for path, tree in trees.items()}
 
 
-def _private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__")
-
-
-class _Families:
-    """Classes that have objects in common: a class, those that it is made from, those made of it.
-
-    names: private names that objects of a family can have, by the family's first class.
-    """
-
-    def __init__(self, program: _Program) -> None:
-        self.up: dict[tuple[str, str], tuple[str, str]] = {}
-        found: list[tuple[tuple[str, str], set[str]]] = []
-        for path, tree in program.trees.items():
-            module = program.names[path]
-            binder = program.binders[module]
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ClassDef):
-                    key = (module, node.name)
-                    found.append((key, _own_names(node)))
-                    for base in node.bases:
-                        self._join(key, _origin(program, binder, base))
-        self.names: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for key, names in found:
-            self.names[self._first(key)] |= names
-
-    def _first(self, key: tuple[str, str]) -> tuple[str, str]:
-        while self.up.get(key, key) != key:
-            key = self.up[key]
-        return key
-
-    def _join(self, one: tuple[str, str], other: tuple[str, str]) -> None:
-        self.up[self._first(one)] = self._first(other)
-
-
-def _own_names(node: ast.ClassDef) -> set[str]:
-    """Private names that a class gives its objects: `self._x = ..`, methods, names of its own."""
-    found = set()
-    for part in ast.walk(node):
-        if isinstance(part, ast.Attribute) and _is_self(part.value):
-            found.add(part.attr)
-        elif isinstance(part, ast.FunctionDef):
-            found.add(part.name)
-        elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-            found.add(part.id)
-    return {name for name in found if _private(name)}
-
-
-def _is_self(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id == "self"
-
-
-def _origin(program: _Program, binder: _Binder, base: ast.expr) -> tuple[str, str]:
-    """Module and name of a base class."""
-    if isinstance(base, ast.Name):
-        scope = binder.at[base].resolve(base.id)
-        if scope is not None and base.id in scope.imports:
-            return scope.imports[base.id]
-        return (_name_of(program.binders, binder) if scope is not None else "", base.id)
-    if isinstance(base, ast.Attribute):
-        module = program.module(base.value, binder)
-        if module:
-            return module, base.attr
-    raise UnknownSyntax(f"line {base.lineno}: a base class that has no plain name")
-
-
-def _shorten_attributes(program: _Program, kept: set[str], taken: set[str]) -> None:
-    """Private attributes get short names, each the same one everywhere.
-
-    Two get the same where no object can have both. One that is given to an object from outside
-    (`other._x = ..`) may meet every other.
-    """
-    families = list(_Families(program).names.values())
-    counted: Counter[str] = Counter()
-    alone: set[str] = set()
-    others: set[str] = set()
-    for tree in program.trees.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute):
-                if _private(node.attr):
-                    counted[node.attr] += 1
-                    if not isinstance(node.ctx, ast.Load) and not _is_self(node.value):
-                        alone.add(node.attr)
-            elif isinstance(node, ast.Name):
-                others.add(node.id)
-            elif isinstance(node, ast.arg):
-                others.add(node.arg)
-            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-                others.add(node.name)
-    owned = set().union(*families)
-    names = [x for x in counted if x in owned and x not in others and x not in kept]
-    new: dict[str, str] = {}
-    for name in sorted(names, key=lambda x: (-counted[x], x)):
-        meets = set(taken)
-        for family in families:
-            if name in alone or name in family or not alone.isdisjoint(family):
-                meets.update(new[x] for x in family if x in new)
-        meets.update(new[x] for x in alone if x in new)
-        new[name] = next(_short(meets, "_"))
-    for tree in program.trees.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute):
-                node.attr = new.get(node.attr, node.attr)
-
-
-def _shorten_parameters(program: _Program, kept: set[str]) -> None:
+def _shorten_parameters(program: Program, kept: set[str]) -> None:
     """Parameters, and with them the locals of their functions, get the same few names."""
     for tree in program.trees.values():
-        binder = _Binder(tree, program.binders)
-        by_scope: dict[_Scope, list[ast.AST]] = defaultdict(list)
-        seen: dict[_Scope, set[str]] = defaultdict(set)
+        binder = Binder(tree, program.binders)
+        by_scope: dict[Scope, list[ast.AST]] = defaultdict(list)
+        seen: dict[Scope, set[str]] = defaultdict(set)
         for node, scope in binder.at.items():
-            name = _held(node)
+            name = held(node)
             if name is None:
                 continue
             owner = scope.resolve(name)
             if owner is not None:
                 by_scope[owner].append(node)
             # whatever is seen from a scope must not be hidden by a new name there
-            inner: _Scope | None = scope
+            inner: Scope | None = scope
             while inner is not None:
                 seen[inner].add(name)
                 inner = inner.parent
@@ -728,13 +273,14 @@ def _shorten_parameters(program: _Program, kept: set[str]) -> None:
             if not isinstance(scope.node, _FUNCTIONS):
                 continue
             args = scope.node.args
-            free = _short(seen[scope] | kept)
+            hidden = seen[scope] | kept
+            free = (x for x in letters() if x not in hidden)
             new = {}
             for arg in (*args.posonlyargs, *args.args):
                 if arg.arg not in kept and arg.arg not in scope.outer:
                     new[arg.arg] = next(free)
             for node in by_scope[scope]:
-                name = _held(node)
+                name = held(node)
                 if name in new:
                     if isinstance(node, ast.arg):
                         node.arg = new[name]
@@ -746,32 +292,30 @@ def _shorten_parameters(program: _Program, kept: set[str]) -> None:
                         raise UnknownSyntax(f"parameter {name} is bound by {type(node).__name__}")
             inner_scopes = [x for x in binder.scopes if x is not scope]
             for other in inner_scopes:
-                up: _Scope | None = other
+                up: Scope | None = other
                 while up is not None and up is not scope:
                     up = up.parent
                 if up is scope:
                     seen[other].update(new.values())
 
 
-def _held(node: ast.AST) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.arg):
-        return node.arg
-    if isinstance(node, ast.ExceptHandler | ast.FunctionDef | ast.ClassDef):
-        return node.name
-    if isinstance(node, ast.alias):
-        return node.asname or node.name.split(".")[0]
-    return None
-
-
 def compact(sources: Mapping[str, str], kept: Iterable[str] = ()) -> dict[str, str]:
     """The sources by path, rewritten; `kept`: further names that stay. Raises UnknownSyntax."""
-    program = _Program(_direct(sources))
+    return compact_with_names(sources, kept)[0]
+
+
+def compact_with_names(
+    sources: Mapping[str, str], kept: Iterable[str] = (), functions: bool = True
+) -> tuple[dict[str, str], Places]:
+    """The same, and the names that functions had, by module and short name.
+
+    functions: False: they and classes keep their names.
+    """
+    program = Program(_direct(sources))
     for tree in program.trees.values():
         _bare(tree)
     program.binders = {
-        program.names[path]: _Binder(tree, set(program.names.values()))
+        program.names[path]: Binder(tree, set(program.names.values()))
         for path, tree in program.trees.items()
     }
     for path, tree in program.trees.items():
@@ -794,16 +338,21 @@ def compact(sources: Mapping[str, str], kept: Iterable[str] = ()) -> dict[str, s
         drop = _Drop(program, path, needed)
         program.trees[path] = drop.visit(program.trees[path])
         _fill(program.trees[path])
+    _drop_unused(program.trees.values(), texts | set(FOREIGN))
     keywords = {
         node.arg
         for tree in program.trees.values()
         for node in ast.walk(tree)
         if isinstance(node, ast.keyword) and node.arg
     }
-    taken = needed | keywords | texts
-    _shorten_attributes(program, texts | keywords, taken)
+    program.binders = {
+        program.names[path]: Binder(tree, set(program.names.values()))
+        for path, tree in program.trees.items()
+    }
+    places = Shortener(program, texts | set(FOREIGN), functions).rename()
     _shorten_parameters(program, texts | keywords)
-    return {
+    rewritten = {
         path: ast.unparse(ast.fix_missing_locations(tree)) + "\n"
         for path, tree in program.trees.items()
     }
+    return rewritten, places

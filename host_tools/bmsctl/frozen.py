@@ -19,7 +19,9 @@ def write(board: str, folder: Path) -> Path:
     """The manifest's path. Raises ToolError."""
     board_files.load(board)
     manifest = MANIFEST
-    for path, text in board_files.prepared(board_files.texts(board)).items():
+    # functions keep their names: these lie in flash, and a stored crash tells them
+    prepared = board_files.prepared(board_files.texts(board), functions=False)
+    for path, text in prepared.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)

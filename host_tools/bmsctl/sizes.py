@@ -22,6 +22,7 @@ NOT_IN_CYCLE = (
     "bms/constructors",
     "bms/protection/fault_catalog",
     "bms/self_test",
+    "bms/storage/full_names",
     "bms/start_modules",
     "bms/sensors/build",
     "bms/slaves/build",
@@ -44,7 +45,9 @@ class Sizes:
 
 def measure() -> Sizes:
     """The firmware of BOARD as `bmsctl flash` compiles it."""
-    texts = board_files.prepared(board_files.texts(BOARD))
+    sources = board_files.texts(BOARD)
+    texts = board_files.prepared(sources)
+    full = board_files.prepared(sources, functions=False)  # the same functions by their names
     found = Sizes()
     names: set[str] = set()
     for path, data in board_files.compile_all(texts, board_files.load(BOARD).arch).items():
@@ -54,7 +57,7 @@ def measure() -> Sizes:
         names.update(file.names)
         if module in NOT_IN_CYCLE:
             continue
-        for function in mpy_file.named(file.module, texts[module + ".py"]):
+        for function in mpy_file.named(file.module, full[module + ".py"]):
             at_start = "__init__" in function.name or function.name == "<module>"
             if function.frame > STACK_BYTES and not at_start:
                 found.frames[f"{module}: {function.name}"] = function.frame

@@ -1,6 +1,7 @@
 """`bmssim`'s world around the emulated board instead of around a process of this computer."""
 
 import hashlib
+import re
 from pathlib import Path
 
 from bmsctl import board_files, flashing, pack_copies, slots
@@ -57,7 +58,10 @@ class EmulatedWorld(World):
         super().__init__(setup, pack, hard_bounds)
 
     def boot(self) -> None:
-        compiled = slots.with_sums(board_files.compiled(board_files.load("RPI_PICO")))
+        # what a test runs beside the firmware finds it by its names
+        scripts = [data for name, data in self.extra_files.items() if name.endswith(".py")]
+        kept = re.findall(r"\w+", b" ".join(scripts).decode())
+        compiled = slots.with_sums(board_files.compiled(board_files.load("RPI_PICO"), kept))
         # as `bmsctl flash` leaves the board
         slot = {**compiled, **pack_copies.files(self.pack_file.read_bytes())}
         shas = {path: hashlib.sha256(data).hexdigest() for path, data in slot.items()}

@@ -48,6 +48,8 @@ def test_the_manifest_names_every_module(name: str) -> None:
 def test_every_file_compiles_for_its_processor(name: str) -> None:
     board = board_files.load(name)
     files = board_files.compiled(board)
+    names = files.pop(board_files.NAMES).decode().splitlines()
+    assert all(len(line.split()) == 3 for line in names)
     assert set(files) == {p.removesuffix(".py") + ".mpy" for p in board_files.sources(name)}
     # header of .mpy files (MicroPython's docs/reference/mpyfiles.rst): M, version 6, flags
     assert {data[:2] for data in files.values()} == {b"M\x06"}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import foreign_names
 import layout
 import pytest
 import words
@@ -212,3 +213,24 @@ def test_words_exits_with_1_where_a_word_stands(
     tree(tmp_path, {"other.md": "bleed\n"})
     assert words.main([str(tmp_path)]) == 1
     assert "other.md:1: bleed: use balance" in capsys.readouterr().out
+
+
+# --- names that MicroPython has too ---
+
+
+def test_a_name_that_micropython_has_too_is_found(tmp_path: Path) -> None:
+    stubs = (
+        "IRQ: int\nclass Pin:\n    OUT: int\n    def value(self): ...\n    def _hidden(self): ...\n"
+    )
+    typings = tree(tmp_path, {"rp2/machine.pyi": stubs})
+    sources = {
+        "hal/x.py": "IRQ = []\nclass Meter:\n    OUT = 1\n    def _hidden(self, Pin):\n"
+        "        self.value, own = Pin\ndef read():\n    IRQ.own = 1\n"
+    }
+    assert foreign_names.missing(typings, sources, ["other"]) == ["IRQ", "OUT", "value"]
+    assert foreign_names.missing(typings, sources, ["OUT", "value", "IRQ"]) == []
+
+
+def test_all_sources_are_looked_through_for_such_names() -> None:
+    paths = [Path(path).relative_to(ROOT).as_posix() for path in foreign_names.sources()]
+    assert {"firmware/hal/mcu.py", "boards/PYBV11/board.py", "boards/HOST/fdio.py"} <= set(paths)

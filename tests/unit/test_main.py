@@ -4,6 +4,7 @@ import os
 import sys
 
 import fakes
+from bms.storage import full_names
 from fake_storage import Slots
 from fakes import FakeBoard, FakeSlave, checked, pack_lines, raises
 from scratch import unique
@@ -154,6 +155,25 @@ def test_what_ended_the_program_is_kept_and_holds_it_open():
     # once: what it is told at the next start is past
     board, result = _main(pack_lines(), 2500, _then(_type(b"faults\n"), steps[2]), with_storage)
     assert not [x for x in board.lines() if x["k"] == "fault" and x["name"] == "firmware_crash"]
+
+
+def test_a_crash_names_the_function_as_the_sources_do():
+    before = sys.path[:]
+    folder = unique("slot")
+    os.mkdir(folder)
+    sys.path.insert(0, folder)
+    try:
+        raises(OSError, full_names.of, "bms.x in tau")  # a slot without the file
+        with open(folder + "/names", "w") as file:
+            file.write("bms.w tau _other\nbms.x ta _no\nbms.x tau _step\nbms.x taut _nor\n")
+        assert full_names.of("bms.x in tau") == "bms.x in _step"
+        assert full_names.of("bms.y in tau") == "bms.y in tau"
+        assert full_names.of("bms.x in <lambda>") == "bms.x in <lambda>"
+        assert full_names.of("bms.x") == "bms.x"
+        os.remove(folder + "/names")
+    finally:
+        sys.path[:] = before
+        os.rmdir(folder)
 
 
 def test_a_watchdog_reset_holds_it_open():

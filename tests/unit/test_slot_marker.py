@@ -13,6 +13,7 @@ FILES = {
     "bms/a.mpy": bytes(range(256)) * 2,
     "bms/slaves/x.mpy": b"",
     "bms.mpy": b"1",
+    "names": b"bms.a e step\n",
 }
 _FOLDERS = ("", "/bms", "/bms/slaves")
 _BASE = os.getcwd() + "/" + unique("test_slot_marker")
@@ -143,6 +144,11 @@ def test_with_sums_only_what_runs_is_read():
             _write(base + "/" + path, FILES[path][:-1] + b"\x55")
             assert not _intact(base), path
             _write(base + "/" + path, FILES[path])
+        _write(base + "/names", b"damaged")
+        assert _intact(base)  # it is read after a crash only
+        os.remove(base + "/names")
+        assert not _intact(base)
+        _write(base + "/names", FILES["names"])
         os.remove(base + "/bms/slaves/x.mpy")
         assert not _intact(base)
         _write(base + "/bms/slaves/x.mpy", b"")
