@@ -370,7 +370,11 @@ def module_name(path: str) -> str:
 
 def _only_returns(function: ast.FunctionDef) -> bool:
     """True for `def f(a, b): return ..`, a docstring apart."""
-    lines = [x for x in function.body if not isinstance(x, ast.Expr)]
+    lines = [
+        x
+        for x in function.body
+        if not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))
+    ]
     args = function.args
     plain = not (args.posonlyargs or args.kwonlyargs or args.vararg or args.kwarg or args.defaults)
     returns = len(lines) == 1 and isinstance(lines[0], ast.Return) and lines[0].value is not None
