@@ -9,7 +9,7 @@ from micropython import const
 from bms import heap_lock, ticks
 from bms.clock import Clock
 from bms.console.commands import Commands
-from bms.console.telemetry import Telemetry
+from bms.console.telemetry import BOOT, Telemetry
 from bms.console.tx_buffer import TxBuffer
 from bms.contactors.strings import Strings
 from bms.energy.balancing import Balancing
@@ -39,12 +39,14 @@ _LEAVE_MS = const(200)  # time to send the last lines
 _UNLOCKED_MS = const(10000)  # the heap stays unlocked for so long after a MemoryError
 _NOT_OPEN = b"coils are off, but a contactor's feedback says closed"
 _NO_FEEDBACK = b"coils are off; no feedback is configured that would prove it"
+_ENDING = b"the program is about to end"
+_TESTING = b"the self-test is running: wait"
 
 
 class Master:
-    """scans: completed or given up since boot; cycles: steps since boot; self_test: its result.
+    """scans: completed or given up since boot; cycles: steps since boot.
 
-    memory_errors: steps since boot that tried to allocate.
+    self_test: b"running", then its result; memory_errors: steps since boot that tried to allocate.
     """
 
     # long: builds every part in the order in which memory and other parts need it
@@ -81,9 +83,8 @@ class Master:
             config, found, self.currents, self.strings, self.pack, self.faults, self.clock.now
         )
         self._slow = [driver for driver in self.drivers if driver.SLOW]
-        self.self_test = self_test.run(board)
-        if self.self_test != b"ok":
-            self.faults.set(SELF_TEST, -1, 0)
+        self.leaving = self._proving = self._anyway = False
+        self._tested(self_test.run(board))
         if config.beyond:
             self.faults.set(LIMITS_UNLOCKED, -1, config.beyond)
         if config.damaged:
@@ -106,8 +107,6 @@ class Master:
         self.console = Commands(self, board.console, self.telemetry)
         self.scans = 0
         self.cycles = 0
-        self.leaving = False
-        self._proving = self._anyway = False
         self._open_ms = config.feedback_delay_ms
         self.restart = False
         self._period = config.scan_period_ms
@@ -178,6 +177,8 @@ class Master:
         # where a frame came while a scan began or ended: take it first
         if not long or not self.board.pending():
             self._work_steps(now)
+            if self._testing:
+                self._test()
         self._sending = self.tx_buffer.unsent and self.tx_buffer.flush()
         if self._evidence == _ALL:
             self._feed(now)
@@ -195,8 +196,8 @@ class Master:
         once. `telemetry` sends the answer then.
         """
         self.strings.open(self.clock.now)
-        self.strings.lock(True)
         self._proving = True
+        self._lock()
         self._anyway = anyway
         self.restart = restart
         self._leave_at = self.clock.now
@@ -211,7 +212,7 @@ class Master:
         if closed >= 0 and not self._anyway:
             if waited >= self._open_ms:
                 self._proving = False
-                self.strings.lock(False)
+                self._lock()
                 self.telemetry.answer(b"reset" if self.restart else b"service", False, _NOT_OPEN)
             return
         self._proving = False
@@ -223,6 +224,27 @@ class Master:
         elif closed >= 0:
             text = _NOT_OPEN
         self.telemetry.answer(b"reset" if self.restart else b"service", True, text)
+
+    def _tested(self, result):
+        """Take what the self-test says; nothing closes before it has ended well."""
+        self.self_test = result
+        self._testing = result == b"running"
+        if not self._testing and result != b"ok":
+            self.faults.set(SELF_TEST, -1, 0)
+        self._lock()
+
+    def _test(self):
+        """A step of the board's self-test, behind the start; it allocates."""
+        locked = heap_lock.unlock()
+        self._tested(self.board.self_test())
+        heap_lock.restore(locked)
+        if not self._testing:
+            self.telemetry.request(BOOT)
+
+    def _lock(self):
+        """Let nothing close while the program is about to end, or the self-test runs."""
+        why = _TESTING if self._testing else None
+        self.strings.lock(_ENDING if self._proving or self.leaving else why)
 
     def _scan(self, now):
         """Take received frames; True where a scan began or ended, which takes longer."""
@@ -282,7 +304,8 @@ class Master:
         elif work == _COMMANDS:
             self._work = _POWER if self._ticks else _NONE
             self._typing = self.console.step(now)
-            self.balancing.step(now)
+            if not self._testing:
+                self.balancing.step(now)
             self.soc.step(now)
         else:
             self._work = _NONE
@@ -347,7 +370,7 @@ class Master:
 
     def _rest(self):
         """ms until the next step is due; received bytes end the wait earlier."""
-        if self._work or self.limits.evaluating:
+        if self._work or self.limits.evaluating or self._testing:
             return 0
         if self._sending or self.telemetry.busy() or self.history.job != NOTHING:
             return 1

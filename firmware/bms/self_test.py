@@ -1,6 +1,7 @@
-"""Self-test at start: the machine code of the kernels, then pins and clock of the board.
+"""Self-test at start: the machine code of the kernels, then what the board tests of its own.
 
-A failure sets `faults.SELF_TEST` until the next start: no contactor closes.
+A failure sets `faults.SELF_TEST` until the next start: no contactor closes. What a board tests in
+steps goes on behind the start: the master calls its `self_test` until that has a result.
 """
 
 from array import array
@@ -12,7 +13,7 @@ _READINGS = b"\xe4\xec\xff\x07\x00\xff_"  # 3300 mV, none, 1 mV, 8190 mV; scan 5
 
 
 def run(board):
-    """Return b"ok", or what failed as bytes. Allocates: it runs once, before the cycle."""
+    """Return b"ok", b"running", or what failed. Allocates: it runs once, before the cycle."""
     # CRC catalogue: CRC-16/IBM-3740 and CRC-8/SAE-J1850 over "123456789"
     if crc16(b"123456789", 0, 9, 0xFFFF) != 0x29B1:
         return b"CRC-16"

@@ -25,6 +25,7 @@ STORE_SIZE = const(2048)
 _PWM_HZ = const(20000)  # above the audible range
 _FULL = const(1000)
 _SAFETY = const(3)  # of the inputs, the first three can cut
+_TEST_MS = const(6)  # of the self-test in one call; its last step ends later
 _I2C_US = const(1000)  # time-out of a bus that hangs
 _CTRL_C = const(3)
 
@@ -91,6 +92,7 @@ class McuBoard:
         self.clock = Clock()
         self.console = console
         self._storage = None
+        self._check = None  # of the firmware's files, while it runs
         self.ports = {}
 
     def _next_string(self):
@@ -311,26 +313,44 @@ class McuBoard:
         return b"unknown"
 
     def self_test(self):
-        """b"ok", or what failed: a coil output that reads high, the clock, the ADC, a file.
+        """b"ok", or what failed: a coil output that reads high, the ADC, the clock, a file.
 
+        b"running" while files are checked: each call takes about 10 ms, and allocates.
         Outputs are read at their pins, so a short to the supply is found; they are not switched on
         for a test. Files in the folder of the firmware are checked if `bmsctl flash` wrote them; a
         frozen image, the switch and MicroPython itself are not.
         """
+        if self._check is None:
+            failed = self._test_pins()
+            if failed:
+                return failed
+            from hal import slot_marker
+
+            self._check = slot_marker.steps()
+        start = ticks_ms()
+        try:
+            result = next(self._check)
+            while result == b"running" and ticks_diff(ticks_ms(), start) < _TEST_MS:
+                result = next(self._check)
+        except Exception:  # whatever it is: the files are not proven to be whole
+            result = b"a file of the firmware can't be read"
+        if result != b"running":
+            self._check = None
+            gc.collect()  # nothing of the check stays
+        return result
+
+    def _test_pins(self):
+        """What failed of outputs, ADC and clock, as bytes; None = nothing."""
         for which in range(len(self._coils)):
             if self._coils[which].value():
                 return b"coil output %d is high" % (which + 1)
         channel, low, high = self.REFERENCE
         if channel >= 0 and not low <= self._mv(machine.ADC(channel)) <= high:
             return b"ADC reference"
-        from hal import slot_marker
-
-        if not slot_marker.intact():
-            return b"a file of the firmware is damaged"
         start = self.clock.us()
         for _ in range(1000):
             if self.clock.us() != start:
-                return b"ok"
+                return None
         return b"clock"
 
     def forget(self):

@@ -203,19 +203,14 @@ class Service:
                                 text.append(line.raw.decode(errors="replace").strip())
                             elif line.obj["k"] == "config_error":
                                 raise ToolError(f"it refuses its pack file: {_reason(line.obj)}")
-                            elif line.obj["k"] == "boot" and "self_test" in line.obj:
-                                return self._tested(line.obj)
+                            elif line.obj["k"] == "boot" and _tested(line.obj):
+                                return line.obj
             except (ToolError, PortLost) as error:
                 if isinstance(error, ToolError) and not str(error).startswith(self.port):
                     raise
                 time.sleep(0.2)  # the port goes and comes as the board starts
         last = next((x for x in reversed(text) if x and x != ">>>"), "nothing")
         raise ToolError(f"the new firmware did not say that it runs in {BOOT_S} s; last: {last}")
-
-    def _tested(self, boot: dict[str, Any]) -> dict[str, Any]:
-        if boot["self_test"] != "ok":
-            raise ToolError(f"its self-test failed: {boot['self_test']}; it closes nothing")
-        return boot
 
 
 class Flashing(Service):
@@ -412,6 +407,14 @@ class Flashing(Service):
 # takes the run, what is on the board, files by path, the pack file (None: the board's own);
 # returns folder, files copied and kept; raises ToolError
 Deploy = Callable[[Flashing, slots.Inventory, dict[str, bytes], bytes | None], tuple[str, int, int]]
+
+
+def _tested(boot: dict[str, Any]) -> bool:
+    """True where the self-test has ended well, False while it runs. Raises ToolError."""
+    result = boot.get("self_test", "running")
+    if result not in ("ok", "running"):
+        raise ToolError(f"its self-test failed: {result}; it closes nothing")
+    return bool(result == "ok")
 
 
 def _reason(line: dict[str, Any]) -> str:

@@ -156,6 +156,14 @@ class Bench:
             if self.now_us > 6_000_000:
                 sys.exit("not all slaves were found in 6 s: " + self.text.decode()[-400:])
 
+    def tested_us(self) -> int:
+        """Time from power-on to the end of the self-test: from here on, contactors may close."""
+        if not self.run_until(lambda: self.line("boot")["self_test"] != "running", 6_000_000):
+            sys.exit("the self-test does not end")
+        if self.line("boot")["self_test"] != "ok":
+            sys.exit(f"the self-test failed: {self.line('boot')}")
+        return self.line("boot")["t_ms"] * 1000 + self._boot_us()
+
     def _boot_us(self) -> int:
         """What passed before the firmware's own clock began."""
         return self.now_us - self._last_t_us
@@ -165,6 +173,7 @@ class Bench:
         return self.world.seen.lines[-1]["t_ms"] * 1000
 
     def close(self) -> None:
+        self.tested_us()
         self.run_until(lambda: False, 300_000)  # two scans
         self.world.type("close")
         if not self.run_until(lambda: self.line("contactor").get("state") == "closed", 3_000_000):
@@ -458,6 +467,7 @@ def start(table: Table, setup: Setup, folder: Path, name: str) -> tuple[Bench, f
     """A booted world, and KiB of heap that it takes."""
     bench = Bench(setup, folder)
     table.row(f"start to all slaves found, {name}", bench.found_us() / 1e6, "s", FOUND_S)
+    table.row(f"start to the end of the self-test, {name}", bench.tested_us() / 1e6, "s")
     return bench, bench.memory()["heap_used"] / 1024
 
 

@@ -461,6 +461,41 @@ def test_the_self_test_reads_the_adc():
             assert board.self_test() == (b"ok" if port == "esp32" else b"ADC reference")
 
 
+def test_the_self_test_goes_on_while_files_are_checked():
+    def results(board, check):
+        """What the board says, call by call, when its files are checked so."""
+        from hal import slot_marker  # after the board: each has its own
+
+        steps = slot_marker.steps
+        slot_marker.steps = check
+        try:
+            said = [board.self_test()]
+            while said[-1] == b"running":
+                said.append(board.self_test())
+        finally:
+            slot_marker.steps = steps
+        assert board._check is None  # nothing of it stays
+        return said
+
+    def damaged():
+        for _ in range(100):
+            state.ms += 2
+            yield b"running"
+        yield b"a file of the firmware is damaged"
+
+    def without_memory():
+        yield b"running"
+        raise MemoryError
+
+    for name, port, with_can in BOARDS:
+        state, _, board = _board(name, port, with_can)
+        said = results(board, damaged)
+        assert 2 < len(said) < 100 and said[-1] == b"a file of the firmware is damaged"
+        for check in (without_memory, lambda: iter(())):  # the other ends without a result
+            assert results(board, check)[-1] == b"a file of the firmware can't be read"
+        assert board.self_test() == b"ok"
+
+
 def test_the_watchdog_runs_from_the_start_and_through_service():
     for name, port, with_can in BOARDS:
         state, module, board = _board(name, port, with_can)

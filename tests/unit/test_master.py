@@ -91,7 +91,7 @@ def test_a_hard_bound_opens_in_the_step_that_reads_it():
                 r.step()
                 if r.boards[1].scans > scans:
                     break
-            for _ in range(12):  # over UART it is asked in its turn
+            for _ in range(12):  # over UART it is stepped in its turn
                 r.step()
                 if r.board.coils[:3] == [0, 0, 0]:
                     break
@@ -448,6 +448,108 @@ def test_a_failed_self_test_closes_nothing():
     assert [x["name"] for x in lines if x["k"] == "event"] == ["self_test"]
     assert r.master.strings.close(r.master.clock.now) is not None
     assert r.say("clear")["ok"] is False
+
+
+def _tests_itself(results, **more):
+    """A master whose board says the next of `results` at each step of its self-test, of 8 ms."""
+    board = FakeBoard
+    honest = board.self_test
+    board.self_test = lambda self: results.pop(0) if len(results) > 1 else results[0]
+    try:
+        r = Rig(**more)
+    finally:
+        board.self_test = honest
+
+    def step():
+        r.board.clock.pass_ms(8)
+        return results.pop(0) if len(results) > 1 else results[0]
+
+    r.board.self_test = step
+    return r
+
+
+def test_nothing_closes_while_the_self_test_runs():
+    results = [b"running"]
+    r = _tests_itself(results, inputs="ignition = true")
+    r.run(1500)
+    (boot,) = r.lines("boot")
+    assert boot["self_test"] == "running"
+    assert r.master.pack.cell.complete and r.master.pack.known[0]
+    no = r.say("close")
+    assert no["ok"] is False and "self-test is running" in no["text"]
+    r.board.bits = 7 | 16  # ignition
+    r.run(200)
+    r.board.bits = 7
+    r.run(200)
+    for which in range(len(r.master.strings.each)):
+        assert r.master.strings.each[which].close(r.master.clock.now, -1) is not None
+    assert r.board.history == [] and r.names() == []
+    results[:] = [b"ok"]
+    r.run(300)
+    assert [x["self_test"] for x in r.lines("boot")] == ["ok"]
+    assert r.board.history == []  # what was refused is not done later
+    assert r.say("close")["ok"] is True
+    r.run(1000)
+    assert r.state == CLOSED
+
+
+def test_the_master_polls_while_the_self_test_runs_and_steps_it_no_more_afterwards():
+    stepped = []
+    r = _tests_itself([b"running"] * 50 + [b"ok"])
+    step = r.board.self_test
+    r.board.self_test = lambda: (stepped.append(r.master.scans), step())[1]
+    r.run(1500)
+    assert len(stepped) == 50 and stepped[-1] <= 10  # one call was in the constructor
+    assert r.master.scans >= 14 and r.master.pack.cell.complete
+    assert r.board.feeds
+    r.run(1500)
+    assert len(stepped) == 50
+
+
+def test_a_self_test_that_fails_behind_the_start_closes_nothing():
+    results = [b"running"]
+    r = _tests_itself(results)
+    r.run(1000)
+    assert r.names() == []
+    results[:] = [b"a file of the firmware is damaged"]
+    r.run(300)
+    lines = r.lines()
+    assert [x["self_test"] for x in lines if x["k"] == "boot"][-1] == results[0].decode()
+    assert [x["name"] for x in lines if x["k"] == "event"] == ["self_test"]
+    assert r.say("clear")["ok"] is False
+    no = r.say("close")
+    assert no["ok"] is False and "fault" in no["text"]
+    assert r.board.history == []
+
+
+def test_a_refused_service_does_not_end_the_lock_of_the_self_test():
+    results = [b"running"]
+    r = _tests_itself(results)
+    r.board.stuck[0] = 1  # welded
+    r.run(1500)
+    r.type("service yes")
+    r.run(1000)
+    assert not r.master.leaving and r.lines("answer")[-1]["ok"] is False
+    r.board.stuck[0] = None
+    assert "self-test" in r.say("close")["text"]
+    r.type("service yes")
+    r.run(20)
+    results[:] = [b"ok"]  # and the end of the test not that of the program's end
+    r.run(100)
+    assert r.master.leaving
+    assert b"end" in r.master.strings.close(r.master.clock.now)
+
+
+def test_nothing_is_balanced_while_the_self_test_runs():
+    results = [b"running"]
+    r = _tests_itself(results)
+    r.boards[0].mv = [3400, 3450, 3400, 3400]
+    r.boards[1].mv = [3400] * 4
+    r.run(5000)
+    assert not any(mask for mask, _s in r.boards[0].balance_commands)
+    results[:] = [b"ok"]
+    r.run(5000)
+    assert r.boards[0].balance_commands[-1] == (2, 5)
 
 
 def test_the_wait_is_never_negative_and_never_long():

@@ -5,6 +5,7 @@ import sys
 from binascii import hexlify
 from hashlib import sha256
 
+from fakes import raises
 from hal import slot_marker
 from scratch import unique
 
@@ -68,14 +69,96 @@ def _remove(base):
         os.rmdir(base + folder)
 
 
-def _intact(base):
+def _result(base):
+    """What the check says at last, and after how many steps."""
     slot_marker.os = _Os()
     sys.path.insert(0, base)
+    steps = 0
     try:
-        return slot_marker.intact()
+        for result in slot_marker.steps():
+            steps += 1
+            if result != b"running":
+                return result, steps
     finally:
         sys.path.pop(0)
         slot_marker.os = os
+
+
+def _intact(base):
+    result, _steps = _result(base)
+    assert result in (b"ok", b"a file of the firmware is damaged"), result
+    return result == b"ok"
+
+
+def test_no_step_does_more_than_one_piece_of_one_file():
+    base = _slot()
+    size = slot_marker._STEP_BYTES
+    reads = []
+    sha = slot_marker.sha256
+
+    class Counted:
+        def __init__(self):
+            self._sha = sha()
+
+        def update(self, data):
+            reads[-1] += len(data)
+            self._sha.update(data)
+
+        def digest(self):
+            return self._sha.digest()
+
+    try:
+        _write(base + "/bms/more.mpy", bytes(5 * size + 7))
+        slot_marker.os, slot_marker.sha256 = _Os(), Counted
+        sys.path.insert(0, base)
+        reads.append(0)
+        for result in slot_marker.steps():
+            reads.append(0)
+            if result != b"running":
+                break
+        assert sum(reads) > 5 * size
+        assert max(reads) <= size + 100  # and the line of a file that has ended
+        assert len([n for n in reads if n]) >= 5 + len(FILES)
+    finally:
+        sys.path.pop(0)
+        slot_marker.os, slot_marker.sha256 = os, sha
+        _remove(base)
+
+
+def test_the_marker_alone_is_read_in_the_first_step():
+    base = _slot()
+    slot_marker.os = _Os()
+    sys.path.insert(0, base)
+    try:
+        check = slot_marker.steps()
+        assert next(check) == b"running"
+        # what is damaged from here on is found all the same
+        _write(base + "/main.mpy", FILES["main.mpy"][:-1] + b"\x55")
+        results = []
+        while not results or results[-1] == b"running":
+            results.append(next(check))
+        assert results[-1] == b"a file of the firmware is damaged"
+    finally:
+        sys.path.pop(0)
+        slot_marker.os = os
+        _remove(base)
+
+
+def test_a_file_that_goes_while_it_is_checked():
+    base = _slot()
+    slot_marker.os = _Os()
+    sys.path.insert(0, base)
+    try:
+        check = slot_marker.steps()
+        next(check)
+        next(check)  # the names were read
+        os.remove(base + "/main.mpy")  # the last by name
+        raises(OSError, list, check)
+    finally:
+        sys.path.pop(0)
+        slot_marker.os = os
+        _write(base + "/main.mpy", FILES["main.mpy"])
+        _remove(base)
 
 
 def test_whole_damaged_missing_and_too_many():
@@ -140,6 +223,7 @@ def test_with_sums_only_what_runs_is_read():
         sys.modules["bms.slaves.x"] = sys
         assert not _intact(base)
         del sys.modules["bms.slaves.x"]
+        assert _intact(base)
         for path in ("main.mpy", "bms/a.mpy", "bms.mpy"):
             _write(base + "/" + path, FILES[path][:-1] + b"\x55")
             assert not _intact(base), path
@@ -161,6 +245,28 @@ def test_with_sums_only_what_runs_is_read():
         _remove(base)
 
 
+def test_modules_that_the_start_frees_meanwhile_are_read():
+    base = _slot()
+    slot_marker.os = _Os()
+    sys.path.insert(0, base)
+    sys.modules["bms.slaves.x"] = sys
+    try:
+        _write(base + "/sums", _sums())
+        _write(base + "/bms/slaves/x.mpy", b"damaged")
+        check = slot_marker.steps()
+        next(check)
+        del sys.modules["bms.slaves.x"]
+        results = []
+        while not results or results[-1] == b"running":
+            results.append(next(check))
+        assert results[-1] == b"a file of the firmware is damaged"
+    finally:
+        sys.path.pop(0)
+        slot_marker.os = os
+        os.remove(base + "/sums")
+        _remove(base)
+
+
 def test_damaged_sums():
     base = _slot()
     try:
@@ -168,9 +274,7 @@ def test_damaged_sums():
         for n in range(0, len(text) - 1, 7):
             for damaged in (text[:n], text[:n] + bytes([text[n] ^ 1]) + text[n + 1 :]):
                 _write(base + "/sums", damaged)
-                # a line that isn't whole, or none: all files are read, as without it
-                words = len(damaged.split())
-                assert _intact(base) == (words == 0 or words % 2 == 1), damaged
+                assert not _intact(base), damaged
     finally:
         os.remove(base + "/sums")
         _remove(base)

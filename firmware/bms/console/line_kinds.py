@@ -5,9 +5,10 @@ KINDS = (
     (
         "boot",
         "version board config_crc native slaves cells temps self_test reset",
-        "once after start, and by `version`; native: 1 = the inner loops run as machine code;"
-        ' self_test: "ok" or the part that failed; reset: why the board started: power_on,'
-        " watchdog, reset (by the program or a pin), brown_out, unknown",
+        "after start, again when a self-test that was running has ended, and by `version`; native:"
+        ' 1 = the inner loops run as machine code; self_test: "running", "ok" or the part that'
+        " failed; reset: why the board started: power_on, watchdog, reset"
+        " (by the program or a pin), brown_out, unknown",
     ),
     (
         "status",

@@ -57,7 +57,7 @@ def _not_answered(slave):
 class Sequence:
     """state: one of STATES; since boot: closings, loaded_openings (under load); changes: of state.
 
-    string: its index; locked: the program is about to end; nothing closes.
+    string: its index; locked: reason (bytes) why nothing closes for now, None = there is none.
     """
 
     def __init__(self, config, hal, faults_, pack, current, clock):
@@ -90,7 +90,7 @@ class Sequence:
         self._since = 0  # tick of the last change of state
         self._opened = False  # it has been closed: `reclose` counts from _opened_at
         self._opened_at = 0
-        self.locked = False
+        self.locked = None
         self.closings = self.loaded_openings = 0
         self.changes = 0
         self._all_off()
@@ -181,7 +181,7 @@ class Sequence:
         pack = self._pack
         s = self.string
         if self.locked:
-            return b"the program is about to end"
+            return self.locked
         if self._faults.blocking(s):
             return b"a fault is latched: see faults, then clear"
         for i in range(pack.slave_from[s], pack.slave_from[s + 1]):

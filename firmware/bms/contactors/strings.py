@@ -104,10 +104,10 @@ class Strings:
             found = c.ignore_feedback() or found
         return found
 
-    def lock(self, locked):
-        """True: nothing closes from now on; False: closing is allowed again."""
+    def lock(self, why):
+        """Nothing closes from now on, for this reason (bytes); None: closing is allowed again."""
         for c in self.each:
-            c.locked = locked
+            c.locked = why
 
     # --- opening ---
 
