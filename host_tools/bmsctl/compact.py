@@ -83,7 +83,9 @@ def _sign(node: ast.Compare) -> "tuple[ast.expr, int, bool] | None":
     match node.left:
         case ast.BinOp(
             ast.BinOp(
-                ast.BinOp(x, ast.Add(), ast.Constant(half)), ast.BitAnd(), ast.Constant(mask)
+                ast.BinOp(x, ast.Add(), ast.Constant(int() as half)),
+                ast.BitAnd(),
+                ast.Constant(mask),
             ),
             ast.Sub(),
             ast.Constant(again),
