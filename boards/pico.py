@@ -42,6 +42,17 @@ class PicoBoard(McuBoard):
         super().__init__(COILS, FEEDBACK, INPUTS, HEARTBEAT, UsbConsole())
         self.ports = {"can0": "can", "uart0": "uart", "uart1": "uart"}
 
+    def started(self):
+        """See `McuBoard`; from now on the processor sleeps longer between two interrupts."""
+        super().started()
+        try:
+            from hal import rp2_sleep
+        except SyntaxError:
+            return  # a compiler that makes no Thumb code
+        self._waking = rp2_sleep.waking_timer()
+        self._sleep = rp2_sleep.sleep
+        self._sleep_ms = rp2_sleep.PERIOD_MS
+
     def open_can(self, name, rate, filters):
         """The CAN controller on SPI. Raises ValueError for a rate it can't give, OSError."""
         from hal.rp2_spi import SpiBus  # loaded where a pack file asks for a port of its kind

@@ -48,6 +48,12 @@ def build(board):
         return ConfigErrorMode(error, board)
 
 
+def _make_room(program):
+    from bms.attribute_tables import make_room
+
+    make_room(program)
+
+
 def _settings(board):
     """Settings of the pack file; its parser is large, and freed before the rest is loaded."""
     settings = _read(board.pack_path)
@@ -99,6 +105,7 @@ def main():
     try:
         program = build(board)
         _hole = None
+        _make_room(program)
         board.started()
         program.run()
     except Exception as error:

@@ -354,7 +354,7 @@ class Master:
         if self._sending and not self.tx_buffer.room():
             return False
         history = self.history
-        if history.building or history.job != NOTHING and not self.telemetry.busy():
+        if history.job != NOTHING and (history.building or not self.telemetry.busy()):
             history.step()
             return False
         return self.telemetry.step()

@@ -4,6 +4,7 @@ import gc
 import sys
 
 MODULES = (
+    "bms.attribute_tables",
     "bms.config.schema",
     "bms.config.toml_subset",
     "bms.config.checks",

@@ -88,6 +88,8 @@ class McuBoard:
         self._links = []
         self._rings = []
         self._ring_link = None
+        self._sleep = idle  # until an interrupt, at most `_sleep_ms`
+        self._sleep_ms = 1
         self.pack_path = pack_path()
         self.clock = Clock()
         self.console = console
@@ -413,8 +415,9 @@ class McuBoard:
         """Wait until a port receives something, at most `ms`; the processor sleeps meanwhile."""
         rings = self._rings
         links = self._links
+        sleep = idle if ms < self._sleep_ms else self._sleep
         if not links and len(rings) == 1:
-            self._ring_link.wait(ms, ticks_ms, idle)  # pyright: ignore[reportOptionalMemberAccess]
+            self._ring_link.wait(ms, ticks_ms, sleep)  # pyright: ignore[reportOptionalMemberAccess]
             return
         start = ticks_ms()
         while ticks_diff(ticks_ms(), start) < ms:
@@ -425,4 +428,4 @@ class McuBoard:
             for link in links:
                 if link.ready():
                     return
-            idle()
+            sleep()
