@@ -50,7 +50,7 @@ class PicoBoard(McuBoard):
         except SyntaxError:
             return  # a compiler that makes no Thumb code
         self._waking = rp2_sleep.waking_timer()
-        self._sleep = rp2_sleep.sleep
+        self._sleep = rp2_sleep.until_interrupt
         self._sleep_ms = rp2_sleep.PERIOD_MS
 
     def open_can(self, name, rate, filters):

@@ -26,6 +26,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     (
         "bms.kernels.",
         "bms.config.",
+        "bms.attribute_tables",
         "bms.clock",
         "bms.constructors",
         "bms.heap_lock",

@@ -57,6 +57,11 @@ def native(function: T) -> T:
     return function
 
 
+def asm_thumb(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Raises SyntaxError, as MicroPython's compiler does for a processor of another kind."""
+    raise SyntaxError("no Thumb code here: " + function.__name__)
+
+
 def viper(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, its arguments that are annotated as pointers made ones at each call."""
     kinds: dict[str, Any] = function.__annotations__

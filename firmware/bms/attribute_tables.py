@@ -34,7 +34,7 @@ def make_room(part, depth=4, seen=None):
     """Enlarge the tables of an object and of all that it holds, where they are nearly full."""
     if seen is None:
         seen = []
-    if not depth or part in seen or not hasattr(part, "__dict__"):
+    if not depth or part in seen or isinstance(part, type) or not hasattr(part, "__dict__"):
         return
     seen.append(part)
     attributes = part.__dict__

@@ -12,11 +12,11 @@ PERIOD_MS = const(4)  # longest sleep
 
 
 @micropython.asm_thumb
-def sleep():
+def until_interrupt():
     """Wait for an event: an interrupt since the last one ends it at once (ARMv6-M, WFE)."""
     data(2, 0xBF20)  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
 
 
 def waking_timer():
     """The timer, running. Its callback is a built-in function that does nothing with it."""
-    return Timer(-1, mode=Timer.PERIODIC, period=PERIOD_MS, callback=bool, hard=True)
+    return Timer(-1, mode=Timer.PERIODIC, period=PERIOD_MS, callback=bool, hard=True)  # pyright: ignore[reportArgumentType]

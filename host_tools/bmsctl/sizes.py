@@ -23,6 +23,7 @@ NOT_IN_CYCLE = (
     "bms/protection/fault_catalog",
     "bms/self_test",
     "bms/storage/full_names",
+    "bms/attribute_tables",
     "bms/start_modules",
     "bms/sensors/build",
     "bms/slaves/build",

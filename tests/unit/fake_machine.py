@@ -337,7 +337,11 @@ class WDT:
 
 
 class Timer:
-    def __init__(self, id=-1, *, period=0, callback=None, **kw):
+    ONE_SHOT, PERIODIC = range(2)
+
+    def __init__(self, id=-1, *, mode=PERIODIC, period=0, callback=None, hard=False, **kw):
+        if hard and now.port != "rp2":
+            raise Refused("hard is no argument of this port")
         if (id == -1) == (now.port == "esp32"):
             raise ValueError("invalid Timer number")
         if not callable(callback) or period <= 0 or kw:
