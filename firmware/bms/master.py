@@ -30,8 +30,8 @@ from bms.ticks import MASK
 
 _TICK_MS = const(20)  # period of ages, inputs and contactors; the rest has twice this period
 _FEED_MS = const(50)
-# steps of a tick's work: the first in each tick, _REPORT in every second, _COMMANDS in the others,
-# and after it _POWER in every fourth
+# steps of a tick's work: the first in each tick, _REPORT in every second, _COMMANDS and _POWER in
+# the others
 _NONE, _PROTECT, _COMMANDS, _POWER, _REPORT = range(5)
 _SCANNED, _EVALUATED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
 _PIECES = const(3)  # parts of lines in one step, while no frame comes
@@ -115,7 +115,7 @@ class Master:
         self._seq = 0
         self._open_scan = False  # started, not evaluated yet
         self._work = _NONE
-        self._ticks = 0  # modulo 4
+        self._odd = False  # every second tick
         self._typing = False  # a command is coming in
         self._sending = False  # the port has taken a part of a line, and more waits
         self._evidence = 0
@@ -179,7 +179,9 @@ class Master:
             self._work_steps(now)
             if self._testing:
                 self._test()
-        self._sending = self.tx_buffer.unsent and self.tx_buffer.flush()
+        # nothing is sent while a frame waits
+        if self.tx_buffer.unsent and not self.board.pending():
+            self._sending = self.tx_buffer.flush()
         if self._evidence == _ALL:
             self._feed(now)
         self.cycles = (self.cycles + 1) & MASK
@@ -299,10 +301,10 @@ class Master:
         if work == _PROTECT:
             self._evaluate(now)
             self._act(now)
-            self._ticks = (self._ticks + 1) & 3
-            self._work = _REPORT if self._ticks & 1 else _COMMANDS
+            self._odd = not self._odd
+            self._work = _REPORT if self._odd else _COMMANDS
         elif work == _COMMANDS:
-            self._work = _POWER if self._ticks else _NONE
+            self._work = _POWER
             self._typing = self.console.step(now)
             if not self._testing:
                 self.balancing.step(now)
@@ -329,7 +331,7 @@ class Master:
 
     def _act(self, now):
         # closed or open contactors need half as many looks as those of a sequence
-        if self._ticks & 1 or not self.strings.steady:
+        if self._odd or not self.strings.steady:
             self.strings.step(now)
         if self._proving:
             self._prove(now)

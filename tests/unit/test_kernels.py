@@ -82,7 +82,7 @@ def test_machine_code_is_used_where_there_is_any():
 
 def test_versions_have_the_same_names():
     names = [n for n in dir(kernels) if callable(getattr(kernels, n)) and not n.startswith("_")]
-    assert len(names) == 38
+    assert len(names) == 39
     for name in names:
         for k in VERSIONS:
             assert callable(getattr(k, name)), name
@@ -836,6 +836,23 @@ def test_readings_are_taken_from_a_ring():
         assert b.t[H_MISSING] == 1 and b.t[H_ROWS + R_GOT] == 0x110F
         assert b.take() == 0
         assert b.at[1] == b.at[0]
+
+
+def test_a_scan_begins_in_every_row():
+    for k in VERSIONS:
+        for opened in (0, 1):
+            t = _link_table()
+            for row in (H_ROWS, H_ROWS + ROW):
+                t[row + R_GOT] = 7
+                t[row + R_OPEN] = 1
+            polled = bytearray(b"\2\1\3")
+            assert k.begin_rows(t, 2, b"\1\1", polled, b"\0\0", opened) == 2
+            assert [t[H_ROWS + T.R_OPEN], t[H_ROWS + ROW + T.R_OPEN]] == [opened, opened]
+            assert [t[H_ROWS + R_GOT], t[H_ROWS + ROW + R_GOT]] == [0, 0]
+            assert polled == b"\0\0\3"
+            assert k.begin_rows(t, 2, b"\0\1", polled, b"\0\2", opened) == 1
+            assert [t[H_ROWS + T.R_DUE], t[H_ROWS + ROW + T.R_DUE]] == [0, 1]
+            assert [t[H_ROWS + T.R_OPEN], t[H_ROWS + ROW + T.R_OPEN]] == [0, 0]
 
 
 def test_what_is_no_plain_reading_stays_in_the_ring():

@@ -1,8 +1,8 @@
 """Buffer of lines for the serial port; a line without room is dropped and counted.
 
-A line is built in place, piece by piece over several steps; it is sent only after `end` has added
-its CRC. There are two buffers: lines are built in one while the other one is sent. `flush` writes
-as much as the port accepts and never waits. Nothing here allocates after start-up.
+A line is built in place, piece by piece over several steps, behind those that wait to be sent; it
+is sent only after `end` has added its CRC. `flush` writes as much as the port accepts and never
+waits. Nothing here allocates after start-up.
 """
 
 from micropython import const
@@ -17,11 +17,12 @@ from bms.kernels import (
     put_key,
     put_text,
     put_values,
+    shift,
     splice,
 )
 from bms.ticks import MASK
 
-_HALF = const(2048)
+_SIZE = const(2048)
 _LINE = const(1024)  # room for any line: the longest status line takes 600 bytes
 _WRITES = const(2)  # most writes to the port in one step
 
@@ -35,32 +36,26 @@ class TxBuffer:
     def __init__(self, stream, clock):
         self._stream = stream
         self._clock = clock
-        self._buf = bytearray(_HALF)  # lines are built here
+        self._buf = bytearray(_SIZE)
         self._sent = 0
         self._ready = 0  # end of the last whole line
         self._at = 0  # end of what is built
-        self._old = bytearray(_HALF)  # full, being sent
-        self._old_sent = self._old_end = 0
         self.building = False
         self.unsent = False
         self.lines = self.dropped = 0
 
     def room(self):
         """True if a new line would not be dropped."""
-        return _HALF - self._ready >= _LINE or self._old_sent == self._old_end
+        return _SIZE - self._ready + self._sent >= _LINE
 
     def begin(self, kind):
         """Start a line of a kind; False, and counted in `dropped`, if there is no room for it."""
-        if _HALF - self._ready < _LINE:
-            if self._old_sent < self._old_end:
+        if _SIZE - self._ready < _LINE:
+            if not self.room():
                 self.dropped = (self.dropped + 1) & MASK
                 return False
-            full = self._buf
-            self._buf = self._old
-            self._old = full
-            self._old_sent = self._sent
-            self._old_end = self._ready
-            self._sent = self._ready = 0
+            self._ready = shift(self._buf, self._sent, self._ready)
+            self._sent = 0
         self.building = True
         ready = self._ready
         at = put_text(self._buf, ready, b"k", 1, kind, len(kind))
@@ -141,22 +136,16 @@ class TxBuffer:
         True where more may be written soon, False where nothing is left or nobody reads.
         """
         for _ in range(_WRITES):
-            at = self._old_sent
-            end = self._old_end
-            if at < end:
-                took = self._stream.write(self._old, at, end - at)
-                self._old_sent = at + took
-            else:
-                at = self._sent
-                end = self._ready
-                if at == end:
-                    self.unsent = False
-                    return False
-                took = self._stream.write(self._buf, at, end - at)
-                at += took
-                if at == end and not self.building:
-                    at = self._ready = self._at = 0
-                self._sent = at
+            at = self._sent
+            end = self._ready
+            if at == end:
+                self.unsent = False
+                return False
+            took = self._stream.write(self._buf, at, end - at)
             if not took:
                 return False
+            at += took
+            if at == end and not self.building:
+                at = self._ready = 0
+            self._sent = at
         return True

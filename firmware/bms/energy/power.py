@@ -1,7 +1,7 @@
 """Power limits: currents and voltages that an inverter or a motor may use at present.
 
 Each quantity reduces a limit in a straight line: all of it at its warn bound, nothing at its derate
-bound, so the limit is 0 before a trip. Limits change in ramps. Stepped every 80 ms, one string at a
+bound, so the limit is 0 before a trip. Limits change in ramps. Stepped every 40 ms, one string at a
 time; nothing here allocates after start-up.
 """
 
@@ -68,6 +68,7 @@ class PowerLimits:
         self._aim = array("i", [0, 0])
         self._string = 0
         self._side = CHARGE  # calculated next
+        self._ramps = False
         self._at = now
         self._ma = array("i", [0, 0])
         self.reason = bytearray(2)
@@ -85,13 +86,19 @@ class PowerLimits:
         return self._ma[DISCHARGE]
 
     def step(self, now):
-        """Calculate the limits of the next string, in two steps; move the ramps of the pack."""
-        side = self._side
-        s = self._string
-        self._one(s, side)
-        self._side = DISCHARGE - side
-        if side == DISCHARGE:
-            self._string = s + 1 if s + 1 < self._pack.strings else 0
+        """Calculate the limits of the next string, in two steps; move the ramps of the pack.
+
+        The ramps in every second step: no step should take long.
+        """
+        self._ramps = not self._ramps
+        if not self._ramps:
+            side = self._side
+            s = self._string
+            self._one(s, side)
+            self._side = DISCHARGE - side
+            if side == DISCHARGE:
+                self._string = s + 1 if s + 1 < self._pack.strings else 0
+            return
         ms = ticks.diff(now, self._at)
         self._at = now
         if not 0 <= ms <= 200:

@@ -36,6 +36,7 @@ from bms.kernels.checksums import (
 )
 from bms.kernels.readings import (
     any_set,
+    begin_rows,
     changed,
     choose,
     evaluate,

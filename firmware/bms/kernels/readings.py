@@ -206,6 +206,30 @@ def take13(ident: int, data: ptr8, t: ptr32, values: ptr16, flags: ptr8, stamps:
     return worst
 
 
+# parameters: a kernel gets its arrays one by one
+@micropython.viper
+def begin_rows(t: ptr32, n: int, known: ptr8, polled: ptr8, conflict: ptr8, opened: int) -> int:
+    """Begin a scan in the first n rows; returns of how many rows answers are due.
+
+    Due are slaves that are known; with `opened` those without conflict may be taken at once.
+    """
+    row = H_ROWS
+    missing = 0
+    m = 0
+    while m < n:
+        due = int(known[int(t[row + R_SLAVE])])
+        t[row + R_GOT] = 0
+        t[row + R_DUE] = due
+        t[row + R_OPEN] = 0
+        if due and opened and int(conflict[m]) == 0:
+            t[row + R_OPEN] = 1
+        polled[m] = 0
+        missing += due
+        row += ROW
+        m += 1
+    return missing
+
+
 @micropython.viper
 def take_status(ident: int, data: ptr8, t: ptr32) -> int:
     """Take one STATUS frame of the cell link that reports no severe fault; 0, or -1 as `take13`.

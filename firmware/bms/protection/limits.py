@@ -457,7 +457,8 @@ class Limits:
 
     def scan_finished(self, now):
         """A scan has ended: `evaluate_next` evaluates every fresh reading once, step by step."""
-        self._expire(now)  # `cell_lost` before `slaves_missing`: it names the cell
+        if self._pack.may_expire(now):
+            self._expire(now)  # `cell_lost` before `slaves_missing`: it names the cell
         if self.evaluating:
             self._scan_waiting = True  # the evaluation of the scan before is not finished
             return

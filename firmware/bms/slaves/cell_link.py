@@ -11,7 +11,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import crc8_frame, mcp_readings, store_status, take13, wait_readings
+from bms.kernels import begin_rows, crc8_frame, mcp_readings, store_status, take13, wait_readings
 from bms.kernels.readings import (
     H_CELL,
     H_MISSING,
@@ -110,6 +110,7 @@ class CellLink(Driver):
         # of this scan; 2 and 3 must answer a HELLO
         self._silent = bytearray(n)
         self._back = 0  # members with 2 or 3
+        self._watched = False  # a member is silent or in conflict: look at all as a scan ends
         self._idle_at = 0
         self._hello_at = 0
         self._hello_next = 0
@@ -175,22 +176,21 @@ class CellLink(Driver):
 
     def begin(self, seq, now):
         """Start a scan: all boards sample at this moment."""
-        self._end_scan()
         t = self._t
+        if t[H_MISSING] or self._watched:
+            self._end_scan()
         self._seq = seq
         self._idle_at = now
         t[H_SEQ] = seq & 15
         t[H_SCAN] = seq
-        missing = 0
-        for m in range(len(self._node)):
-            row = H_ROWS + ROW * m
-            t[row + R_GOT] = 0
-            self._polled[m] = 0
-            due = self.pack.known[self.members[m]]
-            t[row + R_DUE] = due
-            missing += due
-            self._open(m)
-        t[H_MISSING] = missing
+        missing = t[H_MISSING] = begin_rows(
+            t,
+            len(self._node),
+            self.pack.known,
+            self._polled,
+            self._conflict,
+            0 if self.link.polled else 1,
+        )
         t[H_RX_AT] = now
         self._send_scan(ALL)
         self._polling = -1
@@ -224,6 +224,7 @@ class CellLink(Driver):
         if not self.done:
             if not t[H_MISSING]:
                 self.done = True
+                return  # the master ends the scan now: the rest comes in the next step
             elif self.link.polled:
                 row = H_ROWS + ROW * self._polling
                 if t[row + R_GOT] == t[row + R_WANT] or ticks.diff(now, t[H_RX_AT]) > _QUIET_MS:
@@ -261,6 +262,7 @@ class CellLink(Driver):
     def _end_scan(self):
         # answers that never came, and boards that contradicted themselves in the scan that ends
         t = self._t
+        self._watched = False
         for m in range(len(self._node)):
             row = H_ROWS + ROW * m
             if t[row + R_DUE] and t[row + R_GOT] != t[row + R_WANT]:
@@ -269,6 +271,7 @@ class CellLink(Driver):
                     if self._silent[m] > 1:
                         self._back -= 1
                     self._silent[m] = 1
+                    self._watched = True
             elif self._silent[m] == 1:
                 self._silent[m] = 2
                 self._back += 1
@@ -276,6 +279,7 @@ class CellLink(Driver):
             if state:
                 self._conflict[m] = state & 0x7F
                 self.count_contradiction(self._conflict, m, state & 0x80)
+                self._watched = self._watched or self._conflict[m] > 0
 
     def _poll_next(self, now):
         """Poll the next board whose answers are missing; each at most twice in a scan.
@@ -573,6 +577,7 @@ class CellLink(Driver):
         if self._t[crc] != data[7] and not polled_again and not self._conflict[m] & 0x80:
             # same scan, same number, other values: two boards seem to have one number
             self._conflict[m] |= 0x80
+            self._watched = True
             self._open(m)
             self.pack.invalidate(self.members[m])
 
