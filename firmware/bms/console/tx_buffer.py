@@ -146,6 +146,6 @@ class TxBuffer:
                 return False
             at += took
             if at == end and not self.building:
-                at = self._ready = 0
+                at = self._ready = self._at = 0
             self._sent = at
         return True
