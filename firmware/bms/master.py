@@ -30,9 +30,9 @@ from bms.ticks import MASK
 
 _TICK_MS = const(20)  # period of ages, inputs and contactors; the rest has twice this period
 _FEED_MS = const(50)
-# steps of a tick's work: the first in each tick, _REPORT in every second, _COMMANDS and _POWER in
-# the others
-_NONE, _PROTECT, _COMMANDS, _POWER, _REPORT = range(5)
+# steps of a tick's work: the first in each tick, _REPORT and _LINES in every second, _COMMANDS and
+# _POWER in the others
+_NONE, _PROTECT, _COMMANDS, _POWER, _REPORT, _LINES = range(6)
 _SCANNED, _EVALUATED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
 _PIECES = const(3)  # parts of lines in one step, while no frame comes
 _LEAVE_MS = const(200)  # time to send the last lines
@@ -179,11 +179,11 @@ class Master:
             self._work_steps(now)
             if self._testing:
                 self._test()
-        # nothing is sent while a frame waits
-        if self.tx_buffer.unsent and not self.board.pending():
-            self._sending = self.tx_buffer.flush()
-        if self._evidence == _ALL:
-            self._feed(now)
+        if (self.tx_buffer.unsent or self._evidence == _ALL) and not self.board.pending():
+            if self.tx_buffer.unsent:
+                self._sending = self.tx_buffer.flush()
+            if self._evidence == _ALL:
+                self._feed(now)
         self.cycles = (self.cycles + 1) & MASK
 
     def crashed(self, text):
@@ -309,6 +309,10 @@ class Master:
             if not self._testing:
                 self.balancing.step(now)
             self.soc.step(now)
+        elif work == _REPORT:
+            self._work = _LINES
+            self.freeze_frame.step(now)
+            self.recorder.step(now)
         else:
             self._work = _NONE
             if work == _POWER:
@@ -338,8 +342,6 @@ class Master:
         self._evidence |= _ACTED
 
     def _report(self, now):
-        self.freeze_frame.step(now)
-        self.recorder.step(now)
         self.telemetry.look(now)
         if self._unlocked and ticks.diff(now, self._lock_at) >= 0:
             self._unlocked = False
@@ -376,12 +378,13 @@ class Master:
             return 0
         if self._sending or self.telemetry.busy() or self.history.job != NOTHING:
             return 1
-        rest = ticks.diff(self._scan_at, self.clock.now)
-        tick = ticks.diff(self._tick_at, self.clock.now)
+        now = self.clock.now
+        rest = ticks.diff(self._scan_at, now)
+        tick = ticks.diff(self._tick_at, now)
         if tick < rest:
             rest = tick
         for driver in self._slow:
-            due = driver.rest(self.clock.now)
+            due = driver.rest(now)
             if due < rest:
                 rest = due
         return rest if rest > 0 else 0

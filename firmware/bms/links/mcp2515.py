@@ -133,6 +133,7 @@ class Mcp2515:
         # a driver's `(ring, at, last, data, until, ticks_ms, idle)`: takes frames from the front of
         # the ring by itself, and waits for them where `ticks_ms` isn't None
         self.take_readings = None
+        self._other = False  # the ring's front is a frame that `take_readings` does not take
         self._ident = array("i", (0,))  # of the frame being handed over
         self._timing = timing
         self._acceptance = acceptance(filters)
@@ -214,10 +215,12 @@ class Mcp2515:
 
         Readings that come meanwhile are taken where a driver knows how.
         """
+        at = self.at
         if self.take_readings is None:
-            wait_for(self.at, ms, ticks_ms, idle)
+            wait_for(at, ms, ticks_ms, idle)
         else:
             self._taken((ticks_ms() + ms) & MASK, ticks_ms, idle)
+            self._other = at[_TAIL] != at[_HEAD]
 
     def _taken(self, until, ticks_ms, idle):
         at = self.at
@@ -238,10 +241,11 @@ class Mcp2515:
             at[_BUSY] = 0
             self._catch_up()
         while at[_TAIL] != at[_HEAD]:
-            if self.take_readings is not None:
+            if self.take_readings is not None and not self._other:
                 self._taken(0, None, None)
                 if at[_TAIL] == at[_HEAD]:
                     return
+            self._other = False
             tail = at[_TAIL]
             n = mcp_frame(self._ring, 16 * tail, self.data, self._ident)
             at[_TAIL] = (tail + 1) & _RING

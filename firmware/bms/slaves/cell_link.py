@@ -143,7 +143,6 @@ class CellLink(Driver):
             t[row + R_TEMP] = pack.first_temp[members[m]]
             t[row + R_TEMPS] = slave.temps
             t[row + R_SLAVE] = members[m]
-        self._found = 0  # a reading out of its hard bounds: identifier << 3 | which, from 1
         if hasattr(link, "take_readings"):
             link.take_readings = self._take_readings
 
@@ -202,10 +201,6 @@ class CellLink(Driver):
         """Read what has arrived; poll for missing parts; between scans send HELLO and balancing."""
         t = self._t
         t[H_NOW] = now
-        if self._found:
-            found = self._found
-            self._found = 0
-            self._hard(found >> 3, found & 7)
         self.link.poll(self.sink, now)
         if t[H_STATUS]:
             t[H_STATUS] = 0
@@ -428,12 +423,11 @@ class CellLink(Driver):
         """Take the readings in front of a link's ring, up to a frame that `on_frame` must see.
 
         One out of its hard bounds trips before the next is looked at. With `ticks_ms` and `idle`
-        take those, too, that come up to the tick `until` or the end of the scan; what trips then
-        does so in `step`, which follows.
+        take those, too, that come up to the tick `until`, the end of the scan or a trip.
         """
         pack = self.pack
         t = self._t
-        while not self._found:
+        while True:
             if ticks_ms is None:
                 found = mcp_readings(
                     ring,
@@ -467,10 +461,9 @@ class CellLink(Driver):
                 )
             if found <= 0:
                 return
-            if ticks_ms is None:
-                self._hard(found >> 3, found & 7)
-            else:
-                self._found = found
+            self._hard(found >> 3, found & 7)
+            if ticks_ms is not None:
+                return
 
     def _hard(self, ident, k):
         """Reading k (from 1) of a frame is out of its hard bounds."""
