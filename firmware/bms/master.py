@@ -30,9 +30,9 @@ from bms.ticks import MASK
 
 _TICK_MS = const(20)  # period of ages, inputs and contactors; the rest has twice this period
 _FEED_MS = const(50)
-# steps of a tick's work: the first in each tick, _REPORT and _LINES in every second, _COMMANDS and
+# steps of a tick's work: _EVALUATE in each tick, _REPORT and _LINES in every second, _COMMANDS and
 # _POWER in the others
-_NONE, _PROTECT, _COMMANDS, _POWER, _REPORT, _LINES = range(6)
+_NONE, _EVALUATE, _ACT, _COMMANDS, _POWER, _REPORT, _LINES = range(7)
 _SCANNED, _EVALUATED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
 _PIECES = const(3)  # parts of lines in one step, while no frame comes
 _LEAVE_MS = const(200)  # time to send the last lines
@@ -173,7 +173,7 @@ class Master:
                 self.limits.current_sampled(sensors_of_string.string, now)
         if ticks.diff(now, self._tick_at) >= 0:
             self._tick_at = ticks.add(now, _TICK_MS)
-            self._work = _PROTECT
+            self._work = _EVALUATE
         # where a frame came while a scan began or ended: take it first
         if not long or not self.board.pending():
             self._work_steps(now)
@@ -298,10 +298,16 @@ class Master:
     def _work_step(self, now):
         """One step of a tick's work."""
         work = self._work
-        if work == _PROTECT:
+        if work == _EVALUATE:
             self._evaluate(now)
-            self._act(now)
             self._odd = not self._odd
+            # closed or open contactors need half as many looks as those of a sequence
+            if self._odd or self._proving or not self.strings.steady:
+                self._work = _ACT
+            else:
+                self._work = _COMMANDS
+        elif work == _ACT:
+            self._act(now)
             self._work = _REPORT if self._odd else _COMMANDS
         elif work == _COMMANDS:
             self._work = _POWER
@@ -334,9 +340,7 @@ class Master:
         self._evidence |= _EVALUATED
 
     def _act(self, now):
-        # closed or open contactors need half as many looks as those of a sequence
-        if self._odd or not self.strings.steady:
-            self.strings.step(now)
+        self.strings.step(now)
         if self._proving:
             self._prove(now)
         self._evidence |= _ACTED

@@ -209,6 +209,7 @@ def test_a_lost_edge_is_found():
     bus.at[3] = 0
     link.poll(sink, 49)
     assert sink.frames == []
+    link.poll(sink, 50)  # found
     link.poll(sink, 50)
     assert sink.frames == [(0x201, b"x")]
 

@@ -70,7 +70,7 @@ def test_it_rises_and_falls_in_ramps():
     for _ in range(800):
         p.tick()
         ma = p.power.discharge_ma
-        assert 0 <= ma - last <= 188000 * 40 // 10000 + 128
+        assert 0 <= ma - last <= 188000 * 80 // 10000 + 128
         last = ma
     assert last == 188000
     p.mv[0] = 2640  # nothing is left
@@ -78,7 +78,7 @@ def test_it_rises_and_falls_in_ramps():
     for _ in range(70):
         p.tick()
         assert p.power.discharge_ma <= last
-        assert last - p.power.discharge_ma <= 188000 * 40 // 1000 + 128
+        assert last - p.power.discharge_ma <= 188000 * 80 // 1000 + 128
         last = p.power.discharge_ma
         fell.append(last)
     assert last == 0

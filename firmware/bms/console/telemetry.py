@@ -178,12 +178,14 @@ class Telemetry:
             return self._help()
         out = self._out
         if job == ANSWER:
-            if out.begin(b"answer"):
-                out.text(b"cmd", self._answer_cmd)
-                out.key(b"ok")
-                out.raw(b"true" if self._answer_ok else b"false")
-                out.text(b"text", self._answer)
-                out.end()
+            if not self._part:
+                self._part = 1
+                return not out.begin(b"answer")
+            out.text(b"cmd", self._answer_cmd)
+            out.key(b"ok")
+            out.raw(b"true" if self._answer_ok else b"false")
+            out.text(b"text", self._answer)
+            out.end()
         elif job == BOOT:
             self._look_at_heap()
             if out.begin(b"boot"):
@@ -279,6 +281,9 @@ class Telemetry:
             for s in m.soc.sure:
                 sure = sure and bool(s)
             out.number(b"soc_sure", 1 if sure else 0)
+            return False
+        if self._part == 1:
+            self._part = 2
             out.number(b"charge_ma", m.power.charge_ma)
             out.number(b"discharge_ma", m.power.discharge_ma)
             return False

@@ -128,6 +128,8 @@ class Sequence:
         if self._breaking_ma and self._coils[PLUS] and self._magnitude() > self._breaking_ma:
             self._enter(FUSE_WAIT, self._clock.now)
             return
+        if not self._gap:
+            self._hal.coil(self._first + PLUS, 0)  # at once; `_open_now` does the rest
         self._open_now(self._clock.now)
 
     def cut(self):

@@ -69,7 +69,7 @@ class PowerLimits:
         self._string = 0
         self._side = CHARGE  # calculated next
         self._ramps = False
-        self._at = now
+        self._at = array("i", [now, now])
         self._ma = array("i", [0, 0])
         self.reason = bytearray(2)
         self.charge_mv = pack.string_cells[0] * config.cell_warn_max_mv
@@ -86,37 +86,33 @@ class PowerLimits:
         return self._ma[DISCHARGE]
 
     def step(self, now):
-        """Calculate the limits of the next string, in two steps; move the ramps of the pack.
-
-        The ramps in every second step: no step should take long.
-        """
+        """Calculate one limit of the next string, or move a ramp of the pack: a fourth of all."""
+        if not self._strings.count_closed:
+            self._ma[CHARGE] = self._ma[DISCHARGE] = 0  # no current can flow any more
+        side = self._side
         self._ramps = not self._ramps
         if not self._ramps:
-            side = self._side
-            s = self._string
-            self._one(s, side)
-            self._side = DISCHARGE - side
-            if side == DISCHARGE:
-                self._string = s + 1 if s + 1 < self._pack.strings else 0
+            self._one(self._string, side)
             return
-        ms = ticks.diff(now, self._at)
-        self._at = now
-        if not 0 <= ms <= 200:
-            ms = 200  # a ramp doesn't jump after a pause
-        for side in range(2):
-            self._all(side)
-            self._ramp(side, ms)
+        self._side = DISCHARGE - side
+        if side == DISCHARGE:
+            self._string = self._string + 1 if self._string + 1 < self._pack.strings else 0
+        ms = ticks.diff(now, self._at[side])
+        self._at[side] = now
+        if not 0 <= ms <= 400:
+            ms = 400  # a ramp doesn't jump after a pause
+        self._all(side)
+        self._ramp(side, ms)
 
     def _ramp(self, side, ms):
         ma = self._ma[side]
         aim = self._aim[side]
         if not self._strings.count_closed:
-            self._ma[side] = 0  # no current can flow any more
             return
+        time = self._up if aim > ma else self._down
+        by = self._most[side]
         # split, so that the product stays below 2**30 for any pack
-        by = (self._most[side] >> 2) * ms // (self._up if aim > ma else self._down) << 2
-        if by < 4:
-            by = 4
+        by = by * ms // time + 1 if by < 1 << 20 else ((by >> 9) * ms // time << 9) + 512
         if aim > ma:
             self._ma[side] = ma + by if ma + by < aim else aim
         elif aim < ma:

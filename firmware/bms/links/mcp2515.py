@@ -234,17 +234,11 @@ class Mcp2515:
         at = self.at
         if self.polled:
             self._catch_up()
-        if self._look_at < 0 or ticks.diff(now, self._look_at) >= 0:
-            self._look_at = ticks.add(now, _LOOK_MS)
-            at[_BUSY] = 1
-            self._check()
-            at[_BUSY] = 0
-            self._catch_up()
         while at[_TAIL] != at[_HEAD]:
             if self.take_readings is not None and not self._other:
                 self._taken(0, None, None)
                 if at[_TAIL] == at[_HEAD]:
-                    return
+                    break
             self._other = False
             tail = at[_TAIL]
             n = mcp_frame(self._ring, 16 * tail, self.data, self._ident)
@@ -254,6 +248,13 @@ class Mcp2515:
             else:
                 self.rx = (self.rx + 1) & MASK
                 sink.on_frame(self._ident[0], n, self.data, now)
+        # frames first: a look takes as long as four of them
+        if self._look_at < 0 or ticks.diff(now, self._look_at) >= 0:
+            self._look_at = ticks.add(now, _LOOK_MS)
+            at[_BUSY] = 1
+            self._check()
+            at[_BUSY] = 0
+            self._catch_up()
 
     def _check(self):
         """Look at the error flags; a chip that forgot its settings (a dip of its supply) starts."""
