@@ -12,7 +12,7 @@ from bms import ticks
 from bms.config.setting_names import LIMITS, NAMES
 from bms.contactors import sequence as C
 from bms.energy.power import CHARGE, DISCHARGE, REASONS
-from bms.kernels import find
+from bms.kernels import find, nth
 from bms.protection import fault_ids as F
 from bms.version import VERSION
 
@@ -21,7 +21,7 @@ ANSWER, EVENT, CONTACTOR, BOOT, STATUS, POWER, STRINGS, CELLS = range(8)
 FAULTS, PAST, SETTING, HELP, MEM = range(8, 13)
 _JOBS = const(13)
 _IDLE = const(-1)
-_LEVELS = (b"", b"warn", b"derate", b"trip")
+_LEVELS = b" warn derate trip "  # each with a space behind it
 _PER_STEP = const(16)  # readings in one piece
 
 # commands of the console: lines of a name, a tab and its help text, in the order of the numbers in
@@ -198,14 +198,10 @@ class Telemetry:
 
     def _answered(self):
         """Append the name of the answered command."""
-        left = self._answer_cmd
-        if left < 0:
+        if self._answer_cmd < 0:
             self._out.text(b"cmd", b"?")
             return
-        at = 0
-        while left:
-            at = find(COMMANDS, at, len(COMMANDS), LINE_END) + 1
-            left -= 1
+        at = nth(COMMANDS, self._answer_cmd, LINE_END)
         self._quote(b"cmd", COMMANDS, at, find(COMMANDS, at, len(COMMANDS), TAB))
 
     def _quote(self, key, text, start, end, more=b""):
@@ -216,6 +212,11 @@ class Telemetry:
         out.part(text, start, end - start)
         out.raw(more)
         out.raw(b'"')
+
+    def _one_of(self, key, texts, n):
+        """Append a key and the n-th of texts that a space ends each."""
+        at = nth(texts, n, _SPACE)
+        self._quote(key, texts, at, find(texts, at, len(texts), _SPACE))
 
     def _look_at_heap(self):
         if self._board.HEAP_IS_CHEAP or not self._m.strings.energised():
@@ -232,7 +233,7 @@ class Telemetry:
             if not out.begin(b"status"):
                 return True
             strings = m.strings
-            out.text(b"state", C.STATES[strings.state])
+            self._one_of(b"state", C.STATES, strings.state)
             out.number(b"closed", strings.count_closed)
             out.number(b"pack_mv", self._pack_mv())
             out.number(b"link_mv", m.pack.link_mv)
@@ -296,8 +297,8 @@ class Telemetry:
             return False
         out.number(b"charge_mv", m.power.charge_mv)
         out.number(b"discharge_mv", m.power.discharge_mv)
-        out.text(b"charge_by", REASONS[m.power.reason[CHARGE]])
-        out.text(b"discharge_by", REASONS[m.power.reason[DISCHARGE]])
+        self._one_of(b"charge_by", REASONS, m.power.reason[CHARGE])
+        self._one_of(b"discharge_by", REASONS, m.power.reason[DISCHARGE])
         out.end()
         return True
 
@@ -323,7 +324,7 @@ class Telemetry:
         if self._changes[self._at] != c.changes & 0x7FFF and self._out.begin(b"contactor"):
             self._changes[self._at] = c.changes & 0x7FFF
             self._out.number(b"string", c.string + 1)
-            self._out.text(b"state", C.STATES[c.state])
+            self._one_of(b"state", C.STATES, c.state)
             self._out.number(b"closings", c.closings)
             self._out.end()
         self._at += 1
@@ -340,7 +341,7 @@ class Telemetry:
                 return True
             self._part = 1
             out.number(b"string", s + 1)
-            out.text(b"state", C.STATES[m.strings.each[s].state])
+            self._one_of(b"state", C.STATES, m.strings.each[s].state)
             out.number(b"string_mv", cell.total if cell.complete else None)
             current = m.currents[s]
             fresh = current.age(m.clock.now) <= self._current_age
@@ -437,9 +438,9 @@ class Telemetry:
         scope = slot // faults.rows
         self._fault_name(b"name", fault)
         out.number(b"code", faults.code[fault])
-        out.text(b"level", _LEVELS[faults.level[fault]])
+        self._one_of(b"level", _LEVELS, faults.level[fault])
         out.number(b"string", scope + 1 if scope < self._m.pack.strings else None)
-        out.text(b"place", F.PLACES[faults.kind[fault]])
+        self._one_of(b"place", F.PLACES, faults.kind[fault])
         out.number(b"index", place + 1 if place >= 0 else None)
         out.number(b"value", value)
 

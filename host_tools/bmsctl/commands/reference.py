@@ -220,9 +220,9 @@ def _keys_of(name: str) -> list[str]:
 
 def _faults() -> list[str]:
     """Every fault by its code."""
+    places = faults.PLACES.decode().split(" ")
     rows = [
-        [str(code), f"`{name}`", LEVELS[level], faults.PLACES[place].decode() or "-", unit or "-"]
-        + [text]
+        [str(code), f"`{name}`", LEVELS[level], places[place] or "-", unit or "-"] + [text]
         for code, name, level, place, unit, text in sorted(fault_catalog.table())
     ]
     return [
