@@ -8,7 +8,7 @@ from micropython import const
 
 from bms import heap_lock, ticks
 from bms.clock import Clock
-from bms.console.commands import Commands
+from bms.console.commands import RESET, SERVICE, Commands
 from bms.console.telemetry import BOOT, Telemetry
 from bms.console.tx_buffer import TxBuffer
 from bms.contactors.strings import Strings
@@ -215,7 +215,7 @@ class Master:
             if waited >= self._open_ms:
                 self._proving = False
                 self._lock()
-                self.telemetry.answer(b"reset" if self.restart else b"service", False, _NOT_OPEN)
+                self.telemetry.answer(RESET if self.restart else SERVICE, False, _NOT_OPEN)
             return
         self._proving = False
         self.leaving = True
@@ -225,7 +225,7 @@ class Master:
             text = _NO_FEEDBACK
         elif closed >= 0:
             text = _NOT_OPEN
-        self.telemetry.answer(b"reset" if self.restart else b"service", True, text)
+        self.telemetry.answer(RESET if self.restart else SERVICE, True, text)
 
     def _tested(self, result):
         """Take what the self-test says; nothing closes before it has ended well."""

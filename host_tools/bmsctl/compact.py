@@ -23,7 +23,7 @@ from .short_names import Places, Shortener, held, letters
 
 # Names that the firmware's own classes and modules share with MicroPython's: either can be meant
 _FOREIGN_WORDS = """
-ANALOG BOOT CLEAR MARK MASK NATIVE ORDER OUT_LOW SLAVE Sequence active add board build bytes
+ANALOG BOOT CLEAR CONFIG MARK MASK NATIVE ORDER OUT_LOW SLAVE Sequence active add board build bytes
 channel clear close closed code command copy count crc8 data done end error expired feed fill find
 flush hex high id line lines link listen load lock locked low main member modules mv names native
 next open out pack parse path pending poll port power put raw read reason release request

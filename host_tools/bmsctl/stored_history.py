@@ -114,6 +114,7 @@ def samples(data: bytes) -> list[dict[str, Any]]:
         return []
     cells, temps, strings, count = struct.unpack_from("<4H", data)
     form = struct.Struct(f"<{cells}h{temps}h{3 + 2 * strings}i")
+    states = sequence.STATES.decode().split()
     out = []
     for k in range(min(count, (len(data) - 8) // form.size)):
         values = form.unpack_from(data, 8 + k * form.size)
@@ -124,7 +125,7 @@ def samples(data: bytes) -> list[dict[str, Any]]:
                 "t_ms": 1000 * s + ms,
                 "link_mv": None if link < 0 else link,
                 "i_ma": list(rest[0::2]),
-                "state": [sequence.STATES[state].decode() for state in rest[1::2]],
+                "state": [states[state] for state in rest[1::2]],
                 "cell_mv": list(values[:cells]),
                 "temp_dc": list(values[cells : cells + temps]),
             }

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bms.console import line_kinds, telemetry
-from bmssim import scenario
+from bms.console import line_kinds
+from bmssim import console_commands, scenario
 from bmssim.process import FirmwareDied
 from bmssim.setup import Setup
 
@@ -42,7 +42,7 @@ def test_every_command_is_answered_and_lines_have_the_keys_of_the_reference(run)
     r = run()
     t = 1.0
     r.go(t)
-    words = [w.decode() for w, _u, _m in telemetry.COMMANDS if w not in (b"reset", b"service")]
+    words = [w for w, _text in console_commands.rows() if w not in ("reset", "service")]
     for word in words:
         r.world.type(word)
         t += 2.0

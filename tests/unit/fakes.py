@@ -530,13 +530,20 @@ def warning(fault):
     return F.level_fault(F.quantity_of(fault), F.WARN)
 
 
+def fault_name(faults, fault):
+    """Name of a fault as telemetry sends it."""
+    start = faults.name_at[fault]
+    end = faults.names.find(b" ", start)
+    return (faults.names[start:end] + faults.suffix(fault)).decode()
+
+
 def names_of(faults, lowest=1):
     """Names of the faults that are latched or active, in any string; from a level on."""
     found = []
     for i in range(len(faults.active)):
         if (faults.active[i] or faults.latched[i]) and faults.level[i % faults.rows] >= lowest:
             fault = i % faults.rows
-            found.append((faults.names[fault] + faults.suffix(fault)).decode())
+            found.append(fault_name(faults, fault))
     return found
 
 

@@ -5,7 +5,7 @@ from bms.protection import fault_catalog, fault_ids
 from bms.protection import faults as F
 from bms.protection import limits as L
 from bms.protection.fault_catalog import QUANTITIES, SINGLE, by_quantity, table
-from fakes import FakeClock, raises, warning
+from fakes import FakeClock, fault_name, raises, warning
 
 TRIP = fault_ids.CELL_HIGH
 OTHER = fault_ids.TEMP_HIGH
@@ -54,10 +54,11 @@ def test_every_fault_has_one_row_with_its_name_and_a_code_of_its_own():
     )
     f, _, _, _ = _faults()
     assert f.rows == len(rows) + 1
+    assert fault_name(f, 0) == ""
     for i in range(1, f.rows):
         code, name, level, place = rows[i - 1][:4]
         assert level in (fault_ids.WARN, fault_ids.DERATE, fault_ids.TRIP)
-        assert f.names[i] + f.suffix(i) == name.encode()
+        assert fault_name(f, i) == name
         assert (f.code[i], f.level[i], f.kind[i]) == (code, level, place)
         if i > fault_ids.LEVELLED or level == fault_ids.TRIP:
             # the name of the constant in the row is the fault's own

@@ -82,7 +82,7 @@ def test_machine_code_is_used_where_there_is_any():
 
 def test_versions_have_the_same_names():
     names = [n for n in dir(kernels) if callable(getattr(kernels, n)) and not n.startswith("_")]
-    assert len(names) == 39
+    assert len(names) == 40
     for name in names:
         for k in VERSIONS:
             assert callable(getattr(k, name)), name
@@ -138,6 +138,7 @@ def test_find_and_shift():
         assert k.find(b"abcabc", 1, 6, 0x61) == 3
         assert k.find(b"abcabc", 4, 6, 0x61) == -1
         assert k.find(b"abc", 1, 1, 0x62) == -1
+        assert [k.nth(b"ab c  d ", n, 32) for n in range(5)] == [0, 3, 5, 6, 8]
     for _ in range(50):
         data = bytearray(random.bytes(20))
         start = random.below(20)

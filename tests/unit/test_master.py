@@ -2,7 +2,7 @@
 
 from bms.contactors.sequence import CLOSED, OPEN
 from bms.protection import fault_ids as F
-from fakes import FakeBoard, FakeSlave, Rig, alarm_frame, raises
+from fakes import FakeBoard, FakeSlave, Rig, alarm_frame, fault_name, raises
 
 LINKS = ("can0", "uart0")
 
@@ -151,7 +151,7 @@ def test_overcurrent_opens():
         r.run(300)
         opened = [x for x in r.board.history if x[2] == 0][-1][0]
         assert opened - t <= within
-        assert r.master.faults.names[r.master.faults.first].decode() == name
+        assert fault_name(r.master.faults, r.master.faults.first) == name
 
 
 def test_a_silent_current_sensor_opens():

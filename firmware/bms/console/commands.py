@@ -5,9 +5,16 @@ it takes one; the answer is one line of kind `answer`. Nothing here allocates af
 """
 
 from bms.console import telemetry as T
+from bms.kernels import find
 from bms.storage import history as H
 
+# numbers of the commands, in the order of telemetry.COMMANDS
+HELP, STATUS, CELLS, STRINGS, FAULTS, EVENTS, HISTORY, FRAMES, PACK = range(9)
+CLEAR, CLOSE, OPEN, BALANCE, LIMITS, CONFIG, RESET, VERSION, SERVICE = range(9, 18)
+
+_JOBS = bytes((T.HELP, T.STATUS, T.CELLS, T.STRINGS, T.FAULTS, T.PAST))  # of those below HISTORY
 _LONGEST = 40
+_NOT_MEANT = b"opens the contactors: add yes, or anyway where one is welded"
 
 
 class Commands:
@@ -54,54 +61,57 @@ class Commands:
                 self._over = True
         return self._got > 0
 
-    def _match(self, start, text):
-        """Index behind `text` if the line has it at `start`, followed by a space or the end.
+    def _same(self, start, text, at, n):
+        """True if the line has the n bytes of `text` from `at` on at `start`."""
+        if start + n > self._n:
+            return False
+        for i in range(n):
+            if self._line[start + i] != text[at + i]:
+                return False
+        return True
 
-        Else -1.
-        """
-        end = start + len(text)
-        if end > self._n:
-            return -1
-        for i in range(len(text)):
-            if self._line[start + i] != text[i]:
-                return -1
-        return end if end == self._n or self._line[end] == 32 else -1
+    def _argument(self, rest, text):
+        """True if `text` is all that stands in the line from `rest` on."""
+        return self._n - rest == len(text) and self._same(rest, text, 0, len(text))
 
     def _refuse(self, why):
         self.refused += 1
-        self._telemetry.answer(b"?", False, why)
+        self._telemetry.answer(-1, False, why)
 
     def _command(self, now):
-        for i in range(len(T.COMMANDS)):
-            row = T.COMMANDS[i]
-            end = self._match(0, row[0])
-            if end >= 0:
-                self._act(row, end + 1, now)
+        n = find(self._line, 0, self._n, 32)
+        if n < 0:
+            n = self._n
+        at = 0
+        for command in range(SERVICE + 1):
+            # the line is shorter than the last row
+            if T.COMMANDS[at + n] == T.TAB and self._same(0, T.COMMANDS, at, n):
+                self._act(command, n + 1, now)
                 return
+            at = find(T.COMMANDS, at, len(T.COMMANDS), T.LINE_END) + 1
         self._refuse(b"unknown command: see help")
 
-    def _act(self, row, rest, now):
-        """Run the command of a row of telemetry.COMMANDS; `rest`: where its argument begins."""
-        command = row[0]
-        if command == b"balance":
+    def _act(self, command, rest, now):
+        """Run a command; `rest`: where its argument begins."""
+        if command == BALANCE:
             self._balance(rest)
-        elif row[1]:
-            self._leave(row, rest)
-        elif command == b"clear":
+        elif command == RESET or command == SERVICE:
+            self._leave(command, rest)
+        elif command == CLEAR:
             self._clear(rest)
         elif rest <= self._n:
             self._refuse_argument(command)
-        elif command == b"close":
+        elif command == CLOSE:
             why = self._strings.close(now)
             # the answer names a string that stays open, although others close
             self._telemetry.answer(command, why is None, why or self._strings.left_out or b"")
-        elif command == b"open":
-            self._strings.open(now)
-            self._telemetry.answer(command, True, b"")
-        elif command == b"history" or command == b"frames" or command == b"pack":
+        elif command == HISTORY or command == FRAMES or command == PACK:
             self._stored(command)
         else:
-            self._request(command)
+            if command == OPEN:
+                self._strings.open(now)
+            else:
+                self._request(command)
             self._telemetry.answer(command, True, b"")
 
     def _refuse_argument(self, command):
@@ -110,66 +120,55 @@ class Commands:
 
     def _balance(self, rest):
         balancing = self._balancing
-        if self._match(rest, b"on") == self._n:
+        if self._argument(rest, b"on"):
             balancing.wanted = True
-        elif self._match(rest, b"off") == self._n:
+        elif self._argument(rest, b"off"):
             balancing.wanted = False
         elif rest <= self._n:
             self._refuse(b"balance on, balance off or balance")
             return
-        self._telemetry.answer(b"balance", True, b"on" if balancing.wanted else b"off")
+        self._telemetry.answer(BALANCE, True, b"on" if balancing.wanted else b"off")
 
-    def _leave(self, row, rest):
-        """End the program, if the argument that the command requires is given."""
-        command = row[0]
-        anyway = self._match(rest, b"anyway") == self._n
-        if self._match(rest, row[1]) == self._n or anyway:
-            self._master.leave(command == b"reset", anyway)  # the answer comes from there
+    def _leave(self, command, rest):
+        """End the program, if the argument says that this is meant."""
+        anyway = self._argument(rest, b"anyway")
+        if anyway or self._argument(rest, b"yes"):
+            self._master.leave(command == RESET, anyway)  # the answer comes from there
         else:
-            self._telemetry.answer(command, False, row[2])
+            self._telemetry.answer(command, False, _NOT_MEANT)
 
     def _clear(self, rest):
         ok = True
         text = b""
-        if self._match(rest, b"welded") == self._n:
+        if self._argument(rest, b"welded"):
             ok = self._strings.ignore_feedback()
             self._faults.acknowledge()
             text = b"ignored until the next start" if ok else b"no feedback is wrong"
-        elif self._match(rest, b"deep") == self._n:
+        elif self._argument(rest, b"deep"):
             self._soc.forget_deep()
         elif rest <= self._n:
-            self._refuse_argument(b"clear")
+            self._refuse_argument(CLEAR)
             return
         elif self._faults.acknowledge():
             ok = False
             text = b"a fault is still active: see faults"
-        self._telemetry.answer(b"clear", ok, text)
+        self._telemetry.answer(CLEAR, ok, text)
 
     def _stored(self, command):
         """Begin to send stored data: totals and events, freeze frames or the pack file."""
         job = H.PACK
-        if command != b"pack":
-            job = H.HISTORY if command == b"history" else H.FRAMES
+        if command != PACK:
+            job = H.HISTORY if command == HISTORY else H.FRAMES
         why = self._history.request(job)
         self._telemetry.answer(command, why is None, why or b"")
 
     def _request(self, command):
         """Request lines of the present state from telemetry."""
         t = self._telemetry
-        if command == b"help":
-            t.request(T.HELP)
-        elif command == b"status":
-            t.request(T.STATUS)
-        elif command == b"cells":
-            t.request(T.CELLS)
-        elif command == b"strings":
-            t.request(T.STRINGS)
-        elif command == b"faults":
-            t.request(T.FAULTS)
-        elif command == b"events":
-            t.request(T.PAST)
-        elif command == b"limits" or command == b"config":
-            t.request_settings(command == b"config")
-        elif command == b"version":
+        if command < HISTORY:
+            t.request(_JOBS[command])
+        elif command == VERSION:
             t.request(T.BOOT)
             t.request(T.MEM)
+        else:
+            t.request_settings(command == CONFIG)

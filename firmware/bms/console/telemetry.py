@@ -12,7 +12,7 @@ from bms import ticks
 from bms.config.setting_names import LIMITS, NAMES
 from bms.contactors import sequence as C
 from bms.energy.power import CHARGE, DISCHARGE, REASONS
-from bms.kernels import find
+from bms.kernels import find, nth
 from bms.protection import fault_ids as F
 from bms.version import VERSION
 
@@ -21,44 +21,35 @@ ANSWER, EVENT, CONTACTOR, BOOT, STATUS, POWER, STRINGS, CELLS = range(8)
 FAULTS, PAST, SETTING, HELP, MEM = range(8, 13)
 _JOBS = const(13)
 _IDLE = const(-1)
-_LEVELS = (b"", b"warn", b"derate", b"trip")
+_LEVELS = b" warn derate trip "  # each with a space behind it
 _PER_STEP = const(16)  # readings in one piece
 
-# commands of the console: (command, argument that it requires or b"", help text; on a board it
-# takes room: keep it short)
+# commands of the console: lines of a name, a tab and its help text, in the order of the numbers in
+# `commands`; one text, since each object takes room on a board
 COMMANDS = (
-    (b"help", b"", b"list all commands"),
-    (b"status", b"", b"send a status line now"),
-    (b"cells", b"", b"send every cell and temperature now"),
-    (b"strings", b"", b"send state, voltage, current and closings of each string"),
-    (b"faults", b"", b"list faults that are active or latched"),
-    (b"events", b"", b"list the last 32 changes of faults since the start"),
-    (b"history", b"", b"send stored totals, last crash, changes of faults of all starts"),
-    (b"frames", b"", b"send stored freeze frames as bytes: see bmsctl events"),
-    (b"pack", b"", b"send the pack file in use as bytes: see bmsctl config pull"),
-    (
-        b"clear",
-        b"",
-        b"acknowledge faults whose cause has ended; clear welded: ignore wrong feedback;"
-        b" clear deep: use cells that were discharged too deeply",
-    ),
-    (b"close", b"", b"precharge and close the contactors"),
-    (b"open", b"", b"open the contactors when the current is low, or after open_wait"),
-    (b"balance", b"", b"balance on, balance off: switch it; balance: show it"),
-    (b"limits", b"", b"list the settings of [limits]"),
-    (b"config", b"", b"list all settings"),
-    (
-        b"reset",
-        b"yes",
-        b"reset yes: open the contactors and restart; reset anyway: even if one is welded",
-    ),
-    (b"version", b"", b"send version, board and checksum of the pack file"),
-    (
-        b"service",
-        b"yes",
-        b"service yes: open the contactors, end the firmware; service anyway: even if welded",
-    ),
+    b"help\tlist all commands\n"
+    b"status\tsend a status line now\n"
+    b"cells\tsend every cell and temperature now\n"
+    b"strings\tsend state, voltage, current and closings of each string\n"
+    b"faults\tlist faults that are active or latched\n"
+    b"events\tlist the last 32 changes of faults since the start\n"
+    b"history\tsend stored totals, last crash, changes of faults of all starts\n"
+    b"frames\tsend stored freeze frames as bytes: see bmsctl events\n"
+    b"pack\tsend the pack file in use as bytes: see bmsctl config pull\n"
+    b"clear\tacknowledge faults whose cause has ended; clear welded: ignore wrong feedback;"
+    b" clear deep: use cells that were discharged too deeply\n"
+    b"close\tprecharge and close the contactors\n"
+    b"open\topen the contactors when the current is low, or after open_wait\n"
+    b"balance\tbalance on, balance off: switch it; balance: show it\n"
+    b"limits\tlist the settings of [limits]\n"
+    b"config\tlist all settings\n"
+    b"reset\treset yes: open the contactors and restart; reset anyway: even if one is welded\n"
+    b"version\tsend version, board and checksum of the pack file\n"
+    b"service\tservice yes: open the contactors, end the firmware; service anyway: even if welded\n"
 )
+TAB = const(9)
+LINE_END = const(10)
+_SPACE = const(32)
 
 
 class Telemetry:
@@ -79,7 +70,7 @@ class Telemetry:
         self._part = 0
         self._changes = array("h", [-1] * len(master.currents))
         self._answer = b""
-        self._answer_cmd = b""
+        self._answer_cmd = -1
         self._answer_ok = False
         self._all_settings = False
         self._heap_used = self._heap_free = None  # as last measured
@@ -102,7 +93,7 @@ class Telemetry:
         self.request(SETTING)
 
     def answer(self, cmd, ok, text):
-        """Answer a command."""
+        """Answer a command, given by its number; -1: what is none."""
         self._answer_cmd = cmd
         self._answer_ok = ok
         self._answer = text
@@ -181,7 +172,7 @@ class Telemetry:
             if not self._part:
                 self._part = 1
                 return not out.begin(b"answer")
-            out.text(b"cmd", self._answer_cmd)
+            self._answered()
             out.key(b"ok")
             out.raw(b"true" if self._answer_ok else b"false")
             out.text(b"text", self._answer)
@@ -207,6 +198,28 @@ class Telemetry:
             out.end()
         return True
 
+    def _answered(self):
+        """Append the name of the answered command."""
+        if self._answer_cmd < 0:
+            self._out.text(b"cmd", b"?")
+            return
+        at = nth(COMMANDS, self._answer_cmd, LINE_END)
+        self._quote(b"cmd", COMMANDS, at, find(COMMANDS, at, len(COMMANDS), TAB))
+
+    def _quote(self, key, text, start, end, more=b""):
+        """Append a key and a text: `text[start:end] + more`."""
+        out = self._out
+        out.key(key)
+        out.raw(b'"')
+        out.part(text, start, end - start)
+        out.raw(more)
+        out.raw(b'"')
+
+    def _one_of(self, key, texts, n):
+        """Append a key and the n-th of texts that a space ends each."""
+        at = nth(texts, n, _SPACE)
+        self._quote(key, texts, at, find(texts, at, len(texts), _SPACE))
+
     def _look_at_heap(self):
         if self._board.HEAP_IS_CHEAP or not self._m.strings.energised():
             self._heap_used = self._board.heap_used()
@@ -222,7 +235,7 @@ class Telemetry:
             if not out.begin(b"status"):
                 return True
             strings = m.strings
-            out.text(b"state", C.STATES[strings.state])
+            self._one_of(b"state", C.STATES, strings.state)
             out.number(b"closed", strings.count_closed)
             out.number(b"pack_mv", self._pack_mv())
             out.number(b"link_mv", m.pack.link_mv)
@@ -244,7 +257,7 @@ class Telemetry:
             out.number(b"known", n)
         elif part == 3:
             out.number(b"trips", m.faults.trips)
-            out.text(b"first", m.faults.names[m.faults.first])
+            self._fault_name(b"first", m.faults.first)
             out.number(b"balancing", m.balancing.cells)
             out.number(b"inputs", m.inputs.bits())
         else:
@@ -289,8 +302,8 @@ class Telemetry:
             return False
         out.number(b"charge_mv", m.power.charge_mv)
         out.number(b"discharge_mv", m.power.discharge_mv)
-        out.text(b"charge_by", REASONS[m.power.reason[CHARGE]])
-        out.text(b"discharge_by", REASONS[m.power.reason[DISCHARGE]])
+        self._one_of(b"charge_by", REASONS, m.power.reason[CHARGE])
+        self._one_of(b"discharge_by", REASONS, m.power.reason[DISCHARGE])
         out.end()
         return True
 
@@ -316,7 +329,7 @@ class Telemetry:
         if self._changes[self._at] != c.changes & 0x7FFF and self._out.begin(b"contactor"):
             self._changes[self._at] = c.changes & 0x7FFF
             self._out.number(b"string", c.string + 1)
-            self._out.text(b"state", C.STATES[c.state])
+            self._one_of(b"state", C.STATES, c.state)
             self._out.number(b"closings", c.closings)
             self._out.end()
         self._at += 1
@@ -333,7 +346,7 @@ class Telemetry:
                 return True
             self._part = 1
             out.number(b"string", s + 1)
-            out.text(b"state", C.STATES[m.strings.each[s].state])
+            self._one_of(b"state", C.STATES, m.strings.each[s].state)
             out.number(b"string_mv", cell.total if cell.complete else None)
             current = m.currents[s]
             fresh = current.age(m.clock.now) <= self._current_age
@@ -428,13 +441,19 @@ class Telemetry:
         faults = self._m.faults
         fault = slot % faults.rows
         scope = slot // faults.rows
-        out.text(b"name", faults.names[fault], faults.suffix(fault))
+        self._fault_name(b"name", fault)
         out.number(b"code", faults.code[fault])
-        out.text(b"level", _LEVELS[faults.level[fault]])
+        self._one_of(b"level", _LEVELS, faults.level[fault])
         out.number(b"string", scope + 1 if scope < self._m.pack.strings else None)
-        out.text(b"place", F.PLACES[faults.kind[fault]])
+        self._one_of(b"place", F.PLACES, faults.kind[fault])
         out.number(b"index", place + 1 if place >= 0 else None)
         out.number(b"value", value)
+
+    def _fault_name(self, key, fault):
+        faults = self._m.faults
+        names = faults.names
+        at = faults.name_at[fault]
+        self._quote(key, names, at, find(names, at, len(names), _SPACE), faults.suffix(fault))
 
     def _faults(self):
         faults = self._m.faults
@@ -459,14 +478,11 @@ class Telemetry:
 
     def _settings(self):
         name = self._name_at
-        end = find(NAMES, name, len(NAMES), 32)
+        end = find(NAMES, name, len(NAMES), _SPACE)
         if end < 0:
             end = len(NAMES)
         if self._out.begin(b"setting"):
-            self._out.key(b"name")
-            self._out.raw(b'"')
-            self._out.part(NAMES, name, end - name)
-            self._out.raw(b'"')
+            self._quote(b"name", NAMES, name, end)
             self._out.number(b"value", self._values_of[self._at])
             self._out.end()
         self._at += 1
@@ -474,10 +490,12 @@ class Telemetry:
         return self._at >= (len(self._values_of) if self._all_settings else LIMITS)
 
     def _help(self):
-        command, _argument, text = COMMANDS[self._at]
-        self._at += 1
+        start = self._at
+        tab = find(COMMANDS, start, len(COMMANDS), TAB)
+        end = find(COMMANDS, tab, len(COMMANDS), LINE_END)
+        self._at = end + 1
         if self._out.begin(b"help"):
-            self._out.text(b"cmd", command)
-            self._out.text(b"text", text)
+            self._quote(b"cmd", COMMANDS, start, tab)
+            self._quote(b"text", COMMANDS, tab + 1, end)
             self._out.end()
         return self._at >= len(COMMANDS)

@@ -25,16 +25,10 @@ from bms.protection import fault_ids as faults
     FUSE_WAIT,  # still closed: tripped above the breaking current, waits for the fuse
     OPENING,  # one main contactor is off, the other follows after opening_gap
 ) = range(9)
+# their names, each with a space behind it
 STATES = (
-    b"open",
-    b"precharge_rest",
-    b"closing_minus",
-    b"precharge",
-    b"closing_plus",
-    b"closed",
-    b"open_requested",
-    b"fuse_wait",
-    b"opening",
+    b"open precharge_rest closing_minus precharge closing_plus closed open_requested fuse_wait"
+    b" opening "
 )
 _FULL = const(1000)  # permille of a coil's voltage
 

@@ -12,21 +12,12 @@ from bms.protection import limits as L
 from bms.protection.fault_ids import DERATE, WARN
 from bms.protection.limits import share
 
-# what reduces a limit most, as an index in REASONS
+# what reduces a limit most, as a number in REASONS
 NOTHING, OPEN, FAULT, CELL, TEMP, SPREAD, BOARD, SOC, PEAK, DERATED, OPENING, READINGS = range(12)
+# each with a space behind it
 REASONS = (
-    b"none",
-    b"open",
-    b"fault",
-    b"cell_voltage",
-    b"temperature",
-    b"spread",
-    b"board_temp",
-    b"state_of_charge",
-    b"peak",
-    b"derated",
-    b"opening",
-    b"no_reading",
+    b"none open fault cell_voltage temperature spread board_temp state_of_charge peak derated"
+    b" opening no_reading "
 )
 CHARGE, DISCHARGE = range(2)
 
@@ -35,7 +26,7 @@ class PowerLimits:
     """charge_ma, discharge_ma: limits of the pack in mA, >= 0.
 
     charge_mv, discharge_mv: highest and lowest pack voltage in mV. reason [2]: what reduces the
-    charge and the discharge limit most, index in REASONS.
+    charge and the discharge limit most, see REASONS.
     """
 
     # parameters: each is a part of the master that it reads

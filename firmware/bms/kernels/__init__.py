@@ -13,6 +13,7 @@ from bms.kernels.buffers import (
     copy16,
     find,
     mcp_frame,
+    nth,
     put,
     put_end,
     put_field,

@@ -40,6 +40,17 @@ def find(data: ptr8, start: int, end: int, value: int) -> int:
 
 
 @micropython.viper
+def nth(data: ptr8, n: int, stop: int) -> int:
+    """Index of the n-th text (from 0) of those in `data`, each ended by a byte `stop`."""
+    at = 0
+    while n > 0:
+        if int(data[at]) == stop:
+            n -= 1
+        at += 1
+    return at
+
+
+@micropython.viper
 def shift(data: ptr8, start: int, end: int) -> int:
     """Move `data[start:end]` to the front; the count of bytes moved."""
     n = end - start

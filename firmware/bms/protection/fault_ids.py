@@ -14,7 +14,7 @@ SUFFIXES = (b"", b"_warning", b"_derate", b"")  # of a name, by level
 # kinds of place of a fault, whose numbers count: cells and temperatures of the pack, slaves,
 # contactors (three per string), strings
 NOWHERE, CELL, TEMP, SLAVE, CONTACTOR, STRING = range(6)
-PLACES = (b"", b"cell", b"temp", b"slave", b"contactor", b"string")
+PLACES = b" cell temp slave contactor string "  # each with a space behind it
 
 # Faults are numbered from 1, those of quantities with three levels first: see `level_fault`. The
 # catalog describes them (fault_catalog); only this module orders them.

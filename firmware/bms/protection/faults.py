@@ -38,7 +38,8 @@ class Faults:
     number of the fault. active: its condition holds now; latched: it tripped and was not
     acknowledged; place (0-based index, -1 = none), value, at_s + at_ms (uptime): those of the
     first occurrence since it was last clear; count: occurrences since boot. `first`: the fault
-    that tripped first, 0 = none, and `first_slot`. By fault: code, name, level, kind of place.
+    that tripped first, 0 = none, and `first_slot`. By fault: code, level, kind of place,
+    name_at: where in `names` its name begins, which a space ends.
     """
 
     def __init__(self, clock, pack):
@@ -80,24 +81,31 @@ class Faults:
         from bms.protection.fault_catalog import SINGLE
 
         rows = self.rows = DEEP_DISCHARGE + 1  # the last one
-        self.names = [b""] * rows  # without the suffix of the level, see `suffix`
+        names = [""]  # fault 0 has none; one text, since each object takes room on a board
+        self.name_at = array("H", [0] * rows)
         self.code = bytearray(rows)
         self.level = bytearray(rows)
         self.kind = bytearray(rows)
+        at = 1
         for row in LEVELS:
-            name = row[2].encode()  # one text for the three levels
+            names.append(row[2])  # for the three levels, without their suffixes
             for level in (WARN, DERATE, TRIP):
                 fault = level_fault(quantity_of(row[0]), level)
-                self._describe(fault, row[1][level - 1], name, level, row[3])
+                self._describe(fault, row[1][level - 1], at, level, row[3])
+            at += len(row[2]) + 1
         for row in SINGLE:
-            self._describe(row[0], row[1], row[2].encode(), row[3], row[4])
+            names.append(row[2])
+            self._describe(row[0], row[1], at, row[3], row[4])
+            at += len(row[2]) + 1
+        names.append("")
+        self.names = " ".join(names).encode()
         for fault in range(1, rows):
             if not self.code[fault]:
                 raise ValueError("fault_catalog has no row for fault %d" % fault)
 
-    def _describe(self, fault, code, name, level, kind):
+    def _describe(self, fault, code, name_at, level, kind):
         self.code[fault] = code
-        self.names[fault] = name
+        self.name_at[fault] = name_at
         self.level[fault] = level
         self.kind[fault] = kind
 
@@ -106,7 +114,7 @@ class Faults:
         self._open_target = strings
 
     def suffix(self, fault):
-        """Suffix of the level, which follows `names[fault]`; bytes."""
+        """Suffix of the level, which follows the name; bytes."""
         return SUFFIXES[self.level[fault]] if fault <= LEVELLED else b""
 
     def scope(self, fault, place):

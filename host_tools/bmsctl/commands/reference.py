@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bms.config import checks, schema
-from bms.console import line_kinds, telemetry
+from bms.console import line_kinds
 from bms.protection import fault_catalog
 from bms.protection import fault_ids as faults
 from bms.sensors.build import KINDS as SENSORS
 from bms.slaves import base
 from bms.slaves.build import KINDS
 from bms.slaves.fields import MEANINGS
-from bmssim import campaign_faults, scenario
+from bmssim import campaign_faults, console_commands, scenario
 from bmssim.fault_run import MOMENTS
 
 from .. import cell_link_page
@@ -220,9 +220,9 @@ def _keys_of(name: str) -> list[str]:
 
 def _faults() -> list[str]:
     """Every fault by its code."""
+    places = faults.PLACES.decode().split(" ")
     rows = [
-        [str(code), f"`{name}`", LEVELS[level], faults.PLACES[place].decode() or "-", unit or "-"]
-        + [text]
+        [str(code), f"`{name}`", LEVELS[level], places[place] or "-", unit or "-"] + [text]
         for code, name, level, place, unit, text in sorted(fault_catalog.table())
     ]
     return [
@@ -267,7 +267,7 @@ def _serial_port() -> list[str]:
         "",
         *table(
             ["command", "meaning"],
-            [[f"`{word.decode()}`", text.decode()] for word, _unlock, text in telemetry.COMMANDS],
+            [[f"`{word}`", text] for word, text in console_commands.rows()],
         ),
     ]
 
