@@ -7,8 +7,7 @@ as much as the port accepts and never waits. Nothing here allocates after start-
 
 from micropython import const
 
-from bms.kernels import (
-    crc16,
+from bms.kernels.buffers import (
     put,
     put_end,
     put_field,
@@ -19,6 +18,7 @@ from bms.kernels import (
     put_values,
     splice,
 )
+from bms.kernels.checksums import crc16
 from bms.ticks import MASK
 
 _HALF = const(2048)
