@@ -9,7 +9,7 @@ allocates after the import; nothing checks that a buffer has room, so that its o
 
 import micropython
 
-DIGITS = b"0123456789ABCDEF"
+HEX_DIGITS = b"0123456789ABCDEF"
 _END = b'"crc":"0000"}\n'
 
 
@@ -154,7 +154,7 @@ def put_values(
 @micropython.viper
 def put_end(buf: ptr8, at: int, crc: int) -> int:
     """Write `"crc":"XXXX"}` and a line end, with the low 16 bits of `crc`; the index behind."""
-    digits = ptr8(DIGITS)
+    digits = ptr8(HEX_DIGITS)
     text = ptr8(_END)
     i = 0
     while i < 14:
@@ -170,7 +170,7 @@ def put_end(buf: ptr8, at: int, crc: int) -> int:
 @micropython.viper
 def put_hex(buf: ptr8, at: int, data: ptr8, start: int, n: int) -> int:
     """Write n bytes of `data` from `start` as upper-case hex digits; the index behind them."""
-    digits = ptr8(DIGITS)
+    digits = ptr8(HEX_DIGITS)
     end = start + n
     while start < end:
         c = int(data[start])

@@ -6,7 +6,7 @@
 import micropython
 from micropython import const
 
-from bms.kernels.buffers import DIGITS
+from bms.kernels.buffers import HEX_DIGITS
 
 # as in `links.can`, whose names the compiler can't fold in here
 _EXTENDED = const(0x20000000)
@@ -16,8 +16,8 @@ _BITS = const(0x1FFFFFFF)
 def _hex_values():
     values = bytearray(b"\xff" * 256)
     for i in range(16):
-        values[DIGITS[i]] = i
-        values[DIGITS[i] | 0x20] = i
+        values[HEX_DIGITS[i]] = i
+        values[HEX_DIGITS[i] | 0x20] = i
     return values
 
 
@@ -75,7 +75,7 @@ def slcan_decode(src: ptr8, start: int, end: int, dst: ptr8, ident: ptr32) -> in
 @micropython.viper
 def slcan_encode(ident: int, data: ptr8, n: int, dst: ptr8, at: int) -> int:
     """Write `tIIILDD..\r` or `TIIIIIIIILDD..\r` into `dst` from `at`; the index behind it."""
-    digits = ptr8(DIGITS)
+    digits = ptr8(HEX_DIGITS)
     if ident & _EXTENDED:
         ident &= _BITS
         dst[at] = 0x54
