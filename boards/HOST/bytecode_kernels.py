@@ -9,7 +9,9 @@ board that is supported has machine code.
 import builtins
 import sys
 
-MODULES = ("checksums", "buffers", "readings")  # in the order of their imports
+# one imports from those before it only
+MODULES = ("buffers", "checksums", "cell_link", "cobs", "mcp2515", "readings")
+MODULES += ("slave_checksums", "slcan")
 
 
 class _Module:

@@ -13,7 +13,7 @@ IN_ROOM = 2048  # bytes that a stream may be brought in a step, and that may wai
 _HEAD = 3  # bytes before those of a write: number of the stream, how many follow, low byte first
 
 if ON_MICROPYTHON:
-    from bms.kernels import shift, splice  # pyright: ignore[reportAssignmentType]
+    from bms.kernels.buffers import shift, splice  # pyright: ignore[reportAssignmentType]
 else:
 
     def splice(dst, at, src, start, n):

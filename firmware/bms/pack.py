@@ -10,7 +10,6 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import expire, extremes, oldest, unmark
 from bms.kernels.readings import (  # noqa: F401  (the flags are imported from here)
     BALANCING,
     E_COUNT,
@@ -23,6 +22,10 @@ from bms.kernels.readings import (  # noqa: F401  (the flags are imported from h
     LOST,
     NEW,
     SEEN,
+    expire,
+    extremes,
+    oldest,
+    unmark,
 )
 
 _LONG_MS = const(60000)

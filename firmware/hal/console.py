@@ -11,7 +11,7 @@ from time import ticks_diff, ticks_ms
 
 from micropython import const
 
-from bms.kernels import copy
+from bms.kernels.buffers import copy
 
 _BLOCK = const(64)
 _BLANK = b" " * 63 + b"\n"

@@ -8,7 +8,7 @@ the line falls; False where the bus has no interrupt. Nothing here allocates aft
 
 from machine import SPI, Pin
 
-from bms.kernels import copy
+from bms.kernels.buffers import copy
 
 _LONGEST = 80  # bytes of one transfer
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bms.kernels import crc16
+from bms.kernels.checksums import crc16
 
 from . import pack_copies, slots
 from .errors import ToolError

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from bms.contactors import sequence
-from bms.kernels import crc16
+from bms.kernels.checksums import crc16
 from bmssim.lines import LineReader
 
 from . import pack_copies

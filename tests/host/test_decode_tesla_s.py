@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from bms.kernels import crc8
+from bms.kernels.slave_checksums import crc8
 from bmsctl.decoders.base import Capture
 from bmsctl.decoders.tesla_s import decode
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bms.kernels import crc16 as firmware_crc16
+from bms.kernels.checksums import crc16 as firmware_crc16
 from bmssim.lines import LONGEST, LineReader, crc16, encode, parse
 
 STATUS = {"k": "status", "t_ms": 12345, "state": "open", "pack_mv": None, "cell_mv": [3300, None]}

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 from terminal import Tool
 
-from bms.kernels import crc8_frame
+from bms.kernels.checksums import crc8_frame
 from bms.slaves import cell_link as driver
 from bmsctl import cell_link_page
 from bmsctl.commands.reference import PAGES, page

@@ -8,8 +8,9 @@ from typing import Any
 import cantools
 from terminal import Tool
 
-from bms.kernels import crc8_frame, take13
-from bms.kernels import readings as T
+from bms.kernels import cell_link as T
+from bms.kernels.cell_link import take13
+from bms.kernels.checksums import crc8_frame
 from bmsctl.commands.dbc import dbc
 from bmsctl.screen import clock, figures, readable
 from bmssim import protocol as p

@@ -5,7 +5,8 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bms import kernels as k
+from bms.kernels.cobs import cobs_decode, cobs_encode
+from bms.kernels.slcan import slcan_decode, slcan_encode
 from bms.links.can import BITS, EXTENDED
 from bms.links.cobs import CobsLink
 from bms.links.serial import SerialLink
@@ -79,19 +80,19 @@ sizes = st.lists(st.integers(1, 300), min_size=1, max_size=5)
 @given(st.binary(max_size=253), st.integers(0, 5))
 def test_cobs_there_and_back(data: bytes, at: int) -> None:
     wire = bytearray(300)
-    end = k.cobs_encode(data, len(data), wire, at)
+    end = cobs_encode(data, len(data), wire, at)
     assert end - at == len(data) + 2
     assert 0 not in wire[at : end - 1]
     assert wire[end - 1] == 0
     back = bytearray(254)
-    assert k.cobs_decode(wire, at, end - 1, back, 253) == len(data)
+    assert cobs_decode(wire, at, end - 1, back, 253) == len(data)
     assert back[: len(data)] == data
 
 
 @given(st.binary(max_size=300), st.integers(0, 300))
 def test_cobs_takes_any_bytes(data: bytes, room: int) -> None:
     back = bytearray(b"\x5a" * (room + 4))
-    n = k.cobs_decode(data, 0, len(data), back, room)
+    n = cobs_decode(data, 0, len(data), back, room)
     assert -1 <= n <= room
     assert back[room:] == b"\x5a" * 4
 
@@ -99,12 +100,12 @@ def test_cobs_takes_any_bytes(data: bytes, room: int) -> None:
 @given(frames)
 def test_slcan_there_and_back(frame: p.Frame) -> None:
     wire = bytearray(40)
-    end = k.slcan_encode(frame.ident, frame.data, len(frame.data), wire, 0)
+    end = slcan_encode(frame.ident, frame.data, len(frame.data), wire, 0)
     assert bytes(wire[:end]) == slcan(frame) == to_line(frame) + b"\r"
     assert from_line(slcan(frame)[:-1]) == frame
     back = bytearray(8)
     got = array("i", [0])
-    n = k.slcan_decode(wire, 0, end - 1, back, got)
+    n = slcan_decode(wire, 0, end - 1, back, got)
     assert p.Frame(got[0], bytes(back[:n])) == frame
 
 
@@ -115,7 +116,7 @@ digits = st.text("0123456789abcdefABCDEF", max_size=26).map(str.encode)
 def test_slcan_takes_any_bytes(data: bytes) -> None:
     back = bytearray(8)
     got = array("i", [0])
-    n = k.slcan_decode(data, 0, len(data), back, got)
+    n = slcan_decode(data, 0, len(data), back, got)
     if n >= 0:
         # what is taken, is a frame to the letter
         assert slcan(p.Frame(got[0], bytes(back[:n])))[:-1] == data[:1] + data[1:].upper()

@@ -1,8 +1,9 @@
 """What each kernel must give, said another way: whole numbers, lists and strings, however slow.
 
-Shares no code with the kernels; the constants of their tables are those of `bms.kernels.readings`.
+Shares no code with the kernels; the constants of their tables are the kernels' own.
 """
 
+from bms.kernels import cell_link as C
 from bms.kernels import readings as T
 
 TICKS = 1 << 29
@@ -62,23 +63,23 @@ def take13(ident, data, t, values, flags, stamps):
     """Changes its arguments as the kernel does; gives what it gives."""
     function, node = divmod(ident, 64)
     part = function - 8
-    row = t[T.H_ROW_OF + node]
+    row = t[C.H_ROW_OF + node]
     if row == 0:
         return -1
-    wanted = t[row + T.R_OPEN] and t[row + T.R_WANT] >> part & 1
-    if not wanted or t[row + T.R_GOT] >> part & 1:
+    wanted = t[row + C.R_OPEN] and t[row + C.R_WANT] >> part & 1
+    if not wanted or t[row + C.R_GOT] >> part & 1:
         return -1
-    if data[6] >> 4 != t[T.H_SEQ] or crc8_frame(ident, data[:7]) != data[7]:
+    if data[6] >> 4 != t[C.H_SEQ] or crc8_frame(ident, data[:7]) != data[7]:
         return -1
-    t[row + T.R_GOT] += 1 << part
-    t[row + T.R_CRC + part] = data[7]
-    t[T.H_MISSING] -= t[row + T.R_GOT] == t[row + T.R_WANT]
-    t[T.H_RX_AT] = t[T.H_NOW]
+    t[row + C.R_GOT] += 1 << part
+    t[row + C.R_CRC + part] = data[7]
+    t[C.H_MISSING] -= t[row + C.R_GOT] == t[row + C.R_WANT]
+    t[C.H_RX_AT] = t[C.H_NOW]
     if part < 8:
-        bounds, first, count = T.H_CELL, t[row + T.R_CELL], t[row + T.R_CELLS]
+        bounds, first, count = C.H_CELL, t[row + C.R_CELL], t[row + C.R_CELLS]
     else:
         part -= 8
-        bounds, first, count = T.H_TEMP, t[row + T.R_TEMP], t[row + T.R_TEMPS]
+        bounds, first, count = C.H_TEMP, t[row + C.R_TEMP], t[row + C.R_TEMPS]
     low, high, offset = t[bounds], t[bounds + 1], t[bounds + 2]
     bits = int.from_bytes(bytes(data[:7]), "little")
     outside = []
@@ -87,8 +88,8 @@ def take13(ident, data, t, values, flags, stamps):
         at = 4 * part + k
         if raw < 8191 and at < count:
             values[first + at] = raw + offset
-            flags[first + at] = t[row + T.R_FLAGS]
-            stamps[first + at] = t[T.H_NOW]
+            flags[first + at] = t[row + C.R_FLAGS]
+            stamps[first + at] = t[C.H_NOW]
             if not low <= raw + offset <= high:
                 outside.append(k + 1)
     return outside[0] if outside else 0

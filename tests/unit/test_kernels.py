@@ -4,22 +4,23 @@ Under CPython they run with its viper pointers, under MicroPython as machine cod
 the bytecode of a MicroPython that makes no machine code.
 """
 
+import os
 import sys
 from array import array
 
 import kernel_oracle as oracle
 from bms import kernels
-from bms.kernels import readings as T
-from bms.kernels.readings import (
-    B_HIGH,
-    B_LOW,
-    BOUNDS,
-    E_COUNT,
-    E_MAX,
-    E_MAX_AT,
-    E_MIN,
-    E_MIN_AT,
-    E_SUM,
+from bms.kernels import (
+    buffers,
+    cell_link,
+    checksums,
+    cobs,
+    mcp2515,
+    readings,
+    slave_checksums,
+    slcan,
+)
+from bms.kernels.cell_link import (
     H_CELL,
     H_MISSING,
     H_NOW,
@@ -28,12 +29,6 @@ from bms.kernels.readings import (
     H_RX_AT,
     H_SEQ,
     H_TEMP,
-    J_BACK,
-    J_BIAS,
-    J_BOUND,
-    J_DELAY,
-    J_SAMPLES,
-    LEVEL,
     R_CELL,
     R_CELLS,
     R_CRC,
@@ -44,6 +39,23 @@ from bms.kernels.readings import (
     R_TEMPS,
     R_WANT,
     ROW,
+)
+from bms.kernels.readings import (
+    B_HIGH,
+    B_LOW,
+    BOUNDS,
+    E_COUNT,
+    E_MAX,
+    E_MAX_AT,
+    E_MIN,
+    E_MIN_AT,
+    E_SUM,
+    J_BACK,
+    J_BIAS,
+    J_BOUND,
+    J_DELAY,
+    J_SAMPLES,
+    LEVEL,
 )
 from bms.links.can import BITS, EXTENDED
 from fakes import (
@@ -59,7 +71,7 @@ from fakes import (
 
 
 class _Together:
-    """Modules of the bytecode version under one name, as `kernels` has those of its own."""
+    """All kernels of one version under one name."""
 
     def __init__(self, modules):
         for module in modules:
@@ -67,11 +79,23 @@ class _Together:
                 setattr(self, name, getattr(module, name))
 
 
-VERSIONS = [kernels]
+MODULES = {
+    "buffers": buffers,
+    "cell_link": cell_link,
+    "checksums": checksums,
+    "cobs": cobs,
+    "mcp2515": mcp2515,
+    "readings": readings,
+    "slave_checksums": slave_checksums,
+    "slcan": slcan,
+}
+VERSIONS = [_Together(MODULES.values())]
+BYTECODE = {}
 if sys.implementation.name == "micropython":
     import bytecode_kernels
 
-    VERSIONS.append(_Together(bytecode_kernels.load().values()))
+    BYTECODE = bytecode_kernels.load()
+    VERSIONS.append(_Together(BYTECODE.values()))
 TOP = 1 << 29
 
 
@@ -81,13 +105,18 @@ def test_machine_code_is_used_where_there_is_any():
 
 
 def test_versions_have_the_same_names():
-    names = [n for n in dir(kernels) if callable(getattr(kernels, n)) and not n.startswith("_")]
-    assert len(names) == 40
+    files = {name.split(".")[0] for name in os.listdir(kernels.__file__.rsplit("/", 1)[0])}
+    assert files - {"__init__", "__pycache__"} == set(MODULES)
+    k = VERSIONS[0]
+    names = [n for n in dir(k) if callable(getattr(k, n)) and not n.startswith("_")]
+    names = [n for n in names if n not in ("array", "const")]
+    assert len(names) == 41
     for name in names:
         for k in VERSIONS:
             assert callable(getattr(k, name)), name
-    if len(VERSIONS) > 1:
-        assert VERSIONS[1].crc16 is not kernels.crc16
+    if BYTECODE:
+        assert set(BYTECODE) == set(MODULES)
+        assert VERSIONS[1].crc16 is not VERSIONS[0].crc16
 
 
 def test_crc_check_values():
@@ -770,7 +799,7 @@ def _slot(ident, data):
 def _link_table():
     """Nodes 1 and 2 with 16 cells, 4 temperatures; scan 0x57."""
     t = array("i", [0] * (H_ROWS + 2 * ROW))
-    t[H_SEQ], t[T.H_SCAN], t[H_NOW], t[H_MISSING] = 7, 0x57, 5000, 2
+    t[H_SEQ], t[cell_link.H_SCAN], t[H_NOW], t[H_MISSING] = 7, 0x57, 5000, 2
     t[H_CELL], t[H_CELL + 1] = 2000, 3750
     t[H_TEMP], t[H_TEMP + 1], t[H_TEMP + 2] = -1000, 700, -1000
     for m in range(2):
@@ -781,7 +810,7 @@ def _link_table():
         t[row + R_FLAGS] = 21
         t[row + R_CELL], t[row + R_CELLS] = 16 * m, 16
         t[row + R_TEMP], t[row + R_TEMPS] = 4 * m, 4
-        t[row + T.R_SLAVE] = m
+        t[row + cell_link.R_SLAVE] = m
     return t
 
 
@@ -827,7 +856,7 @@ def test_readings_are_taken_from_a_ring():
         assert list(b.cells[0][:16]) == list(range(3300, 3316))
         assert list(b.temps[0][:4]) == [250, 251, 0, -105]
         assert list(b.temps[1][:4]) == [21, 21, 0, 21]
-        assert (b.t[T.H_STATUS], b.mv[0], b.ok[0]) == (1, 0, 0)
+        assert (b.t[cell_link.H_STATUS], b.mv[0], b.ok[0]) == (1, 0, 0)
         b.store()
         assert (b.mv[0], b.when[0], b.ok[0], b.flags[0], b.die[0]) == (53160, 5000, 1, 0x300, 250)
         assert (b.mv[1], b.ok[1]) == (0, 0)
@@ -848,12 +877,12 @@ def test_a_scan_begins_in_every_row():
                 t[row + R_OPEN] = 1
             polled = bytearray(b"\2\1\3")
             assert k.begin_rows(t, 2, b"\1\1", polled, b"\0\0", opened) == 2
-            assert [t[H_ROWS + T.R_OPEN], t[H_ROWS + ROW + T.R_OPEN]] == [opened, opened]
+            assert [t[H_ROWS + R_OPEN], t[H_ROWS + ROW + R_OPEN]] == [opened, opened]
             assert [t[H_ROWS + R_GOT], t[H_ROWS + ROW + R_GOT]] == [0, 0]
             assert polled == b"\0\0\3"
             assert k.begin_rows(t, 2, b"\0\1", polled, b"\0\2", opened) == 1
-            assert [t[H_ROWS + T.R_DUE], t[H_ROWS + ROW + T.R_DUE]] == [0, 1]
-            assert [t[H_ROWS + T.R_OPEN], t[H_ROWS + ROW + T.R_OPEN]] == [0, 0]
+            assert [t[H_ROWS + cell_link.R_DUE], t[H_ROWS + ROW + cell_link.R_DUE]] == [0, 1]
+            assert [t[H_ROWS + R_OPEN], t[H_ROWS + ROW + R_OPEN]] == [0, 0]
 
 
 def test_what_is_no_plain_reading_stays_in_the_ring():
@@ -890,7 +919,7 @@ def test_what_is_no_plain_reading_stays_in_the_ring():
             assert b.all() == before
         b = _Taken(k, [_slot(*status_frame(1, 0x57, 53000))], 3)
         assert b.take() == 0
-        b.t[H_ROWS + T.R_OPEN] = 0  # two boards have its number: seen since
+        b.t[H_ROWS + cell_link.R_OPEN] = 0  # two boards have its number: seen since
         b.store()
         assert (b.mv[0], b.ok[0]) == (0, 0)
 
@@ -944,9 +973,12 @@ def test_plain_slaves():
         ends.add(found[0][0])
         end, (p, rows, _own, _mv, flags, *_rest) = found[0]
         for i in range(end):
-            assert rows[16 * i + T.L_CELLS_AT] == 9000 and rows[16 * i + T.L_CELLS_GAP] > 99
+            assert (
+                rows[16 * i + readings.L_CELLS_AT] == 9000
+                and rows[16 * i + readings.L_CELLS_GAP] > 99
+            )
             assert flags[4 * i] & 16 == 0
-        assert p[T.P_AGE] == 0 if end == 0 else p[T.P_AGE] > 0
+        assert p[readings.P_AGE] == 0 if end == 0 else p[readings.P_AGE] > 0
     assert ends == {0, 1, 2, 3, 4, 5, 6}
 
 
@@ -993,7 +1025,7 @@ def test_readings_are_taken_while_waiting():
             time.coming.append((now + 6, status_frame(1, 0x57, 53000)))
             assert time.wait(3) == 0
             assert time.now == now + 6
-            assert time.taken.t[T.H_STATUS] == 1
+            assert time.taken.t[cell_link.H_STATUS] == 1
             time.coming.append((now + 9, cells_frame(2, 1, [3300, 1999, 3300, 3300], 7)))
             found = cells_frame(2, 1, [], 7)[0] << 3 | 2
             assert time.wait(20) == found

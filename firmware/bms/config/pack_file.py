@@ -88,7 +88,7 @@ def load(path):
 
 def read(raws):
     """Read and check a pack file's lines as bytes; a `Config`. Raises ConfigError."""
-    from bms.kernels import crc16
+    from bms.kernels.checksums import crc16
 
     crc = array("i", [0xFFFF])
 

@@ -5,7 +5,7 @@ it takes one; the answer is one line of kind `answer`. Nothing here allocates af
 """
 
 from bms.console import telemetry as T
-from bms.kernels import find
+from bms.kernels.buffers import find
 from bms.storage import history as H
 
 # numbers of the commands, in the order of telemetry.COMMANDS

@@ -7,7 +7,7 @@ All outputs stay off and the heartbeat does not toggle. The commands `version`, 
 import json
 
 from bms.clock import Clock
-from bms.kernels import crc16
+from bms.kernels.checksums import crc16
 from bms.version import VERSION
 
 _TRIES = 50  # waits of 2 ms each, while the port takes no more bytes of a line

@@ -12,7 +12,7 @@ from bms import ticks
 from bms.config.setting_names import LIMITS, NAMES
 from bms.contactors import sequence as C
 from bms.energy.power import CHARGE, DISCHARGE, REASONS
-from bms.kernels import find, nth
+from bms.kernels.buffers import find, nth
 from bms.protection import fault_ids as F
 from bms.version import VERSION
 

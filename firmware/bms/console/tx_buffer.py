@@ -7,8 +7,7 @@ waits. Nothing here allocates after start-up.
 
 from micropython import const
 
-from bms.kernels import (
-    crc16,
+from bms.kernels.buffers import (
     put,
     put_end,
     put_field,
@@ -20,6 +19,7 @@ from bms.kernels import (
     shift,
     splice,
 )
+from bms.kernels.checksums import crc16
 from bms.ticks import MASK
 
 _SIZE = const(2048)

@@ -12,7 +12,6 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import choose
 from bms.kernels.readings import (
     B_COUNT,
     B_FIRST,
@@ -22,6 +21,7 @@ from bms.kernels.readings import (
     B_LOWEST,
     B_MOST,
     B_START,
+    choose,
 )
 
 _OPEN_SENSOR_DC = const(-390)

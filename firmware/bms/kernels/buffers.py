@@ -1,4 +1,4 @@
-"""Bytes in buffers: search and copy, COBS, slcan, frames of a CAN controller, digits of a line.
+"""Bytes in buffers: search and copy, the parts of a line.
 
 Each writes where it is told and gives the index behind, so that calls chain. Nothing here
 allocates after the import; nothing checks that a buffer has room, so that its owner must.
@@ -8,25 +8,9 @@ allocates after the import; nothing checks that a buffer has room, so that its o
 # pyright: reportUndefinedVariable=none
 
 import micropython
-from micropython import const
 
-# an identifier of a CAN frame in one int: its 29 bits, and the flag of an extended frame
-EXTENDED = const(0x20000000)
-BITS = const(0x1FFFFFFF)
-
-_DIGITS = b"0123456789ABCDEF"
+HEX_DIGITS = b"0123456789ABCDEF"
 _END = b'"crc":"0000"}\n'
-
-
-def _hex_values():
-    values = bytearray(b"\xff" * 256)
-    for i in range(16):
-        values[_DIGITS[i]] = i
-        values[_DIGITS[i] | 0x20] = i
-    return values
-
-
-_HEX_VALUE = _hex_values()  # by character; 255: not a hex digit
 
 
 @micropython.viper
@@ -86,155 +70,6 @@ def splice(dst: ptr8, at: int, src: ptr8, start: int, n: int):
     while i < n:
         dst[at + i] = src[start + i]
         i += 1
-
-
-@micropython.viper
-def cobs_encode(src: ptr8, n: int, dst: ptr8, at: int) -> int:
-    """COBS of `src[:n]` (n < 254) into `dst` from `at`, the delimiter 00 last; the index behind.
-
-    Source: Cheshire and Baker, Consistent Overhead Byte Stuffing (1999).
-    """
-    code_at = at
-    out = at + 1
-    i = 0
-    while i < n:
-        if src[i]:
-            dst[out] = src[i]
-        else:
-            dst[code_at] = out - code_at
-            code_at = out
-        out += 1
-        i += 1
-    dst[code_at] = out - code_at
-    dst[out] = 0
-    return out + 1
-
-
-@micropython.viper
-def cobs_decode(src: ptr8, start: int, end: int, dst: ptr8, room: int) -> int:
-    """Decode COBS `src[start:end]` (without its delimiter) into `dst`; its length, -1 if broken."""
-    out = 0
-    i = start
-    while i < end:
-        code = int(src[i])
-        if code == 0 or i + code > end:
-            return -1
-        i += 1
-        k = 1
-        while k < code:
-            if out >= room:
-                return -1
-            dst[out] = src[i]
-            out += 1
-            i += 1
-            k += 1
-        if code < 0xFF and i < end:
-            if out >= room:
-                return -1
-            dst[out] = 0
-            out += 1
-    return out
-
-
-@micropython.viper
-def slcan_decode(src: ptr8, start: int, end: int, dst: ptr8, ident: ptr32) -> int:
-    """Decode one slcan data frame `tIIILDD..` or `TIIIIIIIILDD..` in `src[start:end]` into `dst`.
-
-    Returns its length, with the identifier in ident[0] of an array('i'); -1 where it isn't exactly
-    one (Lawicel CAN232 manual).
-    """
-    digits = ptr8(_HEX_VALUE)
-    if end - start < 5:
-        return -1
-    kind = int(src[start])
-    if kind == 0x74:
-        at = start + 4
-        top = 0x37
-        flag = 0
-    elif kind == 0x54:
-        at = start + 9
-        top = 0x31
-        flag = EXTENDED
-    else:
-        return -1
-    if at >= end or int(src[start + 1]) > top:  # a higher first digit: more bits than it may have
-        return -1
-    value = 0
-    i = start + 1
-    while i < at:
-        digit = int(digits[src[i]])
-        if digit > 15:
-            return -1
-        value = value << 4 | digit
-        i += 1
-    n = int(digits[src[at]])
-    at += 1
-    if n > 8 or end - at != 2 * n:
-        return -1
-    i = 0
-    while i < n:
-        high = int(digits[src[at]])
-        low = int(digits[src[at + 1]])
-        if high > 15 or low > 15:
-            return -1
-        dst[i] = high << 4 | low
-        at += 2
-        i += 1
-    ident[0] = flag | value
-    return n
-
-
-@micropython.viper
-def slcan_encode(ident: int, data: ptr8, n: int, dst: ptr8, at: int) -> int:
-    """Write `tIIILDD..\r` or `TIIIIIIIILDD..\r` into `dst` from `at`; the index behind it."""
-    digits = ptr8(_DIGITS)
-    if ident & EXTENDED:
-        ident &= BITS
-        dst[at] = 0x54
-        shift = 28
-    else:
-        dst[at] = 0x74
-        shift = 8
-    out = at + 1
-    while shift >= 0:
-        dst[out] = digits[(ident >> shift) & 15]
-        out += 1
-        shift -= 4
-    dst[out] = digits[n]
-    out += 1
-    i = 0
-    while i < n:
-        dst[out] = digits[int(data[i]) >> 4]
-        dst[out + 1] = digits[int(data[i]) & 15]
-        out += 2
-        i += 1
-    dst[out] = 13
-    return out + 1
-
-
-@micropython.viper
-def mcp_frame(ring: ptr8, at: int, data: ptr8, ident: ptr32) -> int:
-    """Unpack a frame in an MCP2515's form (identifier in 4 bytes, length, data) at ring[at + 1].
-
-    Its payload goes into `data`, its identifier into ident[0] of an array('i'). Returns its length,
-    -1 if it is no data frame. Source: MCP2515 datasheet, RXBnSIDH to RXBnDm.
-    """
-    low = int(ring[at + 2])
-    n = int(ring[at + 5]) & 0x4F  # with the bit of a remote frame
-    value = int(ring[at + 1]) << 3 | low >> 5
-    if low & 0x08:
-        value = value << 18 | (low & 3) << 16 | int(ring[at + 3]) << 8 | int(ring[at + 4])
-        value |= EXTENDED
-    elif low & 0x10:
-        return -1
-    if n > 8:
-        return -1
-    i = 0
-    while i < 8:
-        data[i] = ring[at + 6 + i]
-        i += 1
-    ident[0] = value
-    return n
 
 
 @micropython.viper
@@ -330,7 +165,7 @@ def put_values(
 @micropython.viper
 def put_end(buf: ptr8, at: int, crc: int) -> int:
     """Write `"crc":"XXXX"}` and a line end, with the low 16 bits of `crc`; the index behind."""
-    digits = ptr8(_DIGITS)
+    digits = ptr8(HEX_DIGITS)
     text = ptr8(_END)
     i = 0
     while i < 14:
@@ -346,7 +181,7 @@ def put_end(buf: ptr8, at: int, crc: int) -> int:
 @micropython.viper
 def put_hex(buf: ptr8, at: int, data: ptr8, start: int, n: int) -> int:
     """Write n bytes of `data` from `start` as upper-case hex digits; the index behind them."""
-    digits = ptr8(_DIGITS)
+    digits = ptr8(HEX_DIGITS)
     end = start + n
     while start < end:
         c = int(data[start])
@@ -355,14 +190,3 @@ def put_hex(buf: ptr8, at: int, data: ptr8, start: int, n: int) -> int:
         at += 2
         start += 1
     return at
-
-
-@micropython.viper
-def wait_for(at: ptr32, ms: int, ticks_ms, idle) -> int:
-    """Call `idle` until at[0] and at[1] differ (1) or `ms` of `ticks_ms` have passed (0)."""
-    start = int(ticks_ms())
-    while (int(ticks_ms()) - start) & 0x1FFFFFFF < ms:
-        if int(at[0]) != int(at[1]):
-            return 1
-        idle()
-    return 0

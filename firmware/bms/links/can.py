@@ -4,4 +4,7 @@ BITS: what the bus carries of an identifier. EXTENDED: the flag of 29 bits; with
 stays below 2**30, a small int.
 """
 
-from bms.kernels.buffers import BITS, EXTENDED  # noqa: F401
+from micropython import const
+
+EXTENDED = const(0x20000000)
+BITS = const(0x1FFFFFFF)

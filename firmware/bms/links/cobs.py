@@ -4,7 +4,9 @@
 start-up.
 """
 
-from bms.kernels import cobs_decode, cobs_encode, crc16, put
+from bms.kernels.buffers import put
+from bms.kernels.checksums import crc16
+from bms.kernels.cobs import cobs_decode, cobs_encode
 from bms.links.serial import SerialLink
 from bms.ticks import MASK
 

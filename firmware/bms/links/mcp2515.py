@@ -11,7 +11,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import mcp_frame, wait_for
+from bms.kernels.mcp2515 import mcp_frame, wait_for
 from bms.links.can import BITS, EXTENDED
 from bms.ticks import MASK
 

@@ -15,7 +15,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import copy
+from bms.kernels.buffers import copy
 from bms.links.can import EXTENDED
 from bms.ticks import MASK
 

@@ -3,7 +3,7 @@
 A stream (from the HAL) is as `SerialLink` says. Nothing here waits or allocates after start-up.
 """
 
-from bms.kernels import find, put, shift
+from bms.kernels.buffers import find, put, shift
 from bms.ticks import MASK
 
 _CHUNK = 64

@@ -4,7 +4,7 @@ A stream (from the HAL) has `read(buf) -> n` and `write(buf, start, n) -> n`, ne
 waits. Nothing here allocates after start-up.
 """
 
-from bms.kernels import find, put, shift
+from bms.kernels.buffers import find, put, shift
 from bms.ticks import MASK
 
 _CHUNK = 128

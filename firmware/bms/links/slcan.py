@@ -9,7 +9,8 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import put, slcan_decode, slcan_encode
+from bms.kernels.buffers import put
+from bms.kernels.slcan import slcan_decode, slcan_encode
 from bms.links.can import EXTENDED
 from bms.links.serial import SerialLink
 from bms.ticks import MASK

@@ -10,7 +10,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import copy16, splice
+from bms.kernels.buffers import copy16, splice
 
 _BYTES = const(3072)  # bytes of RAM for all samples: a large pack has fewer
 _SPAN_MS = const(2000)

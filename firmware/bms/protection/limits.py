@@ -14,8 +14,8 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import any_set, changed, evaluate, oldest, open_pair, plain_slaves
 from bms.kernels import readings as T
+from bms.kernels.readings import any_set, changed, evaluate, oldest, open_pair, plain_slaves
 from bms.pack import FRESH, LOST
 from bms.protection import fault_ids as faults
 from bms.protection.fault_ids import DERATE, QUANTITIES, TRIP, WARN, level_fault, quantity_of

@@ -27,7 +27,7 @@ from micropython import const
 
 from bms import ticks
 from bms.config.errors import ConfigError
-from bms.kernels import crc8_frame
+from bms.kernels.checksums import crc8_frame
 from bms.slaves.base import A_OTHER, BALANCE_TARGET
 from bms.slaves.broadcast import BroadcastDriver
 from bms.slaves.commercial import NO_SENSOR_DC, word_le

@@ -27,7 +27,7 @@ from math import exp
 from micropython import const
 
 from bms import ticks
-from bms.kernels import crc16_modbus
+from bms.kernels.slave_checksums import crc16_modbus
 from bms.links.reply import CHECKSUM, ReplyLink
 from bms.protection import fault_ids as F
 from bms.slaves import base

@@ -11,8 +11,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import begin_rows, crc8_frame, mcp_readings, store_status, take13, wait_readings
-from bms.kernels.readings import (
+from bms.kernels.cell_link import (
     H_CELL,
     H_MISSING,
     H_NOW,
@@ -35,7 +34,13 @@ from bms.kernels.readings import (
     R_TEMPS,
     R_WANT,
     ROW,
+    begin_rows,
+    mcp_readings,
+    store_status,
+    take13,
+    wait_readings,
 )
+from bms.kernels.checksums import crc8_frame
 from bms.links.can import EXTENDED
 from bms.pack import BALANCING, FRESH, NEW, SEEN
 from bms.protection import fault_ids as F

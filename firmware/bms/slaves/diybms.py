@@ -26,7 +26,7 @@ from array import array
 from micropython import const
 
 from bms import ticks
-from bms.kernels import crc16
+from bms.kernels.checksums import crc16
 from bms.links.reply import CHECKSUM, ReplyLink
 from bms.slaves import base
 from bms.slaves.commercial import NO_SENSOR_DC, word_le

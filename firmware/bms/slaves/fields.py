@@ -15,7 +15,7 @@ Nothing here allocates.
 
 from micropython import const
 
-from bms.kernels import find
+from bms.kernels.buffers import find
 from bms.slaves.commercial import NO_SENSOR_DC, word
 
 # formats: number of bytes, high byte first

@@ -5,7 +5,7 @@ Nothing here allocates after start-up.
 
 from micropython import const
 
-from bms.kernels import crc16_modbus, total
+from bms.kernels.slave_checksums import crc16_modbus, total
 from bms.links.reply import CHECKSUM, ReplyLink
 from bms.slaves.fields import alarm_flags
 from bms.slaves.polled import COMMAND, PolledDriver

@@ -15,7 +15,7 @@ which captures show and documents leave out; an open sensor reads below -40 degC
 
 from micropython import const
 
-from bms.kernels import crc16_modbus, total
+from bms.kernels.slave_checksums import crc16_modbus, total
 from bms.links.reply import CHECKSUM, NO_FAULT, ReplyLink
 from bms.slaves import base
 from bms.slaves.commercial import NO_SENSOR_DC, word_le

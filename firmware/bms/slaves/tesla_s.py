@@ -23,7 +23,7 @@ from math import log
 from micropython import const
 
 from bms import ticks
-from bms.kernels import crc8
+from bms.kernels.slave_checksums import crc8
 from bms.links.reply import CHECKSUM, ReplyLink
 from bms.protection import fault_ids as F
 from bms.slaves import base

@@ -10,7 +10,8 @@ from micropython import const
 
 from bms import heap_lock, ticks
 from bms.energy import totals
-from bms.kernels import crc16, find
+from bms.kernels.buffers import find
+from bms.kernels.checksums import crc16
 from bms.protection import fault_ids as F
 from bms.storage import nvm_store as S
 

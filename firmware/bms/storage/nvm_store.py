@@ -31,7 +31,8 @@ from bms.energy.totals import (
     SEQ,
     TAIL,
 )
-from bms.kernels import copy, crc16, put
+from bms.kernels.buffers import copy, put
+from bms.kernels.checksums import crc16
 
 _STRINGS = const(8)
 

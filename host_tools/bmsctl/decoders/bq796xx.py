@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from bms.kernels import crc16_modbus
+from bms.kernels.slave_checksums import crc16_modbus
 from bms.slaves import bq796xx
 
 from .base import Capture, Decoded, Found, Shape, Stream, driver_of, fill, first, found_in, link_of

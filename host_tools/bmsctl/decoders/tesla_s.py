@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from bms.kernels import crc8
+from bms.kernels.slave_checksums import crc8
 from bms.slaves import tesla_s
 
 from .base import Capture, Decoded, Found, Shape, Stream, driver_of, fill, first, found_in
