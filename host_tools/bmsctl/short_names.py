@@ -1,14 +1,15 @@
 """Short names for what the firmware's modules, classes and objects hold: a step of `compact`.
 
 A name is the same everywhere, so that no object's class need be known. Two names share a short one
-where no object, module or class body can have both. The short names are first of all some that
-every MicroPython has in its ROM for itself: they take no heap at all.
+where no object, module or class body can have both. Most short names are some that every
+MicroPython has in its ROM for itself: they take no heap at all.
 """
 
 import ast
 import keyword
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import islice
 
 from .program import Binder, Program, Scope
 
@@ -33,6 +34,9 @@ unpack_from allocate_lock python_compiler start_new_thread difference_update int
 symmetric_difference symmetric_difference_update
 """
 IN_ROM = tuple(_IN_ROM_WORDS.split())
+# So many names are the firmware's own: MicroPython finds the hash of a name quicker, the later it
+# was made (py/qstr.c, find_qstr), so those that are used most are no names of the ROM.
+_OWN = 60
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 Places = dict[str, dict[str, str]]
@@ -197,6 +201,7 @@ class Shortener:
 
     @staticmethod
     def _candidates() -> Iterator[str]:
+        yield from islice(letters(), _OWN)
         yield from IN_ROM
         yield from letters()
 
