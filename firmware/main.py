@@ -49,9 +49,12 @@ def build(board):
 
 
 def _make_room(program):
-    from bms.attribute_tables import make_room
+    from bms import attribute_tables
 
-    make_room(program)
+    attribute_tables.make_room(program)
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("bms", "hal"):
+            attribute_tables.enlarge(sys.modules[name])
 
 
 def _settings(board):

@@ -31,15 +31,17 @@ _SPARE = (
 
 
 def make_room(part, depth=4, seen=None):
-    """Enlarge the tables of an object and of all that it holds, where they are nearly full."""
+    """Enlarge the tables of an object, of its class and of all that it holds, where nearly full."""
     if seen is None:
         seen = []
     if not depth or part in seen or isinstance(part, type) or not hasattr(part, "__dict__"):
         return
     seen.append(part)
     attributes = part.__dict__
-    n = len(attributes)
-    _enlarge(part, n)
+    enlarge(part)
+    if type(part) not in seen:
+        seen.append(type(part))
+        enlarge(type(part))
     for name in list(attributes):
         value = attributes[name]
         if isinstance(value, (list, tuple)):
@@ -49,19 +51,22 @@ def make_room(part, depth=4, seen=None):
             make_room(value, depth - 1, seen)
 
 
-def _enlarge(part, n):
+def enlarge(part):
+    """Enlarge the table of an object, a class or a module if more than three quarters are used."""
+    attributes = part.__dict__
+    n = len(attributes)
     for size in _SIZES:
         if n <= size:
             break
     else:
         return
-    more = size - n + 1
-    if n < 4 or n * 4 < size * 3 or more > len(_SPARE):
+    spare = [name for name in _SPARE if name not in attributes][: size - n + 1]
+    if n < 4 or n * 4 < size * 3 or len(spare) <= size - n:
         return
     try:
-        for i in range(more):
-            setattr(part, _SPARE[i], None)
-        for i in range(more):
-            delattr(part, _SPARE[i])
-    except AttributeError:
+        for name in spare:
+            setattr(part, name, None)
+        for name in spare:
+            delattr(part, name)
+    except (AttributeError, TypeError):
         pass  # a built-in object

@@ -88,6 +88,7 @@ class McuBoard:
         self._links = []
         self._rings = []
         self._ring_link = None
+        self._ring = None  # of the only link, where it has one
         self._sleep = idle  # until an interrupt, at most `_sleep_ms`
         self._sleep_ms = 1
         self.pack_path = pack_path()
@@ -114,6 +115,7 @@ class McuBoard:
             self._ring_link = link
         else:
             self._links.append(link)
+        self._ring = self._rings[0] if len(self._rings) == 1 and not self._links else None
         return link
 
     def taken(self, name):
@@ -402,23 +404,25 @@ class McuBoard:
 
     def pending(self):
         """True where a port has received something."""
+        at = self._ring
+        if at is not None:
+            return at[0] != at[1]
         for at in self._rings:
             if at[0] != at[1]:
                 return True
-        if self._links:
-            for link in self._links:
-                if link.ready():
-                    return True
+        for link in self._links:
+            if link.ready():
+                return True
         return False
 
     def wait(self, ms):
         """Wait until a port receives something, at most `ms`; the processor sleeps meanwhile."""
-        rings = self._rings
-        links = self._links
         sleep = idle if ms < self._sleep_ms else self._sleep
-        if not links and len(rings) == 1:
+        if self._ring is not None:
             self._ring_link.wait(ms, ticks_ms, sleep)  # pyright: ignore[reportOptionalMemberAccess]
             return
+        rings = self._rings
+        links = self._links
         start = ticks_ms()
         while ticks_diff(ticks_ms(), start) < ms:
             # as `pending`, but without a call: this loop must be fast

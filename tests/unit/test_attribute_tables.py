@@ -30,9 +30,25 @@ def test_parts_of_parts_and_circles():
     before = [_attributes(x) for x in (whole, whole.other, whole.parts[0], whole.parts[1])]
     seen = []
     make_room(whole, seen=seen)
-    assert len(seen) == 4 and Part not in seen
+    assert len(seen) == 5 and Part in seen  # the class of the four, once
     after = [_attributes(x) for x in (whole, whole.other, whole.parts[0], whole.parts[1])]
     assert after == before
+
+
+def test_classes_keep_their_methods():
+    class Other(Part):
+        def __len__(self):
+            return 3
+
+        def one(self):
+            return 1
+
+    for i in range(9):
+        setattr(Other, "b%d" % i, i)
+    names = sorted(Other.__dict__)
+    make_room(Other(7))
+    assert sorted(Other.__dict__) == names
+    assert len(Other(1)) == 3 and Other(1).one() == 1
 
 
 def test_depth_ends():
@@ -41,4 +57,4 @@ def test_depth_ends():
     a.b.c = Part(1)
     seen = []
     make_room(a, 2, seen)
-    assert seen == [a, a.b]
+    assert seen == [a, Part, a.b]

@@ -23,7 +23,7 @@ from bms.kernels.checksums import crc16
 from bms.ticks import MASK
 
 _SIZE = const(2048)
-_LINE = const(1024)  # room for any line: the longest status line takes 600 bytes
+_LINE = const(768)  # room for any line: the longest status line takes 600 bytes
 _WRITES = const(2)  # most writes to the port in one step
 
 

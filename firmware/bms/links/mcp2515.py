@@ -219,15 +219,11 @@ class Mcp2515:
         if self.take_readings is None:
             wait_for(at, ms, ticks_ms, idle)
         else:
-            self._taken((ticks_ms() + ms) & MASK, ticks_ms, idle)
+            tail = at[_TAIL]
+            until = (ticks_ms() + ms) & MASK
+            self.take_readings(self._ring, at, _RING, self.data, until, ticks_ms, idle)
+            self.rx = (self.rx + ((at[_TAIL] - tail) & _RING)) & MASK
             self._other = at[_TAIL] != at[_HEAD]
-
-    def _taken(self, until, ticks_ms, idle):
-        at = self.at
-        tail = at[_TAIL]
-        take = self.take_readings
-        take(self._ring, at, _RING, self.data, until, ticks_ms, idle)  # pyright: ignore
-        self.rx = (self.rx + ((at[_TAIL] - tail) & _RING)) & 0x1FFFFFFF
 
     def poll(self, sink, now):
         """Hand each frame that has come to `sink.on_frame(ident, n, data, now)`."""
@@ -236,7 +232,9 @@ class Mcp2515:
             self._catch_up()
         while at[_TAIL] != at[_HEAD]:
             if self.take_readings is not None and not self._other:
-                self._taken(0, None, None)
+                tail = at[_TAIL]
+                self.take_readings(self._ring, at, _RING, self.data, 0, None, None)
+                self.rx = (self.rx + ((at[_TAIL] - tail) & _RING)) & MASK
                 if at[_TAIL] == at[_HEAD]:
                     break
             self._other = False
