@@ -49,12 +49,9 @@ def build(board):
 
 
 def _make_room(program):
-    from bms import attribute_tables
+    from bms.attribute_tables import make_room
 
-    attribute_tables.make_room(program)
-    for name in list(sys.modules):
-        if name.split(".")[0] in ("bms", "hal"):
-            attribute_tables.enlarge(sys.modules[name])
+    make_room(program)
 
 
 def _settings(board):

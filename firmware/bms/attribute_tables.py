@@ -30,7 +30,7 @@ _SPARE = (
 )
 
 
-def make_room(part, depth=4, seen=None):
+def make_room(part, depth=3, seen=None):
     """Enlarge the tables of an object, of its class and of all that it holds, where nearly full."""
     if seen is None:
         seen = []
@@ -52,7 +52,7 @@ def make_room(part, depth=4, seen=None):
 
 
 def enlarge(part):
-    """Enlarge the table of an object, a class or a module if more than three quarters are used."""
+    """Enlarge the table of an object or a class if more than three quarters are used."""
     attributes = part.__dict__
     n = len(attributes)
     for size in _SIZES:
