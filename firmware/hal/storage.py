@@ -53,6 +53,14 @@ class FileStorage:
         """
         if n > self.size:
             raise ValueError("too long for a slot")
+        try:
+            self._write(slot, buf, n)
+        finally:
+            if not self._keep:
+                # now, not after the next write; here, where no slot of the stack holds the file
+                gc.collect()
+
+    def _write(self, slot, buf, n):
         file = self._files[slot] if self._keep else _opened(self._paths[slot])
         try:
             file.seek(0)
@@ -66,8 +74,6 @@ class FileStorage:
         finally:
             if not self._keep:
                 file.close()
-                file = None  # so that it is collected now, not after the next write
-                gc.collect()
 
     def close(self):
         """Close the files."""
