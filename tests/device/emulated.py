@@ -253,7 +253,7 @@ class Pico:
     def stack_used(self) -> int:
         """Bytes of the stack that were in use at most since `fill_stack`."""
         bottom = STACK_TOP - STACK_BYTES - RAM_START
-        stack = self.mcu.sram[bottom : bottom + STACK_BYTES]
+        stack = bytes(self.mcu.sram[bottom : bottom + STACK_BYTES])
         return len(stack.lstrip(bytes([STACK_FILL])))
 
     def slow_erase(self, milliseconds: float, begins: Callable[[], None]) -> None:

@@ -101,7 +101,9 @@ class Pico:
         pack = folder / "pack.toml"
         pack.write_text(scenario.pack_text(setup, {**SETTINGS, **(settings or {})}))
         self.world = EmulatedWorld(setup, pack, (2000, 3750, 700))
-        self.world.extra_files = {name.replace("_", ".", 1): data for name, data in files.items()}
+        self.world.extra_files = {
+            name if "." in name else name.replace("_", "."): data for name, data in files.items()
+        }
         self.text = bytearray()
         self.world.on_bytes = self.text.extend
         self.world.boot()
@@ -194,7 +196,7 @@ def test_service_gives_back_the_repl_with_the_contactors_open(pico: Pico) -> Non
 
 def test_a_refused_pack_file_is_said_and_the_board_stays_up(image: Path, tmp_path: Path) -> None:
     EmulatedWorld.image = image
-    pico = Pico(tmp_path, None, **{"a/pack_toml": b"[pack]\nname = 5\n"})
+    pico = Pico(tmp_path, None, **{"a/pack.toml": b"[pack]\nname = 5\n"})
     pico.run(5)
     refused = pico.lines("config_error")
     assert len(refused) >= 3
@@ -437,7 +439,7 @@ def test_a_broken_wire_at_the_start_closes_nothing(image: Path, tmp_path: Path) 
 
 def test_a_damaged_file_fails_the_self_test(image: Path, tmp_path: Path) -> None:
     EmulatedWorld.image = image
-    pico = Pico(tmp_path, None, **{"a/bms/refused_mpy": b"M\x06"})
+    pico = Pico(tmp_path, None, **{"a/bms/console/config_error_mode.mpy": b"M\x06"})
     pico.booted()
     first, boot = pico.lines("boot")
     assert first["self_test"] == "running"
