@@ -53,15 +53,18 @@ TIMED = b"""
 from time import ticks_diff, ticks_us
 from array import array
 times = array("H", bytearray(4000))
-count = 0
+count = tested = 0
 def step(self):
-    global count
+    global count, tested
+    testing = self._testing
     start = ticks_us()
     inner(self)
     if count < 2000:
         us = ticks_diff(ticks_us(), start)
         times[count] = us if us < 65535 else 65535
         count += 1
+        if testing:
+            tested = count
 import main
 settings = main._settings
 def timed(board):
@@ -73,6 +76,7 @@ def timed(board):
     return out
 main._settings = timed
 main.main()
+print("tested", tested)
 for i in range(count):
     print("us", times[i])
 """
@@ -481,11 +485,15 @@ def timed(table: Table, folder: Path) -> None:
     bench.run_until(lambda: False, 3_000_000)
     bench.world.type("service yes")
     bench.run_until(lambda: b">>> " in bench.text, 20_000_000, 50_000)
-    steps = [int(x[3:]) / 1000 for x in bench.text.splitlines() if x.startswith(b"us ")]
-    if not steps:
+    lines = bench.text.splitlines()
+    steps = [int(x[3:]) / 1000 for x in lines if x.startswith(b"us ")]
+    tested = next((int(x[7:]) for x in lines if x.startswith(b"tested ")), 0)
+    if not 0 < tested < len(steps):
         sys.exit("no times of the cycle's steps: " + bench.text.decode()[-400:])
-    table.row("step of the cycle, median", percentile(steps, 0.5), "ms")
-    table.row("step of the cycle, longest", max(steps), "ms")
+    # nothing is closed while the self-test runs, and nothing closes
+    table.row("step of the cycle, longest with the self-test", max(steps[:tested]), "ms")
+    table.row("step of the cycle, median", percentile(steps[tested:], 0.5), "ms")
+    table.row("step of the cycle, longest", max(steps[tested:]), "ms")
 
 
 def sizes(table: Table, folder: Path, moments: int) -> None:
