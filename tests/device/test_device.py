@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from world import COILS, INPUTS, PWM_FUNCTION, START, EmulatedWorld
 
-from bmsctl import board_files, slots
+from bmsctl import board_files, pack_copies, slots
 from bmssim import scenario
 from bmssim.process import ESTOP, FAULT_LINE, INTERLOCK
 from bmssim.setup import Setup
@@ -196,7 +196,9 @@ def test_service_gives_back_the_repl_with_the_contactors_open(pico: Pico) -> Non
 
 def test_a_refused_pack_file_is_said_and_the_board_stays_up(image: Path, tmp_path: Path) -> None:
     EmulatedWorld.image = image
-    pico = Pico(tmp_path, None, **{"a/pack.toml": b"[pack]\nname = 5\n"})
+    # pack file and copy as `bmsctl` leaves them; the ready one belongs to another pack file
+    refused_pack = pack_copies.files(b"[pack]\nname = 5\n")
+    pico = Pico(tmp_path, None, **{f"a/{name}": data for name, data in refused_pack.items()})
     for _ in range(80):  # for longer than the watchdog would wait
         pico.run(0.1)
         if pico.lines("config_error") and pico.lines("config_error")[-1]["t_ms"] > 3000:
