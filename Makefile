@@ -58,9 +58,11 @@ reference: $(RUN) ## write docs/reference anew from the code
 
 device: $(DEV) ## IMAGE=file.uf2 (FROZEN=file.uf2): the firmware on an emulated Pico, tests and figures
 	@test -f "$(IMAGE)" || { echo "make: IMAGE must be MicroPython's .uf2 for RPI_PICO: make device IMAGE=file.uf2" >&2; exit 1; }
-	@$(BIN)/pytest -q -n auto tests/device --image "$(IMAGE)"
-	@PYTHONPATH=tests/unit $(BIN)/python tests/device/measure.py --image "$(IMAGE)" --moments $(or $(MOMENTS),1000) \
-		$(if $(FROZEN),--frozen "$(FROZEN)")
+	@failed=0; \
+	$(BIN)/pytest -q -n auto --dist loadgroup tests/device --image "$(IMAGE)" || failed=1; \
+	PYTHONPATH=tests/unit $(BIN)/python tests/device/measure.py --image "$(IMAGE)" --moments $(or $(MOMENTS),1000) \
+		$(if $(FROZEN),--frozen "$(FROZEN)") || failed=1; \
+	exit $$failed
 
 image: $(DEV) ## BOARD=name MICROPYTHON_DIR=checkout: MicroPython's image with the firmware frozen into it
 	@test -f "boards/$(BOARD)/board.toml" || { echo "make: BOARD must be one of: $(BOARDS)" >&2; exit 1; }

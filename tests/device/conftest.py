@@ -14,6 +14,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--image", help="MicroPython image of RPI_PICO for tests/device")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the same board run in one process (`--dist loadgroup`): it starts once."""
+    for item in items:
+        if not isinstance(item, pytest.Function) or item.path.parent != Path(__file__).parent:
+            continue
+        if "pico" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("pico"))
+        elif "guarded" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(item.callspec.params["guarded"]))
+
+
 @pytest.fixture(scope="session")
 def image(request: pytest.FixtureRequest) -> Path:
     """The image, where there is one."""

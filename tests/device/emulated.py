@@ -253,32 +253,37 @@ class Pico:
     def stack_used(self) -> int:
         """Bytes of the stack that were in use at most since `fill_stack`."""
         bottom = STACK_TOP - STACK_BYTES - RAM_START
-        stack = self.mcu.sram[bottom : bottom + STACK_BYTES]
+        stack = bytes(self.mcu.sram[bottom : bottom + STACK_BYTES])
         return len(stack.lstrip(bytes([STACK_FILL])))
 
-    def slow_erase(self, milliseconds: float) -> None:
-        """Let an erase of flash take its time: the chip reports busy for so long.
+    def slow_erase(self, milliseconds: float, begins: Callable[[], None]) -> None:
+        """Let the next erase of flash take its time: the chip reports busy for so long.
 
-        The boot ROM waits for it with interrupts off, and nothing can be read from flash.
+        `begins` is called first. The boot ROM waits for the chip with interrupts off, and nothing
+        can be read from flash. Only one erase: the emulator runs slowly while the boot ROM asks.
         """
         ssi = self.mcu.ssi
         apply = ssi._apply_command
         shift = ssi._shift_byte
-        busy_until = [0.0]
+        busy_until = 0.0
 
         def applied() -> None:
+            nonlocal busy_until
             erases = bool(ssi._tx_buffer) and ssi._tx_buffer[0] in (0x20, 0xD8)
-            if erases and ssi._write_enabled:
-                busy_until[0] = self.clock.nanos + milliseconds * 1e6
+            if erases and ssi._write_enabled and not busy_until:
+                begins()
+                busy_until = self.clock.nanos + milliseconds * 1e6
+                ssi._shift_byte = shifted  # type: ignore[method-assign]
+                ssi._apply_command = apply  # type: ignore[method-assign]
             apply()
 
         def shifted(byte: int) -> int:
-            out = shift(byte)
-            busy = ssi._tx_buffer[0] == 0x05 and self.clock.nanos < busy_until[0]
-            return out | busy
+            if self.clock.nanos >= busy_until:
+                ssi._shift_byte = shift  # type: ignore[method-assign]
+                return shift(byte)
+            return shift(byte) | (ssi._tx_buffer[0] == 0x05)
 
         ssi._apply_command = applied  # type: ignore[method-assign]
-        ssi._shift_byte = shifted  # type: ignore[method-assign]
 
     def pin(self, number: int, level: bool) -> None:
         """Drive an input."""
