@@ -30,18 +30,15 @@ _SPARE = (
 )
 
 
-def make_room(part, depth=3, seen=None):
-    """Enlarge the tables of an object, of its class and of all that it holds, where nearly full."""
+def make_room(part, depth=4, seen=None):
+    """Enlarge the tables of an object and of all that it holds, where they are nearly full."""
     if seen is None:
         seen = []
     if not depth or part in seen or isinstance(part, type) or not hasattr(part, "__dict__"):
         return
     seen.append(part)
     attributes = part.__dict__
-    enlarge(part)
-    if type(part) not in seen:
-        seen.append(type(part))
-        enlarge(type(part))
+    _enlarge(part)
     for name in list(attributes):
         value = attributes[name]
         if isinstance(value, (list, tuple)):
@@ -51,8 +48,8 @@ def make_room(part, depth=3, seen=None):
             make_room(value, depth - 1, seen)
 
 
-def enlarge(part):
-    """Enlarge the table of an object or a class if more than three quarters are used."""
+def _enlarge(part):
+    """Enlarge the table of an object if more than three quarters are used."""
     attributes = part.__dict__
     n = len(attributes)
     for size in _SIZES:
