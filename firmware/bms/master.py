@@ -84,6 +84,7 @@ class Master:
         )
         self._slow = [driver for driver in self.drivers if driver.SLOW]
         self.leaving = self._proving = self._anyway = False
+        self._result = None  # of the test behind the start
         self._tested(self_test.run(board))
         if config.beyond:
             self.faults.set(LIMITS_UNLOCKED, -1, config.beyond)
@@ -238,9 +239,13 @@ class Master:
     def _test(self):
         """A step of the board's self-test, behind the start; it allocates."""
         locked = heap_lock.unlock()
-        self._tested(self.board.self_test())
-        if not self._testing:
-            self.board.forget()  # here, where no slot of the stack holds what the test needed
+        if self._result is None:
+            result = self.board.self_test()
+            if result != b"running":
+                self._result = result
+        else:
+            self.board.forget()  # a step later: the stack no longer holds what the test needed
+            self._tested(self._result)
             self.telemetry.request(BOOT)
         heap_lock.restore(locked)
 
