@@ -28,7 +28,7 @@ from bms.storage.nvm_store import NvmStore
 from bms.storage.recorder import Recorder
 from bms.ticks import MASK
 
-_TICK_MS = const(20)  # period of ages, inputs and contactors; the rest has twice this period
+_TICK_MS = const(25)  # period of ages, inputs and contactors; the rest has twice this period
 _FEED_MS = const(50)
 # steps of a tick's work: _EVALUATE in each tick, _REPORT and _LINES in every second, _COMMANDS and
 # _POWER in the others
@@ -132,7 +132,8 @@ class Master:
                 try:
                     self.step()
                     rest = self._rest()
-                    if rest:
+                    # where time is simulated it passes in `wait` only
+                    if rest or not self._work and not self.limits.evaluating:
                         self.board.wait(rest)
                 except MemoryError:
                     if not self._finish_step():

@@ -16,7 +16,7 @@ from scratch import unique
 PATH = unique("test_history.toml")
 LOCKS = hasattr(micropython, "heap_lock")
 QUICK = 'store_soon = "100 ms"; store_rest = "100 ms"'
-PACK = ("\n".join(pack_lines()) + '\n# \u00e4 "quoted" \\\n' + "# more\n" * 50).encode()
+PACK = ("\n".join(pack_lines()) + '\n# \u00e4 "quoted" \\\n' + "# more\n" * 200).encode()
 
 
 def _rig(storage=None, path="", store="", **tables):
