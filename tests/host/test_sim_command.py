@@ -220,5 +220,5 @@ def test_the_console_of_a_simulation_in_real_time_is_a_port(bmsctl: Tool) -> Non
     assert "HOST" in out
     code, out, _err = bmsctl.run("console", "--port", port, "reset")
     assert code == 1
-    assert "reset yes" in out
+    assert "add yes" in out
     process.terminate()
