@@ -180,7 +180,8 @@ class Lossy:
         return getattr(self._port, name)
 
     def exchange(self, request: Any, wait_ms: int) -> Any:
-        got = self._port.exchange(request, wait_ms)
+        # a serial line ends its wait with the answer: on a busy machine that comes late
+        got = self._port.exchange(request, wait_ms * (5 if self.medium == "uart" else 1))
         self.sent += 1
         if isinstance(got, list):
             return [x for x in got if not self._lost(x, self.sent)]
