@@ -1,7 +1,7 @@
 """Power limits: currents and voltages that an inverter or a motor may use at present.
 
 Each quantity reduces a limit in a straight line: all of it at its warn bound, nothing at its derate
-bound, so the limit is 0 before a trip. Limits change in ramps. Stepped every 40 ms, one string at a
+bound, so the limit is 0 before a trip. Limits change in ramps. Stepped every 50 ms, one string at a
 time; nothing here allocates after start-up.
 """
 

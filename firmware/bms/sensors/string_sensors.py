@@ -127,7 +127,7 @@ class StringSensors:
     # --- each tick ---
 
     def tick(self, now):
-        """Check errors, lost sensors, frozen values and the zero; call it every 20 ms or so."""
+        """Check errors, lost sensors, frozen values and the zero; call it every 25 ms or so."""
         if self._contactors.energised():
             self._energised_at = now
             self._flowing = 0

@@ -1,6 +1,6 @@
 """Records events and freeze frames; allows flash writes only while no reading is near a limit.
 
-Stepped every 40 ms by the master; nothing here allocates after start-up.
+Stepped every 50 ms by the master; nothing here allocates after start-up.
 """
 
 from array import array
