@@ -89,7 +89,7 @@ class McuBoard:
         self._rings = []
         self._ring_link = None
         self._ring = None  # of the only link, where it has one
-        self._sleep = idle  # until an interrupt, at most `_sleep_ms`
+        self._sleep = idle  # until an interrupt, at most `_sleep_ms`; for a ring alone
         self._sleep_ms = 1
         self.pack_path = pack_path()
         self.clock = Clock()
@@ -417,8 +417,8 @@ class McuBoard:
 
     def wait(self, ms):
         """Wait until a port receives something, at most `ms`; the processor sleeps meanwhile."""
-        sleep = idle if ms < self._sleep_ms else self._sleep
         if self._ring is not None:
+            sleep = idle if ms < self._sleep_ms else self._sleep
             self._ring_link.wait(ms, ticks_ms, sleep)  # pyright: ignore[reportOptionalMemberAccess]
             return
         rings = self._rings
@@ -432,4 +432,4 @@ class McuBoard:
             for link in links:
                 if link.ready():
                     return
-            sleep()
+            idle()  # 1 ms at most: a link that is asked has no interrupt that would end a longer sleep
