@@ -432,4 +432,4 @@ class McuBoard:
             for link in links:
                 if link.ready():
                     return
-            idle()  # 1 ms at most: a link that is asked has no interrupt that would end a longer sleep
+            idle()  # 1 ms at most: such a link has no interrupt that would end a longer sleep

@@ -47,8 +47,8 @@ def test_limits(moments: list[tuple[int, ...]], parallel: int) -> None:
             assert 0 <= discharge <= closed * c.discharge_max_ma * c.current_warn_pm // 1000
             # never up in a step
             # each side moves in every fourth step of 20 ms
-            assert charge - before[0] <= parallel * c.charge_max_ma * 80 // c.ramp_up_ms + 512
-            assert discharge - before[1] <= parallel * c.discharge_max_ma * 80 // c.ramp_up_ms + 512
+            assert charge - before[0] <= parallel * c.charge_max_ma * 80 // c.ramp_up_ms + 4
+            assert discharge - before[1] <= parallel * c.discharge_max_ma * 80 // c.ramp_up_ms + 4
         for _ in range(30 * parallel + 60):
             p.tick()
         charge, discharge = p.both()

@@ -549,6 +549,19 @@ def test_the_wait_ends_when_something_comes():
         assert state.ms - start == 21
 
 
+def test_a_link_without_a_ring_never_waits_for_an_interrupt():
+    # nothing but the wait itself sees its line fall
+    for name, port, with_can in BOARDS:
+        state, _, board = _board(name, port, with_can)
+        board._sleep = None  # a call of it would raise
+        board._sleep_ms = 4
+        uart = [p for p in sorted(board.ports) if board.ports[p] == "uart"][0]
+        board.open_uart(uart, 115200)
+        start = state.ms
+        board.wait(20)
+        assert state.idles and state.ms - start == 20
+
+
 def test_clock_has_29_bits():
     state, _, board = _board("RPI_PICO", "rp2", False)
     for ms in (0, (1 << 29) - 1, 1 << 29, (1 << 30) - 1, 1 << 30, (1 << 31) + 5):
