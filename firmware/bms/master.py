@@ -196,8 +196,8 @@ class Master:
     def leave(self, restart, anyway):
         """Open the contactors, then end `run`; `restart`: the board starts again afterwards.
 
-        Ends only once all coils are off and the feedback shows open contactors; with `anyway` at
-        once. `telemetry` sends the answer then.
+        Ends only once all coils are off and the feedback shows open contactors; with `anyway`
+        whatever the feedback shows. `telemetry` sends the answer then.
         """
         self.strings.open(self.clock.now)
         self._proving = True
@@ -208,7 +208,7 @@ class Master:
 
     def _prove(self, now):
         """End the program once the contactors are proven open; go on where they don't open."""
-        if self.strings.energised() and not self._anyway:
+        if self.strings.energised():
             self._leave_at = now  # `contactors` limits the time of opening
             return
         closed = self.strings.seen_closed()

@@ -279,7 +279,8 @@ def pack_text(kind: str, lines: list[Line]) -> str:
         "",
         "[contactors]",
         "contactor_feedback = false  # CHECK: remove where it is wired; without, no weld is seen",
-        "link_sensor = false  # CHECK: remove where it is measured; without, precharge is by time",
+        "link_sensor = false  # CHECK: remove where it is measured",
+        "precharge_unproven = true  # CHECK: nothing proves a precharge, as neither is measured",
     ]
     for line in lines:
         out += _slaves(kind, line)

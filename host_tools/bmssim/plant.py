@@ -83,6 +83,7 @@ class String:
         default_factory=lambda: {name: Contactor() for name in NAMES}
     )
     precharge_resistor_open: bool = False
+    precharge_resistor_shorted: bool = False
     fuse_a: float | None = None
     fuse_s: float = 0.1
     fuse_blown: bool = False
@@ -118,23 +119,26 @@ class String:
             return 0.0
         if self.is_closed:
             return 1 / self.ohm
-        return 1 / (self.ohm + PRECHARGE_OHM) if self.is_precharging else 0.0
+        if not self.is_precharging:
+            return 0.0
+        return 1 / (self.ohm + (INRUSH_OHM if self.precharge_resistor_shorted else PRECHARGE_OHM))
 
 
 class Plant:
     """`count` strings in parallel on a capacitor, with a load across it.
 
-    link_v: now. history: (us, name, conducts, string). peak_inrush_a: the worst closing onto a
-    voltage difference. joins: (us, string, difference in V) of strings that closed onto others.
-    supervisor_drops: times that a missing heartbeat took the coils' supply; beat_us: the last one.
-    breaking_a: a contact
-    that opens with more welds; None = breaks any.
+    link_v: now. link_short_ohm, link_source (V, ohm): across the link, None = none. history: (us,
+    name, conducts, string). peak_inrush_a: the worst closing onto a voltage difference. joins: (us,
+    string, difference in V) of strings that closed onto others. supervisor_drops: times that a
+    missing heartbeat took the coils' supply; beat_us: the last one. breaking_a: a contact that
+    opens with more welds; None = breaks any.
     """
 
     def __init__(self, count: int = 1, heartbeat_timeout_us: int = HEARTBEAT_US) -> None:
         self.strings = [String() for _ in range(count)]
         self._contactors = [c for s in self.strings for c in s.contactors.values()]
         self.link_short_ohm: float | None = None
+        self.link_source: tuple[float, float] | None = None
         self.breaking_a: float | None = None
         self.link_v = 0.0
         self.peak_inrush_a = 0.0
@@ -307,7 +311,7 @@ class Plant:
         if not closed:
             siemens = self._balance_siemens() + sum(each)
             # resistors and bleeder are a divider: its voltage is the end, all in parallel the rate
-            end_v = self._driven(each) / siemens
+            end_v = (self._source_a() + self._driven(each)) / siemens
             self.link_v = end_v + (self.link_v - end_v) * math.exp(-dt_s * siemens / LINK_FARAD)
         self._share_by(closed, each)
 
@@ -316,7 +320,11 @@ class Plant:
 
     def _balance_siemens(self) -> float:
         short = 0.0 if self.link_short_ohm is None else 1 / self.link_short_ohm
-        return 1 / LINK_DISCHARGE_OHM + short
+        source = 0.0 if self.link_source is None else 1 / self.link_source[1]
+        return 1 / LINK_DISCHARGE_OHM + short + source
+
+    def _source_a(self) -> float:
+        return 0.0 if self.link_source is None else self.link_source[0] / self.link_source[1]
 
     def _share(self) -> None:
         """Currents of the strings now; while one is closed, they set the voltage of the link."""
@@ -325,6 +333,7 @@ class Plant:
     def _share_by(self, closed: bool, siemens: list[float]) -> None:
         if closed:
             all_siemens = self._balance_siemens() + sum(siemens)
-            self.link_v = (self._load_a + self._driven(siemens)) / all_siemens
+            driven_a = self._load_a + self._source_a() + self._driven(siemens)
+            self.link_v = driven_a / all_siemens
         for s, g in zip(self.strings, siemens, strict=True):
             s.current_a = (self.link_v - s.emf_v) * g if g else 0.0

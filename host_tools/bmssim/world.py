@@ -413,6 +413,12 @@ class World:
         self.plant.link_short_ohm = ohm
         self._physics()
 
+    def hold_link(self, v: float, ohm: float) -> None:
+        """A charger holds the DC link at a voltage, behind a resistance."""
+        self._settle()
+        self.plant.link_source = v, ohm
+        self._physics()
+
     def set_lines(self, bits: int, on: bool) -> None:
         """Change inputs of the master, process.INTERLOCK, ..; it sees it at once."""
         self.lines = self.lines | bits if on else self.lines & ~bits

@@ -26,6 +26,7 @@ from emulated import STACK_BYTES
 
 SETTINGS = {
     "link_sensor": False,
+    "precharge_unproven": True,
     "current_sensor": False,
     "precharge_max": "400 ms",
     "contactor_settle": "50 ms",

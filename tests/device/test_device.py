@@ -25,6 +25,7 @@ SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.toml"))
 LINKS = ("can", "uart")
 SETTINGS = {
     "link_sensor": False,
+    "precharge_unproven": True,
     "current_sensor": False,
     "precharge_max": "400 ms",
     "contactor_settle": "50 ms",

@@ -81,6 +81,7 @@ current_sensor = false
 [contactors]
 contactor_feedback = false
 link_sensor = false
+precharge_unproven = true
 precharge_max = "500 ms"
 [[slave]]
 kind = "cell_link"

@@ -13,7 +13,8 @@ from bmssim.setup import Setup
 from extent import HANG_S, extent
 
 PACK = scenario.pack_text(
-    Setup(slaves=1, cells=4, temps=1), {"link_sensor": False, "current_sensor": False}
+    Setup(slaves=1, cells=4, temps=1),
+    {"link_sensor": False, "precharge_unproven": True, "current_sensor": False},
 )
 PATIENT = ("--timeout", str(HANG_S))
 OTHER = PACK.replace("simulated", "another one") + "# \u00e4\r\n# no line end"

@@ -206,7 +206,12 @@ def test_over_several_starts_of_a_real_board(
 ) -> None:
     monkeypatch.setattr(board_files, "BOARDS", BOARDS)
     be_patient(monkeypatch)
-    settings = {"link_sensor": False, "store_soon": "0 ms", "store_rest": "50 ms"}
+    settings = {
+        "link_sensor": False,
+        "precharge_unproven": True,
+        "store_soon": "0 ms",
+        "store_rest": "50 ms",
+    }
     path = tmp_path / "pack.toml"
     path.write_text(scenario.pack_text(Setup(slaves=1, cells=4, temps=1), settings))
     board = RawBoard(tmp_path)

@@ -31,7 +31,8 @@ REPLAY = Path(__file__).parent / "replay.py"
 SWITCH = flashing.SWITCH
 COMPILED = board_files.compiled
 PACK = scenario.pack_text(
-    Setup(slaves=1, cells=4, temps=1), {"link_sensor": False, "current_sensor": False}
+    Setup(slaves=1, cells=4, temps=1),
+    {"link_sensor": False, "precharge_unproven": True, "current_sensor": False},
 )
 
 

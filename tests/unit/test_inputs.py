@@ -83,7 +83,7 @@ def test_ignition_closes_and_opens():
     r.run(2000)
     assert r.board.coils[:3] == [1000, 0, 1000]
     r.board.bits = 7
-    r.run(100)
+    r.run(200)
     assert r.board.coils[:3] == [0, 0, 0]
     assert r.trips() == []
 
@@ -118,3 +118,68 @@ def test_isolation_at_three_levels():
     assert p.faults.value[F.ISOLATION_LOW] == 499
     assert _isolation(499, 4900).trips() == []
     assert _isolation(None).names() == ["isolation_lost"]
+
+
+def _ignition_on(alive=True, **tables):
+    r = Rig(inputs="ignition = true", **tables)
+    r.boards[0].alive = alive
+    r.board.bits = 7
+    r.run(2000)
+    r.board.bits = 7 | 16
+    return r
+
+
+def test_an_ignition_that_is_low_for_a_moment_opens_nothing():
+    r = _ignition_on()
+    r.run(2000)
+    r.board.ma = -100000
+    r.run(50)
+    for _ in range(5):
+        r.board.bits = 7
+        r.run(60)
+        r.board.bits = 7 | 16
+        r.run(60)
+    assert r.board.coils[:3] == [1000, 0, 1000]
+    r.board.ma = 0
+    r.board.bits = 7
+    r.run(300)
+    assert r.board.coils[:3] == [0, 0, 0]
+
+
+def test_an_ignition_that_is_high_for_a_moment_closes_nothing():
+    r = _ignition_on()
+    r.run(60)
+    r.board.bits = 7
+    r.run(2000)
+    assert r.board.history == []
+
+
+def test_an_ignition_that_was_refused_for_want_of_readings_tries_again():
+    r = _ignition_on(alive=False)
+    r.run(3000)
+    assert r.board.history == []
+    r.boards[0].alive = True
+    r.run(3000)
+    assert r.board.coils[:3] == [1000, 0, 1000]
+
+
+def test_an_ignition_does_not_try_for_ever_nor_after_a_trip_or_open():
+    r = _ignition_on()
+    r.master.strings.lock(b"a test: wait")
+    r.run(10500)
+    r.master.strings.lock(None)
+    r.run(5000)
+    assert r.board.history == []  # 10 s are over
+    for end in ("open", "trip"):
+        r = _ignition_on()
+        r.master.strings.lock(b"a test: wait")
+        r.run(1000)
+        if end == "open":
+            r.say("open")
+        else:
+            r.master.faults.set(F.CELL_HIGH, 0, 3700)
+            r.master.faults.clear(F.CELL_HIGH, 0)
+            assert r.say("clear")["ok"] is True
+        r.master.strings.lock(None)
+        r.run(5000)
+        assert r.board.history == [], end

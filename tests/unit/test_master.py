@@ -422,6 +422,20 @@ def test_service_is_left_only_where_the_contactors_are_seen_open():
         assert r.master.leaving
 
 
+def test_service_anyway_does_not_say_that_coils_are_off_while_they_are_on():
+    for word in (b"service", b"reset"):
+        r = _closed()
+        r.board.ma = -190000
+        r.run(50)
+        r.board.console.give(word + b" anyway\n")
+        r.run(1000)
+        assert r.board.coils[:3] == [1000, 0, 1000]  # `open_wait` for a lower current
+        assert not r.master.leaving and r.lines("answer") == []
+        r.run(2500)
+        assert r.board.coils[:3] == [0, 0, 0]
+        assert r.master.leaving and r.lines("answer")[-1]["ok"] is True
+
+
 def test_service_waits_for_the_contactors_to_open():
     r = _closed()
     r.board.stuck = [1] * 9  # their travel
@@ -482,7 +496,7 @@ def test_nothing_closes_while_the_self_test_runs():
     r.board.bits = 7
     r.run(200)
     for which in range(len(r.master.strings.each)):
-        assert r.master.strings.each[which].close(r.master.clock.now, -1) is not None
+        assert r.master.strings.each[which].close(r.master.clock.now) is not None
     assert r.board.history == [] and r.names() == []
     results[:] = [b"ok"]
     r.run(300)

@@ -214,3 +214,49 @@ def test_precharge_is_off_on_every_way_out():
                 p.steps(5000)
                 for s in range(3):
                     assert p.board.coils[3 * s + PRECHARGE] == 0, (parallel, way, at)
+
+
+def test_open_does_not_break_more_than_the_contacts_can():
+    p = _closed(contactors='breaking_current = "150 A"; open_wait = "500 ms"; fuse_wait = "1 s"')
+    p.board.ma = -190000
+    p.step()
+    p.strings.open(p.now)
+    p.steps(600)
+    assert p.contactors.state == C.FUSE_WAIT
+    assert p.board.coils[:3] == [1000, 0, 1000]
+    p.board.ma = -140000
+    p.steps(20)
+    assert p.board.coils[:3] == [0, 0, 0]
+
+
+def test_a_second_fault_does_not_prolong_an_opening_in_steps():
+    p = _closed(contactors='breaking_current = "150 A"; opening_gap = "50 ms"; fuse_wait = "5 s"')
+    p.board.ma = -140000
+    p.step()
+    p.faults.set(F.CELL_HIGH, 0, 3700)
+    assert p.contactors.state == C.OPENING
+    p.board.ma = -190000
+    p.pass_ms(1)
+    p.current.sample(-190000, p.now)
+    p.faults.set(F.CELL_HARD_HIGH, 0, 3800)
+    assert p.contactors.state == C.OPENING
+    p.steps(60)
+    assert p.board.coils[:3] == [0, 0, 0]
+
+
+def test_clear_welded_right_after_opening_does_not_ignore_good_feedback():
+    p = _closed()
+    p.strings.open(p.now)
+    p.board.stuck[PLUS] = 1  # still on its way
+    p.step()
+    assert not p.strings.ignore_feedback()
+    p.board.stuck[PLUS] = None
+    p.steps(500)
+    assert p.names() == []
+    p.board.stuck[PLUS] = p.board.stuck[MINUS] = 1
+    p.steps(1000)
+    assert p.trips() == ["contactor_welded"]
+    assert p.strings.ignore_feedback()
+    p.faults.acknowledge()
+    p.steps(3000)
+    assert p.trips() == []  # both are ignored

@@ -130,7 +130,7 @@ def test_precharge_needs_every_cell():
 
 
 def test_precharge_without_a_link_sensor_takes_all_its_time():
-    p = _close(_parts(contactors="link_sensor = false"))
+    p = _close(_parts(contactors="link_sensor = false; precharge_unproven = true"))
     p.board.has_link_sensor = False
     t = p.board.clock.total_ms
     p.steps(4000)
@@ -370,9 +370,31 @@ def test_feedback_that_differs_for_a_moment():
         p.board.stuck[PLUS] = 0
         p.steps(90)
         p.board.stuck[PLUS] = None
-        p.step()
+        p.steps(50)
     assert p.names() == []
     assert p.contactors.state == CLOSED
+
+
+def test_a_contact_that_flickers_is_found_all_the_same():
+    # closed without its coil, but for one look in ten
+    p = _to(OPEN)
+    for i in range(60):
+        p.board.stuck[PLUS] = None if i % 10 == 9 else 1
+        p.step()
+        assert p.contactors.refusal(p.now) is not None
+    assert p.trips() == ["contactor_welded"]
+    # and it does not clear while it flickers
+    for i in range(100):
+        p.board.stuck[PLUS] = None if i % 10 == 9 else 1
+        p.step()
+    assert p.faults.acknowledge() == 1
+    # open with its coil on, but for one look in ten
+    p = _to(CLOSED)
+    for i in range(60):
+        p.board.stuck[MINUS] = None if i % 10 == 9 else 0
+        p.step()
+    assert p.trips() == ["contactor_feedback"]
+    assert p.board.coils[:3] == [0, 0, 0]
 
 
 def test_a_slow_contact_is_neither_lost_nor_welded():

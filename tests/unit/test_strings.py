@@ -205,3 +205,154 @@ def test_why_none_may_close():
     assert b"latched" in (p.strings.left_out or b"")
     p.steps(3000)
     assert _closed(p) == [False, True, True]
+
+
+# --- who holds the link is taken from what is, not from what was commanded ---
+
+
+def _welded(p, string):
+    for which in (C.MINUS, C.PLUS):
+        p.board.stuck[3 * string + which] = 1
+
+
+def _closings(p):
+    return [c.closings for c in p.strings.each]
+
+
+def test_no_string_closes_as_the_first_onto_one_that_is_welded():
+    # string 1 welds as it opens; the others are 4 V apart
+    p = _three(mv=(3300, 2300, 2300))
+    for s in (1, 2):
+        p.pack.known[s] = 0
+    assert p.strings.close(p.now) is None
+    p.steps(2000)
+    assert _closed(p) == [True, False, False]
+    _welded(p, 0)
+    p.strings.open(p.now)
+    p.steps(3000)
+    assert p.trips() == ["contactor_welded"]
+    for s in (1, 2):
+        p.pack.known[s] = 1
+    assert b"welded" in (p.strings.close(p.now) or b"")
+    p.steps(20000)
+    assert _closings(p) == [1, 0, 0]
+    assert p.board.coils == [0] * 9
+
+
+def test_a_string_may_join_one_that_is_welded_at_its_own_voltage():
+    p = _three()
+    p.strings.close(p.now)
+    p.steps(3000)
+    _welded(p, 0)
+    p.strings.open(p.now)
+    p.steps(3000)
+    assert p.trips() == ["contactor_welded"]
+    assert p.strings.close(p.now) is None
+    p.steps(4000)
+    assert _closed(p) == [False, True, True]
+
+
+def test_a_string_that_welds_as_it_trips_lets_no_other_begin_in_that_tick():
+    p = _three(mv=(3300, 2700, 2700), strings='join_wait = "20 s"')
+    p.strings.close(p.now)
+    p.steps(3000)
+    assert _closed(p) == [True, False, False]  # the others wait to join
+    _welded(p, 0)
+    p.faults.set(F.CELL_HIGH, 1, 3700)
+    p.steps(30000)
+    assert _closings(p) == [1, 0, 0]
+
+
+def test_nobody_begins_while_another_one_waits_for_its_fuse_or_opens_in_steps():
+    for contactors, ma in (
+        ('breaking_current = "100 A"; fuse_wait = "2 s"', -200000),
+        ('opening_gap = "1 s"', 0),
+    ):
+        p = _three(mv=(3300, 2700, 2700), contactors=contactors, strings='join_wait = "20 s"')
+        p.strings.close(p.now)
+        p.steps(3000)
+        p.board.string_ma[0] = ma
+        p.step()
+        p.faults.set(F.CELL_HIGH, 1, 3700)
+        for _ in range(2000):
+            p.step()
+            if p.pack.energised[0]:
+                assert not p.pack.energised[1] and not p.pack.energised[2]
+        assert p.pack.energised[1] or p.pack.energised[2], contactors  # then it is their turn
+
+
+def _joining(state, **tables):
+    """String 2 joins string 1 and is in a state."""
+    p = _three(mv=(3300, 3300, 2000), **tables)
+    p.strings.close(p.now)
+    for _ in range(1000):
+        for s in range(3):  # a precharge current, for a moment
+            on = p.board.coils[3 * s + C.PRECHARGE] and p.strings.each[s].state == C.PRECHARGING
+            p.board.string_ma[s] = -132 if on and p.strings.count_closed == 0 else 0
+            if p.board.history and p.board.clock.total_ms - p.board.history[-1][0] > 100:
+                p.board.string_ma[s] = 0
+        p.step()
+        if p.strings.each[0].state == C.CLOSED and p.strings.each[1].state == state:
+            return p
+        if p.strings.each[1].state == C.CLOSED and p.strings.each[0].state == state:
+            return p
+    raise AssertionError("state not reached")
+
+
+def test_a_string_whose_partner_trips_meanwhile_precharges_the_link_in_full():
+    slow = 'precharge_min = "500 ms"; contactor_settle = "300 ms"'
+    for link_sensor in (True, False):
+        more = "; precharge_tries = 1"
+        if not link_sensor:
+            more += '; link_sensor = false; precharge_resistor = "100 ohm"'
+        p = _joining(C.PRECHARGING, contactors=slow + more)
+        joins = [c for c in p.strings.each if c.closing()][0]
+        first = [c for c in p.strings.each if c.closed()][0]
+        p.board.link = 0  # the link goes down with a load
+        p.faults.set(F.CELL_HIGH, 4 * first.string, 3700)
+        p.steps(10000)
+        assert joins.closings == 0, link_sensor
+        assert not p.pack.energised[joins.string]
+        expected = "precharge_failed" if link_sensor else "precharge_no_current"
+        assert expected in p.trips()
+
+
+def test_nobody_joins_a_string_that_is_opening():
+    p = _joining(C.PRECHARGING, contactors='precharge_min = "500 ms"; open_wait = "20 s"')
+    first = [c for c in p.strings.each if c.closed()][0]
+    joins = [c for c in p.strings.each if c.closing()][0]
+    p.board.string_ma[first.string] = -50000
+    p.step()
+    first.open(p.now)
+    p.steps(1500)
+    assert first.state == C.OPEN_REQUESTED
+    assert joins.closings == 0
+
+
+def test_an_incomplete_sum_of_the_others_is_no_sum():
+    tables = {
+        "contactors": 'precharge_min = "500 ms"; link_sensor = false; precharge_unproven = true'
+    }
+    p = _joining(C.PRECHARGING, **tables)
+    first = [c for c in p.strings.each if c.closed()][0]
+    joins = [c for c in p.strings.each if c.closing()][0]
+    p.mv[4 * first.string] = None  # a doubled answer: this reading is not fresh
+    p.pack.cell_flags[4 * first.string] = 0
+    p.steps(1500)
+    assert joins.closings == 0
+
+
+def test_currents_that_circulate_between_strings_do_not_cancel():
+    p = _three(mv=(3300, 3300, 3000), strings='join_current = "20 A"; join_wait = "100 s"')
+    p.strings.close(p.now)
+    p.steps(4000)
+    assert _closed(p) == [True, True, False]
+    p.board.string_ma = {0: -30000, 1: 30000, 2: 0}
+    p.step()
+    for i in range(8, 12):
+        p.mv[i] = 3300
+    p.steps(4000)
+    assert _closed(p) == [True, True, False]
+    p.board.string_ma = {}
+    p.steps(4000)
+    assert _closed(p) == [True, True, True]

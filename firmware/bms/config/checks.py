@@ -116,6 +116,7 @@ def config_of(given, many_of):
     config.links = _links(many_of["link"], config.scan_period_ms)
     config.slaves = _slaves(many_of["slave"])
     config.sensors = _sensors(many_of["sensor"], config, line_of["current_sensor"][0])
+    _precharge(config, line_of["link_sensor"][0])
     cells = sum(s.cells for s in config.slaves)
     if cells != config.cells:
         raise ConfigError(
@@ -148,6 +149,22 @@ def _absolute(config, chemistry, line_of):
                     show(high, unit),
                 ),
             )
+
+
+def _precharge(config, line):
+    """Raise ConfigError where nothing proves a precharge, and the file does not accept that."""
+    if config.link_sensor or config.precharge_unproven:
+        return
+    missing = "" if config.precharge_resistor_ohm else "precharge_resistor"
+    if not config.current_sensor:
+        missing = "a current sensor"
+    if missing:
+        raise ConfigError(
+            line,
+            "link_sensor",
+            "false: the current must prove a precharge, and %s is missing;"
+            " precharge_unproven = true closes without proof" % missing,
+        )
 
 
 def _fields(entry, table, rows, cls):

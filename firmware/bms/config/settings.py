@@ -58,6 +58,7 @@ class SensorConfig:
     span_mv: int
     low_mv: int
     high_mv: int
+    error_ma: int
     gain_ppm: int
     reversed: int
     line: int

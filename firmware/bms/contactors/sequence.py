@@ -11,7 +11,7 @@ from micropython import const
 
 from bms import ticks
 from bms.contactors.feedback import MINUS, PLUS, PRECHARGE, Feedback
-from bms.contactors.precharge import Precharge
+from bms.contactors.precharge import PROVEN, UNKNOWN, Precharge
 from bms.protection import fault_ids as faults
 
 (
@@ -66,7 +66,7 @@ class Sequence:
         self._full = bytearray(3)  # 1 = the coil has its full voltage, not yet the holding voltage
         self._on_at = array("i", [0] * 3)
         self._feedback = Feedback(config, hal, faults_, self._coils, self.string)
-        self._precharge = Precharge(config, pack, self.string, clock.now)
+        self._precharge = Precharge(config, pack, current, clock.now)
         self._has_link = bool(config.link_sensor)
         self._current_age = config.current_age_ms
         self._settle = config.contactor_settle_ms
@@ -101,9 +101,24 @@ class Sequence:
         """True where the string is connected."""
         return self.state == CLOSED or self.state == OPEN_REQUESTED
 
+    def holds_link(self):
+        """True where the string may be on the link: by its coils, its contacts, or a weld."""
+        faults_ = self._faults
+        return (
+            self._pack.energised[self.string]
+            or self._feedback.closed_without_coil()
+            or faults_.is_latched(faults.CONTACTOR_WELDED, self.string)
+            or faults_.is_latched(faults.LINK_RISE, self.string)
+        )
+
     def string_mv(self):
-        """Sum of the string's cells."""
-        return self._pack.string_cell[self.string].total
+        """Sum of the string's cells; UNKNOWN where a cell has no fresh reading."""
+        cell = self._pack.string_cell[self.string]
+        return cell.total if cell.complete else UNKNOWN
+
+    def set_others(self, mv, joins):
+        """See `Precharge`."""
+        self._precharge.set_others(mv, joins)
 
     def seen_closed(self):
         """Number of the first contactor whose feedback reports closed, -1 = none."""
@@ -117,9 +132,9 @@ class Sequence:
 
     def trip(self):
         """Open now; above the breaking current only after `fuse_wait`, or once it is lower."""
-        if self.state == FUSE_WAIT:
+        if self.state == FUSE_WAIT or self.state == OPENING:
             return
-        if self._breaking_ma and self._coils[PLUS] and self._magnitude() > self._breaking_ma:
+        if self._unbreakable():
             self._enter(FUSE_WAIT, self._clock.now)
             return
         if not self._gap:
@@ -136,12 +151,16 @@ class Sequence:
 
     def open(self, now):
         """Open on command: once the current is low, or after `open_wait`."""
-        if self.state == CLOSED and self._magnitude() > self._open_ma:
+        if self.state == CLOSED and self.magnitude() > self._open_ma:
             self._enter(OPEN_REQUESTED, now)
-        elif self.state != OPEN_REQUESTED and self.state != FUSE_WAIT:
-            self._open_now(now)
+        elif self.state != OPEN_REQUESTED:
+            self.trip()
 
-    def _magnitude(self):
+    def _unbreakable(self):
+        """True where plus is on and carries more than the contacts can break."""
+        return self._breaking_ma and self._coils[PLUS] and self.magnitude() > self._breaking_ma
+
+    def magnitude(self):
         """Size of the current in mA; 0 where it isn't known: opening must not wait then."""
         current = self._current
         if not current.installed or current.age(self._clock.now) > self._current_age:
@@ -150,13 +169,11 @@ class Sequence:
 
     def _count_load(self):
         """Count an opening of plus under load."""
-        if self._magnitude() > self._idle_ma:
+        if self.magnitude() > self._idle_ma:
             self.loaded_openings += 1
 
     def _open_now(self, now):
         """Switch both main contactors off; the direction of the current decides which one first."""
-        if self.state == OPENING:
-            return
         on = self._coils[PLUS]
         if self._gap and on and self._coils[MINUS]:
             # polarised contactors: each breaks its forward current best
@@ -195,20 +212,19 @@ class Sequence:
             return b"the current is not measured"
         if self.state != OPEN:
             return b"already closed or closing"
+        if self._feedback.closed_without_coil():
+            return b"the feedback of a contactor says closed"
         if self._opened and ticks.diff(now, self._opened_at) < self._reclose:
             return b"opened a moment ago: wait"
         if self._precharge.hot():
             return b"the precharge resistor is hot: wait"
         return None
 
-    def close(self, now, others_mv):
-        """Begin to close. others_mv: voltage of strings that are closed already, -1 = none is.
-
-        Returns None, or the reason of the refusal as bytes.
-        """
+    def close(self, now):
+        """Begin to close; None, or the reason of the refusal as bytes. See `set_others`."""
         why = self.refusal(now)
         if why is None:
-            self._precharge.begin(others_mv)
+            self._precharge.begin()
             self._close_minus(now)
         return why
 
@@ -249,27 +265,29 @@ class Sequence:
                 self._enter(PRECHARGING, now)
                 self._set(PRECHARGE, 1)
         elif state == PRECHARGING:
-            if self._feedback.proven_closed(MINUS) and self._precharge.proven(waited):
+            result = self._precharge.evaluate(waited)
+            if result > PROVEN:
+                self._precharge_failed(result, now)
+            elif result == PROVEN and self._feedback.proven_closed(MINUS):
                 self._enter(CLOSING_PLUS, now)
                 self._set(PLUS, 1)
-            elif self._precharge.expired(waited):
-                self._precharge_failed(now)
         elif state == CLOSING_PLUS:
-            if waited >= self._settle:
+            # a contact that stays open ends the wait as `contactor_feedback`
+            if waited >= self._settle and self._feedback.proven_closed(PLUS):
                 self._set(PRECHARGE, 0)
                 self._enter(CLOSED, now)
                 self.closings += 1
-        elif state == PRECHARGE_REST and waited >= self._rest:
+        elif state == PRECHARGE_REST and waited >= self._rest and not self._precharge.hot():
             self._close_minus(now)
         return False
 
     def _step_opening(self, state, waited, now):
         """One state of opening: waits for a lower current, or for the second contactor."""
         if state == OPEN_REQUESTED:
-            if self._magnitude() <= self._open_ma or waited >= self._open_wait:
-                self._open_now(now)
+            if self.magnitude() <= self._open_ma or waited >= self._open_wait:
+                self.trip()
         elif state == FUSE_WAIT:
-            if self._magnitude() <= self._breaking_ma or waited >= self._fuse_wait:
+            if self.magnitude() <= self._breaking_ma or waited >= self._fuse_wait:
                 self._open_now(now)
         elif state == OPENING and waited >= self._gap:
             self._all_off()
@@ -282,13 +300,12 @@ class Sequence:
             self._latch(faults.LINK_RISE, rise)
         return bool(rise)
 
-    def _precharge_failed(self, now):
+    def _precharge_failed(self, fault, now):
         self._all_off()
-        if self._precharge.fail():
+        if self._precharge.fail(fault):
             self._enter(PRECHARGE_REST, now)
-            return
-        link = self._pack.link_mv
-        self._latch(faults.PRECHARGE_FAILED, -1 if link is None else link)
+        else:
+            self._latch(fault, self._precharge.value)
 
     def _latch(self, fault, value):
         """Trip by a fault that is active for a moment only; it stays latched until acknowledged."""

@@ -8,14 +8,16 @@ Nothing here allocates after start-up.
 from bms import ticks
 from bms.config.errors import ConfigError
 from bms.contactors import sequence as C
+from bms.contactors.precharge import NONE, UNKNOWN
 from bms.protection import fault_ids as faults
+from bms.ticks import MASK
 
 
 class Strings:
     """each: the `Sequence` of every string; count_closed: strings that are connected.
 
-    steady: no string closes, opens or is to close. wants_power: False while a string waits for its
-    current to fall, so that it may open.
+    openings: trips, cuts and commands to open since boot. steady: no string closes, opens or is to
+    close. wants_power: False while a string waits for its current to fall, so that it may open.
     charger: the input reports a charger. left_out: reason (bytes) why the last `close` left a
     string out, None = it left none out.
     """
@@ -33,7 +35,6 @@ class Strings:
         self._board = board
         self._faults = faults_
         self._pack = pack
-        self._currents = currents
         self._clock = clock
         self.each = [
             C.Sequence(config, board, faults_, pack, current, clock) for current in currents
@@ -45,7 +46,9 @@ class Strings:
         self._join_wait = config.join_wait_ms
         self._has_link = bool(config.link_sensor)
         self.has_feedback = bool(config.contactor_feedback)
+        self._joins = False  # `_others_mv` has found a string that is closed
         self.count_closed = 0
+        self.openings = 0
         self.left_out = None
         self.wants_power = True
         self.steady = False
@@ -111,9 +114,13 @@ class Strings:
 
     # --- opening ---
 
+    def _opens(self):
+        self.steady = False
+        self.openings = (self.openings + 1) & MASK
+
     def trip(self, scope):
         """Open a string, or all of them where the scope is the pack."""
-        self.steady = False
+        self._opens()
         if scope < len(self.each):
             self._close_wanted[scope] = 0
             self.each[scope].trip()
@@ -124,14 +131,14 @@ class Strings:
 
     def cut(self):
         """The board has switched all coils off by itself: change the states to match."""
-        self.steady = False
+        self._opens()
         for s in range(len(self.each)):
             self._close_wanted[s] = 0
             self.each[s].cut()
 
     def open(self, now):
         """Open all on command, each once its current is low."""
-        self.steady = False
+        self._opens()
         for s in range(len(self.each)):
             self._close_wanted[s] = 0
             self.each[s].open(now)
@@ -154,17 +161,36 @@ class Strings:
                     why = self.left_out = no
         if not some:
             return why
+        if self._held_apart(now):
+            return b"a string that may be welded holds the link at another voltage"
         self._board.rearm()
         self.steady = False
         self._wait_at = now
         self._next(now)
         return None
 
+    def _held_apart(self, now):
+        """True where a weld alone holds the link, too far from each string; none is to close then.
+
+        Strings that are apart from closed ones wait to join; a weld does not go away by waiting.
+        """
+        link = self._others_mv(-1)
+        if self._joins or link < 0:
+            return False
+        for s in range(len(self.each)):
+            if self._close_wanted[s] and abs(self.each[s].string_mv() - link) <= self._join_mv:
+                return False
+        for s in range(len(self.each)):
+            self._close_wanted[s] = 0
+        return True
+
     def step(self, now):
         """Continue the sequences; start the next string when one is closed."""
         closed = 0
         wants = steady = True
         for c in self.each:
+            if C.OPEN < c.state < C.CLOSED:
+                self._look_at_others(c)
             c.step(now)
             state = c.state
             if state == C.CLOSED:
@@ -173,6 +199,8 @@ class Strings:
                 steady = False
                 if state == C.OPEN_REQUESTED:
                     closed += 1
+                    wants = False
+                elif state == C.FUSE_WAIT:
                     wants = False
         self.count_closed = closed
         self.wants_power = wants
@@ -184,15 +212,15 @@ class Strings:
                 return
 
     def _next(self, now):
-        """Start to close the next string, one at a time."""
+        """Start to close the next string, one at a time, while no other one closes or opens."""
         waiting = False
         for s in range(len(self.each)):
-            if self.each[s].closing():
+            if self._pack.energised[s] and self.each[s].state != C.CLOSED or self.each[s].closing():
                 return
             waiting = waiting or self._close_wanted[s]
         if not waiting:
             return
-        link = self._closed_mv()
+        link = self._others_mv(-1)
         best = -1
         least = 0
         for s in range(len(self.each)):
@@ -214,30 +242,52 @@ class Strings:
                 least = apart
         if best < 0:
             return
-        if link >= 0 and (least > self._join_mv or self._total_ma() > self._join_ma):
-            if ticks.diff(now, self._wait_at) >= self._join_wait:
+        late = ticks.diff(now, self._wait_at) >= self._join_wait
+        if link == UNKNOWN or link >= 0 and (least > self._join_mv or self._too_much()):
+            if late:
                 self._close_wanted[best] = 0
                 self._faults.set(faults.STRING_NOT_JOINED, best, least)
                 self._faults.clear(faults.STRING_NOT_JOINED, best)
             return
-        why = self.each[best].close(now, link)
-        if why is None:
+        self.each[best].set_others(link, self._joins)
+        if self.each[best].close(now) is None:
             self._close_wanted[best] = 0
             self._wait_at = now
-        elif link < 0 or ticks.diff(now, self._wait_at) >= self._join_wait:
+        elif link < 0 or late:
             self._close_wanted[best] = 0
 
-    def _closed_mv(self):
-        """Voltage of the link with closed strings in mV, -1 = none is closed."""
-        for c in self.each:
-            if c.closed():
-                if self._has_link and self._pack.link_mv is not None:
-                    return self._pack.link_mv
-                return c.string_mv()
-        return -1
+    def _look_at_others(self, c):
+        """Give a string that closes what it must know of the others."""
+        c.set_others(self._others_mv(c.string), self._joins)
 
-    def _total_ma(self):
+    def _others_mv(self, but):
+        """Voltage of the strings that hold the link without one of them; sets `_joins`.
+
+        NONE where none does; UNKNOWN where it is not measured, or one closes or opens just now.
+        """
+        self._joins = False
+        mv = NONE
+        for c in self.each:
+            if c.string == but or not c.holds_link():
+                continue
+            if c.state != C.OPEN and c.state != C.CLOSED:
+                return UNKNOWN
+            if c.state == C.CLOSED and not self._joins:
+                self._joins = True
+                mv = NONE  # what is closed goes before a string that may be welded
+            if mv == NONE:
+                mv = c.string_mv()
+        if self._joins and self._has_link and self._pack.link_mv is not None:
+            return self._pack.link_mv
+        return mv
+
+    def _too_much(self):
+        """True where the strings on the link carry too much current for another one to join.
+
+        Sizes are added: currents that circulate between strings would cancel.
+        """
         total = 0
-        for current in self._currents:
-            total += current.ma
-        return total if total >= 0 else -total
+        for c in self.each:
+            if c.holds_link():
+                total += c.magnitude()
+        return total > self._join_ma

@@ -196,6 +196,22 @@ SINGLE = (
         "precharge_tries precharges failed; value: link voltage, -1 = not measured",
     ),
     (
+        F.PRECHARGE_LINK_HIGH, 97, "precharge_link_high", TRIP, STRING, "mV",
+        "something holds the link above the string's voltage; value: the link voltage",
+    ),
+    (
+        F.PRECHARGE_FAST, 98, "precharge_fast", TRIP, STRING, "ms",
+        "the link charged faster than the precharge resistor allows: is the resistor shorted?",
+    ),
+    (
+        F.PRECHARGE_LOAD, 99, "precharge_load", TRIP, STRING, "mA",
+        "the precharge current did not decay: a load or a short on the link",
+    ),
+    (
+        F.PRECHARGE_NO_CURRENT, 104, "precharge_no_current", TRIP, STRING, "mA",
+        "no precharge current was seen: the resistor is open, or the link was charged already",
+    ),
+    (
         F.CONTACTOR_FEEDBACK, 26, "contactor_feedback", TRIP, CONTACTOR, "ms",
         "a coil is on, but the auxiliary contact reports that the contactor is open",
     ),

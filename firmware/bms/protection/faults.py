@@ -137,6 +137,10 @@ class Faults:
         """Index of a fault in the arrays, for a scope."""
         return scope * self.rows + fault
 
+    def is_latched(self, fault, string):
+        """True where a fault of a string is latched."""
+        return self.latched[self.slot(fault, string if self.pack_scope else 0)]
+
     def blocking(self, string):
         """Number of latched faults that keep a string open: its own and the pack's."""
         if self.pack_scope == 0:

@@ -4,7 +4,13 @@ The first three switch the coils off in an interrupt of the board. This module s
 and evaluates their levels each tick too, so that a missed edge is found. Nothing here allocates.
 """
 
+from micropython import const
+
+from bms import ticks
 from bms.protection import fault_ids as faults
+
+_STABLE_MS = const(100)  # ignition counts as on or off after this time
+_RETRY_MS = const(10000)  # so long an ignition that came on tries to close
 
 INTERLOCK, STOP, FAULT_LINE, CHARGER, IGNITION = 1, 2, 4, 8, 16
 
@@ -28,6 +34,10 @@ class Inputs:
         self._ignition = bool(config.ignition)
         self._isolation = bool(config.isolation_sensor)
         self._was_on = True  # an ignition that is on at the start does not close
+        self._level = True  # of the ignition at the last look, since `_level_at`
+        self._level_at = 0
+        self._opened = -1  # while it tries to close: openings when it began
+        self._on_at = 0
         self._used = self._installed or self._charger or self._ignition
         self.guarding = bool(self._installed)
         if self._installed:
@@ -65,12 +75,32 @@ class Inputs:
         if self._charger:
             self._strings.charger = bool(bits & CHARGER)
         if self._ignition:
-            on = bool(bits & IGNITION)
-            if on and not self._was_on:
-                self._strings.close(now)
-            elif self._was_on and not on:
-                self._strings.open(now)
+            self._ignite(bool(bits & IGNITION), now)
+
+    def _ignite(self, on, now):
+        """Close as the ignition comes on, open as it goes off; a flicker does neither.
+
+        What refuses at first, as readings that are not fresh yet, gets some time to go away; an
+        opening or a trip meanwhile ends that.
+        """
+        strings = self._strings
+        if on != self._level:
+            self._level = on
+            self._level_at = now
+        elif on != self._was_on and ticks.diff(now, self._level_at) >= _STABLE_MS:
             self._was_on = on
+            self._opened = -1
+            if on:
+                self._opened = strings.openings
+                self._on_at = now
+            else:
+                strings.open(now)
+        if self._opened >= 0:
+            late = ticks.diff(now, self._on_at) >= _RETRY_MS
+            if self._opened != strings.openings or self._faults.trips or late:
+                self._opened = -1
+            elif strings.close(now) is None:
+                self._opened = -1
 
     def _set_faults(self, bits):
         f = self._faults

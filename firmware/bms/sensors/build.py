@@ -6,15 +6,16 @@ well get their frames from the driver's `sink`, see `FrameRouter`.
 
 from bms.config.errors import ConfigError
 
-# kind in the pack file -> module, class, medium, keys that it must have, others that it knows
+# kind in the pack file -> module, class, medium, keys that it must have, others that it knows,
+# error near zero current in permille of the range: an estimate, which the key `error` replaces
 KINDS = {
-    "board": ("onboard", "OnboardSensor", "", (), ("range",)),
-    "ina228": ("ina228", "Ina228", "i2c", ("link", "shunt", "range"), ("address",)),
-    "hall": ("hall", "Hall", "adc", ("channel", "range", "zero", "span"), ("low", "high")),
-    "ivt_s": ("ivt_s", "IvtS", "can", ("link",), ("id", "range")),
-    "cab500": ("cab500", "Cab500", "can", ("link",), ("id", "range")),
+    "board": ("onboard", "OnboardSensor", "", (), ("range",), 0),
+    "ina228": ("ina228", "Ina228", "i2c", ("link", "shunt", "range"), ("address",), 1),
+    "hall": ("hall", "Hall", "adc", ("channel", "range", "zero", "span"), ("low", "high"), 10),
+    "ivt_s": ("ivt_s", "IvtS", "can", ("link",), ("id", "range"), 1),
+    "cab500": ("cab500", "Cab500", "can", ("link",), ("id", "range"), 1),
 }
-_ALL = ("kind", "string", "gain", "reversed")  # keys of every kind
+_ALL = ("kind", "string", "error", "gain", "reversed")  # keys of every kind
 
 
 def build(config, board):
@@ -47,7 +48,7 @@ def _sensor(entry, board, buses):
         raise ConfigError(
             _line(entry, "kind"), "kind", "unknown: %s; known: %s" % (entry.kind, known)
         )
-    module, name, medium, needed, others = KINDS[entry.kind]
+    module, name, medium, needed, others, _pm = KINDS[entry.kind]
     for key in needed:
         if key not in entry.at:
             raise ConfigError(
@@ -173,14 +174,47 @@ def _listen(config, sensors, mine, sink, driver):
 # --- strings ---
 
 
+def _check(config, sensors, mine, current, cells):
+    """Check the ranges of a string's sensors and set the `error_ma` of its current.
+
+    Raises ConfigError for a range that ends below current_hard_max, and for an error too large for
+    a precharge that the current has to prove.
+    """
+    entries = [config.sensors[sensors.index(sensor)] for sensor in mine]
+    reach = max([sensor.range_ma for sensor in mine])
+    if reach <= config.current_hard_max_ma:
+        raise ConfigError(
+            _line(entries[-1], "range"),
+            "range",
+            "string %d: %d mA must be above current_hard_max = %d mA"
+            % (current.string + 1, reach, config.current_hard_max_ma),
+        )
+    first = cells * config.cell_min_mv // (config.precharge_resistor_ohm or 1)
+    proves = not config.link_sensor and not config.precharge_unproven
+    for sensor, entry in zip(mine, entries):
+        error = entry.error_ma or sensor.range_ma * KINDS[entry.kind][5] // 1000
+        current.error_ma = max(current.error_ma, error)
+        if proves and error * 10 > first:
+            raise ConfigError(
+                _line(entry, "error"),
+                "error",
+                "%d mA is more than a tenth of the first precharge current, %d mA: %s can't prove a"
+                " precharge; see precharge_unproven" % (error, first, entry.kind),
+            )
+
+
 # parameters: parts of the master that StringSensors reads
 def string_sensors(config, sensors, currents, strings, pack, faults, now):
-    """A `StringSensors` for each string that has sensors, as a list."""
+    """A `StringSensors` for each string that has sensors, as a list.
+
+    Raises ConfigError where they don't measure what the pack file needs.
+    """
     from bms.sensors.string_sensors import StringSensors
 
     out = []
     for current in currents:
         mine = [sensor for sensor in sensors if sensor.string == current.string]
         if mine:
+            _check(config, sensors, mine, current, pack.string_cells[current.string])
             out.append(StringSensors(config, mine, current, strings, pack, faults, now))
     return out

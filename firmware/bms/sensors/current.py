@@ -10,14 +10,14 @@ class StringCurrent:
     """ma: mA, + = charge; charging: above the idle current; installed: the pack file has
     a current sensor; valid: there was a sample, not too old.
 
-    string: 0-based.
+    string: 0-based; error_ma: largest error of its sensors near zero current.
     """
 
     def __init__(self, config, string):
         self.string = string
         self.installed = bool(config.current_sensor)
         self._idle = config.current_idle_ma
-        self.ma = 0
+        self.ma = self.error_ma = 0
         self.valid = False
         self.charging = False
         self._at = 0

@@ -183,7 +183,7 @@ def _settings() -> list[str]:
     out += ["Slave kinds: " + ", ".join(f"`{kind}`" for kind in KINDS) + "."]
     out += ["See [slave kinds](slave-kinds.md)."]
     out += ["", "Kinds of current sensors, the keys each must have, and those it may have:", ""]
-    for kind, (_module, _class, medium, needed, others) in sorted(SENSORS.items()):
+    for kind, (_module, _class, medium, needed, others, _error_pm) in sorted(SENSORS.items()):
         needs = ", ".join(f"`{key}`" for key in needed) or "none"
         known = ", ".join(f"`{key}`" for key in others)
         out.append(f"- `{kind}` ({medium or 'the board itself'}): {needs}; {known}")
