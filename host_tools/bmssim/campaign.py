@@ -25,7 +25,6 @@ from .campaign_faults import BY_NAME, KINDS, Kind
 from .fault_run import AFTER_US, STATES_CLOSED, Case, FaultRun, Verdict
 from .micropython_path import find_micropython
 
-STRINGS = (1, 3)
 BROKEN_FIRMWARE = Path(__file__).parent / "broken_firmware.py"
 TWIN_US = 2_000_000  # a faultless run goes on so long behind its moment
 LONGEST_US = 20_000_000
@@ -36,7 +35,7 @@ def cases(seed: int) -> Iterator[Case]:
     rng = random.Random(seed)
 
     def of(kind: Kind) -> Iterator[Case]:
-        matrix = list(itertools.product(kind.moments, kind.links, STRINGS))
+        matrix = list(itertools.product(kind.moments, kind.links, kind.strings))
         for n in itertools.count(seed):
             rng.shuffle(matrix)
             for moment, link, strings in matrix:

@@ -20,6 +20,7 @@ from .process import ESTOP, FAULT_LINE, INTERLOCK
 TICK_MS = 20  # the firmware looks at ages, contactors and inputs so often
 HARD_MS = 10
 LINKS = ("can", "uart")
+STRINGS = (1, 3)
 INPUT_MS = 1
 
 CLOSED = ("closed", "discharge", "charge", "balancing", "opening")
@@ -92,6 +93,7 @@ class Kind:
     setup: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     links: tuple[str, ...] = LINKS
+    strings: tuple[int, ...] = STRINGS
     broken: Callable[[FaultRun], dict[str, Any]] | None = None
     prepare: Inject = lambda run: None
     before_boot: Inject = lambda run: None
@@ -366,6 +368,21 @@ def _then_open(break_: Inject) -> Inject:
 
 def _short_link(t: FaultRun) -> None:
     t.world.short(1.0)
+
+
+def _load_link(t: FaultRun) -> None:
+    t.world.short(t.rng.choice((60.0, 10.0, 1.0)))
+
+
+def _hold_link(t: FaultRun) -> None:
+    world = t.world
+    volts = [world.plant.terminal_v(n) for n in range(t.setup.strings)]
+    world.hold_link(max(volts) * t.rng.uniform(1.12, 1.6), 1.0)
+
+
+def _bridge_resistor(t: FaultRun) -> None:
+    for string in t.world.plant.strings:
+        string.precharge_resistor_shorted = True
 
 
 def _no_resistor(t: FaultRun) -> None:
@@ -741,6 +758,38 @@ KINDS: tuple[Kind, ...] = (
         ("before", "precharge"),
         "pack",
         "close",
+    ),
+    Kind(
+        "precharge_load",
+        "precharge into a load or a short, proven by the current",
+        _load_link,
+        _precharge,
+        ("precharge_load",),
+        ("before",),
+        "pack",
+        "close",
+        settings={"link_sensor": False},
+    ),
+    Kind(
+        "link_held",
+        "a charger holds the link above the string's voltage",
+        _hold_link,
+        _precharge,
+        ("precharge_link_high",),
+        ("before",),
+        "pack",
+        "close",
+    ),
+    Kind(
+        "precharge_shorted",
+        "the precharge resistor is bridged",
+        _bridge_resistor,
+        _precharge,
+        ("precharge_fast",),
+        ("before",),
+        "pack",
+        "close",
+        strings=(1,),  # the first one charges the link for all
     ),
     Kind(
         "precharge_open",
