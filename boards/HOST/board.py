@@ -218,6 +218,8 @@ class Board:
             return None
         return self._in[IN_FEEDBACK] >> which & 1
 
+    MEASURES = ("current_sensor", "link_sensor", "voltage_sensor", "isolation_sensor")
+
     def current_ma(self, string=0):
         """A new sample of a string in mA, + = charge; None where there is none since the last."""
         bit = 1 << string

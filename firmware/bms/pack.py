@@ -28,6 +28,8 @@ from bms.kernels.readings import (  # noqa: F401  (the flags are imported from h
     unmark,
 )
 
+# how a board's own state (its alarms) comes: never; with its stack voltage; in answers of their own
+NO_STATUS, WITH_STACK, ALONE = range(3)
 _LONG_MS = const(60000)
 
 
@@ -76,12 +78,15 @@ class Pack:
     Arrays: cell_mv [cells] mV, temp_dc [temps] 0.1 degC: array('h'); cell_flags, temp_flags: bits
     FRESH, BALANCING, SEEN, LOST and NEW; cell_at, temp_at: ms tick of the sample. Per slave:
     first_cell, slave_cells, first_temp, slave_temps, known (1 = answered as the pack file says),
-    stack_mv, stack_ok, stack_at, slave_flags, die_dc (0.1 degC), balance_mask (two U16 masks: cells
-    1-16, 17-32), can_balance, string_of_slave, cell_age and temp_age (ms; older readings are lost),
+    stack_mv, stack_ok, stack_at, status (NO_STATUS, WITH_STACK, ALONE: how the board's own state
+    comes), status_at (its last one, where it comes alone), slave_flags, die_dc (0.1 degC),
+    balance_mask (two U16 masks: cells 1-16, 17-32), can_balance, string_of_slave, cell_age and
+    temp_age (ms; older readings are lost),
     poll_period_ms. Per string: energised (1 = one of its coils is on: current may flow;
     `contactors` writes it with each coil), string_cells (in series); slave_from, cell_from,
     temp_from: first index, with a last entry for the end of the last string; string_cell,
-    string_temp: Extremes of fresh readings; lost_cell, lost_temp: the first lost one, -1 = none.
+    string_temp: Extremes of fresh readings; lost_cell, lost_temp, lost_status: the first lost one,
+    -1 = none.
     cell, temp: Extremes of the whole pack. link_mv: voltage behind the contactors, None = not
     measured; the master writes it each tick.
     """
@@ -106,6 +111,8 @@ class Pack:
         self.stack_mv = array("i", [0] * n)
         self.stack_ok = bytearray(n)
         self.stack_at = array("i", [0] * n)
+        self.status = bytearray(n)
+        self.status_at = array("i", [0] * n)
         self.slave_flags = array("H", [0] * n)
         self.die_dc = array("h", [0] * n)
         self.can_balance = bytearray([1] * n)
@@ -135,6 +142,7 @@ class Pack:
         self._expire_at = 0
         self.lost_cell = array("h", [-1] * strings)
         self.lost_temp = array("h", [-1] * strings)
+        self.lost_status = array("h", [-1] * strings)
         self.slave_from = array("h", [n] * (strings + 1))
         self.cell_from = array("h", [self.cells] * (strings + 1))
         self.temp_from = array("h", [self.temps] * (strings + 1))
@@ -189,49 +197,9 @@ class Pack:
         least = _LONG_MS  # ms until the next reading is too old
         self._any_lost = False
         for s in range(self.strings):
-            self.lost_cell[s] = self.lost_temp[s] = -1
+            self.lost_cell[s] = self.lost_temp[s] = self.lost_status[s] = -1
         for r in range(self._last_run):
-            i = self._runs[r]
-            last = self._runs[r + 1] - 1
-            s = self.string_of_slave[i]
-            lost = expire(
-                self.cell_flags,
-                self.cell_at,
-                self.first_cell[i],
-                self.first_cell[last] + self.slave_cells[last],
-                now,
-                self.cell_age[i],
-            )
-            if self.lost_cell[s] < 0:
-                self.lost_cell[s] = lost
-            lost = expire(
-                self.temp_flags,
-                self.temp_at,
-                self.first_temp[i],
-                self.first_temp[last] + self.slave_temps[last],
-                now,
-                self.temp_age[i],
-            )
-            if self.lost_temp[s] < 0:
-                self.lost_temp[s] = lost
-            if self.lost_cell[s] >= 0 or self.lost_temp[s] >= 0:
-                self._any_lost = True
-            rest = self.cell_age[i] - oldest(
-                self.cell_flags,
-                self.cell_at,
-                self.first_cell[i],
-                self.first_cell[last] + self.slave_cells[last],
-                now,
-            )
-            if rest < least:
-                least = rest
-            rest = self.temp_age[i] - oldest(
-                self.temp_flags,
-                self.temp_at,
-                self.first_temp[i],
-                self.first_temp[last] + self.slave_temps[last],
-                now,
-            )
+            rest = self._expire_run(r, now)
             if rest < least:
                 least = rest
         for i in range(self.slaves):
@@ -241,7 +209,51 @@ class Pack:
                     self.stack_ok[i] = 0
                 elif rest < least:
                     least = rest
+        rest = self._expire_status(now)
+        if rest < least:
+            least = rest
         self._expire_at = ticks.add(now, least if least > 0 else 0)
+
+    def _expire_run(self, r, now):
+        """Expire readings of one run of slaves; ms until the next of them is too old."""
+        i = self._runs[r]
+        last = self._runs[r + 1] - 1
+        s = self.string_of_slave[i]
+        start = self.first_cell[i]
+        end = self.first_cell[last] + self.slave_cells[last]
+        lost = expire(self.cell_flags, self.cell_at, start, end, now, self.cell_age[i])
+        if self.lost_cell[s] < 0:
+            self.lost_cell[s] = lost
+        least = self.cell_age[i] - oldest(self.cell_flags, self.cell_at, start, end, now)
+        start = self.first_temp[i]
+        end = self.first_temp[last] + self.slave_temps[last]
+        lost = expire(self.temp_flags, self.temp_at, start, end, now, self.temp_age[i])
+        if self.lost_temp[s] < 0:
+            self.lost_temp[s] = lost
+        if self.lost_cell[s] >= 0 or self.lost_temp[s] >= 0:
+            self._any_lost = True
+        rest = self.temp_age[i] - oldest(self.temp_flags, self.temp_at, start, end, now)
+        return rest if rest < least else least
+
+    def _expire_status(self, now):
+        """Set lost_status; ms until the next status is too old."""
+        least = _LONG_MS
+        for i in range(self.slaves):
+            status = self.status[i]
+            if not status:
+                continue
+            if not self.known[i]:
+                self.status_at[i] = now  # its first one may come so long after
+            elif status == WITH_STACK and self.stack_ok[i]:
+                self.status_at[i] = self.stack_at[i]
+            rest = self.temp_age[i] - ticks.diff(now, self.status_at[i])
+            if rest < 0:
+                self.lost_status[self.string_of_slave[i]] = i
+                self._any_lost = True
+                self.status_at[i] = ticks.add(now, -self.temp_age[i] - 1)  # before ticks wrap
+            elif rest < least:
+                least = rest
+        return least
 
     def update(self):
         """Find the extremes of all fresh readings."""

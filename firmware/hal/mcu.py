@@ -238,6 +238,8 @@ class McuBoard:
 
     # --- sensors ---
 
+    MEASURES = ()  # settings of the sensors that a board has by itself
+
     def current_ma(self, string=0):
         """No current sensor on this board: None."""
         return None

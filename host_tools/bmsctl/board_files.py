@@ -68,7 +68,8 @@ def load(name: str) -> Board:
 class Fittings:
     """What a pack file can name: ports with their medium, I2C buses, ADC inputs.
 
-    shared: ports whose pins a second string has; strings: that it has contactor outputs for.
+    shared: ports whose pins a second string has; strings: that it has contactor outputs for;
+    measures: settings of the sensors that it has by itself.
     """
 
     ports: dict[str, str]
@@ -76,6 +77,7 @@ class Fittings:
     adcs: tuple[str, ...]
     shared: tuple[str, ...]
     strings: int
+    measures: tuple[str, ...] = ()
 
 
 def fittings(name: str) -> Fittings:
@@ -88,7 +90,7 @@ def fittings(name: str) -> Fittings:
             if isinstance(node, ast.Assign):
                 target = node.targets[0]
                 key = getattr(target, "attr", getattr(target, "id", ""))
-                if key in ("ports", "I2CS", "ADCS", "SHARED", "COILS"):
+                if key in ("ports", "I2CS", "ADCS", "SHARED", "COILS", "MEASURES"):
                     with contextlib.suppress(ValueError):
                         found[key] = ast.literal_eval(node.value)
     return Fittings(
@@ -97,6 +99,7 @@ def fittings(name: str) -> Fittings:
         tuple(found.get("ADCS", ())),
         tuple(found.get("SHARED", ())),
         len(found["COILS"]) // 3,
+        tuple(found.get("MEASURES", ())),
     )
 
 

@@ -73,6 +73,7 @@ class _Nowhere(IdleHal):
         self.I2CS = facts.i2cs
         self.ADCS = facts.adcs
         self.STRINGS = facts.strings
+        self.MEASURES = facts.measures
         self.rates: dict[str, int] = {}
 
     def read(self, buf: bytearray) -> int:
@@ -108,7 +109,8 @@ def _any_board(config: Any, strings: int) -> board_files.Fittings:
             ports[name] = medium
     for name in board_files.names():
         ports.update(board_files.fittings(name).ports)
-    return board_files.Fittings(ports, ("i2c0", "i2c1"), ("0", "1", "2"), (), strings)
+    measures = ("current_sensor", "link_sensor", "voltage_sensor", "isolation_sensor")
+    return board_files.Fittings(ports, ("i2c0", "i2c1"), ("0", "1", "2"), (), strings, measures)
 
 
 def plan(path: Path, board: str = "") -> Plan:
@@ -124,9 +126,19 @@ def plan(path: Path, board: str = "") -> Plan:
             facts = _without_shared(config, facts, board)
         return _planned(config, facts)
     except ConfigError as error:
-        raise PackRefused(path, error) from None
+        raise PackRefused(path, _with_line(path, error)) from None
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}") from None
+
+
+def _with_line(path: Path, error: ConfigError) -> ConfigError:
+    """The error with the line of its key, where the firmware did not keep it."""
+    if error.line or not error.key:
+        return error
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        if line.split("=")[0].strip() == error.key:
+            return ConfigError(number, error.key, error.reason)
+    return error
 
 
 def _without_shared(config: Any, facts: board_files.Fittings, board: str) -> board_files.Fittings:
@@ -148,6 +160,7 @@ def _planned(config: Any, facts: board_files.Fittings) -> Plan:
     strings = Strings(config, hal, faults, pack, currents, clock)
     limits = Limits(config, pack, currents, faults, strings, clock.now)
     found = sensors.build(config, hal)
+    sensors.check(config, found, currents, pack)
     drivers = slaves.build(config, hal, pack, limits, faults, found)
     sensors.open_rest(config, hal, found)
     ports = []

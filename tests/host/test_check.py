@@ -31,10 +31,21 @@ string = %d
 """
 
 
-def pack_file(folder: Path, *slaves: tuple[str, str, int, int, int, int], more: str = "") -> Path:
+# what a board that measures neither current nor voltage needs in its file
+BARE = "[contactors]\nlink_sensor = false\nprecharge_unproven = true\n"
+NO_CURRENT = "current_sensor = false\n"
+
+
+def pack_file(
+    folder: Path,
+    *slaves: tuple[str, str, int, int, int, int],
+    more: str = "",
+    settings: str = "",
+) -> Path:
+    """A pack file; settings: lines at the end of [limits], more: at the end of the file."""
     cells = sum(slave[3] for slave in slaves)
     path = folder / "pack.toml"
-    path.write_text(HEAD % cells + "".join(SLAVE % slave for slave in slaves) + more)
+    path.write_text(HEAD % cells + settings + "".join(SLAVE % slave for slave in slaves) + more)
     return path
 
 
@@ -138,23 +149,29 @@ def test_a_port_that_is_not_there_was_sent_nothing(
 def test_the_ports_are_those_of_the_board(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = pack_file(tmp_path, ("cell_link", "uart0", 1, 16, 2, 1))
+    bare = NO_CURRENT + BARE  # four lines
+    path = pack_file(tmp_path, ("cell_link", "uart0", 1, 16, 2, 1), settings=bare)
     assert cli.main(["check", str(path), "--board", "RPI_PICO"]) == 0
     assert cli.main(["check", str(path), "--board", "NUCLEO_H563ZI"]) == 1
-    assert "line 13: link: this board has no port uart0; it has: can0 uart1" in (
+    assert "line 17: link: this board has no port uart0; it has: can0 uart1" in (
         capsys.readouterr().err
     )
     path = pack_file(
-        tmp_path, ("cell_link", "uart1", 1, 16, 2, 1), ("cell_link", "uart1", 2, 16, 2, 2)
+        tmp_path,
+        ("cell_link", "uart1", 1, 16, 2, 1),
+        ("cell_link", "uart1", 2, 16, 2, 2),
+        settings=bare,
     )
     assert cli.main(["check", str(path), "--board", "RPI_PICO"]) == 1
-    assert "line 13: link: a second string has the pins of uart1 on RPI_PICO" in (
+    assert "line 17: link: a second string has the pins of uart1 on RPI_PICO" in (
         capsys.readouterr().err
     )
-    path = pack_file(tmp_path, *[("cell_link", "can0", n, 16, 2, n) for n in (1, 2, 3)])
+    path = pack_file(
+        tmp_path, *[("cell_link", "can0", n, 16, 2, n) for n in (1, 2, 3)], settings=bare
+    )
     assert cli.main(["check", str(path), "--board", "NUCLEO_H563ZI"]) == 0
     assert cli.main(["check", str(path), "--board", "RPI_PICO"]) == 1
-    assert "line 33: string: this board has contactor outputs for 2 of the 3 strings" in (
+    assert "line 37: string: this board has contactor outputs for 2 of the 3 strings" in (
         capsys.readouterr().err
     )
     with pytest.raises(SystemExit, match="2"):
@@ -163,17 +180,17 @@ def test_the_ports_are_those_of_the_board(
 
 def test_sensors_are_checked_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     slave = ("cell_link", "can0", 1, 16, 2, 1)
-    hall = '[[sensor]]\nkind = "hall"\nchannel = %d\nrange = "100 A"\nzero = "1650 mV"\n'
+    hall = '[[sensor]]\nkind = "hall"\nchannel = %d\nrange = "300 A"\nzero = "1650 mV"\n'
     hall += 'span = "1200 mV"\n'
     assert cli.main(["check", str(pack_file(tmp_path, slave, more=hall % 2))]) == 0
     assert cli.main(["check", str(pack_file(tmp_path, slave, more=hall % 7))]) == 1
     assert "channel: this board has 3 ADC inputs" in capsys.readouterr().err
-    shunt = '[[sensor]]\nkind = "ina228"\nlink = "i2c7"\nshunt = "100 uohm"\nrange = "200 A"\n'
+    shunt = '[[sensor]]\nkind = "ina228"\nlink = "i2c7"\nshunt = "100 uohm"\nrange = "300 A"\n'
     assert cli.main(["check", str(pack_file(tmp_path, slave, more=shunt))]) == 1
     assert "ina228 speaks over i2c; this board has: i2c0" in capsys.readouterr().err
     # on a port of their own
     ivt = '[[sensor]]\nkind = "ivt_s"\nlink = "can1"\n'
-    alone = str(pack_file(tmp_path, slave, more=ivt))
+    alone = str(pack_file(tmp_path, slave, more=ivt, settings=BARE))
     assert cli.main(["check", alone, "--board", "NUCLEO_G474RE"]) == 0
     assert cli.main(["check", alone, "--board", "RPI_PICO"]) == 1
     capsys.readouterr()
@@ -181,6 +198,35 @@ def test_sensors_are_checked_as_well(tmp_path: Path, capsys: pytest.CaptureFixtu
     path = pack_file(tmp_path, *slaves, more=ivt + ivt + "string = 2\n")
     assert cli.main(["check", str(path)]) == 1
     assert "id: identifier 1313 is another sensor's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "said"),
+    [
+        ("", "", "link_sensor: this board does not measure it"),
+        (BARE, "", "current_sensor: this board measures no current"),
+        ("voltage_sensor = true\n" + NO_CURRENT + BARE, "", "line 10: voltage_sensor: this board does"),
+        (
+            BARE,
+            '[[sensor]]\nkind = "hall"\nchannel = 0\nrange = "30 A"\nzero = "1650 mV"\n'
+            'span = "1320 mV"\n',
+            "line 24: range: string 1: 30000 mA must be above current_hard_max = 200000 mA",
+        ),
+        (
+            '[contactors]\nlink_sensor = false\nprecharge_resistor = "100 ohm"\n',
+            '[[sensor]]\nkind = "hall"\nchannel = 0\nrange = "300 A"\nzero = "1650 mV"\n'
+            'span = "1320 mV"\n',
+            "error: 3000 mA is more than a tenth of the first precharge current, 400 mA",
+        ),
+    ],
+)
+def test_what_a_pack_needs_and_the_board_does_not_measure_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: str, more: str, said: str
+) -> None:
+    slave = ("cell_link", "can0", 1, 16, 2, 1)
+    path = pack_file(tmp_path, slave, settings=settings, more=more)
+    assert cli.main(["check", str(path), "--board", "RPI_PICO"]) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -239,6 +239,7 @@ class FakeBoard:
     NAME = "FAKE"
     HEAP_IS_CHEAP = True
     STRINGS = 3
+    MEASURES = ("current_sensor", "link_sensor", "voltage_sensor", "isolation_sensor")
 
     def __init__(self, ports=(("can0", "can"), ("uart0", "uart")), ms=1000):
         self.clock = FakeClock(ms)

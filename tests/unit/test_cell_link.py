@@ -930,6 +930,27 @@ def test_severe_bits_of_a_status_trip_and_the_others_inform():
         assert b.parts.trips() == ["slave_alarm"]
 
 
+def test_a_status_that_falls_silent_trips_while_the_cells_go_on():
+    for link in LINKS:
+        for never in (True, False):
+            b = _bench(link)
+            if not never:
+                b.scan()
+            b.boards[1].skip = (STATUS,)
+            for _ in range(60 if never else 48):
+                b.scan()
+            if not never:
+                assert b.parts.names() == []
+            for _ in range(60):
+                b.scan()
+            assert b.parts.trips() == ["status_lost"], (link, never)
+            assert b.faults.place[F.STATUS_LOST] == 1
+            b.boards[1].skip = ()
+            for _ in range(5):
+                b.scan()
+            assert b.faults.acknowledge() == 0
+
+
 def test_the_end_of_one_alarm_does_not_hide_another():
     # two drivers: the alarm of a board on the UART stays active when that on CAN ends
     lines = (

@@ -30,6 +30,7 @@ class Line:
         self.count = None
         self.commanded = []
         self.silent = set()
+        self.no_alarms = False
         self.cut = ()
         self.balance = 0
         self.obeys = False  # words for its FETs
@@ -63,6 +64,8 @@ class Line:
         if command == 0x97:
             return frame(node, command, [self.balance])
         if command == 0x98:
+            if self.no_alarms:
+                return None
             return frame(node, command, self.alarm)
         self.commanded.append((node, command, request[4]))
         if self.obeys:
@@ -309,6 +312,20 @@ def test_alarms_of_two_levels():
     line.alarm[7] = 0xFF  # a code
     b.scan()
     assert b.pack.slave_flags[0] == 0 and b.names() == []
+
+
+def test_an_alarm_answer_that_is_never_given_trips():
+    line = Line()
+    b = greeted(line=line)
+    for _ in range(100):
+        b.scan()
+    assert b.names() == []
+    line.no_alarms = True
+    for _ in range(200):
+        b.scan()
+        if b.names():
+            break
+    assert b.names() == ["status_lost"]
 
 
 def test_alarms_of_two_boards_end_each_for_itself():

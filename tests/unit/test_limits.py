@@ -1079,3 +1079,35 @@ def test_without_a_sensor_no_current_is_evaluated():
     for _ in range(30):
         p.scan()
     assert p.names() == []
+
+
+# --- what falls silent ---
+
+
+def test_a_voltage_that_nobody_measures_is_reported_and_the_sum_evaluated():
+    p = Parts(limits="voltage_sensor = true").ready()
+    for _ in range(15):
+        p.scan()
+        p.limits.string_measured(0, None, p.now)
+    assert p.names() == ["voltage_lost"]
+    assert p.trips() == []
+    p.mv = [3640] * 4  # above voltage_warn_max, by their sum
+    for _ in range(15):
+        p.scan()
+        p.limits.string_measured(0, None, p.now)
+    assert "voltage_high_warning" in p.names()
+    for _ in range(40):
+        p.pass_ms(25)
+        p.limits.string_measured(0, 13200, p.now)
+    assert "voltage_lost" not in p.names()
+
+
+def test_the_last_current_of_a_string_that_left_is_not_in_the_pack_s_sum():
+    p = Parts(slaves=2, parallel=2, limits='pack_discharge_max = "250 A"').ready()
+    p.sample(-100000, 10, 0)
+    p.sample(-100000, 10, 1)
+    assert p.limits.pack_ma == -200000
+    for _ in range(100):
+        p.sample(-160000, 10, 0)  # the other sensor is silent
+    assert p.limits.pack_ma == -160000
+    assert p.trips() == []

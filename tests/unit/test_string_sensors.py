@@ -29,8 +29,9 @@ class Fake(Sensor):
     MEDIAN = False
 
     def __init__(self, shows=0, range_ma=500000):
-        super().__init__(Entry())
-        self.range_ma = range_ma
+        entry = Entry()
+        entry.range_ma = range_ma
+        super().__init__(entry)
         self.shows = shows
         self.says = 0  # error
         self.every = 10
@@ -88,6 +89,9 @@ class Bench:
 
     def names(self):
         return self.parts.names()
+
+    def trips(self):
+        return self.parts.trips()
 
 
 def test_samples_reach_the_current():
@@ -326,6 +330,77 @@ def test_two_ranges():
     large.shows = 100000
     b.run(2000)
     assert b.names() == ["current_disagree"]
+
+
+def test_a_lost_large_range_is_not_hidden_by_a_small_one_that_saturates():
+    small, large = Fake(20000, 50000), Fake(20000)
+    b = Bench(small, large)
+    b.on = True
+    b.run(2000)
+    large.shows = None
+    b.run(2000)
+    assert b.ma == 20000
+    assert b.names() == ["current_sensor_lost"]  # a warning: the small one measures
+    small.shows = 390000
+    b.run(500)
+    # nobody knows the current: not 50 A, but none
+    assert b.parts.current.age(b.parts.now) >= 400
+    small.shows = 20000
+    b.run(500)
+    assert b.parts.current.age(b.parts.now) <= 20
+
+
+def test_a_small_range_that_clamps_early_is_no_disagreement():
+    small, large = Fake(0, 30000), Fake(0)
+    b = Bench(small, large)
+    b.on = True
+    small.shows = 29775  # 0.75 % below its range
+    large.shows = 200000
+    b.run(3000)
+    assert b.ma == 200000
+    assert b.names() == []
+
+
+# --- the sign ---
+
+
+def _drive(b, sign, steps=20, ms=1500):
+    """Currents of 20 A and back, the cells' voltage with them, or against them."""
+    b.on = True
+    for i in range(steps):
+        ma = 20000 * (i & 1) - 10000
+        b.sensors[0].shows = sign * ma
+        b.cells_mv(3300 + ma // 500)
+        b.run(ms)
+    return b
+
+
+def test_a_current_sensor_that_is_mounted_the_wrong_way_round_is_found():
+    assert _drive(Bench(Fake(0), frozen_ms=0), 1).names() == []
+    assert _drive(Bench(Fake(0), frozen_ms=0), -1).trips() == ["current_reversed"]
+
+
+def test_cells_that_step_for_other_reasons_reverse_no_sensor():
+    b = Bench(Fake(0), frozen_ms=0)
+    b.on = True
+    for i in range(40):  # no current steps
+        b.cells_mv(3300 + 40 * (i & 1))
+        b.run(1500)
+    assert b.names() == []
+    r = Random(1)
+    for i in range(60):  # a current that never rests
+        b.sensors[0].shows = r.between(-50000, 50000)
+        b.cells_mv(3300 + 40 * (i & 1))
+        b.run(150)
+    assert b.names() == []
+    mv = 3300
+    for i in range(40):  # one step in four with the current
+        ma = 20000 * (i & 1) - 10000
+        b.sensors[0].shows = ma
+        mv += ma // 250 if i % 4 == 0 else -ma // 250
+        b.cells_mv(mv)
+        b.run(1500)
+    assert b.names() == []
 
 
 # --- standing still ---

@@ -188,8 +188,16 @@ SINGLE = (
         "the slave board restarted while it was in use",
     ),
     (
+        F.STATUS_LOST, 105, "status_lost", TRIP, SLAVE, "ms",
+        "a slave board has not reported its own state, alarms included, for temp_age",
+    ),
+    (
         F.STACK_VOLTAGE, 24, "stack_voltage", TRIP, SLAVE, "mV",
         "a slave's stack voltage and sum of its cells differ by more than stack_tolerance",
+    ),
+    (
+        F.VOLTAGE_LOST, 106, "voltage_lost", WARN, STRING, "ms",
+        "the voltage of a string is not measured; the sum of its cells is evaluated instead",
     ),
     (
         F.PRECHARGE_FAILED, 25, "precharge_failed", TRIP, STRING, "mV",
@@ -286,6 +294,10 @@ SINGLE = (
     (
         F.CURRENT_FROZEN, 92, "current_frozen", TRIP, STRING, "mA",
         "the current reading did not change although the cell voltages stepped",
+    ),
+    (
+        F.CURRENT_REVERSED, 107, "current_reversed", TRIP, STRING, "mA",
+        "the cells' voltage steps against the current: is the sensor mounted the wrong way round?",
     ),
     (
         F.CURRENT_SENSOR_ERROR, 93, "current_sensor_error", TRIP, STRING, "code",

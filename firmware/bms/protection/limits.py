@@ -52,6 +52,7 @@ _SCALE = const(256)  # currents in parts of their bound, so that squares stay sm
 _STUCK_READINGS = const(20)
 _COLD = const(-10000)  # 0.1 degC: no slave reports a temperature of its board
 _LONGEST_SCAN = const(10000)  # ms, also the longest time that one current sample counts for
+_OFF_MS = const(20)  # without its coils, a string's current counts for so long
 _TICK = const(100)  # ms: the longest time that a measurement of one tick counts for
 
 
@@ -108,6 +109,9 @@ class Limits:
         self._tolerance = config.stack_tolerance_mv
         self._open_wire = config.open_wire_mv
         self._installed = bool(config.voltage_sensor)
+        self._measured = bytearray(pack.strings)  # 1 = the voltage of a string is measured
+        self._measured_at = array("i", [now] * pack.strings)
+        self._lost_ms = config.voltage_delay_ms + _TICK
         self._wire = array("h", [-1] * pack.strings)  # a suspect pair: its first cell, -1 = none
         self._wire_at = array("i", [0] * pack.strings)
         # state of a slave between two evaluations: kernels' L_*
@@ -417,9 +421,14 @@ class Limits:
         self._evaluate(string, DISCHARGE, -ma, -ma, string, age, 3, now)
         self._peaks(string, 0, ma, now)
         self._peaks(string, 1, -ma, now)
-        total = 0
-        for current in self._currents:
-            total += current.ma
+        total = ma
+        if len(self._currents) > 1:
+            total = 0
+            for current in self._currents:
+                # the last value of a string that left is none
+                energised = self._pack.energised[current.string]
+                if current.age(now) <= (age if energised else _OFF_MS):
+                    total += current.ma
         self.pack_ma = total
         if len(self._currents) > 1:
             self._evaluate(0, PACK_CHARGE, total, total, -1, age, 3, now)
@@ -565,7 +574,7 @@ class Limits:
         cell = self._pack.string_cell[s]
         if cell.count and self._all_new(s, SPREAD, self._cells_age[s]):
             self._spread(s, SPREAD, cell)
-            if not self._installed and cell.complete:
+            if not self._measured[s] and cell.complete:
                 self._voltage(s, cell.total, self._at, 0, self._poll_period_ms[s])
         temp = self._pack.string_temp[s]
         if temp.count and self._all_new(s, TEMP_SPREAD, self._temps_age[s]):
@@ -829,11 +838,23 @@ class Limits:
                 f.set(faults.TEMP_LOST, lost, pack.temp_dc[lost])
             elif pack.temp_from[s + 1] > pack.temp_from[s]:
                 f.clear(faults.TEMP_LOST, pack.temp_from[s])
+            lost = pack.lost_status[s]
+            if lost >= 0:
+                f.set(faults.STATUS_LOST, lost, pack.temp_age[lost])
+            else:
+                f.clear(faults.STATUS_LOST, pack.slave_from[s])
 
     def string_measured(self, string, mv, now):
         """Evaluate the measured voltage of a string in mV, None = not measured."""
         if mv is None:
+            if self._installed and ticks.diff(now, self._measured_at[string]) > self._lost_ms:
+                self._measured_at[string] = ticks.add(now, -self._lost_ms - 1)
+                self._measured[string] = 0  # the sum of the cells is evaluated instead
+                self._faults.set(faults.VOLTAGE_LOST, string, self._lost_ms)
             return
+        self._measured_at[string] = now
+        self._measured[string] = 1
+        self._faults.clear(faults.VOLTAGE_LOST, string)
         self._voltage(string, mv, now, _TICK)
         cell = self._pack.string_cell[string]
         if cell.complete:

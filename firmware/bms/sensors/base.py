@@ -24,8 +24,8 @@ class Sensor:
     """Base of all sensors.
 
     ma: calibrated current in mA, + = charge, of the middle one of the last three values; new: it
-    came since `StringSensors` last looked; saturated: the current is at least `ma`, beyond
-    what the sensor measures; error: 0, or the error that the sensor reports (its own code);
+    came since `StringSensors` last looked; saturated: `ma` is at the end of the range: the
+    current may be larger; error: 0, or the error that the sensor reports (its own code);
     offset_ma: what it shows without a current, taken off; raw: its last value, mA before
     calibration; changed_at: tick at which `raw` last changed by as little as a bit.
 
@@ -41,6 +41,7 @@ class Sensor:
         self.kind = config.kind
         self.string = config.string - 1
         self.range_ma = config.range_ma or self.RANGE_MA
+        self._full_ma = self.range_ma - self.range_ma // 32  # some clamp that early
         self._deviation = config.gain_ppm - _MILLION
         self._sign = -1 if config.reversed else 1
         self.offset_ma = 0
@@ -94,7 +95,7 @@ class Sensor:
                 raw = high
             elif raw < low:
                 raw = low
-        self.saturated = raw >= self.range_ma or raw <= -self.range_ma
+        self.saturated = raw >= self._full_ma or raw <= -self._full_ma
         raw -= self.offset_ma
         # two parts, so that no product reaches 2**30
         deviation = self._deviation

@@ -23,10 +23,19 @@ def build(config, board):
 
     Those on CAN have no link yet: `slaves.build` shares its ports, `open_rest` opens the others.
     """
+    for key in ("link_sensor", "voltage_sensor", "isolation_sensor"):
+        if config.number(key) and key not in board.MEASURES:
+            raise ConfigError(0, key, "this board does not measure it: write %s = false" % key)
     sensors = []
     buses = {}
     strings = max([slave.string for slave in config.slaves])
     for entry in config.sensors:
+        if entry.kind == "board" and "current_sensor" not in board.MEASURES:
+            raise ConfigError(
+                _line(entry, "kind"),
+                "current_sensor",
+                "this board measures no current: write a [[sensor]], or current_sensor = false",
+            )
         sensors.append(_sensor(entry, board, buses))
     if config.sensors:
         for string in range(1, strings + 1):
@@ -174,12 +183,23 @@ def _listen(config, sensors, mine, sink, driver):
 # --- strings ---
 
 
-def _check(config, sensors, mine, current, cells):
-    """Check the ranges of a string's sensors and set the `error_ma` of its current.
+def _of_string(sensors, current):
+    return [sensor for sensor in sensors if sensor.string == current.string]
+
+
+def check(config, sensors, currents, pack):
+    """Check the ranges of sensors and set the `error_ma` of each string's current.
 
     Raises ConfigError for a range that ends below current_hard_max, and for an error too large for
     a precharge that the current has to prove.
     """
+    for current in currents:
+        mine = _of_string(sensors, current)
+        if mine:
+            _check_string(config, sensors, mine, current, pack.string_cells[current.string])
+
+
+def _check_string(config, sensors, mine, current, cells):
     entries = [config.sensors[sensors.index(sensor)] for sensor in mine]
     reach = max([sensor.range_ma for sensor in mine])
     if reach <= config.current_hard_max_ma:
@@ -205,16 +225,13 @@ def _check(config, sensors, mine, current, cells):
 
 # parameters: parts of the master that StringSensors reads
 def string_sensors(config, sensors, currents, strings, pack, faults, now):
-    """A `StringSensors` for each string that has sensors, as a list.
-
-    Raises ConfigError where they don't measure what the pack file needs.
-    """
+    """A `StringSensors` for each string that has sensors, as a list. Raises ConfigError."""
     from bms.sensors.string_sensors import StringSensors
 
+    check(config, sensors, currents, pack)
     out = []
     for current in currents:
-        mine = [sensor for sensor in sensors if sensor.string == current.string]
+        mine = _of_string(sensors, current)
         if mine:
-            _check(config, sensors, mine, current, pack.string_cells[current.string])
             out.append(StringSensors(config, mine, current, strings, pack, faults, now))
     return out

@@ -24,6 +24,8 @@ _SAMPLES = const(3)  # at least, of a current while open
 _STEPS = const(3)  # of the cells' voltage that the current should have moved with
 _STEP_MS = const(500)  # between two that count
 _PART = const(20)  # sensors may disagree by a 20th of the current, besides
+_AGAINST = const(5)  # steps of the cells' voltage against the current, none with it between them
+_LEVEL_MS = const(5000)  # a step over a longer time says nothing: the charge has changed
 _LONG_MS = const(60000)
 
 
@@ -44,6 +46,7 @@ class StringSensors:
         self._pack = pack
         self._faults = faults
         self._many = len(sensors) > 1
+        self._reach_ma = max([sensor.range_ma for sensor in sensors])
         self._slow_at = now
         # current while open
         self._open_bound = config.current_open_ma
@@ -69,6 +72,15 @@ class StringSensors:
         self._steps = 0
         self._step_at = now
         self._is_frozen = False
+        # a sign: level of the current and of the cells' voltage while both were steady
+        self._level_mv = -1
+        self._level_ma = self._steady_ma = 0
+        self._level_at = self._steady_at = now
+        self._against = 0  # steps of the voltage against the current, less those with it
+        self._step_ma = config.capacity_mah // 10
+        first = pack.slave_from[self.string]
+        end = pack.slave_from[self.string + 1]
+        self._steady_ms = 2 * max(pack.poll_period_ms[first:end]) + 200
         # errors of their own
         self._error_delay = config.current_error_delay_ms
         self._sick = False
@@ -86,6 +98,10 @@ class StringSensors:
                 # a saturated one counts only where nobody measures further
                 if sensor.fresh(now) and (used < 0 or self.sensors[used].saturated):
                     used = i
+            # at the end of a small range the current may be anything beyond
+            if used >= 0 and self.sensors[used].saturated:
+                if self.sensors[used].range_ma < self._reach_ma:
+                    used = -1
             self.used = used
             if used < 0:
                 return False
@@ -144,9 +160,10 @@ class StringSensors:
         if self._contactors.closed():
             if self._frozen_ms:
                 self._check_frozen(now)
+            self._check_sign(now)
         else:
-            self._total = -1
-            self._steps = 0
+            self._total = self._level_mv = -1
+            self._steps = self._against = 0
             if ticks.diff(now, self._energised_at) >= _ZERO_AFTER_MS:
                 if self._contactors.seen_closed() < 0:
                     self._find_zero(now)
@@ -283,6 +300,40 @@ class StringSensors:
         elif unchanged >= self._frozen_ms:
             self._is_frozen = True
             self._faults.set(F.CURRENT_FROZEN, self.string, sensor.raw)
+
+    def _check_sign(self, now):
+        """The cells' voltage must step with the current: up with a charge current, else down.
+
+        Compares levels at which the current was steady for a while, so that a reading of the cells
+        from before a step is none from behind it.
+        """
+        ma = self.current.ma
+        by_ma = ma - self._steady_ma
+        if by_ma > self._step_ma >> 2 or by_ma < -self._step_ma >> 2:
+            self._steady_ma = ma
+            self._steady_at = now
+            return
+        cell = self._pack.string_cell[self.string]
+        if ticks.diff(now, self._steady_at) < self._steady_ms or not cell.complete:
+            return
+        mv = cell.total
+        by_ma = ma - self._level_ma
+        by_mv = mv - self._level_mv
+        if self._level_mv < 0 or ticks.diff(now, self._level_at) > self._steady_ms + _LEVEL_MS:
+            by_ma = 0
+        if by_ma < 0:
+            by_ma = -by_ma
+            by_mv = -by_mv
+        if by_ma >= self._step_ma and not -self._step_mv < by_mv < self._step_mv:
+            if by_mv > 0:
+                self._against = 0
+            elif self._against < _AGAINST:
+                self._against += 1
+                if self._against == _AGAINST:
+                    self._faults.set(F.CURRENT_REVERSED, self.string, ma)
+        self._level_mv = mv
+        self._level_ma = ma
+        self._level_at = now
 
     def _is_balancing(self):
         """True where balancing may change the voltages of this string."""

@@ -14,6 +14,7 @@ from micropython import const
 
 from bms import ticks
 from bms.links.can import EXTENDED
+from bms.pack import NO_STATUS
 from bms.protection.fault_ids import SLAVE_ALARM, SLAVE_CONFLICT
 
 # what a kind of board can do
@@ -58,6 +59,7 @@ class Driver:
     """
 
     ABILITIES = 0
+    REPORTS = NO_STATUS  # how a board's alarms come; `pack` evaluates their age
     SLOW = False  # True: a scan may take longer than scan_period, and then begins in every n-th
     NODES = (1, 62)  # lowest and highest node
     MOST = 62  # boards on one port

@@ -119,6 +119,7 @@ def _check_boards(cls, slave, members, config, pack):
                 )
         if one.fets and not cls.ABILITIES & OWN_FETS:
             raise ConfigError(one.at["fets"], "fets", "%s: they can't be commanded" % slave.kind)
+        pack.status[i] = cls.REPORTS
         pack.can_balance[i] = 1 if cls.ABILITIES & CAN_BALANCE else 0
 
 

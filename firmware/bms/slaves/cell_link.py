@@ -42,7 +42,7 @@ from bms.kernels.cell_link import (
 )
 from bms.kernels.checksums import crc8_frame
 from bms.links.can import EXTENDED
-from bms.pack import BALANCING, FRESH, NEW, SEEN
+from bms.pack import BALANCING, FRESH, NEW, SEEN, WITH_STACK
 from bms.protection import fault_ids as F
 from bms.slaves.base import BALANCE_MASK, Driver
 
@@ -81,6 +81,7 @@ class CellLink(Driver):
     """All cell link boards of one port; see `Driver`."""
 
     ABILITIES = BALANCE_MASK
+    REPORTS = WITH_STACK
     # ALARM, HELLO, CELLS, TEMPS, STATUS
     FILTERS = ((0x000, 0x7C0), (0x0C0, 0x7C0), (0x200, 0x600), (0x400, 0x700), (0x500, 0x7C0))
     UART_BPS = 1000000

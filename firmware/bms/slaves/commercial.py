@@ -184,6 +184,7 @@ class CommercialDriver(Driver):
     def alarms(self, m, trip, warn, now):
         """Member m reports alarms, bits of base.A_*: `trip` trips, `warn` only warns."""
         slave = self.members[m]
+        self.pack.status_at[slave] = now
         new = trip & ~self.pack.slave_flags[slave]
         if new and self.WEAK and not self._listening and self.suspects(m):
             return  # a new trip needs a second answer, as a reading that jumps

@@ -22,7 +22,7 @@ from array import array
 from micropython import const
 
 from bms.links.can import EXTENDED
-from bms.pack import FRESH
+from bms.pack import ALONE, FRESH
 from bms.slaves import base
 from bms.slaves.commercial import NO_SENSOR_DC, word
 from bms.slaves.fields import U16, U24, alarm_flags, read_fields
@@ -135,6 +135,7 @@ class Daly(PolledDriver):
     """
 
     ABILITIES = base.OWN_FETS
+    REPORTS = ALONE
     NODES = (1, 16)
     MOST = 16
     SEVERAL = True

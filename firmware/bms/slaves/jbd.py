@@ -16,6 +16,7 @@ limits the power.
 from micropython import const
 
 from bms.links.reply import ReplyLink
+from bms.pack import ALONE
 from bms.slaves import base
 from bms.slaves.commercial import word
 from bms.slaves.fields import S16, U8, U16, read_fields, take_cells, take_temps
@@ -81,6 +82,7 @@ class Jbd(Framed):
     """
 
     ABILITIES = base.OWN_FETS
+    REPORTS = ALONE
     MOST = 1
     NODES = (1, 1)
     PARTS = 3

@@ -14,6 +14,7 @@ address. Temperatures at which it only forbids charging warn: its open charge FE
 
 from micropython import const
 
+from bms.pack import ALONE
 from bms.slaves import base
 from bms.slaves.commercial import NO_SENSOR_DC, word
 from bms.slaves.fields import U16, U32, read_fields, take_cells, take_temps
@@ -47,6 +48,7 @@ class JbdUp(Framed):
     protection: the low 16 bits; balance: 1 where any cell is balanced.
     """
 
+    REPORTS = ALONE
     NODES = (1, 16)
     MOST = 16
     GAP_MS = 50

@@ -16,6 +16,7 @@ only that of the head is looked at. INFO may go on behind what is documented.
 from micropython import const
 
 from bms.links.reply import CHECKSUM, NO_FAULT, ReplyLink
+from bms.pack import ALONE
 from bms.slaves import base
 from bms.slaves.commercial import NO_SENSOR_DC, word
 from bms.slaves.fields import S16, U16, U24, alarm_flags, read_fields, take_cells, take_temps
@@ -150,6 +151,7 @@ class Pylontech(PolledDriver):
     another return code than 00; code: the last one.
     """
 
+    REPORTS = ALONE
     NODES = (2, 16)
     MOST = 15
     TEMPS = 15

@@ -25,6 +25,7 @@ from micropython import const
 from bms import ticks
 from bms.kernels.slave_checksums import crc8
 from bms.links.reply import CHECKSUM, ReplyLink
+from bms.pack import ALONE
 from bms.protection import fault_ids as F
 from bms.slaves import base
 from bms.slaves.commercial import NO_SENSOR_DC, word
@@ -166,6 +167,7 @@ class TeslaS(PolledDriver):
     """
 
     ABILITIES = base.BALANCE_MASK
+    REPORTS = ALONE
     CELLS = 6
     TEMPS = 2
     WEAK = CHEAP = True  # a CRC of 8 bits; another poll reads the same conversion
