@@ -9,7 +9,7 @@ class Slots:
     """The HAL's `storage`. `cut_at`: bytes that still get written; `torn` makes the rest of a slot.
 
     torn(new, old, k): what a slot holds whose write was cut after k bytes. writes: per slot.
-    whole: what the cut kept back was there already. broken: writes that fail with OSError from
+    whole: what the cut kept back was there already. broken: writes that fail with `error` from
     now on. Reads of slots in `unreadable` fail.
     """
 
@@ -22,6 +22,7 @@ class Slots:
         self.torn = torn or (lambda new, old, k: new[:k] + old[k:])
         self.whole = False
         self.broken = 0
+        self.error = OSError(5)
         self.unreadable = ()
         self.locked = False
         self.closed = 0
@@ -44,7 +45,7 @@ class Slots:
         if self.broken:
             self.broken -= 1
             self.content[slot] = b"\x5a" * n  # it may have come any far
-            raise OSError(5)
+            raise self.error
         self.writes[slot] += 1
         if self.locked:
             return  # with the heap locked nothing can be kept

@@ -9,6 +9,7 @@ from fakes import FakeClock, fault_name, raises, warning
 
 TRIP = fault_ids.CELL_HIGH
 OTHER = fault_ids.TEMP_HIGH
+LAST = fault_ids.SLAVE_ALARM
 WARN = warning(fault_ids.CELL_SPREAD)
 
 
@@ -145,7 +146,11 @@ def test_acknowledge_only_what_is_gone():
     f.clear(TRIP)
     assert f.latched[TRIP]
     assert f.acknowledge() == 1
-    assert (f.first, f.latched[TRIP], f.latched[OTHER]) == (OTHER, 0, 1)
+    # it is acknowledged, and stays the cause of what is left
+    assert (f.first, f.latched[TRIP], f.latched[OTHER]) == (TRIP, 0, 1)
+    f.set(LAST, 0, 0)
+    assert f.first == TRIP
+    f.clear(LAST)
     f.clear(OTHER)
     assert f.acknowledge() == 0
     assert (f.first, f.trips) == (0, 0)

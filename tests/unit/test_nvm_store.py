@@ -489,18 +489,20 @@ def test_a_slot_that_cannot_be_read():
 
 
 def test_writes_that_fail_are_counted_and_tried_again():
-    storage = Slots()
-    b = Bench(storage)
-    b.save()
-    newest = b.store._newest
-    b.event()
-    storage.broken = 10
-    b.run(650000)
-    assert b.store.failed == 10
-    assert storage.writes[newest] == 1  # what is whole is never in danger
-    b.run(60000)
-    b.again()
-    assert len(b.events()) == 1
+    for error in (OSError(5), MemoryError()):  # neither ends the program
+        storage = Slots()
+        storage.error = error
+        b = Bench(storage)
+        b.save()
+        newest = b.store._newest
+        b.event()
+        storage.broken = 10
+        b.run(650000)
+        assert b.store.failed == 10
+        assert storage.writes[newest] == 1  # what is whole is never in danger
+        b.run(60000)
+        b.again()
+        assert len(b.events()) == 1
 
 
 def test_writes_that_fail_leave_the_newest_record():

@@ -3,7 +3,8 @@
 A pack file that `bmsctl` writes to a board ends with a comment line `#= BYTES CRC-32`, size and
 CRC-32 of all bytes before it. PATH.copy has the same content; they are written one after the other,
 so that one of them is valid after a power cut at any moment. A pack file that was copied by hand
-has no such line and no copy, and is used without this check.
+has no such line, and is used without this check where there is no copy. Beside a copy it may as
+well be the rest of a write that a power cut ended: then the copy is used, and that is reported.
 """
 
 from array import array
@@ -49,7 +50,8 @@ def state(path):
 
 
 def choose(path):
-    """(path of the file to use; 0 = both are valid, 1 = pack file damaged, 2 = copy damaged).
+    """(path of the file to use; 0 = both are valid, 1 = pack file damaged, 2 = copy damaged, 3 =
+    pack file without checksum beside a copy).
 
     Raises ConfigError.
     """
@@ -63,7 +65,7 @@ def chosen(path):
     if one == WHOLE:
         return path, 0 if copy == WHOLE else 2, mark_of_one
     if copy == WHOLE:
-        return path + COPY, 1, mark_of_copy
+        return path + COPY, 3 if one == BARE else 1, mark_of_copy
     if copy == MISSING and one != DAMAGED:
         return path, 0, mark_of_one
     if copy == MISSING:

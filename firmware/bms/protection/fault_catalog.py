@@ -317,7 +317,8 @@ SINGLE = (
     ),
     (
         F.CONFIG_COPY_USED, 100, "config_copy_used", WARN, NOWHERE, "",
-        "value 1: pack file damaged, its copy is in use; 2: the copy is damaged",
+        "value 1: pack file damaged, its copy is in use; 2: the copy is damaged; 3: the pack file"
+        " has no checksum, its copy is in use: delete the copy if the file was placed by hand",
     ),
     (
         F.STORE_FAILED, 101, "store_failed", WARN, NOWHERE, "times",

@@ -208,7 +208,10 @@ class Faults:
                 self._event(CLEAR, i)
 
     def acknowledge(self):
-        """Clear every latched fault that is no longer active; returns how many stay latched."""
+        """Clear every latched fault that is no longer active; returns how many stay latched.
+
+        `first` stays as long as any does: it says why the others came.
+        """
         self.changes += 1
         for i in range(len(self.active)):
             if self.latched[i] and not self.active[i]:
@@ -218,12 +221,6 @@ class Faults:
                 self._event(ACKNOWLEDGED, i)
         if not self.trips:
             self.first = self.first_slot = 0
-        elif not self.latched[self.first_slot]:
-            for i in range(len(self.active)):
-                if self.latched[i]:
-                    self.first_slot = i
-                    self.first = i % self.rows
-                    break
         return self.trips
 
     def _event(self, change, slot):

@@ -62,7 +62,7 @@ class History:
             locked = heap_lock.unlock()
             try:
                 self._file = open(self._path, "rb")
-            except OSError:
+            except (OSError, MemoryError):
                 return b"no pack file"
             finally:
                 heap_lock.restore(locked)

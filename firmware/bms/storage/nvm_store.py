@@ -159,7 +159,7 @@ class NvmStore:
         locked = heap_lock.unlock()
         try:
             n = self._storage.read(slot, self.raw)
-        except OSError:
+        except (OSError, MemoryError):
             self.failed += 1
             return False
         finally:
@@ -178,7 +178,7 @@ class NvmStore:
         locked = heap_lock.unlock()
         try:
             return self._storage.read(self._first + i, self.page) == self.size
-        except OSError:
+        except (OSError, MemoryError):
             self.failed += 1
             return False
         finally:
@@ -380,7 +380,7 @@ class NvmStore:
         locked = heap_lock.unlock()
         try:
             self._storage.write(slot, buf, n)
-        except OSError:
+        except (OSError, MemoryError):  # neither may end what protects
             self.failed += 1
             self.blocked = _RETRY_MS
             return False
