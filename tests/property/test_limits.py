@@ -130,13 +130,27 @@ def test_no_trip_before_the_time_out_of_bound_adds_up(
     t: int, samples: list[tuple[int | None, int]]
 ) -> None:
     s = System(t)
-    out = 0
+    out = since = gap = 0
     for mv, ms in samples:
         s.scan([3450, mv, 3450], ms)
-        if mv == OUT:
-            out += min(ms, 200)
+        since += ms
+        if mv is not None:
+            # as docs/protection.md has it: at most twice the usual time between two readings
+            if mv == OUT:
+                out += min(since, 2 * max(gap, CONFIG.scan_period_ms))
+            gap, since = since, 0
         if out < DELAY:
             assert not s.faults.active[CELL_HIGH]
+
+
+def test_an_invalid_reading_between_two_counts_as_the_page_says() -> None:
+    s = System(0)
+    for ms in [50] * 7 + [100] * 2 + [150] * 2:
+        s.scan([3450, OUT, 3450], ms)
+    s.scan([3450, None, 3450], 100)
+    assert not s.faults.active[CELL_HIGH]
+    s.scan([3450, OUT, 3450], 100)  # 850 ms, and 200 since the last reading
+    assert s.faults.latched[CELL_HIGH]
 
 
 @settings(max_examples=extent(300, 1200))
