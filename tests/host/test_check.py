@@ -229,6 +229,23 @@ def test_what_a_pack_needs_and_the_board_does_not_measure_is_refused(
     assert said in capsys.readouterr().err
 
 
+def test_what_nothing_protects_from_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = pack_file(tmp_path, ("cell_link", "can0", 1, 16, 0, 1), settings=NO_CURRENT + BARE)
+    assert cli.main(["check", str(path), "--json"]) == 0
+    gaps = json.loads(capsys.readouterr().out)["unprotected"]
+    for word in ("temps", "current_sensor", "precharge_unproven", "link_capacitance"):
+        assert sum(word in gap for gap in gaps) == 1, word
+    assert cli.main(["check", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "not protected:" in out and max(map(len, out.splitlines())) <= 100
+    more = '[contactors]\nprecharge_resistor = "100 ohm"\nlink_capacitance = "2 mF"\n'
+    path = pack_file(tmp_path, ("cell_link", "can0", 1, 16, 2, 1), settings=more)
+    assert cli.main(["check", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unprotected"] == []
+
+
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", str(tmp_path / "none.toml")]) == 1
     assert "none.toml: No such file" in capsys.readouterr().err

@@ -35,7 +35,8 @@ class Feedback:
         self._delay = config.feedback_delay_ms
         self._differs_ms = array("h", [0] * 3)  # for how long contact and coil disagree
         self._differed = 0  # bits of contacts that disagreed at the last look
-        self._at = 0  # tick of that look
+        self._doubt = False  # some contact disagrees, or did of late
+        self._at = 0  # tick of the last look
         self._lost = False  # whether the fault of that name is set
         self._welded = 0  # bits of contacts with the other fault
 
@@ -80,33 +81,22 @@ class Feedback:
             return
         ms = ticks.diff(now, self._at)
         self._at = now
-        if not 0 <= ms <= _LONGEST_STEP_MS:
-            ms = 0  # the first look, or one after a long time: no tick to count from
-        hal = self._hal
-        coils = self._coils
         lost = weld = -1
-        off = True  # each contact of a coil that is off has reported open for long enough
         for i in range(3):
-            closed = hal.feedback(self._first + i)
-            differs_ms = self._differs_ms[i]
-            if closed is None or closed == coils[i] or self.ignored >> i & 1:
-                self._differed &= ~(1 << i)
-                differs_ms -= 2 * ms
-                self._differs_ms[i] = differs_ms if differs_ms > 0 else 0
-            elif self._differed >> i & 1:
-                differs_ms += ms
-                if differs_ms >= self._delay:
-                    differs_ms = self._delay
-                    if coils[i]:
-                        lost = i
-                    else:
-                        weld = i
-                        self._welded |= 1 << i
-                self._differs_ms[i] = differs_ms
-            else:
-                self._differed |= 1 << i
-            if not coils[i] and (self._differs_ms[i] or self._differed >> i & 1):
-                off = False
+            closed = self._hal.feedback(self._first + i)
+            if closed == self._coils[i] or closed is None or self.ignored >> i & 1:
+                if self._doubt:
+                    self._agrees(i, ms)
+                continue
+            self._doubt = True
+            if self._disagrees(i, ms):
+                if self._coils[i]:
+                    lost = i
+                else:
+                    weld = i
+                    self._welded |= 1 << i
+        if not self._doubt and not self._lost and not self._welded:
+            return
         f = self._faults
         if lost >= 0:
             self._lost = True
@@ -117,9 +107,30 @@ class Feedback:
             f.clear(faults.CONTACTOR_FEEDBACK, self._first)
         if weld >= 0:
             f.set(faults.CONTACTOR_WELDED, self._first + weld, self._delay)
-        elif self._welded and off:
+        elif self._welded and not self.closed_without_coil():
             self._welded = 0
             f.clear(faults.CONTACTOR_WELDED, self._first)
+        left = self._differs_ms
+        self._doubt = bool(self._differed or left[0] or left[1] or left[2])
+
+    def _disagrees(self, i, ms):
+        """A contact and its coil disagree; True where they did for `feedback_delay`."""
+        if not self._differed >> i & 1:
+            self._differed |= 1 << i  # it counts from here on
+            return False
+        if 0 <= ms <= _LONGEST_STEP_MS:
+            self._differs_ms[i] += ms
+        if self._differs_ms[i] < self._delay:
+            return False
+        self._differs_ms[i] = self._delay
+        return True
+
+    def _agrees(self, i, ms):
+        """A contact follows its coil."""
+        self._differed &= ~(1 << i)
+        if 0 <= ms <= _LONGEST_STEP_MS:
+            ms = self._differs_ms[i] - 2 * ms
+            self._differs_ms[i] = ms if ms > 0 else 0
 
     def ignore_welded(self):
         """Ignore contacts that are found welded, until the next start.

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from bms.config.schema import CHEMISTRIES
 
@@ -18,9 +19,9 @@ EXAMPLE = """examples:
   bmsctl check examples/mixed.toml --json
 
 Says what it found: boards, cells and strings, and for each port how long a scan takes at the least
-and after which time a lost board trips. Refuses, with line, key and reason and exit code 1, what a
-master would refuse; --json says these, too. `config push` and `flash` check in the same way before
-they touch a board.
+and after which time a lost board trips; last, what nothing protects from. Refuses, with line, key
+and reason and exit code 1, what a master would refuse; --json says these, too. `config push` and
+`flash` check in the same way before they touch a board.
 """
 
 
@@ -45,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         ports = [dataclasses.asdict(port) for port in found.ports]
         counts = {"cells": found.cells, "temps": found.temps, "strings": found.strings}
-        print(json.dumps({"ok": True, "boards": boards, **counts, "ports": ports}))
+        report = {"ok": True, "boards": boards, **counts, "ports": ports}
+        print(json.dumps({**report, "unprotected": unprotected(config)}))
         return 0
     print(f"{args.file}: ok: {config.name}, {CHEMISTRIES[config.chemistry]}")
     print(
@@ -62,4 +64,28 @@ def run(args: argparse.Namespace) -> int:
             f"    a lost board trips after {port.cell_age_ms} ms (cells),"
             f" {port.temp_age_ms} ms (temperatures)"
         )
+    gaps = unprotected(config)
+    if gaps:
+        print("not protected:")
+        for gap in gaps:
+            print(f"  {gap}")
     return 0
+
+
+def unprotected(config: Any) -> list[str]:
+    """What this pack file leaves without protection, a sentence each."""
+    found = []
+    bare = [str(n) for n, slave in enumerate(config.slaves, 1) if not slave.temps]
+    if len(bare) == len(config.slaves):
+        found.append("no temperature: cells may get too hot, or charge in the cold (temps)")
+    elif bare:
+        found.append(f"no temperature of slave {', '.join(bare)} (temps)")
+    if not config.current_sensor:
+        found.append("no current: only the fuse stops an overcurrent (current_sensor)")
+    if not config.link_sensor and config.precharge_unproven:
+        found.append("plus closes onto a load, a short or no link at all (precharge_unproven)")
+    if not config.contactor_feedback:
+        found.append("a contactor that welds, or does not close (contactor_feedback)")
+    if not config.link_capacitance_uf or not config.precharge_resistor_ohm:
+        found.append("a shorted precharge resistor (precharge_resistor, link_capacitance)")
+    return found
