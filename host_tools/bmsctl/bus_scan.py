@@ -28,6 +28,7 @@ from .decoders.base import (
 QUIET_S = 0.04  # silence that ends an answer
 PERIOD_MS = 100  # usual scan_period
 _TRIES = 2  # of each poll, before a board counts as absent
+_WAKE_S = 0.18  # from the question that wakes some boards to the next
 LFP_MOST_MV = 3700  # a cell above it is no LFP cell
 
 Progress = Callable[[str], None]
@@ -214,9 +215,17 @@ def _poll(kind: str, port: Any, node: int) -> tuple[Found | None, str]:
 
     received = answer = b""
     unanswered = 0
+    woken = False
+    wakes = hasattr(driver, "wake")
     for step in range(driver.STEPS):
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES + wakes):
             stream.sent, frames.sent = b"", []
+            if attempt and wakes:
+                driver.wake(0)
+                port.say(stream.sent)
+                time.sleep(_WAKE_S)
+                stream.sent = b""
+                woken = True
             driver.send_poll(0, step)
             answer = replies()
             if answer:
@@ -232,6 +241,9 @@ def _poll(kind: str, port: Any, node: int) -> tuple[Found | None, str]:
     trouble = decoded.error or ""
     if unanswered:
         trouble = f"{unanswered} of {driver.STEPS} polls unanswered"
+    if found and woken:
+        found[0].woken = True
+        found[0].notes.append(f"node {node} answers only behind another question, at half the rate")
     return found[0] if found else Found(Shape(node, 0, 0)), trouble
 
 

@@ -318,7 +318,7 @@ def _slave_answers_as(world: World, slave: int, node: int) -> None:
     world.boards[slave - 1].node = node
 
 
-def _slave_habit(world: World, slave: int, **how: float) -> None:
+def _slave_habit(world: World, slave: int, **how: float | str) -> None:
     """Set habits of a commercial board: one or more of HABITS; answers_as 0: its own node."""
     board = world.boards[slave - 1]
     for name, value in how.items():
@@ -387,6 +387,7 @@ def _isolation(world: World, kohm: float) -> None:
 
 
 HABITS = ("asleep", "slow", "truncate", "longer", "answers_as")
+HABITS += ("form", "drowsy", "tells_about")  # of a JK-PB board
 
 LINES = {
     "interlock": INTERLOCK,

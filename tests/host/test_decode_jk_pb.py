@@ -3,10 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from bmsctl.decoders.base import Capture
 from bmsctl.decoders.jk_pb import decode
+from bmssim.boards.jk_pb import FORMS
 
-FRAMES = json.loads((Path(__file__).parents[1] / "data" / "frames.json").read_text())
+DATA = Path(__file__).parents[1] / "data"
+FRAMES = json.loads((DATA / "frames.json").read_text())
 
 
 def frame(name: str) -> bytes:
@@ -76,3 +80,52 @@ def test_split_or_damaged_anywhere() -> None:
 
 def test_somebody_else_s_answer() -> None:
     assert "wrong responder" in str(decode(Capture(ANSWER, node=2)).error)
+
+
+REQUEST = frame("jkpb_req_status_addr3")
+ACK = frame("jkpb_ack_status_addr3")
+# of firmware 15.10, as `jblance/mpp-solar` has it: the acknowledgement follows at once
+AT_ONCE = bytes.fromhex(
+    next(
+        case["hex"]
+        for case in json.loads((DATA / "public_captures.json").read_text())
+        if case["kind"] == "jk_pb"
+    )
+)
+
+
+def test_a_board_of_firmware_15_10_comes_out_as_captured() -> None:
+    got = decode(Capture(AT_ONCE)).as_json()
+    assert got["ok"] and got["boards"] == [1]
+    assert got["cells_mv"] == [3357, 3357, 3357, 3356, 3356, 3357, 3356, 3356]
+    assert got["pack_mv"] == 26852 and got["current_ma"] == 17841 and got["soc_pm"] == 880
+    assert got["remaining_mah"] == 193465 and got["nominal_mah"] == 220000
+    assert got["cycles"] == 101 and got["board_dc"] == 300 and got["health_pm"] == 1000
+    assert got["temps_dc"][:2] == [296, 294]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("asked", [True, False])
+def test_every_place_of_the_acknowledgement_alone_and_beside_others(form: str, asked: bool) -> None:
+    mine = FORMS[form](STATUS, ACK, REQUEST)
+    got = decode(Capture(mine))
+    assert got.error is None and got.values["boards"] == [3]
+    for other in FORMS:
+        theirs = FORMS[other](AT_ONCE[:300], AT_ONCE[300:], b"")
+        for n in (1, 2):
+            pair = (REQUEST if asked else b"") + mine + theirs
+            got = decode(Capture(pair * n))
+            assert got.error is None, (other, n, got.error)
+            cells = {row["node"]: row["cells_mv"] for row in got.each}
+            assert len(cells[1]) == 8 and len(cells[3]) == 16, other
+
+
+def test_a_frame_with_the_device_s_names() -> None:
+    about = bytearray(300)
+    about[:6] = b"\x55\xaa\xeb\x90\x03\x00"
+    for at, text in ((6, b"JK_PB2A16S20P"), (22, b"15XA"), (30, b"15.41"), (46, b"4071A")):
+        about[at : at + len(text)] = text
+    about[299] = sum(about[:299]) & 0xFF
+    values = decode(Capture(bytes(about) + ACK)).values
+    assert values["name"] == "JK_PB2A16S20P" and values["version"] == "15.41"
+    assert values["hardware"] == "15XA" and values["serial"] == "4071A"

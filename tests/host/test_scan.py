@@ -20,6 +20,7 @@ from bmsctl.bus_scan import CanPort, Line, Search, UartPort, pack_text
 from bmsctl.cli import main
 from bmsctl.decoders import outlander
 from bmsctl.decoders.base import Found, Shape
+from bmssim.boards.jk_pb import FORMS
 from bmssim.boards.kinds import KINDS
 
 # kind, medium, boards, cells, temperatures of each
@@ -122,6 +123,21 @@ def test_a_board_that_sleeps_is_woken(bmsctl: Tool, tmp_path: Path) -> None:
         link = _link(boards, "jbd", "uart")
         code, out, _err = bmsctl.run("scan", "--kind", "jbd", "--link", link, "--json")
         assert code == 0 and json.loads(out)[0]["cells"] == 4
+    finally:
+        boards.close()
+
+
+def test_jk_pb_boards_of_every_firmware_are_found(bmsctl: Tool, tmp_path: Path) -> None:
+    boards = SimulatedBoards(tmp_path / "ttyUSB0", "uart", len(FORMS) + 1, "jk_pb", 8, 2)
+    named: dict[int, Any] = {board.node: board for board in boards.boards}
+    for node, form in enumerate(FORMS, 1):
+        named[node].form = form
+    named[len(FORMS) + 1].drowsy = named[len(FORMS) + 1].tells_about = True
+    try:
+        args = ("scan", "--kind", "jk_pb", "--link", _link(boards, "jk_pb", "uart"))
+        code, out, err = bmsctl.run(*args, "--nodes", "1-7", "--json")
+        assert code == 0, err
+        assert [x["node"] for x in json.loads(out)] == list(named)
     finally:
         boards.close()
 

@@ -17,6 +17,7 @@ from bms.slaves.build import KINDS as DRIVERS
 from bms.slaves.polled import PolledDriver
 from bms.slaves.tesla_s import RUN
 from bmsctl.decoders.base import Shape, Stream, driver_class, driver_of
+from bmssim.boards.jk_pb import FORMS, JkPbBoard
 from bmssim.boards.kinds import KINDS
 from bmssim.boards.serial import SerialBoard
 from bmssim.boards.tesla_s import TeslaModule
@@ -64,9 +65,11 @@ def board_of(kind: str, mv: list[int], dc: list[int]) -> SerialBoard:
     return board
 
 
-def conversation(kind: str, mv: list[int], dc: list[int]) -> Said:
-    """All answers of a board to the questions of a scan."""
+def conversation(kind: str, mv: list[int], dc: list[int], form: str = "") -> Said:
+    """All answers of a board to the questions of a scan; form: of a JK-PB board's answers."""
     board = board_of(kind, mv, dc)
+    if isinstance(board, JkPbBoard):
+        board.form = form
     said = Said(board.TOLERANCE_MV, board.TOLERANCE_DC)
 
     def sampled(_board: object, mv: list, dc: list, _seq: int) -> None:
@@ -122,6 +125,7 @@ def near(found: set[int], said: set[int], by: int) -> bool:
 
 mv = st.integers(2600, 4200)  # within hard bounds: what is beyond must be said twice by some
 dc = st.integers(-100, 600)
+forms = st.sampled_from(sorted(FORMS))
 
 
 @pytest.mark.parametrize("kind", SERIAL)
@@ -134,7 +138,7 @@ def test_every_answer_among_any_bytes_is_found(kind: str, data: st.DataObject) -
     for _ in range(data.draw(st.integers(1, 3))):
         mvs = data.draw(st.lists(mv, min_size=cells, max_size=cells))
         dcs = data.draw(st.lists(dc, min_size=temps, max_size=temps))
-        one = conversation(kind, mvs, dcs)
+        one = conversation(kind, mvs, dcs, data.draw(forms))
         said.by_mv, said.by_dc = one.by_mv, one.by_dc
         said.mv |= one.mv
         said.dc |= one.dc
@@ -173,7 +177,10 @@ def test_any_bytes_are_no_reading(kind: str, pieces: list[bytes]) -> None:
 def test_one_damaged_byte_is_never_a_wrong_reading(kind: str, data: st.DataObject) -> None:
     cells, temps = sizes(kind)
     said = conversation(
-        kind, [3300 + 7 * i for i in range(cells)], [250 + 30 * i for i in range(temps)]
+        kind,
+        [3300 + 7 * i for i in range(cells)],
+        [250 + 30 * i for i in range(temps)],
+        data.draw(forms),
     )
     answers = list(said.answers)
     which = data.draw(st.integers(0, len(answers) - 1))

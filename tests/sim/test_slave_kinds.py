@@ -63,6 +63,10 @@ def test_bad_habits_are_survived_and_counted(kind: str, link: str, tmp_path: Pat
     assert play("bad_habits", kind, link, tmp_path, seconds=extent(110, 150))["trip"] is None
 
 
+def test_jk_pb_boards_of_every_firmware_on_one_line_are_read(tmp_path: Path) -> None:
+    assert play("jk_pb_firmware", "jk_pb", "uart", tmp_path, 6, extent(40, 60))["trip"] is None
+
+
 @pytest.mark.parametrize(("kind", "link"), [line for line in OTHERS if KINDS[line[0]].balances])
 def test_boards_that_take_the_command_balance(kind: str, link: str, tmp_path: Path) -> None:
     # a longer ring needs longer than the scenario has, until all thresholds are known

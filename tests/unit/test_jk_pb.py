@@ -19,7 +19,8 @@ def crc(data):
     return bytes([value & 255, value >> 8])
 
 
-def status(mv, dc=(250, 260), alarms=0, fets=3, mos_dc=300, kind=2, ma=0, balancing=0):
+# parameters: every field of a frame that a test may set
+def status(mv, dc=(250, 260), alarms=0, fets=3, mos_dc=300, kind=2, ma=0, balancing=0, sensors=0):
     out = bytearray(300)
 
     def put(at, value, n=2):
@@ -41,17 +42,35 @@ def status(mv, dc=(250, 260), alarms=0, fets=3, mos_dc=300, kind=2, ma=0, balanc
     out[173] = 55
     out[198] = fets & 1
     out[199] = fets >> 1
+    out[214] = sensors
     out[299] = sum(out[:299]) & 255
     return bytes(out)
 
 
+def ack_of(address, register=0x20):
+    ack = bytes([address, 0x10, 0x16, register, 0, 1])
+    return ack + crc(ack)
+
+
+# where an acknowledgement stands, by firmware
+FORMS = (
+    lambda frame, ack, request: frame + b"\0" + ack,
+    lambda frame, ack, request: frame + ack,
+    lambda frame, ack, request: frame + b"\0" + ack + b"\0",
+    lambda frame, ack, request: ack + frame,
+    lambda frame, ack, request: ack + request + frame,
+)
+
+
 def acked(frame, address):
-    ack = bytes([address]) + bytes.fromhex("1016200001")
-    return frame + b"\0" + ack + crc(ack)
+    return FORMS[0](frame, ack_of(address), b"")
 
 
 class Line:
-    """Boards by address; told: (address, register, value); lie: who says it was which board."""
+    """Boards by address; told: (address, register, value); lie: who says it was which board;
+    form: of each answer; drowsy: boards that answer the status only within 200 ms behind another
+    question, by the time of their last other one; other: type of frame that the settings are.
+    """
 
     def __init__(self, addresses=(1,), mv=(3300, 3301, 3302, 3303)):
         self.mv = {a: list(mv) for a in addresses}
@@ -59,24 +78,41 @@ class Line:
         self.commanded = []
         self.lie = {}
         self.silent = set()
+        self.form = {a: FORMS[0] for a in addresses}
+        self.drowsy = {}
+        self.other = 1
+        self.clock = None
 
     def __call__(self, request):
         assert crc(request[:-2]) == request[-2:]
         address = request[0]
         if address not in self.mv or address in self.silent:
             return None
-        if request[2] == 0x16:
-            assert request[1:9] == bytes.fromhex("1016200001020000")[:8]
-            frame = status(self.mv[address], **self.more[address])
-            return acked(frame, self.lie.get(address, address))
-        self.commanded.append((address, request[3], request[10]))
-        ack = request[:6]
-        return ack + crc(ack)
+        if request[2] != 0x16:
+            self.commanded.append((address, request[3], request[10]))
+            ack = request[:6]
+            return ack + crc(ack)
+        assert request[1:3] == b"\x10\x16" and request[4:9] == b"\0\x01\x02\0\0"
+        more = dict(self.more[address])
+        if request[3] == 0x1E:
+            more["kind"] = self.other
+            if address in self.drowsy:
+                self.drowsy[address] = self.clock.total_ms
+        else:
+            assert request[3] == 0x20
+            if address in self.drowsy and self.clock.total_ms - self.drowsy[address] > 200:
+                return None
+        frame = status(self.mv[address], **more)
+        ack = ack_of(self.lie.get(address, address), request[3])
+        return self.form[address](frame, ack, request)
 
 
 def bench(addresses=(1,), cells=4, temps=2, line=None, **more):
     shapes = tuple([(a, cells, temps) for a in addresses])
-    return SlaveBench("jk_pb", shapes, reply=line or Line(addresses), **more)
+    line = line or Line(addresses)
+    b = SlaveBench("jk_pb", shapes, reply=line, **more)
+    line.clock = b.board.clock
+    return b
 
 
 def test_polls_with_the_documented_bytes():
@@ -112,6 +148,109 @@ def test_only_the_acknowledgement_says_whose_it_is():
     assert 3333 not in b.mv()
 
 
+def test_an_acknowledgement_is_found_wherever_firmware_puts_it():
+    for form in FORMS:
+        line = Line((1, 3))
+        line.form = {1: form, 3: form}
+        line.mv[3] = [3400, 3401, 3402, 3403]
+        b = bench((1, 3), line=line).greet()
+        b.old()
+        b.scan()
+        assert b.mv() == line.mv[1] + line.mv[3], FORMS.index(form)
+        assert b.driver.missed == b.driver.link.damaged == b.driver.unexpected == 0
+
+
+def test_forms_mixed_on_one_line_are_each_read_into_their_place():
+    for first in range(len(FORMS)):
+        line = Line((1, 2, 3, 4, 5))
+        for a in line.mv:
+            line.mv[a] = [3300 + 10 * a + i for i in range(4)]
+            line.form[a] = FORMS[(first + a) % len(FORMS)]
+        b = bench((1, 2, 3, 4, 5), line=line).greet()
+        b.old()
+        b.scan()
+        assert b.mv() == sum([line.mv[a] for a in (1, 2, 3, 4, 5)], []), first
+        assert b.driver.missed == b.driver.link.damaged == 0
+
+
+def test_an_acknowledgement_in_front_names_only_its_own_board():
+    line = Line((1, 3))
+    b = bench((1, 3), line=line).greet()
+    b.run(1000)
+    b.reply = lambda request: None
+    b.begin()
+    b.step(101)
+    b.old()
+    b.give(ack_of(3) + status([3333] * 4))  # a late answer of board 3 while 1 is polled
+    b.run(20)
+    assert b.mv() == [None] * 8
+    b.give(ack_of(1))
+    b.run(300)  # the second try has begun
+    b.give(status([3333] * 4))
+    b.run(50)
+    assert b.mv() == [None] * 8
+
+
+def test_an_absent_sensor_is_known_by_the_mask():
+    line = Line()
+    line.more[1] = {"dc": (250, 0, 0, 260), "sensors": 0b100011}
+    b = bench(temps=4, line=line).greet()
+    assert b.dc() == [250, None, None, 260]
+    line.more[1] = {"dc": (250, 0, 0, 260), "sensors": 0xFF}
+    b.scan()
+    assert b.dc() == [250, 0, 0, 260]
+    line.more[1] = {"dc": (250, -2000, 0, 260), "sensors": 0}  # firmware without the mask
+    b.old()
+    b.scan()
+    assert b.dc() == [250, None, 0, 260]
+
+
+def test_a_board_that_answers_only_behind_another_question_is_read():
+    for other in (1, 3):
+        for answers in (True, False):
+            line = Line((1, 2))
+            line.drowsy = {2: -1000}
+            line.other = other
+            b = bench((1, 2), line=line)
+            known = b.reply
+
+            def reply(request, known=known, answers=answers):
+                answer = known(request)
+                return answer if answers or request[3] != 0x1E else None
+
+            b.reply = reply
+            b.greet()
+            for _ in range(4):
+                b.scan()
+            b.run(1000)
+            assert list(b.driver.wakes) == [0, 3]
+            b.requests = []
+            b.old()
+            ms = b.scan()
+            # the other question goes first, no try is lost
+            assert [(r[0], r[3]) for r in b.requests] == [(1, 0x20), (2, 0x1E), (2, 0x20)]
+            assert b.mv() == [3300, 3301, 3302, 3303] * 2 and ms < 400
+    missed = b.driver.missed
+    for _ in range(66):  # in one of them it looks again
+        b.old()
+        b.scan()
+        assert None not in b.mv()
+    assert b.driver.missed == missed
+
+
+def test_a_board_that_answers_at_once_again_is_asked_no_other_question():
+    line = Line()
+    line.drowsy = {1: -1000}
+    b = bench(line=line).greet()
+    for _ in range(4):
+        b.scan()
+    assert list(b.driver.wakes) == [3]
+    line.drowsy = {}
+    for _ in range(64):
+        b.scan()
+    assert list(b.driver.wakes) == [0]
+
+
 def test_other_cells_are_a_mismatch():
     b = bench(cells=5)
     b.scan()
@@ -133,8 +272,8 @@ def test_an_open_sensor_and_a_settings_frame_are_no_reading():
 def test_alarms_and_switches():
     line = Line()
     b = bench(line=line).greet()
-    trips = ((4, 1), (11, 2), (1, 4), (15, 4), (13, 16), (14, 32), (3, 64))
-    warns = ((0, 64), (8, 4), (9, 8), (20, 128))
+    trips = ((4, 1), (11, 2), (1, 4), (15, 4), (13, 16), (14, 32), (3, 64), (21, 4))
+    warns = ((0, 64), (8, 4), (9, 8), (20, 128), (16, 64), (22, 64), (24, 128))
     for bit, trip, warn in [(k, t, 0) for k, t in trips] + [(k, 0, w) for k, w in warns]:
         line.more[1] = {"alarms": 1 << bit}
         b.scan()

@@ -26,6 +26,7 @@ U32 = const(4)  # its low 24 bits; `read_fields` keeps the value before where th
 S16 = const(10)
 # low byte first
 U16_LE = const(18)
+U24_LE = const(19)
 S16_LE = const(26)
 S24_LE = const(27)
 

@@ -91,11 +91,15 @@ class Shape:
 
 @dataclass
 class Found:
-    """One board that answered; nominal_mah: where it reports it; highest_mv: of its cells."""
+    """One board that answered; nominal_mah: where it reports it; highest_mv: of its cells.
+
+    woken: it answered only behind another question.
+    """
 
     shape: Shape
     nominal_mah: int | None = None
     highest_mv: int | None = None
+    woken: bool = False
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -344,7 +348,7 @@ def found_in(decoded: Decoded) -> list[Found]:
                 Shape(row["node"], len(row["cells_mv"]), reading),
                 decoded.values.get("nominal_mah"),
                 max(known),
-                [] if reading == len(temps) else [note],
+                notes=[] if reading == len(temps) else [note],
             )
         )
     return out

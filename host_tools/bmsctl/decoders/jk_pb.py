@@ -18,7 +18,9 @@ SETTINGS = (
     (130, "capacity_mah"),
     (270, "address"),
 )
-SAYS = ("current_ma", "soc_pm", "remaining_mah", "nominal_mah", "cycles")
+SAYS = ("current_ma", "soc_pm", "remaining_mah", "nominal_mah", "cycles", "health_pm")
+ABOUT = 3  # the type of a frame with the device's names
+NAMES = ((6, 16, "name"), (22, 8, "hardware"), (30, 8, "version"), (46, 16, "serial"))
 
 
 class _Sink:
@@ -29,18 +31,24 @@ class _Sink:
         self._driver = driver
         self.shapes: dict[int, Shape] = {}
         self.settings: dict[str, int] | None = None
-        self.acks = self.frames = 0
+        self.about: dict[str, str] = {}
+        self.frames = 0
         self.lone: list[int] = []  # boards whose acknowledgement has no frame
 
     def on_ack(self, address: int, page: int, register: int, now: int) -> None:
         del register, now
-        self.acks += 1
         if page == 0x16:
             self.lone.append(address)
 
     def on_status(self, address: int, kind: int, at: int, now: int) -> None:
         data = bytes(self._link.data[at : at + jk_pb.FRAME])
         self.frames += 1
+        if address in self.lone:
+            self.lone.remove(address)  # it stood in front
+        if kind == ABOUT:
+            for first, n, name in NAMES:
+                text = data[first : first + n].split(b"\0")[0]
+                self.about[name] = text.decode("ascii", "replace").strip()
         if kind == jk_pb.SETTINGS:
             self.settings = {
                 name: int.from_bytes(data[i : i + 4], "little") for i, name in SETTINGS
@@ -52,11 +60,11 @@ class _Sink:
         while mask >> cells & 1:
             cells += 1
         temps = 0
-        for where in (162, 164, 256, 258):
+        for i, where in enumerate((162, 164, 256, 258)):
             dc = int.from_bytes(data[where : where + 2], "little", signed=True)
-            if not -400 < dc < 1500:
-                break
-            temps += 1
+            fitted = not data[214] or data[214] >> (1, 2, 4, 5)[i] & 1
+            if fitted and -400 < dc < 1500:
+                temps = i + 1
         self.shapes[address] = Shape(address, max(cells, 1), temps)
         if self._driver is not None:
             self._driver.on_status(address, kind, at, now)
@@ -64,17 +72,22 @@ class _Sink:
 
 def decode(capture: Capture) -> Decoded:
     """The answers of the boards of a line; `Capture.node`: the only one that was polled."""
-    seen, link = _pass(capture, False)
+    ways = [_pass(capture, before=before) for before in (False, True)]
+    # acknowledgements behind the frames, in front of them, or some of each: what fits best
+    seen, link = min(ways, key=lambda way: way[1].damaged + len(way[0].lone))
     if not seen.frames:
-        bare, other = _pass(capture, True)
+        bare, other = _pass(capture, bare=True)
         if bare.frames:
             return _filled(capture, bare, other, True)
     return _filled(capture, seen, link, False)
 
 
-def _pass(capture: Capture, bare: bool, boards: list[Shape] | None = None) -> tuple[Any, Any]:
+def _pass(
+    capture: Capture, bare: bool = False, before: bool = True, boards: list[Shape] | None = None
+) -> tuple[Any, Any]:
     link, stream = link_of("jk_pb", capture)
     link.bare = bare
+    link.before = before
     driver = None
     if boards is not None:
         driver, _pack = driver_of("jk_pb", link, boards)
@@ -94,7 +107,7 @@ def _filled(capture: Capture, seen: _Sink, link: Any, bare: bool) -> Decoded:
     if shapes:
         # without an acknowledgement a frame names no board: the link calls it 0
         polled = [replace(s, node=s.node or 1) for s in shapes]
-        driver, link = _pass(capture, bare, polled)
+        driver, link = _pass(capture, bare, link.before, polled)
         fill(out, [] if bare else shapes, driver.pack)
         for key in SAYS:
             values[key] = getattr(driver, key)
@@ -102,8 +115,8 @@ def _filled(capture: Capture, seen: _Sink, link: Any, bare: bool) -> Decoded:
         values["balance"] = driver.balancing
         values["protection"] = driver.alarm_bits
         values["alarms"] = alarm_names(driver.ALARMS, driver.alarm_bits)
-        values["health_pm"] = driver.health_pm
         values["board_dc"] = driver.pack.die_dc[0]
+    values.update(seen.about)
     if seen.settings is not None:
         values["settings"] = seen.settings
     out.frames = {
