@@ -7,7 +7,7 @@ from bms.links.reply import ReplyLink
 from bms.pack import FRESH
 from bms.slaves import polled
 from bms.slaves.build import KINDS, least_age_ms
-from fakes import raises
+from fakes import Random, raises
 
 
 class EchoLink(ReplyLink):
@@ -527,3 +527,38 @@ def test_a_port_that_takes_a_byte_at_a_time_sends_all():
     b.step(1)
     assert b.requests == [b"\x3c", b"\x01", b"\x00"] and b.driver.rest(b.now) > 0
     assert b.driver.link.dropped == 0
+
+
+def test_bytes_that_nobody_understands_are_an_event():
+    for kind, port in (("jbd", "uart0"), ("tesla_s", "uart0"), ("cell_link", "uart0")):
+        cells = 6 if kind == "tesla_s" else 4
+        b = SlaveBench(kind, ((1, cells, 2),), port)
+        noise = Random(3)
+
+        def scans(ms, data, b=b):
+            for _ in range(ms // 100):
+                b.seq = (b.seq + 1) & 255
+                b.driver.scan_started(b.seq, b.now)
+                b.give(data())
+                b.run(100, 5)
+
+        scans(9000, lambda: noise.bytes(40))
+        assert b.names() == [], kind
+        scans(5000, lambda: noise.bytes(40))
+        assert b.names() == ["slave_unreadable"], kind
+        scans(5000, lambda: b"")
+        assert b.names() == ["slave_unreadable"], kind
+        b.driver.link.rx += 1  # a good answer
+        scans(100, lambda: b"")
+        assert b.names() == [], kind
+        scans(30000, lambda: b"")  # a silent line is none
+        assert b.names() == [], kind
+
+
+def test_the_echo_of_an_adapter_is_understood():
+    b = SlaveBench("jbd", ((1, 4, 2),), reply=lambda request: request)
+    for _ in range(300):
+        b.seq = (b.seq + 1) & 255
+        b.driver.scan_started(b.seq, b.now)
+        b.run(100, 5)
+    assert b.driver.link.echoes > 10 and b.names() == []

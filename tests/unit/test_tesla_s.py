@@ -209,6 +209,82 @@ def test_one_module_more_stays_a_mismatch_on_a_noisy_line():
     assert b.names() == ["slave_mismatch"]
 
 
+def behind_an_adapter(count, ms, modules=0, **more):
+    """A chain whose answers come `ms` after the words."""
+    chain = Chain(modules or count)
+    shapes = tuple([(i + 1, 6, 2) for i in range(count)])
+    b = SlaveBench("tesla_s", shapes, reply=chain, **more)
+    b.chain = chain
+    for module in chain.modules:
+        module.ms = lambda: b.board.clock.total_ms
+    waiting = []
+    b.reply = lambda word: waiting.append((b.board.clock.total_ms + ms, chain(word)))
+    step = b.step
+
+    def late(each=1):
+        step(each)
+        while waiting and waiting[0][0] <= b.board.clock.total_ms:
+            b.give(waiting.pop(0)[1])
+
+    b.step = late
+    return b
+
+
+def test_a_chain_behind_an_adapter_that_answers_late_is_found_and_read():
+    for ms in (1, 6, 12, 16, 30):
+        b = behind_an_adapter(3, ms)
+        b.run(2000)
+        assert b.driver.found == 3, ms
+        b.greet()
+        missed = b.driver.missed
+        for _ in range(3):
+            b.old()
+            b.scan()
+            assert None not in b.mv(), ms
+        assert b.driver.missed == missed
+        assert [m.address for m in b.chain.modules] == [1, 2, 3]
+
+
+def test_the_answer_of_the_pack_file_counts_at_the_start_and_in_the_time_of_a_scan():
+    b = behind_an_adapter(2, 16, link='answer = "20 ms"')
+    b.run(500)
+    assert b.driver.starts == 1 and b.driver.found == 2
+    words = 2 * 6  # of both modules, with the one that ends balancing
+    assert b.driver.scan_ms(b.config) >= words * 20
+    b.greet()
+    assert 2 * 5 * 16 <= b.scan() <= b.driver.scan_ms(b.config) and b.driver.missed == 0
+
+
+def test_one_module_more_stays_a_mismatch_behind_an_adapter():
+    b = behind_an_adapter(2, 16, 3)
+    b.run(3000)
+    assert b.names() == ["slave_mismatch"] and b.mv() == [None] * 12
+    b.run(3000)
+    assert b.names() == ["slave_mismatch"] and b.mv() == [None] * 12
+
+
+def test_a_scan_between_the_two_words_that_clear_an_alert_reads_no_alert():
+    b = behind_an_adapter(2, 6)
+    b.run(2000)
+    b.greet()
+    for module in b.chain.modules:
+        write = module.write
+
+        def kept(register, value, module=module, write=write):
+            write(register, value)
+            if value == 0xFF:  # what was written stays to be read until 00 is
+                at = register - 0x20
+                module.status = module.status[:at] + b"\xff" + module.status[at + 1 :]
+
+        module.write = kept
+        module.lasting = bytes([0x40, 0x20, 0, 0])  # only warns
+    for _ in range(300):
+        b.begin()  # each before the one before is over: a command between two of them
+        b.run(50)
+        assert not alarmed(b)
+    assert len(b.chain.modules[0].cleared_ms) > 2 and b.pack.slave_flags[0] == 64 << 8
+
+
 def test_whoever_is_lost_all_are_addressed_anew():
     b = bench(3).greet()
     b.chain.modules[1].address = 0  # a reset

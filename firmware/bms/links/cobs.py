@@ -19,6 +19,7 @@ class CobsLink(SerialLink):
     """A bus of boards on one UART; see `SerialLink` for its fields."""
 
     polled = True  # one board may send at a time: the master polls each by its number
+    echoes = 0  # as `ReplyLink`; none are known
 
     def __init__(self, stream, rate=0):
         super().__init__(stream, 0, _LONGEST)

@@ -316,6 +316,10 @@ SINGLE = (
         "a slave board switched FETs of its own off; value: bits, 1 charge, 2 discharge still on",
     ),
     (
+        F.SLAVE_UNREADABLE, 108, "slave_unreadable", WARN, SLAVE, "pieces",
+        "bytes come on the port of this slave, but none make sense; value: damaged pieces",
+    ),
+    (
         F.CONFIG_COPY_USED, 100, "config_copy_used", WARN, NOWHERE, "",
         "value 1: pack file damaged, its copy is in use; 2: the copy is damaged; 3: the pack file"
         " has no checksum, its copy is in use: delete the copy if the file was placed by hand",

@@ -88,12 +88,13 @@ LEVELLED = const(3 * QUANTITIES)
     CURRENT_OFFSET,
     CURRENT_SENSOR_LOST,
     SLAVE_SWITCH,
+    SLAVE_UNREADABLE,
     CONFIG_COPY_USED,
     STORE_FAILED,
     STORE_LOST,
     MEMORY_ERROR,
     DEEP_DISCHARGE,
-) = range(LEVELLED + 1, LEVELLED + 49)
+) = range(LEVELLED + 1, LEVELLED + 50)
 
 # what happened to a fault, as the event line reports it
 SET, CLEAR, ACKNOWLEDGED = range(3)

@@ -15,7 +15,7 @@ from micropython import const
 from bms import ticks
 from bms.links.can import EXTENDED
 from bms.pack import NO_STATUS
-from bms.protection.fault_ids import SLAVE_ALARM, SLAVE_CONFLICT
+from bms.protection.fault_ids import SLAVE_ALARM, SLAVE_CONFLICT, SLAVE_UNREADABLE
 
 # what a kind of board can do
 BALANCE_MASK = const(1)  # balances the cells that it is commanded
@@ -25,6 +25,8 @@ OWN_FETS = const(8)  # has FETs of its own that can be commanded
 CAN_BALANCE = BALANCE_MASK | BALANCE_TARGET | BALANCE_ON_OFF
 
 _CONFLICTS = const(3)  # scans in a row with contradicting answers
+_UNREADABLE = const(20)  # scans in which bytes came, and for so long nothing that makes sense
+_UNREADABLE_MS = const(10000)
 
 # what a board's alarm means, the same bits for all kinds but the cell link
 A_CELL_HIGH = const(1)
@@ -83,6 +85,11 @@ class Driver:
         self.done = True
         self.every = 1  # its scan begins in every n-th scan of the master
         self._scans_to_skip = 0
+        self._on_a_line = hasattr(link, "echoes")  # a line of bytes
+        self._bytes_at = 0
+        self._understood = 0  # frames
+        self._understood_at = -1
+        self._unread = 0  # scans since then in which bytes came
         self._alarms = 0  # slaves whose alarm is on
         self._alarm_flags = array("H", [0] * len(pack.slave_cells))
         self._alarm_at = array("i", [0] * len(pack.slave_cells))
@@ -90,11 +97,32 @@ class Driver:
 
     def scan_started(self, seq, now):
         """A scan of the master begins; the driver's own begins in every n-th of them."""
+        if self._on_a_line:
+            self._look_readable(now)
         if self._scans_to_skip:
             self._scans_to_skip -= 1
             return
         self._scans_to_skip = self.every - 1
         self.begin(seq, now)
+
+    def _look_readable(self, now):
+        """Warn where bytes come, but nothing is understood: wrong rate, wrong kind, noise."""
+        link = self.link
+        slave = self.members[0]
+        good = link.rx + link.echoes
+        if good != self._understood or self._understood_at < 0:
+            self._understood = good
+            self._understood_at = now
+            self._unread = 0
+            self.faults.clear(SLAVE_UNREADABLE, slave)
+        elif link.rx_at != self._bytes_at and self._unread < _UNREADABLE:
+            self._unread += 1
+        self._bytes_at = link.rx_at
+        if self._unread == _UNREADABLE:
+            wait = 2 * self.pack.poll_period_ms[slave]
+            ms = ticks.since(now, self._understood_at)
+            if ms >= _UNREADABLE_MS and ms >= wait:
+                self.faults.set(SLAVE_UNREADABLE, slave, link.damaged)
 
     def begin(self, seq, now):
         """Start scan number `seq` (0..255)."""

@@ -7,7 +7,9 @@ bit 7 set, and its CRC is made without that bit. Nodes 1.. are the places in the
 master's end. Start: all modules are reset, then one after the other gets its address. If one is
 lost later, all are reset and addressed again: only then the places are certain. With fewer modules
 than in the pack file it is unknown which ones are missing, and none is read. One module more is a
-mismatch as well.
+mismatch as well. Adapters answer late, USB ones after 16 ms: a start that nobody answers is
+followed by one that waits twice as long, 32 ms at most, and a chain that was found is polled so.
+Each module needs six answers in a scan: behind such an adapter, say so by `answer` in [[link]].
 Units: cells in steps of 6.25 V / 16383, the module 33.333 V / 16383; temperatures of two
 thermistors by the formula of Steinhart and Hart, from a table made at start. Balancing by a mask of
 six cells; it is stopped while a module measures, and ends by itself after a minute. A module has no
@@ -59,9 +61,10 @@ _NO_ADDRESS = const(0x80)  # of the first byte of an answer
 _ADDRESSED = const(0x80)  # of a value written to _ADDRESS
 _ALL_CELLS = const(0x3F)
 _MINUTE = const(0x81)
-_START_MS = const(4)  # to wait for an answer at start
+_START_MOST_MS = const(32)  # to wait for an answer at start
 _START_TRIES = const(3)
 _START_AGAIN_MS = const(50)  # between two starts that did not find all
+_SKIPS = const(3)  # answers not evaluated while latches are being cleared
 _ADC_MOST = const(0x3FFF)
 _APART_MV = const(1000)  # a module's voltage and its cells: more is a wrong answer
 _CLEAR_MS = const(5000)  # between two times that a module's latches are cleared
@@ -188,6 +191,9 @@ class TeslaS(PolledDriver):
         self._answers = 0  # answers to the last command of the start
         self._due_at = 0
         self._first = True
+        self._least_wait = self._wait = self._answer  # ms for an answer, at start
+        if self._answer != self.ANSWER_MS:
+            self.TYPICAL_MS = self._answer  # as long as the adapter's
         self._tries_left = _START_TRIES
         self._echoing = 0
         self._more = 0  # starts in a row with one module too many
@@ -196,6 +202,7 @@ class TeslaS(PolledDriver):
         self._uncommanded = bytearray(n)  # it still needs 2: timer and mask, 1: the mask
         self._uncleared = bytearray(n)  # commands that clear latches, still to be sent
         self._cleared_at = array("i", [0] * n)
+        self._skips = bytearray(n)  # its latches are being cleared: so many answers say nothing
         self._table = array("h", [0] * _TABLE)
         for k in range(_TABLE):
             raw = k << _STEP_SHIFT
@@ -273,7 +280,7 @@ class TeslaS(PolledDriver):
         stage = self._stage
         answers = self._answers
         self._answers = 0
-        self._due_at = ticks.add(now, _START_MS)
+        self._due_at = ticks.add(now, self._wait)
         if stage == _RESETTING:
             self.starts = (self.starts + 1) & MASK
             self._count = 0
@@ -311,7 +318,7 @@ class TeslaS(PolledDriver):
                 if self._tries_left:
                     self._check()
                 else:
-                    self._restart(now)  # the modules' places are not certain any more
+                    self._failed(now)  # the modules' places are not certain any more
                 return
             self._tries_left = _START_TRIES
             self._count += 1
@@ -320,6 +327,8 @@ class TeslaS(PolledDriver):
             if 2 * i == len(_SETTLE):
                 self._stage = RUN
                 self._state = 0
+                self._timeout += self._wait - self._answer
+                self._answer = self._wait
                 for m in range(len(self._silent)):
                     self._silent[m] = self._mask[m] = self._uncommanded[m] = 0
                     self._cleared_at[m] = now
@@ -337,13 +346,19 @@ class TeslaS(PolledDriver):
         self.link.forget()
         self.link.write(ALL, _RESET, 0xA5)
         self._stage = _RESET_SENT
-        self._due_at = ticks.add(now, _START_MS)
+        self._due_at = ticks.add(now, self._wait)
 
     def _check(self):
         """Poll the module that has just got an address by that address."""
         self.link.forget()
         self.link.read(self._count + 1, 0, 1)
         self._stage = _CHECKED
+
+    def _failed(self, now):
+        """Start again; where nobody answered with more time, behind the longest with the least."""
+        if not self._count:
+            self._wait = 2 * self._wait if 2 * self._wait <= _START_MOST_MS else self._least_wait
+        self._restart(now)
 
     def _addressed(self, more, now):
         """No further module gets an address; more: there is one."""
@@ -359,7 +374,10 @@ class TeslaS(PolledDriver):
             self.faults.set(F.SLAVE_MISMATCH, self.members[0], self.found)
             for m in range(len(self.members)):
                 self._wrong[m] = 1
-        self._restart(now)
+        if more:
+            self._restart(now)
+        else:
+            self._failed(now)
         self._due_at = ticks.add(now, _START_AGAIN_MS)
 
     # --- commands ---
@@ -384,6 +402,7 @@ class TeslaS(PolledDriver):
         if self._uncleared[m]:
             i = 2 * (_CLEARS - self._uncleared[m])
             if _SETTLE[i + 1]:
+                self._skips[m] = _SKIPS
                 self._uncleared[m] -= 1  # not repeated: it would hide alerts that come back
             return self.link.write(self._node[m], _SETTLE[i], _SETTLE[i + 1])
         return False
@@ -407,6 +426,7 @@ class TeslaS(PolledDriver):
                 self._mask[m] = self.link.out[2]
             elif (register == _ALERTS or register == _FAULTS) and not self.link.out[2]:
                 self._uncleared[m] -= 1
+                self._skips[m] = 0
         else:
             if register == SAMPLE and n == SAMPLE_BYTES:
                 self.take_sample(m, at, now)
@@ -461,6 +481,9 @@ class TeslaS(PolledDriver):
 
     def take_status(self, m, at, now):
         """Alerts, faults, cells above and below the module's own bounds."""
+        if self._skips[m]:
+            self._skips[m] -= 1  # between the two words the latches may show what was written
+            return
         data = self.link.data
         trip = warn = 0
         if data[at] & _HOT:
