@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,10 +12,13 @@ from terminal import Tool
 
 from bms.links.can import BITS, EXTENDED
 from bmsctl.commands import decode
-from bmsctl.decoders import cell_link, jbd
-from bmsctl.decoders.base import Capture, Decoded
+from bmsctl.decoders import cell_link, decoder, jbd
+from bmsctl.decoders.base import Capture, Decoded, Shape, Stream, driver_class, driver_of
 from bmsctl.errors import ToolError
 from bmssim import protocol as p
+from bmssim.boards.kinds import KINDS
+from bmssim.bus import Noise, UartBus
+from bmssim.events import Events
 from bmssim.slcan import from_line
 from extent import HANG_S
 
@@ -97,6 +101,55 @@ def test_a_longer_reply_than_documented_is_taken() -> None:
     check = (0x10000 - sum(body)) & 0xFFFF
     longer = b"\xdd\x03" + body + check.to_bytes(2, "big") + b"\x77"
     assert decode_jbd(longer).as_json()["temps_dc"] == [245, 242, 237]
+
+
+def test_a_name_whose_register_is_damaged_is_no_cells() -> None:
+    # of no check is the register a part
+    name = frame("jbd_05_rsp")
+    odd = bytes.fromhex("dd0500144c482d53503135533030312d503133532d333041fb3977")
+    for reply in (name, odd):
+        for bit in range(8):
+            register = reply[1] ^ 1 << bit
+            got = decode_jbd(reply[:1] + bytes([register]) + reply[2:])
+            assert not any(got.values["cells_mv"]) and not got.values["temps_dc"], register
+            if register == 4:
+                assert got.error is not None and got.values["boards"] == []
+
+
+def answers_of(kind: str, cells: int) -> bytes:
+    """What a simulated board of so many cells answers to a scan of its driver."""
+    known = KINDS[kind]
+    rng = np.random.default_rng(1)
+    events = Events()
+    bus = UartBus(events, known.bps["uart"], Noise(rng))
+    measure = lambda: (np.full(cells, 3.3), np.array([25.0, 25.0]))  # noqa: E731
+    board = known.make(events, bus, known.first, cells, 2, measure, rng, 0.0)
+    stream = Stream()
+    link = driver_class(kind).frame(stream)
+    driver, _pack = driver_of(kind, link, [Shape(known.first, 1, 2)])
+    out = b""
+    for step in range(driver.steps(0)):
+        stream.sent = b""
+        driver.send_poll(0, step)
+        request, _used = board.request(stream.sent)
+        out += board.answer(request) or b""
+    return out
+
+
+@pytest.mark.parametrize("kind", ["jbd", "jbd_up", "jk_ttl", "daly"])
+def test_more_cells_than_the_driver_can_read_are_said(kind: str) -> None:
+    got = decoder(kind).decode(Capture(answers_of(kind, 33)))
+    assert "33 cells" in str(got.error) and "32 at most" in str(got.error)
+    got = decoder(kind).decode(Capture(answers_of(kind, 32)))
+    assert got.error is None and len(got.values["cells_mv"]) == 32
+
+
+@pytest.mark.parametrize("kind", ["jbd", "jbd_up", "jk_ttl", "daly"])
+def test_a_frame_lost_between_others_is_no_silence(kind: str) -> None:
+    whole = answers_of(kind, 4)
+    broken = bytes([whole[0] ^ 0x40]) + whole[1:]  # nothing begins there any more
+    assert decoder(kind).decode(Capture(whole + broken + whole)).error is not None
+    assert decoder(kind).decode(Capture(b"\x01" + whole + whole)).error is None
 
 
 @given(st.lists(st.one_of(st.binary(max_size=40), st.just(CELLS), st.just(b"\xdd\x04\x00\xff"))))

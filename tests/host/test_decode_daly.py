@@ -113,3 +113,25 @@ def test_where_only_cells_are_said_they_end_with_the_last_that_reads() -> None:
             for can in (False, True):
                 got = decode(Capture(said(numbers, can), can=can)).as_json()
                 assert got["cells_mv"] == cells, (first, more, can)
+
+
+CELLS = [frame("daly_" + name) for name in ("r95_1", "r95_2", "r95_3", "r95_4", "r95_5")]
+
+
+def test_cells_stay_where_a_frame_of_them_is_lost_and_it_is_named() -> None:
+    whole = decode(Capture(b"".join(CELLS))).values["cells_mv"]
+    for lost in range(5):
+        data = b"".join(CELLS[:lost] + CELLS[lost + 1 :])
+        got = decode(Capture(frame("daly_r94") + data))
+        assert got.error == f"frames of cells are missing: {lost + 1} of board 1"
+        hidden = range(3 * lost, 3 * lost + 3)
+        assert got.values["cells_mv"] == [None if i in hidden else whole[i] for i in range(14)]
+
+
+def test_a_frame_whose_first_byte_is_damaged_is_counted() -> None:
+    for at in range(5):
+        frames = list(CELLS)
+        frames[at] = b"\xa7" + frames[at][1:]
+        got = decode(Capture(b"".join(frames)))
+        assert got.frames["damaged"] == 1 and got.error is not None, at
+    assert decode(Capture(b"\x01\x02" + b"".join(CELLS))).frames["damaged"] == 0

@@ -8,6 +8,7 @@ import numpy as np
 from bmsctl.decoders import decoder
 from bmsctl.decoders.base import Capture
 from bmssim.boards.jbd_up import JbdUpUnit
+from bmssim.boards.serial import crc16
 from bmssim.bus import Noise, UartBus
 from bmssim.events import Events
 
@@ -53,3 +54,21 @@ def test_what_is_broken_is_refused() -> None:
         for data in (bytes(broken), whole[:at]):
             got = decode(Capture(data))
             assert got.error is not None and not got.values["cells_mv"], at
+
+
+def test_warnings_balance_and_names_are_shown() -> None:
+    captures = json.loads((Path(__file__).parents[1] / "data" / "public_captures.json").read_text())
+    one = next(case["hex"] for case in captures if case["kind"] == "jbd_up")
+    values = decode(Capture(bytes.fromhex(one))).values
+    assert values["alarms"] == ["cell_overvoltage_warning", "eeprom_warning"]
+    assert values["balance"] == 0 and values["version"] == "12.4"
+    assert values["name"] == "JBD48100000" and values["ambient_dc"] == 226
+    assert values["health_pm"] == 1000 and values["board_dc"] == 210
+
+
+def test_the_words_behind_the_temperatures_are_the_mask_of_balanced_cells() -> None:
+    data = bytearray(answer())
+    end = 8 + 66 + 2 + 2 * 16 + 2 + 2 * 4
+    data[end : end + 4] = b"\0\0\x80\x05"
+    data[-2:] = crc16(bytes(data[:-2]))
+    assert decode(Capture(bytes(data))).values["balance"] == 0x8005

@@ -31,3 +31,20 @@ def test_candump(bmsctl: Tool, tmp_path: Path) -> None:
     code, out, err = bmsctl.run("decode", "jk_can", log)
     assert code == 0, err
     assert "3757 3755 3747 3750" in out
+
+
+def test_the_voltage_shows_without_temperatures() -> None:
+    assert decode(Capture(CELLS + STATUS, can=True)).values["pack_mv"] == 49200
+    assert decode(Capture(CELLS, can=True)).values["pack_mv"] is None
+
+
+def test_frames_that_the_driver_does_not_need() -> None:
+    # as the vendor's document has them: 30.0 of 40.0 Ah, 100 cycles; 22, 21, 30 degC of sensors 1-3
+    more = b"T18F128F482C019001E8030064\rT18F228F46074847 50FFFF\rT18F528F4107\rt7F4403002000\r"
+    values = decode(Capture(CELLS + STATUS + more.replace(b" ", b""), can=True)).values
+    assert values["remaining_mah"] == 30_000 and values["nominal_mah"] == 40_000
+    assert values["sensors_dc"] == [220, 210, 300, None, None]
+    assert values["fets"] == 3 and values["balance"] == 1
+    assert values["alarms"] == ["cell_overvoltage", "soc_low"]
+    cycles = b"T18F128F482C019001E8036400\r"
+    assert decode(Capture(CELLS + cycles, can=True)).values["cycles"] == 100

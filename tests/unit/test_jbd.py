@@ -367,3 +367,15 @@ def test_the_cycle_does_not_allocate():
     assert b.scans_without_heap([CELLS, good]) == 40
     assert b.driver.link.damaged == 0
     assert b.driver.missed == 0
+
+
+def test_a_name_with_the_register_of_the_cells_is_no_reading():
+    # no check covers the register
+    name = b"LH-SP15S0"
+    for cells in (4, 5):
+        b = bench(cells=cells)
+        for text in (name[: 2 * cells], name):
+            b.driver.listen()
+            b.give(reply(4, text))
+            assert b.mv() == [None] * cells and b.names() == []
+        assert b.driver.damaged == 2

@@ -77,6 +77,18 @@ def test_the_captured_frame_is_read():
     assert b.names() == []
 
 
+def test_the_whole_status_in_answer_to_another_read_is_read():
+    b = bench()
+    whole = b.reply
+    b.reply = lambda request: frame(3, whole.fields) if request[8] == 6 else whole(request)
+    b.greet()
+    assert b.mv() == MV and b.driver.missed == 0
+    b.old()
+    b.reply = lambda request: frame(3, b"\x85\x32")  # one field, as somebody asked for it
+    b.scan()
+    assert b.mv() == [None] * 14 and b.driver.unexpected > 0 and b.driver.soc_pm == 150
+
+
 def test_the_frame_made_here_is_the_captured_one():
     assert frame(6, REPLY[11:-9]) == REPLY
 

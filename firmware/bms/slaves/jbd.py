@@ -91,8 +91,6 @@ class Jbd(Framed):
     ANSWER_MS = 200
     TYPICAL_MS = 20
     LONGEST = 90
-    MOST_MV = 0x7FFF
-    MOST_DC = 0x7001
     frame = JbdLink
     # values of FIELDS that the driver uses
     balance_low: int
@@ -171,12 +169,21 @@ class Jbd(Framed):
             return -1
         return data[at + _CELLS_OF_BOARD] | data[at + _SENSORS] << 8
 
+    def _cells_read(self, at, n):
+        """Whether n bytes are cells: no check covers the register, so it may be another reply."""
+        for i in range(at, at + n, 2):
+            if word(self.link.data, i) <= self.MOST_MV:
+                return not n & 1
+        return not n
+
     def take(self, m, command, at, n, now):
         """See `Framed.take`."""
         counts = self.counts(command, at, n)
         if counts < 0:
             return False
         if command == CELLS:
+            if not self._cells_read(at, n):
+                return False
             if self.fit(m, 1, n == 2 * self.pack.slave_cells[self.members[m]], counts):
                 balancing = self.balance_low > 0 or self.balance_high > 0
                 take_cells(self, m, at, counts, now, balancing)

@@ -3,13 +3,13 @@
 Source: the vendor's "RS485 communication protocol" V2.5 as read in public documents, and captured
 frames. 115200 8N1, big-endian. `4E57 length(2) terminal(4) command source type fields.. record(4)
 68 0000 sum(2)`: length = all bytes less 2, sum over all bytes before the last four. One poll
-reads all fields; each is a code and a value, whose length depends on the code. A frame with an
-unknown code is refused. Units: cells mV; temperatures degC, above 100 it is 100 - x; stack voltage
-10 mV; current 10 mA, + = charge. Field 80 is the board's own temperature, 81 and 82 are the
-sensors. Its checksum is a sum: see `CommercialDriver.WEAK`. Balancing can be allowed or forbidden;
-before a command the driver sends the factory's password. Uncertain: whether a board needs the
-password, and how long it stays valid. If it was changed, the board refuses commands and keeps
-control of its FETs and of balancing.
+reads all fields, which some boards send as an answer to 03; each is a code and a value, whose
+length depends on the code. A frame with an unknown code is refused. Units: cells mV; temperatures
+degC, above 100 it is 100 - x; stack voltage 10 mV; current 10 mA, + = charge. Field 80 is the
+board's own temperature, 81 and 82 are the sensors. Its checksum is a sum: see
+`CommercialDriver.WEAK`. Balancing can be allowed or forbidden; before a command the driver sends
+the factory's password. Uncertain: whether a board needs the password, and how long it stays valid.
+If it was changed, the board refuses commands and keeps control of its FETs and of balancing.
 """
 
 from micropython import const
@@ -25,6 +25,7 @@ from bms.ticks import MASK
 
 WRITE = const(0x02)
 PASSWORD = const(0x05)
+READ = const(0x03)
 READ_ALL = const(0x06)
 
 # codes of fields
@@ -215,6 +216,8 @@ class JkTtl(Framed):
 
     def on_reply(self, node, command, at, n, now):
         """As `Framed.on_reply`; the answer to a command, or to its password."""
+        if command == READ and n and self.link.data[at] == _CELLS:
+            command = READ_ALL  # all of them begin with the cells
         if command != WRITE and command != PASSWORD:
             Framed.on_reply(self, node, command, at, n, now)
         elif not self.waits_for(0, COMMAND) or self.link.out[8] != command:

@@ -68,7 +68,7 @@ _SKIPS = const(3)  # answers not evaluated while latches are being cleared
 _ADC_MOST = const(0x3FFF)
 _APART_MV = const(1000)  # a module's voltage and its cells: more is a wrong answer
 _CLEAR_MS = const(5000)  # between two times that a module's latches are cleared
-_STEP_SHIFT = const(6)  # of the table of temperatures: every 64 of the raw value
+_STEP_SHIFT = const(6)  # of the table of temperatures, 0.01 degC: every 64 of the raw value
 _TABLE = const(258)
 _LEAST_RAW = const(200)  # an open thermistor is below, a shorted one above
 _MOST_RAW = const(16300)
@@ -207,7 +207,7 @@ class TeslaS(PolledDriver):
         for k in range(_TABLE):
             raw = k << _STEP_SHIFT
             if _LEAST_RAW - 64 <= raw <= _MOST_RAW + 64:
-                self._table[k] = round(10 * celsius(raw))
+                self._table[k] = round(100 * celsius(raw))
 
     def size(self, m, step):
         """Bytes of a command and its answer."""
@@ -468,7 +468,7 @@ class TeslaS(PolledDriver):
                 continue
             k = raw >> _STEP_SHIFT
             low = self._table[k]
-            dc = low + ((self._table[k + 1] - low) * (raw & 63) >> _STEP_SHIFT)
+            dc = (low + ((self._table[k + 1] - low) * (raw & 63) >> _STEP_SHIFT)) // 10
             if dc > hottest:
                 hottest = dc
             if i < self.pack.slave_temps[slave]:

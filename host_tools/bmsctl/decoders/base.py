@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from bms.clock import Clock
 from bms.config import pack_file
 from bms.contactors.strings import Strings
+from bms.links.reply import ReplyLink
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
 from bms.protection.faults import Faults
@@ -164,18 +166,56 @@ def link_of(kind: str, capture: Capture) -> tuple[Any, Stream]:
     stream = Stream(capture.data)
     if capture.can:
         return Slcan(stream), stream
-    return driver_class(kind).frame(stream), stream
+    link = driver_class(kind).frame(stream)
+    if isinstance(link, ReplyLink):
+        _record_spans(link, stream, len(capture.data))
+    return link, stream
 
 
-def listen(kind: str, capture: Capture, boards: list[Shape], passes: int = 1) -> tuple[Any, Pack]:
+def _record_spans(link: Any, stream: Stream, size: int) -> None:
+    """Record in `link.spans` where in a capture of `size` bytes its good frames begin and end."""
+    link.spans = []
+    hand_over = link._hand_over
+
+    def recorded(at: int, n: int, sink: Any, now: int) -> None:
+        first = size - len(stream.data) - link._filled + at
+        link.spans.append((first, first + n))
+        hand_over(at, n, sink, now)
+
+    link._hand_over = recorded
+
+
+def stray_bytes(link: Any) -> int:
+    """Bytes between the good frames of a capture that are part of none."""
+    return sum(b[0] - a[1] for a, b in pairwise(link.spans))
+
+
+def too_many(kind: str, cells: dict[int, int]) -> tuple[bool, str]:
+    """For `first`: whether a board has more cells than its driver can read; cells: by node."""
+    most = driver_class(kind).CELLS
+    for node, count in cells.items():
+        if count > most:
+            return True, f"board {node} has {count} cells: {kind} can read {most} at most"
+    return False, ""
+
+
+def listen(
+    kind: str,
+    capture: Capture,
+    boards: list[Shape],
+    passes: int = 1,
+    prepare: Callable[[Any], None] = lambda driver: None,
+) -> tuple[Any, Pack]:
     """A capture through the driver of these boards, which takes answers to any poll.
 
-    passes: 2 where the first frames may only be understood with the last ones.
+    passes: 2 where the first frames may only be understood with the last ones; prepare: gets the
+    driver before them.
     """
     link, stream = link_of(kind, capture)
     stream.sent = b""
     driver, pack = driver_of(kind, link, boards)
     driver.listen()
+    prepare(driver)
     sink = only(driver, capture)
     for _ in range(passes):
         stream.data = capture.data

@@ -5,7 +5,17 @@ from typing import Any
 from bms.links.can import EXTENDED
 from bms.slaves import daly
 
-from .base import Capture, Decoded, Shape, alarm_names, fill, first, listen, replies
+from .base import (
+    Capture,
+    Decoded,
+    Shape,
+    alarm_names,
+    fill,
+    first,
+    listen,
+    replies,
+    too_many,
+)
 
 _REQUEST, _REQUEST_MASK = EXTENDED | 0x18000040, EXTENDED | 0x1F0000FF
 
@@ -60,9 +70,25 @@ class _Seen:
     def count(self, node: int) -> int:
         """Cells of a board, 0 where no frame shows how many."""
         numbered = self.numbered.get(node, {})
-        first = 0 if 0 in numbered else 1
+        first = self.first_number(node)
         shown = max((3 * (n - first) + read for n, read in numbered.items() if read), default=0)
         return self.cells.get(node) or shown
+
+    def first_number(self, node: int) -> int:
+        """The number of a board's first frame of cells: captures that have no 0 begin with 1."""
+        return 0 if 0 in self.numbered.get(node, {}) else 1
+
+    def missing(self) -> list[str]:
+        """Frames of cells that are not there, though others are."""
+        out = []
+        for node, numbered in sorted(self.numbered.items()):
+            if len(numbered) < 2 and node not in self.cells:
+                continue  # a frame by itself
+            first = self.first_number(node)
+            for n in range(first, first + (self.count(node) + 2) // 3):
+                if n not in numbered:
+                    out.append(f"{n} of board {node}")
+        return out
 
 
 def decode(capture: Capture) -> Decoded:
@@ -83,7 +109,12 @@ def decode(capture: Capture) -> Decoded:
     values = out.values
     if boards:
         # the last frame may show whether numbers begin at 0 or 1
-        driver, pack = listen("daly", capture, boards, passes=2)
+        def prepare(driver: Any) -> None:
+            for m, board in enumerate(boards):
+                if board.node in seen.numbered:
+                    driver._cell_base[m] = seen.first_number(board.node)
+
+        driver, pack = listen("daly", capture, boards, passes=2, prepare=prepare)
         fill(out, boards, pack)
         commands = set().union(*seen.frames.values())
         if daly.TOTAL in commands:
@@ -98,19 +129,27 @@ def decode(capture: Capture) -> Decoded:
         values.update(seen.more)
     unended = link.unended() if capture.can else 0
     requests = seen.requests if capture.can else link.echoes
+    damaged = link.damaged
+    if not capture.can:
+        # a frame whose first byte is damaged looks like none: so many would fill what is left
+        good = sum(b - a for a, b in link.spans)
+        damaged = max(damaged, (len(capture.data) - good) // daly.FRAME)
+    missing = seen.missing()
     out.frames = {
         "good": seen.good,
-        "damaged": link.damaged + seen.short,
+        "damaged": damaged + seen.short,
         "echoes": requests,
         "wrong_responder": wrong,
     }
     if capture.can:
         out.frames["unended"] = unended
     out.error = first(
-        (link.damaged, "not an slcan frame" if capture.can else link.REASONS[link.fault or 2]),
+        (damaged, "not an slcan frame" if capture.can else link.REASONS[link.fault or 2]),
         (seen.short, "a frame is too short"),
         (wrong, f"wrong responder: an answer of another board than {capture.node}"),
         (bool(unended), "truncated"),
+        (bool(missing), "frames of cells are missing: " + ", ".join(missing[:4])),
+        too_many("daly", {board.node: seen.count(board.node) for board in boards}),
         (
             not seen.good and not requests,
             "no frame in it: no " + ("18..40.." if capture.can else "A5 .. 08"),

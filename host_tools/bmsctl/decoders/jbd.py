@@ -4,7 +4,18 @@ from typing import Any
 
 from bms.slaves import jbd
 
-from .base import Capture, Decoded, Shape, alarm_names, driver_of, fill, first, link_of
+from .base import (
+    Capture,
+    Decoded,
+    Shape,
+    alarm_names,
+    driver_of,
+    fill,
+    first,
+    link_of,
+    stray_bytes,
+    too_many,
+)
 
 SAYS = ("current_ma", "soc_pm", "remaining_mah", "nominal_mah", "cycles", "protection", "fets")
 
@@ -55,7 +66,7 @@ def decode(capture: Capture) -> Decoded:
     sink = _pass(capture, driver, link)
     values = out.values
     fill(out, [board], pack)
-    values["boards"] = [board.node] if seen.cells else []
+    values["boards"] = [board.node] if seen.cells and not driver.damaged else []
     values["name"] = sink.name
     values["alarms"] = None
     if driver.fets >= 0:
@@ -73,10 +84,13 @@ def decode(capture: Capture) -> Decoded:
         "refused": sink.refused,
     }
     status_text = jbd.STATUS_TEXT.get(driver.status, f"status {driver.status:02X}")
-    reason = link.REASONS[link.fault] if link.fault else "fields and length disagree"
+    reason = link.REASONS[link.fault] if link.fault else "its fields disagree, or are no cells"
+    stray = stray_bytes(link)
     polled = capture.register or 0
     out.error = first(
         (damaged, reason),
+        (bool(stray), f"{stray} bytes between replies are part of none"),
+        too_many("jbd", {1: seen.cells}),
         (sink.unexpected, f"wrong responder: a reply to another register than {polled:02X}"),
         (sink.refused, f"the board refused: {status_text}"),
         (not link.rx and not link.echoes, "no reply in it: no DD .. 77"),

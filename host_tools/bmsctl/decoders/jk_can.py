@@ -18,6 +18,30 @@ from .base import (
     found_in,
 )
 
+# 29-bit frames that the driver does not need, at address 0; the vendor's examples in
+# public implementations of V2 agree in them
+CAPACITY = EXTENDED | 0x18F128F4  # remaining, full, 0.1 Ah; charge so far; cycles
+SENSORS = EXTENDED | 0x18F228F4  # mask of sensors, then degC + 50 of each
+SWITCHES = EXTENDED | 0x18F528F4  # bit 0 charge FET, 1 discharge FET, 2 balancing
+# two bits each in 7F4, from the lowest on
+ALARMS = (
+    "cell_overvoltage",
+    "cell_undervoltage",
+    "pack_overvoltage",
+    "pack_undervoltage",
+    "cells_apart",
+    "discharge_overcurrent",
+    "charge_overcurrent",
+    "overtemperature",
+    "undertemperature",
+    "board_overtemperature",
+    "soc_low",
+    "internal_11",
+    "internal_12",
+    "internal_13",
+    "internal_14",
+    "internal_15",
+)
 _LISTEN_MS = 2500  # cells come once a second
 
 
@@ -57,8 +81,15 @@ def decode(capture: Capture) -> Decoded:
     driver, pack = feed_frames("jk_can", table or [Shape(1, 1, 0)], frames)
     if table:
         fill(out, table, pack)
-        if driver.current_ma != -1:
+        for m, row in enumerate(out.each):
+            if row["pack_mv"] is None and driver._stack_dv[m]:
+                row["pack_mv"] = driver._stack_dv[m] * 100
+        stacks = [row["pack_mv"] for row in out.each]
+        out.values["pack_mv"] = None if None in stacks else sum(stacks)
+        if driver.soc_pm != -1:
             out.values["current_ma"], out.values["soc_pm"] = driver.current_ma, driver.soc_pm
+    for ident, data in frames:
+        _more(out.values, ident - _node(ident) + 1, data)
     out.frames = {
         "good": link.rx - driver.damaged,
         "damaged": link.damaged + driver.damaged,
@@ -74,6 +105,25 @@ def decode(capture: Capture) -> Decoded:
         (not table, "no cells in it"),
     )
     return out
+
+
+def _more(values: dict[str, Any], ident: int, data: bytes) -> None:
+    """What frames say that the driver does not need; ident: as of address 0."""
+    if ident == CAPACITY and len(data) == 8:
+        values["remaining_mah"], values["nominal_mah"] = (
+            int.from_bytes(data[i : i + 2], "little") * 100 for i in (0, 2)
+        )
+        values["cycles"] = int.from_bytes(data[6:8], "little")
+    elif ident == SENSORS and data:
+        values["sensors_dc"] = [
+            (raw - 50) * 10 if data[0] >> i & 1 else None for i, raw in enumerate(data[1:6])
+        ]
+    elif ident == SWITCHES and data:
+        values["fets"], values["balance"] = data[0] & 3, data[0] >> 2 & 1
+    elif ident == jk_can.ALARM and data:
+        bits = int.from_bytes(data[:4], "little")
+        values["protection"] = bits
+        values["alarms"] = [name for i, name in enumerate(ALARMS) if bits >> 2 * i & 3]
 
 
 def find(port: Any) -> list[Found]:

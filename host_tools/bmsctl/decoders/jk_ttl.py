@@ -4,7 +4,20 @@ from typing import Any
 
 from bms.slaves import jk_ttl
 
-from .base import Capture, Decoded, Shape, alarm_names, fill, first, listen, replies
+from .base import (
+    Capture,
+    Decoded,
+    Shape,
+    alarm_names,
+    fill,
+    first,
+    listen,
+    replies,
+    stray_bytes,
+    too_many,
+)
+
+_TEXTS = {0xB4: "device", 0xB5: "made", 0xB7: "version", 0xBA: "name"}
 
 
 class _Seen:
@@ -12,14 +25,31 @@ class _Seen:
 
     def __init__(self) -> None:
         self.cells = self.all = 0
+        self.texts: dict[int, str] = {}
         self.link: Any = None  # set by `replies`
 
     def on_reply(self, node: int, command: int, at: int, n: int, now: int) -> None:
-        del node, n, now
-        if command == jk_ttl.READ_ALL:
+        del node, now
+        fields = bytes(self.link.data[at : at + n])
+        if command == jk_ttl.READ_ALL or command == jk_ttl.READ and fields[:1] == b"\x79":
             self.all += 1
-            if self.link.data[at] == 0x79:
-                self.cells = self.link.data[at + 1] // 3
+            if fields[:1] == b"\x79":
+                self.cells = fields[1] // 3
+            self._read_texts(fields)
+
+    def _read_texts(self, fields: bytes) -> None:
+        at = 0
+        while at < len(fields) - 1 and 0x79 <= fields[at] <= 0xC0:
+            code = fields[at]
+            n, at = jk_ttl._LENGTHS[code - 0x79], at + 1
+            if n == jk_ttl._IN_NEXT_BYTE:
+                n, at = fields[at], at + 1
+            if not n:
+                return
+            if code in _TEXTS:
+                text = fields[at : at + n].split(b"\0")[0]
+                self.texts[code] = text.decode("ascii", "replace").strip(" _")
+            at += n
 
 
 def decode(capture: Capture) -> Decoded:
@@ -42,11 +72,16 @@ def decode(capture: Capture) -> Decoded:
         values["balance"] = driver.state_bits >> 2 & 1
         values["protection"] = driver.alarm_bits
         values["alarms"] = alarm_names(driver.ALARMS, driver.alarm_bits)
+        values["board_dc"] = pack.die_dc[0]
+        values.update((_TEXTS[code], text) for code, text in seen.texts.items())
     damaged = link.damaged + driver.damaged
     out.frames = {"good": link.rx, "damaged": damaged, "echoes": link.echoes}
     reason = link.REASONS[link.fault] if link.fault else "fields and length disagree"
+    stray = stray_bytes(link)
     out.error = first(
         (damaged, reason),
+        (bool(stray), f"{stray} bytes between frames are part of none"),
+        too_many("jk_ttl", {1: seen.cells}),
         (not link.rx and not link.echoes, "no frame in it: no 4E 57"),
         (not link.rx, "only requests in it"),
     )

@@ -15,6 +15,8 @@ from .base import (
     first,
     listen,
     replies,
+    stray_bytes,
+    too_many,
 )
 
 
@@ -25,6 +27,7 @@ class _Seen:
         self._driver = object.__new__(cls)  # for `counts`, which reads the link's bytes only
         self.link: Any = None  # set by `replies`
         self.shapes: dict[int, Shape] = {}
+        self.cells: dict[int, int] = {}
         self.alarms = 0
 
     def on_reply(self, node: int, command: int, at: int, n: int, now: int) -> None:
@@ -35,6 +38,7 @@ class _Seen:
         if counts <= 0:
             return
         cells, temps = counts & 0xFF, counts >> 8
+        self.cells[node] = cells
         before = self.shapes.get(node, Shape(node, 0, 0))
         if cells <= driver.CELLS:
             temps = max(before.temps, min(temps, driver.TEMPS))
@@ -71,8 +75,11 @@ def decode(kind: str, capture: Capture) -> Decoded:
         "echoes": link.echoes,
         "wrong_responder": wrong,
     }
+    stray = stray_bytes(link)
     out.error = first(
         (link.damaged, link.REASONS[link.fault or 2]),
+        (bool(stray), f"{stray} bytes between answers are part of none"),
+        too_many(kind, seen.cells),
         (odd or (link.rx and not boards), "counts and length disagree"),
         (wrong, f"wrong responder: an answer of another board than {capture.node}"),
         (not link.rx and not link.echoes, f"no frame of {kind} in it"),

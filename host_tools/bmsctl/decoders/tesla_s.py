@@ -8,6 +8,8 @@ from bms.slaves import tesla_s
 
 from .base import Capture, Decoded, Found, Shape, Stream, driver_of, fill, first, found_in
 
+# of a read from register 0: its status, and the sample from register 1 on
+_BOTH_BYTES = 1 + tesla_s.SAMPLE_BYTES
 _TRIES = 3  # of a question, before a module counts as absent
 
 # registers with a name
@@ -42,15 +44,23 @@ def _parts(data: bytes) -> tuple[list[str], dict[int, dict[int, bytes]], int]:
                 words.append(f"write to {to}: {name} {rest[2]:02X}")
                 at += 4
                 continue
-        if len(rest) >= 5 and not rest[0] & 1 and 1 <= rest[2] <= tesla_s.SAMPLE_BYTES:
+        if len(rest) >= 5 and not rest[0] & 1 and 1 <= rest[2] <= _BOTH_BYTES:
             size = rest[2] + 4
             plain = bytes([rest[0] & 0x7F]) + rest[1 : size - 1]
             if len(rest) >= size and crc8(plain, 0, size - 1) == rest[size - 1]:
                 address = 0 if rest[0] & 0x80 else rest[0] >> 1
-                answers.setdefault(address, {})[rest[1]] = rest[3 : size - 1]
+                read = answers.setdefault(address, {})
+                read[rest[1]] = rest[3 : size - 1]
+                if rest[1] == 0 and rest[2] == _BOTH_BYTES:
+                    read[tesla_s.SAMPLE] = rest[4 : size - 1]
                 at += size
                 continue
-        if len(rest) >= 3 and not rest[0] & 1 and rest[1] in (0, 1, 0x20) and 1 <= rest[2] <= 18:
+        if (
+            len(rest) >= 3
+            and not rest[0] & 1
+            and rest[1] in (0, 1, 0x20)
+            and 1 <= rest[2] <= _BOTH_BYTES
+        ):
             words.append(f"read of {rest[0] >> 1}: {NAMES[rest[1]]} {rest[2]} bytes")
             at += 3
             continue
