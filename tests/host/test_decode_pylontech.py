@@ -5,11 +5,13 @@ from pathlib import Path
 
 from bmsctl.decoders.base import Capture
 from bmsctl.decoders.pylontech import decode
+from bmssim.boards.pylontech import frame
 
 FRAMES = json.loads((Path(__file__).parents[1] / "data" / "frames.json").read_text())
 REQUEST = bytes.fromhex(FRAMES["pylon_42_req"]["hex"])
 SAMPLE = bytes.fromhex(FRAMES["pylon_42_rsp"]["hex"])
 RIGHT = SAMPLE.replace(b"E1A2\r", b"E27A\r")  # as recomputed
+RIGHT_INFO = bytes.fromhex(RIGHT[13:-5].decode())[2:]  # of one pack
 
 
 def test_the_document_s_sample_is_refused_and_good_with_its_true_checksum() -> None:
@@ -38,3 +40,28 @@ def test_what_is_broken_is_refused() -> None:
         assert not decode(Capture(bytes(broken))).values["cells_mv"], at
         assert not decode(Capture(RIGHT[:at])).values["cells_mv"], at
     assert "wrong responder" in str(decode(Capture(RIGHT, node=3)).error)
+
+
+def other(at: int, digits: bytes) -> bytes:
+    """The good answer with other digits, and a checksum that fits."""
+    body = RIGHT[1:at] + digits + RIGHT[at + len(digits) : -5]
+    return b"~" + body + f"{-sum(body) & 0xFFFF:04X}\r".encode()
+
+
+def test_another_maker_s_frame_of_the_same_form_is_refused() -> None:
+    assert other(1, b"20") == RIGHT
+    for at, digits in ((1, b"25"), (1, b"22"), (5, b"4A")):
+        got = decode(Capture(other(at, digits)))
+        assert "another protocol" in str(got.error), (at, digits)
+        assert got.as_json()["cells_mv"] == [] and got.values["boards"] is None
+
+
+def test_an_answer_of_several_packs_is_refused_by_that_name() -> None:
+    info = bytes([0x11, 3]) + 3 * RIGHT_INFO
+    got = decode(Capture(frame(2, 0, info) + RIGHT))
+    assert "several packs" in str(got.error) and got.frames["good"] == 1
+
+
+def test_more_cells_than_can_be_read_are_said() -> None:
+    info = bytes([0x11, 2, 33]) + bytes([13, 0]) * 33 + RIGHT_INFO[1 + 2 * RIGHT_INFO[0] :]
+    assert "33 cells" in str(decode(Capture(frame(2, 0, info))).error)

@@ -303,3 +303,20 @@ def test_the_cycle_does_not_allocate():
     answers_of_a_scan = [line(frame(2, command, [2])) for command in (0x44, 0x42)]
     assert b.scans_without_heap(answers_of_a_scan, 10, 2) == 20
     assert b.driver.missed == b.driver.unexpected == 0
+
+
+def test_another_maker_s_frames_are_no_readings():
+    line = Line()
+    b = bench(line=line).greet()
+    for at, digits in ((1, b"25"), (5, b"4A")):
+
+        def foreign(request, at=at, digits=digits):
+            answer = line(request)
+            body = answer[1:at] + digits + answer[at + 2 : -5]
+            return b"~" + body + f"{-sum(body) & 0xFFFF:04X}\r".encode()
+
+        b.reply = foreign
+        b.old()
+        damaged = b.driver.link.damaged
+        b.scan()
+        assert b.mv() == [None] * 4 and b.driver.link.damaged > damaged

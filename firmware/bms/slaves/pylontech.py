@@ -10,7 +10,9 @@ the board's, the others are the cells'. The checksum is a sum: see `CommercialDr
 document's own sample answer carries a wrong one, and is refused.
 A pack has FETs and a balancer of its own; the driver commands neither. Uncertain: which
 of two bits is which FET (either open one is reported); `ADR` in INFO differs between firmwares, and
-only that of the head is looked at. INFO may go on behind what is documented.
+only that of the head is looked at. INFO may go on behind what is documented. Other makers' frames
+look alike and mean something else: they have another VER than 20, or another CID1 than 46, and are
+refused. So are answers for several packs at once, which nobody here polls for.
 """
 
 from micropython import const
@@ -37,16 +39,25 @@ _OTHER = const(0xF0)
 _START = const(0x7E)
 _CR = const(13)
 _LONGEST = const(300)
+_HEAD = const(13)  # characters before INFO
 _KELVIN_DC = const(2731)
 _SHORT = const(2)  # a pack's charge in 16 bits, or 24 bits further behind
 _LONG = const(4)
 _NO_ALARMS_MV = const(1000)  # two bytes of alarms are less, or far more than a cell
 _VERSION = const(0x20)
+_BATTERY = const(0x46)  # CID1
+FOREIGN = const(3)  # behind the reasons of ReplyLink
+TOO_LONG = const(4)
 _DIGITS = b"0123456789ABCDEF"
 
 
 class PylonLink(ReplyLink):
     """data: an answer's INFO as bytes; it goes to `sink.on_reply(address, code, n, now)`."""
+
+    REASONS = ReplyLink.REASONS + (
+        "another protocol: VER is not 20, or CID1 not 46",
+        "an answer of more than 300 characters, as several packs together give it",
+    )
 
     def __init__(self, stream, rate=0):
         super().__init__(stream, rate or Pylontech.UART_BPS, _LONGEST, _START)
@@ -58,7 +69,7 @@ class PylonLink(ReplyLink):
         out[0] = _START
         at = self._put(1, _VERSION)
         at = self._put(at, address)
-        at = self._put(at, 0x46)
+        at = self._put(at, _BATTERY)
         at = self._put(at, command)
         at = self._put(at, 0xE0)  # LENGTH of two characters, and its own sum
         at = self._put(at, 0x02)
@@ -79,12 +90,12 @@ class PylonLink(ReplyLink):
 
     def _size(self, at, filled):
         """Head 13 characters, INFO as its length says, checksum 4, CR."""
-        length = self._length(at) if at + 13 <= filled else 0
+        if at + _HEAD > filled:
+            return 18
+        length = self._length(at)
         if length < 0:
             return 0
-        if at + 13 > filled:
-            return 18
-        return 18 + length if length <= _LONGEST - 18 else 0
+        return 18 + length if length <= _LONGEST - 18 else _HEAD
 
     def _length(self, at):
         """Characters of INFO; -1 where the length's own sum is wrong."""
@@ -105,6 +116,9 @@ class PylonLink(ReplyLink):
 
     def _good(self, at, size):
         data = self._in
+        if size == _HEAD:
+            self.fault = TOO_LONG
+            return False
         self.fault = CHECKSUM
         end = at + size
         if data[end - 1] != _CR:
@@ -116,9 +130,12 @@ class PylonLink(ReplyLink):
         low = self._byte(end - 3)
         if high < 0 or low < 0 or -check & 0xFFFF != high << 8 | low:
             return False
+        if self._byte(at + 1) != _VERSION or self._byte(at + 5) != _BATTERY:
+            self.fault = FOREIGN
+            return False
         n = size - 18 >> 1
         for i in range(n):
-            byte = self._byte(at + 13 + 2 * i)
+            byte = self._byte(at + _HEAD + 2 * i)
             if byte < 0:
                 return False
             self.data[i] = byte

@@ -8,7 +8,7 @@ from typing import Any
 from bms.clock import Clock
 from bms.config import pack_file
 from bms.contactors.strings import Strings
-from bms.links.reply import ReplyLink
+from bms.links.reply import CHECKSUM, ReplyLink
 from bms.links.slcan import Slcan
 from bms.pack import FRESH, Pack
 from bms.protection.faults import Faults
@@ -173,21 +173,41 @@ def link_of(kind: str, capture: Capture) -> tuple[Any, Stream]:
 
 
 def _record_spans(link: Any, stream: Stream, size: int) -> None:
-    """Record in `link.spans` where in a capture of `size` bytes its good frames begin and end."""
+    """Record in `link.spans` where in a capture of `size` bytes its good frames begin and end,
+    in `link.refused` why the first other piece was refused.
+    """
     link.spans = []
-    hand_over = link._hand_over
+    link.refused = 0
+    hand_over, good = link._hand_over, link._good
+
+    def judged(at: int, n: int) -> bool:
+        is_good = good(at, n)
+        if not is_good and not link.refused:
+            link.refused = link.fault
+        return is_good
 
     def recorded(at: int, n: int, sink: Any, now: int) -> None:
         first = size - len(stream.data) - link._filled + at
         link.spans.append((first, first + n))
         hand_over(at, n, sink, now)
 
-    link._hand_over = recorded
+    link._good, link._hand_over = judged, recorded
+
+
+def why_damaged(link: Any) -> str:
+    """Why a piece of a capture was refused; a good frame behind it makes `link.fault` 0."""
+    return link.REASONS[link.fault or link.refused or CHECKSUM]
 
 
 def stray_bytes(link: Any) -> int:
     """Bytes between the good frames of a capture that are part of none."""
     return sum(b[0] - a[1] for a, b in pairwise(link.spans))
+
+
+def shape(kind: str, node: int, cells: int, temps: int) -> Shape:
+    """A board with as many of its cells and sensors as the kind's driver can read."""
+    cls = driver_class(kind)
+    return Shape(node, min(max(cells, 1), cls.CELLS), min(temps, cls.TEMPS))
 
 
 def too_many(kind: str, cells: dict[int, int]) -> tuple[bool, str]:

@@ -6,7 +6,19 @@ from typing import Any
 from bms.kernels.slave_checksums import crc16_modbus
 from bms.slaves import bq796xx
 
-from .base import Capture, Decoded, Found, Shape, Stream, driver_of, fill, first, found_in, link_of
+from .base import (
+    Capture,
+    Decoded,
+    Found,
+    Shape,
+    Stream,
+    driver_of,
+    fill,
+    first,
+    found_in,
+    link_of,
+    why_damaged,
+)
 
 WORDS = {
     0x80: "read of one",
@@ -98,7 +110,7 @@ def decode(capture: Capture) -> Decoded:
     damaged = link.damaged
     out.frames = {"good": link.rx, "damaged": damaged, "words": len(texts)}
     out.error = first(
-        (damaged, link.REASONS[link.fault or 2]),
+        (damaged, why_damaged(link)),
         (bool(rest) and not link.rx, "neither a word nor an answer in it"),
         (not texts and not link.rx, "nothing in it"),
     )

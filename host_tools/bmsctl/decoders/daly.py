@@ -8,13 +8,14 @@ from bms.slaves import daly
 from .base import (
     Capture,
     Decoded,
-    Shape,
     alarm_names,
     fill,
     first,
     listen,
     replies,
+    shape,
     too_many,
+    why_damaged,
 )
 
 _REQUEST, _REQUEST_MASK = EXTENDED | 0x18000040, EXTENDED | 0x1F0000FF
@@ -97,11 +98,7 @@ def decode(capture: Capture) -> Decoded:
     seen = _Seen()
     link = replies("daly", capture, seen)
     boards = [
-        Shape(
-            n,
-            min(max(seen.count(n), 1), 32),
-            min(seen.temps.get(n, 0), 16),
-        )
+        shape("daly", n, seen.count(n), seen.temps.get(n, 0))
         for n in sorted(seen.frames)
         if 1 <= n <= 16
     ]
@@ -144,7 +141,7 @@ def decode(capture: Capture) -> Decoded:
     if capture.can:
         out.frames["unended"] = unended
     out.error = first(
-        (damaged, "not an slcan frame" if capture.can else link.REASONS[link.fault or 2]),
+        (damaged, "not an slcan frame" if capture.can else why_damaged(link)),
         (seen.short, "a frame is too short"),
         (wrong, f"wrong responder: an answer of another board than {capture.node}"),
         (bool(unended), "truncated"),

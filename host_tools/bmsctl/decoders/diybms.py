@@ -4,7 +4,18 @@ from typing import Any
 
 from bms.slaves import diybms
 
-from .base import Capture, Decoded, Found, Shape, fill, first, found_in, listen, replies
+from .base import (
+    Capture,
+    Decoded,
+    Found,
+    Shape,
+    fill,
+    first,
+    found_in,
+    listen,
+    replies,
+    why_damaged,
+)
 
 _WAIT_S = 41 * 10 / 2400  # a packet in one module, at the slowest rate
 
@@ -57,7 +68,7 @@ def decode(capture: Capture) -> Decoded:
         "unanswered": seen.unanswered,
     }
     out.error = first(
-        (link.damaged, link.REASONS[link.fault or 2]),
+        (link.damaged, why_damaged(link)),
         (seen.unanswered, "no module answered: its address is not in the ring"),
         (not link.rx, "no packet in it: no AA and 40 bytes"),
         (link.rx == seen.requests, "only requests in it"),

@@ -7,14 +7,15 @@ from bms.slaves import jbd
 from .base import (
     Capture,
     Decoded,
-    Shape,
     alarm_names,
     driver_of,
     fill,
     first,
     link_of,
+    shape,
     stray_bytes,
     too_many,
+    why_damaged,
 )
 
 SAYS = ("current_ma", "soc_pm", "remaining_mah", "nominal_mah", "cycles", "protection", "fets")
@@ -59,7 +60,7 @@ def decode(capture: Capture) -> Decoded:
     """The replies of a port with one board."""
     out = Decoded("jbd")
     seen = _pass(capture, None, link_of("jbd", capture)[0])
-    board = Shape(1, min(seen.cells, 32) or 1, min(seen.temps, 16))
+    board = shape("jbd", 1, seen.cells, seen.temps)
     link = link_of("jbd", capture)[0]
     driver, pack = driver_of("jbd", link, [board])
     driver.listen()
@@ -84,7 +85,7 @@ def decode(capture: Capture) -> Decoded:
         "refused": sink.refused,
     }
     status_text = jbd.STATUS_TEXT.get(driver.status, f"status {driver.status:02X}")
-    reason = link.REASONS[link.fault] if link.fault else "its fields disagree, or are no cells"
+    reason = why_damaged(link) if link.damaged else "its fields disagree, or are no cells"
     stray = stray_bytes(link)
     polled = capture.register or 0
     out.error = first(

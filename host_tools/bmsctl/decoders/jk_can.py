@@ -16,6 +16,7 @@ from .base import (
     fill,
     first,
     found_in,
+    shape,
 )
 
 # 29-bit frames that the driver does not need, at address 0; the vendor's examples in
@@ -64,7 +65,7 @@ def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
             cells[node] = max(cells.get(node, 0), 4 * (k >> 16) + max(read, default=0))
         elif ident - node + 1 == jk_can.TEMPS_ID:
             temps.add(node)
-    return [Shape(n, min(cells[n], 25), 2 if n in temps else 0) for n in sorted(cells) if cells[n]]
+    return [shape("jk_can", n, cells[n], 2 if n in temps else 0) for n in sorted(cells) if cells[n]]
 
 
 def decode(capture: Capture) -> Decoded:

@@ -5,7 +5,18 @@ from typing import Any
 
 from bms.slaves import jk_pb
 
-from .base import Capture, Decoded, Shape, alarm_names, driver_of, fill, first, link_of, only
+from .base import (
+    Capture,
+    Decoded,
+    Shape,
+    alarm_names,
+    driver_of,
+    fill,
+    first,
+    link_of,
+    only,
+    why_damaged,
+)
 
 # 32-bit fields of a settings frame: offset, name, unit inside
 SETTINGS = (
@@ -126,7 +137,7 @@ def _filled(capture: Capture, seen: _Sink, link: Any, bare: bool) -> Decoded:
         "wrong_responder": wrong,
     }
     out.error = first(
-        (link.damaged, link.REASONS[link.fault or 2]),
+        (link.damaged, why_damaged(link)),
         (wrong, f"wrong responder: an answer of another address than {capture.node}"),
         (int(bare), "no acknowledgement behind it: its board is unknown"),
         (len(seen.lone), f"an acknowledgement of {seen.lone} without its frame"),

@@ -7,14 +7,15 @@ from bms.slaves import jk_ttl
 from .base import (
     Capture,
     Decoded,
-    Shape,
     alarm_names,
     fill,
     first,
     listen,
     replies,
+    shape,
     stray_bytes,
     too_many,
+    why_damaged,
 )
 
 _TEXTS = {0xB4: "device", 0xB5: "made", 0xB7: "version", 0xBA: "name"}
@@ -57,7 +58,7 @@ def decode(capture: Capture) -> Decoded:
     out = Decoded("jk_ttl")
     seen = _Seen()
     link = replies("jk_ttl", capture, seen)
-    board = Shape(1, min(seen.cells, 32) or 1, 2 if seen.all else 0)
+    board = shape("jk_ttl", 1, seen.cells, 2 if seen.all else 0)
     driver, pack = listen("jk_ttl", capture, [board])
     values = out.values
     fill(out, [board], pack)
@@ -76,7 +77,7 @@ def decode(capture: Capture) -> Decoded:
         values.update((_TEXTS[code], text) for code, text in seen.texts.items())
     damaged = link.damaged + driver.damaged
     out.frames = {"good": link.rx, "damaged": damaged, "echoes": link.echoes}
-    reason = link.REASONS[link.fault] if link.fault else "fields and length disagree"
+    reason = why_damaged(link) if link.damaged else "fields and length disagree"
     stray = stray_bytes(link)
     out.error = first(
         (damaged, reason),

@@ -4,7 +4,18 @@ from typing import Any
 
 from bms.slaves import pylontech
 
-from .base import Capture, Decoded, Shape, fill, first, listen, replies
+from .base import (
+    Capture,
+    Decoded,
+    Shape,
+    fill,
+    first,
+    listen,
+    replies,
+    shape,
+    too_many,
+    why_damaged,
+)
 
 
 class _Seen:
@@ -13,6 +24,7 @@ class _Seen:
     def __init__(self) -> None:
         self.link: Any = None  # set by `replies`
         self.shapes: dict[int, Shape] = {}
+        self.cells: dict[int, int] = {}
         self.refused = self.unexpected = 0
 
     def on_reply(self, address: int, code: int, n: int, now: int) -> None:
@@ -21,13 +33,14 @@ class _Seen:
         if code:
             self.refused += 1
         elif n > 3 and data[2] and n > 3 + data[2]:
+            self.cells[address] = data[2]
             probe = object.__new__(pylontech.Pylontech)  # the driver's own view of its form
             probe.link = self.link
             if probe.is_analog(n):
                 temps = data[3 + 2 * data[2]]
-                self.shapes[address] = Shape(address, data[2], max(temps - 1, 0))
+                self.shapes[address] = shape("pylontech", address, data[2], max(temps - 1, 0))
             elif address not in self.shapes:
-                self.shapes[address] = Shape(address, data[2], 0)
+                self.shapes[address] = shape("pylontech", address, data[2], 0)
 
 
 def decode(capture: Capture) -> Decoded:
@@ -55,7 +68,8 @@ def decode(capture: Capture) -> Decoded:
         "refused": seen.refused,
     }
     out.error = first(
-        (link.damaged, link.REASONS[link.fault or 2]),
+        (link.damaged, why_damaged(link)),
+        too_many("pylontech", seen.cells),
         (wrong, f"wrong responder: an answer of another pack than {capture.node}"),
         (seen.refused, "the pack refused the request"),
         (not link.rx and not link.echoes, "no frame in it: no ~ .. CR"),

@@ -17,6 +17,7 @@ from .base import (
     replies,
     stray_bytes,
     too_many,
+    why_damaged,
 )
 
 
@@ -77,7 +78,7 @@ def decode(kind: str, capture: Capture) -> Decoded:
     }
     stray = stray_bytes(link)
     out.error = first(
-        (link.damaged, link.REASONS[link.fault or 2]),
+        (link.damaged, why_damaged(link)),
         (bool(stray), f"{stray} bytes between answers are part of none"),
         too_many(kind, seen.cells),
         (odd or (link.rx and not boards), "counts and length disagree"),
