@@ -2,6 +2,9 @@
 
 from slave_bench import SlaveBench
 
+from bms.config.errors import ConfigError
+from fakes import raises
+
 RATE = 'rate = "10 kbit/s"'
 
 
@@ -276,10 +279,8 @@ def test_thresholds_are_read_then_moved_rarely_and_read_back():
     assert list(b.driver.threshold_mv[:4]) == [4250] * 4
     b.pack.balance_mask[0] = 8
     b.scan()
-    b.run(300000, 1000)
-    b.scan()
-    assert len(ring.writes) == 1  # not yet: an EEPROM wears
-    b.run(400000, 1000)
+    b.run(200, 20)
+    # behind a start at once
     assert len(ring.writes) == 2 and ring.threshold == [3905] * 4  # lowest + balance_stop
     for _ in range(6):
         b.scan()
@@ -289,6 +290,53 @@ def test_thresholds_are_read_then_moved_rarely_and_read_back():
     b.scan()
     b.run(700000, 1000)
     assert len(ring.writes) == 2  # 12 mV are not worth it
+
+
+def test_the_end_of_balancing_is_written_at_once_and_the_next_target_late():
+    ring = Ring(4, 3900)
+    b = bench(4, ring)
+
+    def scans(n=8):
+        for _ in range(n):
+            b.scan()
+            b.run(200, 20)
+
+    scans()
+    b.pack.balance_mask[0] = 8
+    scans()
+    assert ring.threshold == [3905] * 4 and len(ring.writes) == 2
+    b.pack.balance_mask[0] = 0  # as a trip does
+    scans(1)
+    assert ring.threshold == [4250] * 4 and len(ring.writes) == 3
+    b.pack.balance_mask[0] = 8
+    scans()
+    b.run(500000, 1000)
+    scans(2)
+    assert len(ring.writes) == 3  # an EEPROM wears
+    b.run(100000, 1000)
+    assert len(ring.writes) == 4 and ring.threshold == [3905] * 4
+
+
+def test_an_end_that_does_not_take_is_not_written_all_the_time():
+    ring = Ring(4, 3900)
+    b = bench(4, ring)
+    for _ in range(100):
+        b.scan()
+        b.run(200, 20)
+        ring.threshold = [3900] * 4
+    seconds = b.board.clock.total_ms // 1000
+    assert 1 <= len(ring.writes) <= 1 + seconds // 60
+
+
+def test_a_ring_too_long_for_its_rate_is_refused_without_advice_that_is_refused():
+    for modules, rate, fits in ((33, 2400, True), (34, 2400, False), (80, 9600, True)):
+        blocks = [(i // 16 + 1, min(16, modules - i), 1) for i in range(0, modules, 16)]
+        link = 'rate = "%d bit/s"; cell_age = "120 s"; temp_age = "120 s"' % rate
+        if fits:
+            SlaveBench("diybms", blocks, link=link)
+            continue
+        error = raises(ConfigError, lambda: SlaveBench("diybms", blocks, link=link))
+        assert "write" not in error.reason and "higher rate" in error.reason
 
 
 def test_an_answer_to_an_older_poll_is_stale():

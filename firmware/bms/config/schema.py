@@ -442,7 +442,7 @@ LINK_KEYS = (
      "pause between an answer and the next poll; 0 = the usual one of its slave boards"),
     ("answer", "ms", 0, 5000, 0,
      "longest time until an answer begins; 0 = the usual one of its slave boards"),
-    ("cell_age", "ms", 0, 60000, 0,
+    ("cell_age", "ms", 0, 120000, 0,
      "trip when a cell reading of this port is older; warn and derate scale; 0 = as [limits]"),
     ("temp_age", "ms", 0, 120000, 0,
      "trip when a temperature reading of this port is older; 0 = as [limits]"),

@@ -131,6 +131,16 @@ def least_age_ms(need_ms, period_ms, lost_ms):
     return 2 * ((need_ms + period_ms - 1) // period_ms) * period_ms + lost_ms
 
 
+def most_age_ms(key):
+    """The highest `cell_age` or `temp_age` that a [[link]] may have, in ms."""
+    from bms.config.schema import LINK_KEYS  # large, and needed here only
+
+    for row in LINK_KEYS:
+        if row[0] == key:
+            return row[3]
+    return 0
+
+
 def _fits(driver, slave, config):
     """Set how often a scan of this driver begins. Raises ConfigError where readings get too old."""
     need = driver.scan_ms(config)
@@ -156,6 +166,14 @@ def _fits(driver, slave, config):
         ("cell_age", driver.pack.cell_age[first]),
         ("temp_age", driver.pack.temp_age[first]),
     ):
+        if least > most_age_ms(key):
+            raise ConfigError(
+                slave.at["link"],
+                "link",
+                "a scan of %s takes %d ms: a lost board would be noticed after %d ms, %d ms are"
+                " allowed; fewer boards on it, or a higher rate"
+                % (slave.link, need, least, most_age_ms(key)),
+            )
         if age < least:
             raise ConfigError(
                 link.at.get(key, slave.at["link"]) if link else slave.at["link"],

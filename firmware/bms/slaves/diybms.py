@@ -13,11 +13,13 @@ Over-temperature only warns: balancing modules regulate to the temperature at wh
 `board_temp` evaluates how hot they are.
 Sensor n of a block is the external one of its module n. A poll takes (modules + 1) x 41 bytes: 16
 modules need 3 s at 2400 bit/s, and one silent module silences all. Such a chain cannot trip within
-a second.
+a second. A ring is refused where a lost module would be noticed after more than 120 s: 33 modules
+are possible at 2400 bit/s, 54 at 5000, 80 from 9600 on.
 A packet with another number of modules than the pack file has is not read: a module added at the
 front gives each the values of its neighbour.
 Modules balance by themselves above a threshold in their EEPROM. The driver moves it to the plan's
-target (at most every 10 minutes, by 20 mV or more) or up to `cell_max`, and reads it back.
+target (at most every 10 minutes, by 20 mV or more), or at once up to `cell_max` where nothing is to
+be balanced, and reads it back.
 Uncertain: nothing that is used here.
 """
 
@@ -51,7 +53,10 @@ _OVER_TEMPERATURE = const(0x40)
 _BYPASS = const(0x80)
 _BYPASS_TEMPERATURE = const(6)  # words of the settings
 _THRESHOLD = const(7)
-_WRITE_MS = const(600000)
+_WRITE_MS = const(600000)  # between two targets: each is written into EEPROMs
+_STOP_MS = const(60000)  # until the end of balancing is written once more
+_LOWERED = const(1)  # of `_written`: a target was written
+_STOPPED = const(2)  # the end of balancing was written, and no target since
 _WORTH_MV = const(20)
 _LOOK_EVERY = const(5)  # scans between two reads of a module's settings, once all are known
 _COMMAND = const(0x0F)  # bits of a packet's command
@@ -128,8 +133,8 @@ class Diybms(PolledDriver):
     """
 
     ABILITIES = base.BALANCE_TARGET
-    NODES = (1, 13)
-    MOST = 13
+    NODES = (1, 5)
+    MOST = 5
     CELLS = BLOCK
     TEMPS = BLOCK
     STEPS = 2  # voltages, temperatures; now and then a module's settings
@@ -157,8 +162,9 @@ class Diybms(PolledDriver):
         self._look = bytearray(n)  # module whose settings are read next
         self._scans_left = bytearray(n)  # scans until then
         self._third = bytearray([1] * n)
-        self._written_at = array("i", [0] * n)
-        self._written = bytearray(n)
+        self._written_at = array("i", [0] * n)  # a target, the last one
+        self._stopped_at = array("i", [0] * n)
+        self._written = bytearray(n)  # _LOWERED, _STOPPED
         self._sum_mv = array("i", [0] * n)  # of a block in this scan, 0 = not all were read
         self._sensor_open = bytearray(n)
 
@@ -214,13 +220,19 @@ class Diybms(PolledDriver):
     # --- balancing ---
 
     def command(self, m, now):
-        """Move the threshold of a block that is away from its target; rarely."""
+        """Move the threshold of a block that is away from its target: rarely, but to its end, which
+        comes at most once for each target, at once.
+        """
         slave = self.members[m]
-        aim = self._stop_at_mv
+        written = self._written[m]
         if self.wants(slave):
             aim = self.target_mv(slave)
-        if self._written[m] and ticks.since(now, self._written_at[m]) < _WRITE_MS:
-            return False
+            if written & _LOWERED and ticks.since(now, self._written_at[m]) < _WRITE_MS:
+                return False
+        else:
+            aim = self._stop_at_mv
+            if written & _STOPPED and ticks.since(now, self._stopped_at[m]) < _STOP_MS:
+                return False
         away = False
         for i in range(self._count[m]):
             if not self.threshold_read[m * BLOCK + i]:
@@ -229,8 +241,12 @@ class Diybms(PolledDriver):
             away = away or not -_WORTH_MV < by < _WORTH_MV
         if not away:
             return False
-        self._written[m] = 1
-        self._written_at[m] = now
+        if self.wants(slave):
+            self._written[m] = _LOWERED
+            self._written_at[m] = now
+        else:
+            self._written[m] |= _STOPPED
+            self._stopped_at[m] = now
         self.writes = (self.writes + 1) & MASK
         packet = self.link.out_packet
         for i in range(_WORDS, PACKET):
