@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from bms.config.schema import CHEMISTRIES
+from bms.config.schema import CHEMISTRIES, SETTINGS
 from bms.links.slcan import Slcan
 from bms.slaves import build as slaves
 
@@ -22,13 +22,19 @@ from .decoders.base import (
     driver_class,
     driver_of,
     found_in,
-    link_of,
 )
+from .errors import ToolError
 
 QUIET_S = 0.04  # silence that ends an answer
-PERIOD_MS = 100  # usual scan_period
+_DEFAULTS = {key: lfp for _table, key, _unit, _low, _high, lfp, *_rest in SETTINGS}
+PERIOD_MS, CELL_AGE_MS, TEMP_AGE_MS = (
+    _DEFAULTS[key] for key in ("scan_period", "cell_age", "temp_age")
+)
+_MOST_PERIOD_MS = next(high for _t, key, _u, _low, high, *_rest in SETTINGS if key == "scan_period")
 _TRIES = 2  # of each poll, before a board counts as absent
 _WAKE_S = 0.18  # from the question that wakes some boards to the next
+# each board of these kinds is a battery by itself: several may as well be parallel
+BATTERIES = ("daly", "jbd", "jbd_up", "jk_can", "jk_pb", "jk_ttl", "pylontech")
 LFP_MOST_MV = 3700  # a cell above it is no LFP cell
 
 Progress = Callable[[str], None]
@@ -264,12 +270,31 @@ class Line:
         return [self.search.found[node] for node in sorted(self.search.found)]
 
 
-def pack_text(kind: str, lines: list[Line]) -> str:
-    """A pack file for the boards of these lines.
+def in_series(kind: str, lines: list[Line]) -> str:
+    """What to know where several boards may as well be parallel: their voltage in series; or ""."""
+    found = [x for line in lines for x in line.found]
+    if kind not in BATTERIES or len(found) < 2:
+        return ""
+    volts = sum(x.shape.cells * (x.highest_mv or 0) for x in found) / 1000
+    about = f", {volts:.0f} V" if volts else ""
+    return (
+        f"the file has these {len(found)} boards in series{about};"
+        " where they are parallel strings, use scan --parallel"
+    )
+
+
+def pack_text(kind: str, lines: list[Line], parallel: bool = False) -> str:
+    """A pack file for the boards of these lines; parallel: each is a string of its own.
 
     What no board reports is a guess, marked by its comment. Without any cell's voltage the
-    chemistry is left out; the firmware refuses the file until somebody fills it in.
+    chemistry is left out; the firmware refuses the file until somebody fills it in. Raises
+    ToolError for boards that no pack file can have on such a line.
     """
+    _refuse_slow(kind, lines)
+    if parallel:
+        _refuse_unequal(lines)
+    series = "" if parallel else in_series(kind, lines)
+    period = _scan_period_ms(kind, lines)
     found = [x for line in lines for x in line.found]
     capacity = max((x.nominal_mah or 0 for x in found), default=0)
     origin = " as the boards report" if capacity else " a guess"
@@ -277,6 +302,7 @@ def pack_text(kind: str, lines: list[Line]) -> str:
     out = [
         f"# found by `bmsctl scan --kind {kind}`; check what is marked before anything is closed",
         *(f"# CHECK: {line.port}: {warning}" for line in lines for warning in line.search.warnings),
+        *([f"# CHECK: {series}"] if series else []),
         "[pack]",
         'name = "found"',
         _chemistry(found),
@@ -288,18 +314,48 @@ def pack_text(kind: str, lines: list[Line]) -> str:
         f'discharge_max = "{ah:g} A"  # CHECK: the capacity in an hour',
         f'current_hard_max = "{2 * ah:g} A"  # CHECK: twice that',
         "current_sensor = false  # CHECK: remove where there is one; without, no current trips",
+        *([f'cell_age = "{5 * period} ms"  # five scans'] if 5 * period > CELL_AGE_MS else []),
+        *([f'temp_age = "{5 * period} ms"'] if 5 * period > TEMP_AGE_MS else []),
         "",
         "[contactors]",
         "contactor_feedback = false  # CHECK: remove where it is wired; without, no weld is seen",
         "link_sensor = false  # CHECK: remove where it is measured",
         "precharge_unproven = true  # CHECK: nothing proves a precharge, as neither is measured",
     ]
+    if period:
+        out += ["", "[scan]", f'scan_period = "{period} ms"  # as long as a scan of them takes']
+    strings = 0
     for line in lines:
-        out += _slaves(kind, line)
+        out += _slaves(kind, line, strings + 1 if parallel else 0)
+        strings += len(line.found)
     for line in lines:
         out += _link(kind, line)
     out += [f"# {line.port}: {note}" for line in lines for x in line.found for note in x.notes]
     return "\n".join(out) + "\n"
+
+
+def _refuse_slow(kind: str, lines: list[Line]) -> None:
+    """Raise ToolError where a lost board would be noticed too late for any pack file."""
+    for line in lines:
+        least = _least_age_ms(kind, line)
+        most = slaves.most_age_ms("cell_age")
+        boards = f"{line.port}: {len(line.found)} {kind} boards"
+        if least > most:
+            raise ToolError(
+                f"{boards} are too many at this rate: a lost one would be noticed after"
+                f" {least} ms, {most} ms are allowed"
+            )
+    period = _scan_period_ms(kind, lines)
+    if 5 * period > _MOST_PERIOD_MS:
+        raise ToolError(f"{kind}: so many boards at this rate need {period} ms for a scan")
+
+
+def _refuse_unequal(lines: list[Line]) -> None:
+    """Raise ToolError for boards that can't be parallel."""
+    counts = [(line.port, x.shape.node, x.shape.cells) for line in lines for x in line.found]
+    if len({cells for _port, _node, cells in counts}) > 1:
+        shown = ", ".join(f"{port} node {node}: {cells}" for port, node, cells in counts)
+        raise ToolError(f"--parallel: the boards have different numbers of cells: {shown}")
 
 
 def _chemistry(found: list[Found]) -> str:
@@ -311,9 +367,11 @@ def _chemistry(found: list[Found]) -> str:
     return f'chemistry = "{guess}"  # CHECK: a guess by the highest cell, {highest} mV'
 
 
-def _slaves(kind: str, line: Line) -> list[str]:
+def _slaves(kind: str, line: Line, string: int) -> list[str]:
+    """string: of the first board, the next ones have the next ones; 0: all are in series."""
     out = []
-    for first, count in _runs([x.shape for x in line.found]):
+    shapes = [x.shape for x in line.found]
+    for i, (first, count) in enumerate([(x, 1) for x in shapes] if string else _runs(shapes)):
         nodes = f"{first.node}-{first.node + count - 1}" if count > 1 else f"{first.node}"
         out += [
             "",
@@ -323,28 +381,53 @@ def _slaves(kind: str, line: Line) -> list[str]:
             f'node = "{nodes}"',
             f"cells = {first.cells}",
             f"temps = {first.temps}",
+            *([f"string = {string + i}"] if string else []),
         ]
     return out
 
 
 def _link(kind: str, line: Line) -> list[str]:
     own = [f'rate = "{line.rate} bit/s"'] if line.rate else []
-    least = _least_age_ms(kind, line.medium, [x.shape for x in line.found]) if line.found else 0
-    for key, usual in (("cell_age", 500), ("temp_age", 5000)):
+    least = _least_age_ms(kind, line) if line.found else 0
+    for key, usual in (("cell_age", CELL_AGE_MS), ("temp_age", TEMP_AGE_MS)):
         if least > usual:
-            ms = math.ceil(least * 1.2 / 100) * 100
+            # a fifth more than needed, where that is allowed
+            ms = min(math.ceil(least * 1.2 / 100) * 100, max(least, slaves.most_age_ms(key)))
             own.append(f'{key} = "{ms} ms"  # one scan of these boards may be lost')
     return ["", "[[link]]", f'port = "{line.port}"', *own] if own and line.found else []
 
 
-def _least_age_ms(kind: str, medium: str, shapes: list[Shape]) -> int:
+def _driver(kind: str, line: Line) -> Any:
+    """The driver of the boards of a line, at its rate; nothing is sent."""
     cls = driver_class(kind)
-    if not cls.SLOW:
+    stream = Stream()
+    if line.medium == "can":
+        link: Any = Slcan(stream, 500_000)
+        link.rate = line.rate or cls.CAN_BPS or link.rate
+    else:
+        link = cls.frame(stream, line.rate)
+    driver, _pack = driver_of(kind, link, [x.shape for x in line.found])
+    for m, found in enumerate(line.found):
+        if found.woken:
+            driver.wake_always(m)
+    return driver
+
+
+def _least_age_ms(kind: str, line: Line) -> int:
+    if not driver_class(kind).SLOW or not line.found:
         return 0
-    link, _stream = link_of(kind, Capture(b"", can=medium == "can"))
-    driver, _pack = driver_of(kind, link, shapes)
+    driver = _driver(kind, line)
     need = driver.scan_ms(None)
     return slaves.least_age_ms(need, PERIOD_MS, driver.lost_ms(need))
+
+
+def _scan_period_ms(kind: str, lines: list[Line]) -> int:
+    """The scan_period of boards that must be read in each scan; 0: the usual one will do."""
+    if driver_class(kind).SLOW:
+        return 0
+    need = max((_driver(kind, line).scan_ms(None) for line in lines if line.found), default=0)
+    ms = math.ceil(need / 10) * 10
+    return 0 if ms <= PERIOD_MS else ms
 
 
 def _runs(shapes: list[Shape]) -> list[tuple[Shape, int]]:

@@ -268,6 +268,10 @@ class JkPb(PolledDriver):
             return self.link.trigger(self._node[m], TRIGGER_STATUS)
         return self.wake(m)
 
+    def wake_always(self, m):
+        """Member m is known to answer the status only behind the other question."""
+        self.wakes[m] = _ALWAYS
+
     def wake(self, m):
         """The other question; that for the status must follow within 200 ms."""
         self._waking = True

@@ -7,7 +7,7 @@ import sys
 from bms.slaves.build import KINDS
 
 from ..bridge import LinkSpec, named_link, open_bridge, port_medium
-from ..bus_scan import CanPort, Line, Search, UartPort, pack_text
+from ..bus_scan import CanPort, Line, Search, UartPort, in_series, pack_text
 from ..decoders import NAMES
 from ..decoders.base import driver_class
 from ..options import wrong_use
@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind", required=True, choices=NAMES, metavar="KIND", help=", ".join(NAMES)
     )
     parser.add_argument("--nodes", metavar="A-B", help="poll these only, as 1-4 or 2")
+    parser.add_argument(
+        "--parallel", action="store_true", help="each board is a string of its own, not in series"
+    )
     parser.add_argument("--json", action="store_true", help="one array of boards as the last line")
 
 
@@ -97,7 +100,10 @@ def run(args: argparse.Namespace) -> int:
             json.dumps([{**x.as_json(), "link": line.port} for line in lines for x in line.found])
         )
     elif found:
-        print(pack_text(args.kind, lines), end="")
+        print(pack_text(args.kind, lines, args.parallel), end="")
+        series = "" if args.parallel else in_series(args.kind, lines)
+        if series:
+            print(f"bmsctl: CHECK: {series}", file=sys.stderr)
         if all(x.highest_mv is None for x in found):
             print(
                 "bmsctl: no cell was read: the file is refused until its chemistry is filled in",

@@ -1,5 +1,6 @@
 """What JK boards broadcast on CAN; `Capture.node`: the only one that is decoded."""
 
+from dataclasses import replace
 from typing import Any
 
 from bms.links.can import EXTENDED
@@ -129,4 +130,8 @@ def _more(values: dict[str, Any], ident: int, data: bytes) -> None:
 
 def find(port: Any) -> list[Found]:
     """Boards that broadcast."""
-    return found_in(decode(can_capture(port.exchange([], _LISTEN_MS))))
+    boards = found_in(decode(can_capture(port.exchange([], _LISTEN_MS))))
+    for board in boards:
+        if board.shape.temps == 1:
+            board.shape = replace(board.shape, temps=0)  # the driver reads both or none
+    return boards
