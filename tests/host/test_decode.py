@@ -13,13 +13,21 @@ from terminal import Tool
 from bms.links.can import BITS, EXTENDED
 from bmsctl.commands import decode
 from bmsctl.decoders import cell_link, decoder, jbd
-from bmsctl.decoders.base import Capture, Decoded, Shape, Stream, driver_class, driver_of
+from bmsctl.decoders.base import (
+    Capture,
+    Decoded,
+    Shape,
+    Stream,
+    apart,
+    driver_class,
+    driver_of,
+)
 from bmsctl.errors import ToolError
 from bmssim import protocol as p
 from bmssim.boards.kinds import KINDS
 from bmssim.bus import Noise, UartBus
 from bmssim.events import Events
-from bmssim.slcan import from_line
+from bmssim.slcan import from_line, to_line
 from extent import HANG_S
 
 FRAMES = json.loads((Path(__file__).parents[1] / "data" / "frames.json").read_text())
@@ -397,3 +405,37 @@ def test_stdin_and_the_forms_of_captures(bmsctl: Tool, tmp_path: Path) -> None:
         path = tmp_path / "capture.hex"
         path.write_text(text)
         assert run(bmsctl, "jbd", path)[1]["cells_mv"] == [3875, 3868, 3858, 3869]
+
+
+def hello_frame(node: int, cells: int, temps: int) -> p.Frame:
+    return p.Frame(p.HELLO << 6 | node, bytes([1, cells, temps, 1, 0, 0, 0, node]))
+
+
+@pytest.mark.parametrize("can", [True, False])
+@pytest.mark.parametrize("hello", [True, False])
+def test_each_cell_link_board_of_a_capture_has_all_its_functions(can: bool, hello: bool) -> None:
+    frames: list[p.Frame] = []
+    for node in (1, 2, 3, 4, 61, 62):
+        if hello:
+            frames.append(hello_frame(node, 18, 5))
+        for k in range(5):
+            mv: list[int | None] = [3300 + node + i for i in range(4 * k, min(4 * k + 4, 18))]
+            frames.append(p.cells_frame(node, k, mv, 5))
+        for k in range(2):
+            frames.append(p.temps_frame(node, k, [200 + node] * (1 if k else 4), 5))
+        frames.append(p.status_frame(node, 18 * 3300, 0x0100, 30, 0, 5))
+    data = b"".join(to_line(f) + b"\r" if can else p.uart_encode(f) for f in frames)
+    capture = Capture(data, can=can)
+    got = cell_link.decode(capture)
+    apart(cell_link.decode, capture, got)
+    assert got.error is None
+    for row in got.each:
+        node = row["node"]
+        cells = [3300 + node + i for i in range(18)]
+        assert [mv for mv in row["cells_mv"] if mv is not None] == cells, node
+        assert [dc for dc in row["temps_dc"] if dc is not None] == [200 + node] * 5
+        assert row["pack_mv"] == 18 * 3300 and row["alarms"] == ["bit_8"]
+        if hello:  # it said how many
+            assert (len(row["cells_mv"]), len(row["temps_dc"])) == (18, 5)
+    if hello:
+        assert len(got.values["cells_mv"]) == 6 * 18 and None not in got.values["cells_mv"]

@@ -236,7 +236,7 @@ def listen(
     driver, pack = driver_of(kind, link, boards)
     driver.listen()
     prepare(driver)
-    sink = only(driver, capture)
+    sink = only(kind, driver, capture)
     for _ in range(passes):
         stream.data = capture.data
         while stream.data:
@@ -281,7 +281,7 @@ def replies(kind: str, capture: Capture, sink: Any) -> Any:
     """Every good reply or frame of a capture to `sink`, whose `link` is set; the link."""
     link, stream = link_of(kind, capture)
     sink.link = link
-    sink = only(sink, capture)
+    sink = only(kind, sink, capture)
     while stream.data:
         link.poll(sink, 0)
     if hasattr(link, "end"):
@@ -290,26 +290,29 @@ def replies(kind: str, capture: Capture, sink: Any) -> Any:
 
 
 class _Only:
-    """Passes on to `sink` what one board sent."""
+    """Passes on to `sink` what one board sent; mask: of the node's bits in an identifier."""
 
-    def __init__(self, sink: Any, node: int) -> None:
+    def __init__(self, sink: Any, node: int, mask: int) -> None:
         self._sink = sink
         self._node = node
+        self._mask = mask
 
     def __getattr__(self, name: str) -> Any:
         take = getattr(self._sink, name)
 
         def taken(whose: int, *rest: Any) -> None:
-            # the identifier of the one kind that uses both media ends with the node
-            if whose == self._node or name == "on_frame" and whose & 0xFF == self._node:
+            if (whose & self._mask if name == "on_frame" else whose) == self._node:
                 take(whose, *rest)
 
         return taken
 
 
-def only(sink: Any, capture: Capture) -> Any:
+def only(kind: str, sink: Any, capture: Capture) -> Any:
     """The sink, or one that gets the frames of `Capture.node` only."""
-    return _Only(sink, capture.node) if capture.only and capture.node is not None else sink
+    if not capture.only or capture.node is None:
+        return sink
+    # identifiers end with the node: in six bits, or in a byte
+    return _Only(sink, capture.node, 63 if kind == "cell_link" else 0xFF)
 
 
 def apart(decode: Callable[[Capture], Decoded], capture: Capture, out: Decoded) -> None:

@@ -21,6 +21,8 @@ from .base import (
     readings,
     replies,
     rows,
+    shape,
+    too_many,
 )
 
 _HELLO_MS = 500  # all boards of a CAN bus have answered by then
@@ -39,6 +41,7 @@ def decode(capture: Capture) -> Decoded:
     link.polled = False  # a capture may hold the answers without the polls
     unended = link.unended()
     boards: dict[int, list[int]] = {}
+    stated: dict[int, tuple[int, int]] = {}  # by HELLO; frames alone show multiples of four
     wrong = requests = 0
     read = False
     for ident, payload in frames.seen:
@@ -55,13 +58,13 @@ def decode(capture: Capture) -> Decoded:
             continue
         counts = boards.setdefault(number, [0, 0])
         if function == cell_link.HELLO and len(payload) == 8:
-            counts[:] = [payload[1], payload[2]]
+            stated[number] = (payload[1], payload[2])
             read = read or payload[0] == cell_link.VERSION
         elif cell_link.CELLS <= function < cell_link.TEMPS:
             counts[0] = max(counts[0], 4 * (function - cell_link.CELLS + 1))
         elif cell_link.TEMPS <= function < cell_link.STATUS:
             counts[1] = max(counts[1], 4 * (function - cell_link.TEMPS + 1))
-    table = [Shape(n, min(c, 32) or 1, min(t, 16)) for n, (c, t) in sorted(boards.items())]
+    table = [shape("cell_link", n, *stated.get(n, counts)) for n, counts in sorted(boards.items())]
     driver, pack = driver_of("cell_link", link, table or [Shape(1, 1, 0)])
     alarms: list[str] = []
     buf = bytearray(8)
@@ -104,6 +107,7 @@ def decode(capture: Capture) -> Decoded:
         (bool(unended), "truncated"),
         (not link.rx, "no frame in it"),
         (requests == link.rx, "only requests in it"),
+        too_many("cell_link", {n: cells for n, (cells, _temps) in stated.items()}),
         (not read, "no reading of a board in it"),
     )
     return out

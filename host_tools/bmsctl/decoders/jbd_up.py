@@ -51,7 +51,7 @@ def decode(capture: Capture) -> Decoded:
     if not out.values["boards"]:
         return out
     seen = _Seen()
-    replies("jbd_up", capture, only(seen, capture))
+    replies("jbd_up", capture, only("jbd_up", seen, capture))
     data, values = seen.data, out.values
     warnings = _number(data, 28, 4)
     named = [f"bit_{bit}" for bit in range(len(WARNINGS), 32)]

@@ -105,7 +105,7 @@ def _pass(
         driver.listen()
     sink = _Sink(link, driver)
     while stream.data:
-        link.poll(only(sink, capture), 0)
+        link.poll(only("jk_pb", sink, capture), 0)
     link.end(sink, 0)
     return (sink if boards is None else driver), link
 
