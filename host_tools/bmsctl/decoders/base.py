@@ -10,12 +10,13 @@ from bms.config import pack_file
 from bms.contactors.strings import Strings
 from bms.links.reply import CHECKSUM, ReplyLink
 from bms.links.slcan import Slcan
-from bms.pack import FRESH, Pack
+from bms.pack import BALANCING, FRESH, Pack
 from bms.protection.faults import Faults
 from bms.protection.limits import Limits
 from bms.sensors.current import StringCurrent
 from bms.slaves import base
 from bms.slaves.build import KINDS
+from bms.slaves.commercial import NO_SENSOR_DC
 from bmssim.protocol import Frame
 from bmssim.slcan import to_line
 
@@ -38,11 +39,33 @@ KEYS = (
     "balance",
     "name",
     "version",
+    "health_pm",
+    "board_dc",
+    "balanced_cells",
+)
+# kinds whose boards measure a temperature of their own; for others a sensor of the cells stands
+_OWN_TEMPERATURE = (
+    "bq796xx",
+    "cell_link",
+    "diybms",
+    "jbd_up",
+    "jk_pb",
+    "jk_ttl",
+    "pylontech",
 )
 
 
 # those that are of all boards of a capture
-ALL_BOARDS = ("boards", "cells_mv", "temps_dc", "pack_mv", "alarms", "protection", "balance")
+ALL_BOARDS = (
+    "boards",
+    "cells_mv",
+    "temps_dc",
+    "pack_mv",
+    "alarms",
+    "protection",
+    "balance",
+    "balanced_cells",
+)
 
 
 @dataclass
@@ -355,6 +378,40 @@ def fill(out: Decoded, boards: list[Shape], pack: Pack) -> None:
         known |= flags | flags >> 8
     values["alarms"] = _alarms(known)
     out.each = rows(boards, pack)
+    own_temperatures(out, pack)
+
+
+def own_temperatures(out: Decoded, pack: Pack) -> None:
+    """The temperature of each board itself, where its kind measures one."""
+    if out.driver not in _OWN_TEMPERATURE:
+        return
+    for i, row in enumerate(out.each):
+        known = pack.stack_ok[i] and pack.die_dc[i] > NO_SENSOR_DC
+        row["board_dc"] = pack.die_dc[i] if known else None
+    out.values["board_dc"] = out.each[0]["board_dc"] if out.each else None
+
+
+def fill_balanced(out: Decoded, masks: list[int]) -> None:
+    """The cells that are balanced, from 1 on, by the mask of each board; of all boards as they
+    stand in `cells_mv`.
+    """
+    before = 0
+    shown: list[int] = []
+    for row, mask in zip(out.each, masks, strict=True):
+        count = len(row["cells_mv"])
+        row["balanced_cells"] = [i + 1 for i in range(count) if mask >> i & 1]
+        shown += [before + cell for cell in row["balanced_cells"]]
+        before += count
+    out.values["balanced_cells"] = shown
+
+
+def balanced_masks(boards: list[Shape], pack: Pack) -> list[int]:
+    """The cells of each board that their driver knows to be balanced."""
+    masks = []
+    for i, board in enumerate(boards):
+        flags = pack.cell_flags[pack.first_cell[i] : pack.first_cell[i] + board.cells]
+        masks.append(sum(1 << k for k, flag in enumerate(flags) if flag & BALANCING))
+    return masks
 
 
 def fill_fields(out: Decoded, driver: Any) -> None:

@@ -16,6 +16,7 @@ from .base import (
     driver_of,
     feed_frames,
     fill,
+    fill_balanced,
     first,
     found_in,
 )
@@ -63,6 +64,7 @@ def decode(capture: Capture) -> Decoded:
         if None not in values["cells_mv"]:
             values["pack_mv"] = sum(values["cells_mv"])
         values["balance"] = sum(bits << 12 * m for m, bits in enumerate(driver.bits))
+        fill_balanced(out, list(driver.bits))
         errors = zip(driver.errors_low, driver.errors_high, strict=True)
         values["protection"] = sum(
             (low | high << 16) << 32 * m for m, (low, high) in enumerate(errors)

@@ -18,6 +18,7 @@ from .base import (
     driver_of,
     first,
     found_in,
+    own_temperatures,
     readings,
     replies,
     rows,
@@ -42,6 +43,8 @@ def decode(capture: Capture) -> Decoded:
     unended = link.unended()
     boards: dict[int, list[int]] = {}
     stated: dict[int, tuple[int, int]] = {}  # by HELLO; frames alone show multiples of four
+    said: dict[int, dict[str, Any]] = {}  # by HELLO
+    duty: dict[int, int] = {}  # of balancing, in %
     wrong = requests = 0
     read = False
     for ident, payload in frames.seen:
@@ -59,7 +62,11 @@ def decode(capture: Capture) -> Decoded:
         counts = boards.setdefault(number, [0, 0])
         if function == cell_link.HELLO and len(payload) == 8:
             stated[number] = (payload[1], payload[2])
+            serial = int.from_bytes(payload[4:], "little")
+            said[number] = {"version": str(payload[0]), "serial": serial}
             read = read or payload[0] == cell_link.VERSION
+        elif function == cell_link.STATUS and len(payload) == 8:
+            duty[number] = payload[5]
         elif cell_link.CELLS <= function < cell_link.TEMPS:
             counts[0] = max(counts[0], 4 * (function - cell_link.CELLS + 1))
         elif cell_link.TEMPS <= function < cell_link.STATUS:
@@ -86,6 +93,12 @@ def decode(capture: Capture) -> Decoded:
     if table:
         values["boards"] = [board.node for board in table]
         out.each = rows(table, pack)
+        own_temperatures(out, pack)
+        for row in out.each:
+            row["balance"] = duty.get(row["node"])
+            row.update(said.get(row["node"], {}))
+        if len(out.each) == 1:
+            values.update((key, out.each[0].get(key)) for key in ("balance", "version", "serial"))
         cells, temps = readings(pack)
         values["cells_mv"], values["temps_dc"] = _trimmed(cells), _trimmed(temps)
         if all(pack.stack_ok):

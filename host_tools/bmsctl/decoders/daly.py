@@ -10,6 +10,7 @@ from .base import (
     Decoded,
     alarm_names,
     fill,
+    fill_balanced,
     first,
     listen,
     replies,
@@ -30,6 +31,7 @@ class _Seen:
         self.temps: dict[int, int] = {}
         self.numbered: dict[int, dict[int, int]] = {}  # cells that read, by their frame's number
         self.frames: dict[int, set[int]] = {}
+        self.balanced: dict[int, int] = {}
         self.more: dict[str, int] = {}
         self.good = self.short = self.requests = 0
 
@@ -60,6 +62,8 @@ class _Seen:
             numbered[data[0]] = max(numbered.get(data[0], 0), read)
         elif command == daly.TEMPS:
             self.temps.setdefault(node, next((i for i, raw in enumerate(data[1:]) if not raw), 7))
+        elif command == daly.BALANCE:
+            self.balanced[node] = int.from_bytes(data[:6], "little")
         elif command == 0x91:
             high, low = int.from_bytes(data[:2], "big"), int.from_bytes(data[3:5], "big")
             self.more = {**self.more, "highest_mv": high, "highest_cell": data[2]}
@@ -122,6 +126,7 @@ def decode(capture: Capture) -> Decoded:
             values["cycles"] = driver.cycles
         if daly.BALANCE in commands:
             values["balance"] = driver.balance
+            fill_balanced(out, [seen.balanced.get(board.node, 0) for board in boards])
         values["alarms"] = alarm_names(driver.ALARMS, int.from_bytes(driver.alarm_bits, "little"))
         values.update(seen.more)
     unended = link.unended() if capture.can else 0

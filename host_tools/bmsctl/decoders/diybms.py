@@ -9,7 +9,9 @@ from .base import (
     Decoded,
     Found,
     Shape,
+    balanced_masks,
     fill,
+    fill_balanced,
     first,
     found_in,
     listen,
@@ -28,6 +30,7 @@ class _Seen:
         self.cells: dict[int, int] = {}
         self.temps: dict[int, int] = {}
         self.modules = self.requests = self.unanswered = 0
+        self.version: str | None = None
 
     def on_packet(self, now: int) -> None:
         del now
@@ -38,6 +41,9 @@ class _Seen:
             self.unanswered += bool(hops)
             return
         self.modules = hops
+        if command & 0x0F == diybms.SETTINGS:
+            words = [packet[i] | packet[i + 1] << 8 for i in range(6, 38, 2)]
+            self.version = f"board {words[10]}, build {words[15]:04X}{words[14]:04X}"
         node = start // diybms.BLOCK + 1
         last = min(end, node * diybms.BLOCK - 1, hops - 1)
         cells = last - (node - 1) * diybms.BLOCK + 1
@@ -58,8 +64,11 @@ def decode(capture: Capture) -> Decoded:
     if boards:
         driver, pack = listen("diybms", capture, boards)
         fill(out, boards, pack)
+        fill_balanced(out, balanced_masks(boards, pack))
         read = zip(driver.threshold_mv, driver.threshold_read, strict=True)
         values["thresholds_mv"] = [mv if known else None for mv, known in read]
+    if seen.version is not None:
+        values["version"] = seen.version
     values["modules"] = seen.modules or None
     out.frames = {
         "good": link.rx,

@@ -10,6 +10,7 @@ from .base import (
     alarm_names,
     driver_of,
     fill,
+    fill_balanced,
     first,
     link_of,
     shape,
@@ -30,6 +31,7 @@ class _Sink:
         self._driver = driver
         self.cells = self.temps = self.unexpected = self.refused = 0
         self.name: str | None = None
+        self.made: str | None = None
 
     def on_reply(self, node: int, register: int, at: int, n: int, now: int) -> None:
         reply = bytes(self._link.data[at : at + n])
@@ -42,6 +44,8 @@ class _Sink:
             self.cells = n // 2
         elif register == jbd.BASIC and n > 22:
             self.cells, self.temps = self.cells or reply[21], reply[22]
+            date = reply[10] << 8 | reply[11]
+            self.made = f"{2000 + (date >> 9)}-{date >> 5 & 15:02}-{date & 31:02}"
         elif register == jbd.NAME:
             self.name = reply.decode(errors="replace")
         if self._driver is not None:
@@ -74,6 +78,8 @@ def decode(capture: Capture) -> Decoded:
         for key in SAYS:
             values[key] = getattr(driver, key)
         values["balance"] = driver.balance_low | driver.balance_high << 16
+        fill_balanced(out, [values["balance"]])
+        values["made"] = sink.made
         values["version"] = f"{driver.version >> 4}.{driver.version & 15}"
         values["alarms"] = alarm_names(driver.ALARMS, driver.protection)
     damaged = link.damaged + driver.damaged

@@ -7,7 +7,7 @@ esphome-jbd-bms, jbd_bms_up_pack.cpp, agree in them.
 from typing import Any
 
 from . import tables
-from .base import Capture, Decoded, only, replies
+from .base import Capture, Decoded, fill_balanced, only, replies
 
 # bits of the warnings at byte 28, from bit 0 on
 WARNINGS = (
@@ -62,6 +62,8 @@ def decode(capture: Capture) -> Decoded:
     temps_at = _CELLS_AT + 2 + 2 * _number(data, _CELLS_AT, 2)
     end = temps_at + 2 + 2 * _number(data, temps_at, 2)
     values["balance"] = _number(data, end, 4)
+    if len(out.each) == 1:
+        fill_balanced(out, [values["balance"]])
     if len(data) >= end + 6:
         version = _number(data, end + 4, 2)
         values["version"] = f"{version >> 8}.{version & 0xFF}"

@@ -126,7 +126,6 @@ def _filled(capture: Capture, seen: _Sink, link: Any, bare: bool) -> Decoded:
         values["balance"] = driver.balancing
         values["protection"] = driver.alarm_bits
         values["alarms"] = alarm_names(driver.ALARMS, driver.alarm_bits)
-        values["board_dc"] = driver.pack.die_dc[0]
     values.update(seen.about)
     if seen.settings is not None:
         values["settings"] = seen.settings

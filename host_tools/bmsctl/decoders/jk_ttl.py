@@ -73,7 +73,6 @@ def decode(capture: Capture) -> Decoded:
         values["balance"] = driver.state_bits >> 2 & 1
         values["protection"] = driver.alarm_bits
         values["alarms"] = alarm_names(driver.ALARMS, driver.alarm_bits)
-        values["board_dc"] = pack.die_dc[0]
         values.update((_TEXTS[code], text) for code, text in seen.texts.items())
     damaged = link.damaged + driver.damaged
     out.frames = {"good": link.rx, "damaged": damaged, "echoes": link.echoes}

@@ -11,6 +11,7 @@ from .base import (
     can_frames,
     feed_frames,
     fill,
+    fill_balanced,
     first,
     found_in,
 )
@@ -55,6 +56,7 @@ def decode(capture: Capture) -> Decoded:
         if None not in values["cells_mv"]:
             values["pack_mv"] = sum(values["cells_mv"])
         values["balance"] = int.from_bytes(driver.bits, "little")
+        fill_balanced(out, list(driver.bits))
     more = any(driver._misfit)
     unexpected = driver.unexpected if table else 0
     out.frames = {

@@ -8,6 +8,7 @@ from .base import (
     Capture,
     Decoded,
     Shape,
+    alarm_names,
     fill,
     first,
     listen,
@@ -16,6 +17,8 @@ from .base import (
     too_many,
     why_damaged,
 )
+
+_SIDES = {1: "low", 2: "high"}
 
 
 class _Seen:
@@ -26,6 +29,7 @@ class _Seen:
         self.shapes: dict[int, Shape] = {}
         self.cells: dict[int, int] = {}
         self.refused = self.unexpected = 0
+        self.alarms: list[str] | None = None
 
     def on_reply(self, address: int, code: int, n: int, now: int) -> None:
         del now
@@ -39,8 +43,27 @@ class _Seen:
             if probe.is_analog(n):
                 temps = data[3 + 2 * data[2]]
                 self.shapes[address] = shape("pylontech", address, data[2], max(temps - 1, 0))
-            elif address not in self.shapes:
+            else:
+                at = 4 + data[2] + data[3 + data[2]]
+                if n == at + 8 or n > at + 8 and probe._are_alarms(at):
+                    self.alarms = sorted({*(self.alarms or ()), *_named(data)})
+            if address not in self.shapes:
                 self.shapes[address] = shape("pylontech", address, data[2], 0)
+
+
+def _named(data: bytes) -> list[str]:
+    """The alarms of an answer to 44: of each reading, then of the pack."""
+    cells = data[2]
+    temps_at = 3 + cells
+    at = temps_at + 1 + data[temps_at]
+    readings = [(f"cell_{i + 1}", data[3 + i]) for i in range(cells)]
+    readings += [(f"temp_{i + 1}", data[temps_at + 1 + i]) for i in range(data[temps_at])]
+    pack = ("charge_current", "pack_voltage", "discharge_current")
+    readings += zip(pack, data[at:], strict=False)
+    out = [f"{name}_{_SIDES.get(state, 'other')}" for name, state in readings if state]
+    failed = data[at + 6] | data[at + 7] << 8
+    out += [f"cell_{i + 1}_failed" for i in range(16) if failed >> i & 1]
+    return out + alarm_names(pylontech.Pylontech.ALARMS, data[at + 3])
 
 
 def decode(capture: Capture) -> Decoded:
@@ -59,7 +82,8 @@ def decode(capture: Capture) -> Decoded:
             values["remaining_mah"] = driver.remaining_mah
             values["nominal_mah"] = driver.nominal_mah
         values["fets"] = driver._fets[0]
-        values["board_dc"] = pack.die_dc[0] if pack.stack_ok[0] else None
+        if seen.alarms is not None:
+            values["alarms"] = seen.alarms
     out.frames = {
         "good": link.rx,
         "damaged": link.damaged,

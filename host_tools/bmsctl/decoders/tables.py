@@ -69,7 +69,6 @@ def decode(kind: str, capture: Capture) -> Decoded:
         values["protection"] = seen.alarms
         values["alarms"] = alarm_names(cls.ALARMS, seen.alarms)
         values["fets"] = driver._fets[0]
-        values["board_dc"] = pack.die_dc[0] if pack.stack_ok[0] else None
     out.frames = {
         "good": link.rx,
         "damaged": link.damaged,

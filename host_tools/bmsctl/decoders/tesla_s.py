@@ -8,6 +8,13 @@ from bms.slaves import tesla_s
 
 from .base import Capture, Decoded, Found, Shape, Stream, driver_of, fill, first, found_in
 
+_STATES = ("alerts", "faults", "high_cells", "low_cells")
+# of the alerts and of the faults, from bit 0 on, as TI's bq76PL536A has them, whose registers these
+# modules show
+BITS = (
+    ("hot_1", "hot_2", "sleep", "chip_hot", "forced", "ecc", "parity", "address_lost"),
+    ("cell_high", "cell_low", "crc", "reset", "forced", "internal", "bit_6", "bit_7"),
+)
 # of a read from register 0: its status, and the sample from register 1 on
 _BOTH_BYTES = 1 + tesla_s.SAMPLE_BYTES
 _TRIES = 3  # of a question, before a module counts as absent
@@ -26,6 +33,13 @@ NAMES = {
     0x3B: "address",
     0x3C: "reset",
 }
+
+
+def _state(data: bytes) -> dict[str, list[Any]]:
+    """Alerts, faults, and cells from 1 on that the module finds too high and too low."""
+    names = [[name for i, name in enumerate(x) if data[k] >> i & 1] for k, x in enumerate(BITS)]
+    cells = [[i + 1 for i in range(6) if data[k] >> i & 1] for k in (2, 3)]
+    return dict(zip(_STATES, names + cells, strict=True))
 
 
 def _parts(data: bytes) -> tuple[list[str], dict[int, dict[int, bytes]], int]:
@@ -95,6 +109,11 @@ def decode(capture: Capture) -> Decoded:
                     link.data[: len(data)] = data
                     take(m, 0, 0)
         fill(out, boards, pack)
+        for row in out.each:
+            state = answers[row["node"]].get(tesla_s.STATUS, b"")
+            row.update(_state(state) if len(state) == tesla_s.STATUS_BYTES else {})
+        if len(boards) == 1:
+            values.update((key, out.each[0].get(key)) for key in _STATES)
     values["words"] = words
     count = sum(len(x) for x in answers.values())
     out.frames = {"good": count, "damaged": stray, "words": len(words)}
