@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bmssim.lines import Line, LineReader, encode
+from bmssim.lines import Line, LineReader, encode, parse, whole
 
 from .errors import ToolError
 
@@ -21,34 +21,43 @@ class Record:
 
     Written as they are taken, in whole lines, so that a killed program leaves what it took;
     brought to the disk once a second, so that a power cut leaves all but the last second.
-    `lines` counts. All raise ToolError where the disk refuses.
+    A file that somebody removes begins anew; `removed` counts the lines that went with it. `lines`
+    counts all; paused: how often who gives the bytes had to wait or to drop some. All raise
+    ToolError where the disk refuses.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        self.path = folder / f"{name}-{stamp}.jsonl"
+        begun = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        self.path = folder / f"{name}-{begun}.jsonl"
         self._files: dict[str, int] = {}
-        self._start = self._synced = self._last_at = time.monotonic()
+        self._held: dict[str, int] = {}  # lines of each file
+        self._start = self._synced = self._marked = self._last_at = time.monotonic()
         self._last_ms: int | None = None
-        self.lines = LineReader()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ToolError(f"{folder}: {error.strerror}") from None
+        self.lines = LineReader(whole)
+        self.removed = self.paused = 0
         self._append("", b"")
 
     def take(self, data: bytes, at: float | None = None) -> None:
         """Bytes of the port, which arrived at `at` of the monotonic clock in s (default: now)."""
         lines = self.lines.feed(data)
-        good = [line for line in lines if line.obj is not None]
+        good = [line.raw for line in lines if line.obj is not None]
         if good:
-            self._append("", b"".join(line.raw + b"\n" for line in good))
-            self._last_ms = good[-1].obj["t_ms"] if good[-1].obj else None
+            good.append(b"")
+            self._append("", b"\n".join(good))
+            last = parse(good[-2])
+            self._last_ms = last["t_ms"] if last else None
             self._last_at = time.monotonic() if at is None else at
         for line in lines:
             if line.obj is None:
                 self._aside(line)
         if time.monotonic() - self._synced >= SYNC_S:
+            self.flush()
+
+    def mark(self) -> None:
+        """Once a second, however often it is called: a line with the time, and all to the disk."""
+        if time.monotonic() - self._marked >= SYNC_S:
+            self._marked = time.monotonic()
+            self.host("mark")
             self.flush()
 
     def lost(self) -> None:
@@ -70,6 +79,7 @@ class Record:
             "what": what,
             "lines": self.lines.data,
             "damaged": self.lines.damaged,
+            "paused": self.paused,
         }
         self._append("", encode(line))
 
@@ -78,15 +88,25 @@ class Record:
         self._append(suffix, _utc().encode() + b" " + line.raw + b"\n")
 
     def _append(self, suffix: str, data: bytes) -> None:
+        """Write whole lines to one of the files, to a new one where it was removed."""
         name = f"{self.path}{suffix}"
         try:
-            if suffix not in self._files:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-                self._files[suffix] = os.open(name, flags, 0o644)
-            while data:
-                data = data[os.write(self._files[suffix], data) :]
+            self._write(suffix, name, data)
+            if not os.fstat(self._files[suffix]).st_nlink:
+                os.close(self._files.pop(suffix))
+                self.removed += self._held.pop(suffix, 0)
+                self._write(suffix, name, data)
         except OSError as error:
             raise ToolError(f"{name}: {error.strerror}") from None
+        self._held[suffix] = self._held.get(suffix, 0) + data.count(b"\n")
+
+    def _write(self, suffix: str, name: str, data: bytes) -> None:
+        if suffix not in self._files:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+            self._files[suffix] = os.open(name, flags, 0o644)
+        while data:
+            data = data[os.write(self._files[suffix], data) :]
 
     def flush(self) -> None:
         """Bring everything to the disk."""

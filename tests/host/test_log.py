@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 from terminal import Board, Tool, until
 
-from bmssim.lines import LineReader, encode
+from bmsctl.backlog import Backlog
+from bmssim.lines import LineReader, encode, whole
 from extent import HANG_S
 
 
@@ -78,18 +82,92 @@ def test_no_line_of_many_is_lost_and_damage_is_kept_aside(
     assert [x.split(b" ", 1)[1] for x in aside(path, "damaged").splitlines()] == bad
     assert [x.split(b" ", 1)[1] for x in aside(path, "txt").splitlines()] == text
     summary = json.loads(out)
+    del summary["paused"]
     assert summary == {
         "file": str(path.relative_to(tmp_path)),
         "lines": len(good),
         "damaged": len(bad),
         "text": len(text),
         "losses": 0,
+        "removed": 0,
     }
     assert [hosts[0]["what"], hosts[-1]["what"]] == ["connected", "end"]
     assert hosts[0]["t_ms"] is None and hosts[-1]["t_ms"] == len(good) - 1
     assert hosts[-1]["lines"] == len(good) and hosts[-1]["damaged"] == len(bad)
     times = [host["t_host_ms"] for host in hosts]
     assert times == sorted(times)
+
+
+def test_a_removed_folder_begins_anew_and_is_told(
+    board: Board, bmsctl: Tool, tmp_path: Path
+) -> None:
+    process = bmsctl.start("log", "--port", board.link, "--out", "out", "--json")
+    path = record(tmp_path / "out")
+    until(lambda: b"connected" in path.read_bytes(), "the port is open")
+    board.say(b"".join(map(line, range(500))) + b"text\n")
+    until(lambda: b'"t_ms":499,' in path.read_bytes(), "it is read")
+    until(lambda: aside(path, "txt"), "the text is read")
+    shutil.rmtree(path.parent)
+    board.say(b"".join(map(line, range(500, 600))))
+    until(lambda: path.exists() and b'"t_ms":599,' in path.read_bytes(), "it is read")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=HANG_S)
+    masters, _ = split(path)
+    assert masters == [line(number) for number in range(500, 600)]  # none after the removal is lost
+    removed = json.loads(out)["removed"]
+    assert process.returncode == 1 and removed >= 500
+    assert f"was removed while it was written: {removed} of these lines are gone" in err
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory as Linux shows it")
+def test_a_flood_waits_in_a_bounded_memory(board: Board, bmsctl: Tool, tmp_path: Path) -> None:
+    process = bmsctl.start("log", "--port", board.link, "--out", "out", "--json")
+    path = record(tmp_path / "out")
+    until(lambda: b"connected" in path.read_bytes(), "the port is open")
+
+    def most_kib() -> int:
+        text = Path(f"/proc/{process.pid}/status").read_text()
+        return int(text.split("VmHWM:")[1].split()[0])
+
+    before = most_kib()
+    flood = b"".join(map(line, range(1000)))
+    for _ in range(100):  # 14 MB
+        board.say(flood)
+    until(lambda: not board.unread(), "all is read")
+    assert most_kib() - before < 6000
+    out, _ = finish(process)
+    assert json.loads(out)["lines"] == 100_000
+
+
+def test_who_puts_waits_for_room_and_is_counted() -> None:
+    backlog = Backlog(10)
+    stop = threading.Event()
+    assert backlog.put(b"123456789", 9, stop) and backlog.paused == 0
+    assert not backlog.put(b"abc", 3)  # who can't wait is refused
+    waiting = threading.Thread(target=backlog.put, args=(b"abc", 3, stop))
+    waiting.start()
+    until(lambda: backlog.paused == 2, "it waits")
+    assert [item for _, item in backlog.take(0)] == [b"123456789"]
+    waiting.join()
+    assert [item for _, item in backlog.take(0)] == [b"abc"]
+    stop.set()  # what was read already is kept when it ends
+    assert backlog.put(b"123456789", 9, stop) and backlog.put(b"abc", 3, stop)
+
+
+def test_a_line_costs_few_calls() -> None:
+    """`log` may take three times the CPU of a plain terminal program: it parses no JSON."""
+    reader = LineReader(whole)
+    data = b"".join(map(line, range(1000)))
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    reader.feed(data)
+    sys.setprofile(None)
+    assert reader.data == 1000 and calls <= 9 * 1000, calls
 
 
 def test_kill_leaves_all_that_was_there_a_second_before(

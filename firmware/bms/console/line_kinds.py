@@ -90,7 +90,8 @@ KINDS = (
     ("config_error", "line key reason", "once a second while no valid pack file is loaded"),
     (
         "host",
-        "age_ms utc t_host_ms what lines damaged",
-        "written by `bmsctl log` each second, not by the board",
+        "age_ms utc t_host_ms what lines damaged paused",
+        "written by `bmsctl log` and `run` each second, not by the board; paused: how often the"
+        " disk was too slow: the port had to wait, or `run` dropped what it should record",
     ),
 )

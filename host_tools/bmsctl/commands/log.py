@@ -4,18 +4,19 @@ import argparse
 import contextlib
 import json
 import os
-import queue
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from serial import Serial
 
+from ..backlog import LOOK_S, Backlog
 from ..errors import ToolError
 from ..options import add_port, positive
-from ..record import SYNC_S, Record
+from ..record import Record
 from ..serial_port import PortLost, open_port, read_some, wait_readable
 
 HELP = "record a master's telemetry from a serial port"
@@ -25,9 +26,12 @@ EXAMPLE = """examples:
 
 Good lines go to NAME-TIME.jsonl as they came, damaged ones to NAME-TIME.jsonl.damaged, text to
 NAME-TIME.jsonl.txt. A line of kind `host` each second holds the computer's time. Unplug and plug in
-again as you like; Ctrl-C ends it.
+again as you like; Ctrl-C ends it. Where the disk is slower than the port, 256 KiB wait in memory,
+then the port has to wait, which is counted as `paused`. Exit 1 where lines went with a file that
+somebody removed.
 """
 RETRY_S = 0.5
+MOST = 256 * 1024  # bytes that wait for the disk: 20 s at 115200 bit/s
 STOP = "stop"
 
 
@@ -45,9 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Reader(threading.Thread):
-    """Takes bytes from the port, for ever, and hands them on; never waits for the disk.
+    """Takes bytes from the port, for ever, and hands them on through `backlog`.
 
-    Items of the queue: (monotonic s, bytes), or (.., "connected"), (.., "lost: why"), (.., STOP).
+    Its items: bytes, or "connected", "lost: why", STOP.
     """
 
     def __init__(self, path: str, baud: int, port: Serial | None) -> None:
@@ -55,21 +59,20 @@ class Reader(threading.Thread):
         self._path = path
         self._baud = baud
         self._port = port
-        self.queue: queue.SimpleQueue[tuple[float, bytes | str]] = queue.SimpleQueue()
+        self.backlog = Backlog(MOST)
         self.stop = threading.Event()
-
-    def put(self, item: bytes | str) -> None:
-        """Into the queue, with the time; allowed in a signal handler."""
-        self.queue.put((time.monotonic(), item))
 
     def run(self) -> None:
         try:
             if self._port is not None:
-                self.put("connected")
+                self._word("connected")
             while not self.stop.is_set():
                 self._step()
         finally:  # whatever happens here, the writer must not wait for ever
-            self.put(STOP)
+            self._word(STOP)
+
+    def _word(self, word: str) -> None:
+        self.backlog.put(word, 0)
 
     def _step(self) -> None:
         if self._port is None:
@@ -78,18 +81,18 @@ class Reader(threading.Thread):
             except ToolError:
                 self.stop.wait(RETRY_S)
                 return
-            self.put("connected")
+            self._word("connected")
         try:
             data = read_some(self._port) if wait_readable(self._port, 0.2) else b""
             if data:
-                self.put(data)
+                self.backlog.put(data, len(data), self.stop)
             elif self._replaced(self._port):
                 raise PortLost("unplugged")
         except PortLost as error:
             with contextlib.suppress(OSError):
                 self._port.close()
             self._port = None
-            self.put(f"lost: {error}")
+            self._word(f"lost: {error}")
             self.stop.wait(RETRY_S)
 
     def _replaced(self, port: Serial) -> bool:
@@ -115,18 +118,24 @@ def run(args: argparse.Namespace) -> int:
         print(f"bmsctl: {error}; waiting for it", file=sys.stderr)
     reader = Reader(args.port, args.baud, port)
     record = Record(args.out, _name(os.path.basename(args.port) if _far(args.port) else args.port))
+    writer = Writer(args, reader, record)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: reader.put(STOP))
+        signal.signal(number, writer.end)
     if not args.quiet:
         print(f"recording {args.port} into {record.path}", file=sys.stderr, flush=True)
     reader.start()
-    losses = Writer(args, reader, record).run()
+    losses = writer.run()
     lines = record.lines
     if args.json:
         counts = {"lines": lines.data, "damaged": lines.damaged, "text": lines.text}
-        print(json.dumps({"file": str(record.path), **counts, "losses": losses}))
+        more = {"losses": losses, "paused": record.paused, "removed": record.removed}
+        print(json.dumps({"file": str(record.path), **counts, **more}))
     else:
-        print(f"{lines.data} lines, {lines.damaged} damaged, in {record.path}")
+        paused = f", paused {record.paused} times for the disk" if record.paused else ""
+        print(f"{lines.data} lines, {lines.damaged} damaged{paused}, in {record.path}")
+    if record.removed:
+        what = f"{record.removed} of these lines are gone"
+        raise ToolError(f"{record.path} was removed while it was written: {what}")
     return 0
 
 
@@ -136,30 +145,32 @@ def _far(path: str) -> bool:
 
 
 class Writer:
-    """Takes the reader's queue to the record, until STOP or the time is over."""
+    """Takes the reader's items to the record, until STOP, a signal, or the time is over."""
 
     def __init__(self, args: argparse.Namespace, reader: Reader, record: Record) -> None:
         self._args = args
         self._reader = reader
         self._record = record
         self._losses = 0
-        self._connected = False
+        self._last_at = 0.0  # when the last bytes came
+        self._ended = False
+
+    def end(self, *_signal: object) -> None:
+        """End soon: a handler of signals."""
+        self._ended = True
 
     def run(self) -> int:
         """How often the port was lost."""
         tty = sys.stderr.isatty()
-        start = marked = shown = time.monotonic()
-        ended = False
-        while not ended and (
+        start = shown = time.monotonic()
+        backlog = self._reader.backlog
+        while not self._ended and (
             not self._args.seconds or time.monotonic() - start < self._args.seconds
         ):
-            with contextlib.suppress(queue.Empty):
-                ended = self._take(*self._reader.queue.get(timeout=0.2))
+            self._take_all(backlog.take(LOOK_S))
+            self._record.paused = backlog.paused
+            self._record.mark()
             now = time.monotonic()
-            if now - marked >= SYNC_S:
-                marked = now
-                self._record.host("mark")
-                self._record.flush()
             if now - shown >= (1 if tty else 10) and not self._args.quiet:
                 shown = now
                 self._progress("\r" if tty else "\n")
@@ -167,27 +178,40 @@ class Writer:
             self._progress("\n")
         self._reader.stop.set()
         self._reader.join(2)
-        while not self._reader.queue.empty():
-            self._take(*self._reader.queue.get())
+        self._take_all(backlog.take(0))
         self._record.host("end")
         self._record.close()
         return self._losses
 
-    def _take(self, at: float, item: bytes | str) -> bool:
-        """Record one item; True for STOP."""
-        if isinstance(item, bytes):
-            self._record.take(item, at)
-        elif item == STOP:
-            return True
-        elif item == "connected":
+    def _take_all(self, items: Iterable[tuple[float, bytes | str]]) -> None:
+        """Record items, the bytes between two words in one piece."""
+        piece: list[bytes] = []
+        for at, item in items:
+            if isinstance(item, bytes):
+                piece.append(item)
+                self._last_at = at
+            else:
+                self._bytes(piece)
+                piece = []
+                self._word(item)
+        self._bytes(piece)
+
+    def _bytes(self, piece: list[bytes]) -> None:
+        if piece:
+            self._record.take(b"".join(piece), self._last_at)
+
+    def _word(self, word: str) -> None:
+        """The port came or went, or its reader ended."""
+        if word == STOP:
+            self._ended = True
+        elif word == "connected":
             if self._losses or self._args.wait:
                 self._say("is here")
             self._record.host("connected")
         else:
             self._losses += 1
             self._record.lost()
-            self._say(f"{item}; waiting for it")
-        return False
+            self._say(f"{word}; waiting for it")
 
     def _say(self, what: str) -> None:
         print(f"bmsctl: {self._args.port} {what}", file=sys.stderr, flush=True)
