@@ -9,6 +9,54 @@ from bmssim.lines import LineReader
 from .errors import ToolError
 from .serial_port import PortLost, open_port, read_some, write_all
 
+# kinds that a command's answer is followed by
+FOLLOW = {
+    "help": ("help",),
+    "status": ("status",),
+    "cells": ("cells",),
+    "strings": ("string",),
+    "faults": ("fault",),
+    "events": ("past_event",),
+    "history": ("totals", "crash", "stored_event", "stored_end"),
+    "frames": ("frame_part", "stored_end"),
+    "pack": ("pack_part", "stored_end"),
+    "limits": ("setting",),
+    "config": ("setting",),
+    "version": ("boot", "mem"),
+}
+# kinds that come each period, whoever asks for them
+STREAM = ("status", "power", "mem", "string", "cells")
+
+
+class Wanted:
+    """Which lines a person wants to see who did not ask for the stream.
+
+    Everything that changes or answers; of the stream what an answer announces, one line or one
+    round of slaves or strings.
+    """
+
+    def __init__(self) -> None:
+        self._due: dict[str, int] = {}  # kind -> number of the last line of its round
+        self._error = ""
+
+    def line(self, obj: dict[str, Any]) -> bool:
+        """True for a line to be shown; every line of the master must come here."""
+        kind = obj["k"]
+        if kind == "answer" and obj["ok"]:
+            self._due.update(dict.fromkeys(FOLLOW.get(obj["cmd"], ()), 0))
+        if kind == "config_error":
+            again, self._error = self._error == obj["reason"], obj["reason"]
+            return not again
+        if kind not in STREAM:
+            return True
+        if kind not in self._due:
+            return False
+        number = obj.get("slave") or obj.get("string") or 0
+        if number > self._due[kind]:
+            self._due[kind] = number
+            return True
+        return not self._due.pop(kind)
+
 
 def send_command(path: str, baud: int, command: str, timeout_s: float) -> list[dict[str, Any]]:
     """The lines that came from the command to its `answer`, which is the last.
@@ -43,19 +91,3 @@ def send_command(path: str, baud: int, command: str, timeout_s: float) -> list[d
     if answer is None:
         raise ToolError(f"{path}: no answer to `{command}` in {timeout_s:g} s")
     return [*seen, answer]
-
-
-# kinds that a command's answer is followed by
-FOLLOW = {
-    "help": ("help",),
-    "status": ("status",),
-    "cells": ("cells",),
-    "faults": ("fault",),
-    "events": ("past_event",),
-    "history": ("totals", "crash", "stored_event", "stored_end"),
-    "frames": ("frame_part", "stored_end"),
-    "pack": ("pack_part", "stored_end"),
-    "limits": ("setting",),
-    "config": ("setting",),
-    "version": ("boot", "mem"),
-}

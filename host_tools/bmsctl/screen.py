@@ -1,11 +1,22 @@
 """Telemetry for a person's eyes: one short line per thing that matters."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bmssim.boards.kinds import KINDS
 from bmssim.layout import places
 from bmssim.scenario import Scenario
 from bmssim.setup import Setup
+
+from .request import Wanted
+
+
+def plain(text: str) -> str:
+    """A text without what a terminal would obey: control characters are shown as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def clock(seconds: float) -> str:
@@ -118,17 +129,29 @@ def wiring(setup: Setup) -> list[str]:
 
 
 class Story:
-    """Prints a run as it goes; quiet prints nothing, live adds the pack's figures each second."""
+    """Prints a run as it goes; quiet prints nothing, live adds the pack's figures each second.
 
-    def __init__(self, quiet: bool, live: bool) -> None:
+    say: prints a line, None = to stdout; answers: somebody types commands, and what they answer is
+    shown.
+    """
+
+    def __init__(
+        self,
+        quiet: bool,
+        live: bool,
+        say: Callable[[str], None] | None = None,
+        answers: bool = False,
+    ) -> None:
         self._quiet = quiet
         self._live = live
+        self._print = say or partial(print, flush=True)
+        self._wanted = Wanted() if answers else None
         self._known = -1
         self._tripped = False  # what is raised after the first trip follows from it, mostly
 
     def _say(self, text: str = "") -> None:
         if not self._quiet:
-            print(text, flush=True)
+            self._print(plain(text))
 
     def begin(self, chosen: Scenario, setup: Setup, console: str | None) -> None:
         """What is simulated, and where its console is."""
@@ -152,6 +175,7 @@ class Story:
     def line(self, obj: dict[str, Any], now_s: float) -> None:
         """One telemetry line."""
         kind = obj["k"]
+        asked = self._wanted is not None and self._wanted.line(obj)
         if kind == "boot":
             self._say(
                 f"{clock(now_s)}  boot: version {obj['version']} on {obj['board']},"
@@ -161,7 +185,9 @@ class Story:
             if obj["known"] != self._known:
                 self._known = obj["known"]
                 self._say(f"{clock(now_s)}  slaves found: {self._known}")
-            if self._live:
+            if asked:
+                self._say(readable(obj))
+            elif self._live:
                 self._say(f"{clock(now_s)}  {figures(obj)}")
         elif kind == "contactor":
             self._say(f"{clock(now_s)}  contactors: {obj['state'].replace('_', ' ')}")
@@ -173,6 +199,8 @@ class Story:
             self._say(f"{clock(now_s)}  {mark} {obj['what']}: {cause(obj)}")
         elif kind == "answer" and not obj["ok"]:
             self._say(f"{clock(now_s)}  refused: {obj['cmd']}: {obj['text']}")
+        elif asked and "hex" not in obj:  # bytes are for programs
+            self._say(readable(obj))
 
     def end(self, result: dict[str, Any], chosen: Scenario) -> None:
         """What came out."""

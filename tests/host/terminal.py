@@ -12,16 +12,18 @@ import time
 import tty
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from extent import HANG_S
 
 
-def until(done: Callable[[], object], what: str) -> None:
-    """Wait for a condition."""
+def until(done: Callable[[], Any], what: str) -> Any:
+    """Wait for a condition, and return what it is then."""
     end = time.monotonic() + HANG_S
-    while not done():
+    while not (found := done()):
         assert time.monotonic() < end, f"waited in vain until {what}"
         time.sleep(0.01)
+    return found
 
 
 class Board:
@@ -92,14 +94,16 @@ class Tool:
         self._folder = folder
         self._started: list[subprocess.Popen[str]] = []
 
-    def start(self, *words: object, **env: str) -> subprocess.Popen[str]:
+    def start(
+        self, *words: object, stdout: Any = subprocess.PIPE, **env: str
+    ) -> subprocess.Popen[str]:
         """A running `bmsctl`, its stdin, stdout and stderr piped as text."""
         process = subprocess.Popen(
             [sys.executable, "-m", "bmsctl", *map(str, words)],
             cwd=self._folder,
             env=os.environ | env,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )

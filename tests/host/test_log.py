@@ -237,6 +237,13 @@ def test_a_port_that_comes_later(board: Board, bmsctl: Tool, tmp_path: Path) -> 
     assert "does not exist; " in err and "waiting for it" in err and "is here" in err
 
 
+def test_a_port_that_never_comes_is_exit_1(board: Board, bmsctl: Tool) -> None:
+    board.unplug()
+    code, out, err = bmsctl.run("log", "--port", board.link, "--wait", "--for", "0.3")
+    assert code == 1 and out.startswith("0 lines")
+    assert err.endswith(f"bmsctl: {board.link} never came\n")
+
+
 def test_it_ends_by_itself(board: Board, bmsctl: Tool, tmp_path: Path) -> None:
     code, out, err = bmsctl.run("log", "--port", board.link, "--for", "0.3", "--quiet")
     (path,) = (tmp_path / "logs").glob("ttyACM0-*.jsonl")

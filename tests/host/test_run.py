@@ -3,20 +3,25 @@
 import os
 import select
 import signal
+import subprocess
+import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from simulated import PACK, SimulatedBoards
-from terminal import HANG_S, Tool
+from terminal import HANG_S, Tool, until
+from test_log import split
 
 
 class Output:
-    """A process's stdout, waited on for words; stdout comes through a pipe, unbuffered here."""
+    """A process's stdout, or another pipe of it, waited on for words; unbuffered here."""
 
-    def __init__(self, process: Any) -> None:
+    def __init__(self, process: Any, pipe: Any = None) -> None:
         self.process = process
+        self.pipe = pipe or process.stdout
         self.text = ""
 
     def say(self, command: str) -> None:
@@ -24,7 +29,7 @@ class Output:
         self.process.stdin.flush()
 
     def until(self, words: str) -> None:
-        pipe = self.process.stdout
+        pipe = self.pipe
         end = time.monotonic() + HANG_S
         while words not in self.text:
             assert time.monotonic() < end, f"waited in vain for {words!r} in {self.text!r}"
@@ -68,7 +73,100 @@ def test_boards_are_found_closed_and_tripped(
         assert process.wait(HANG_S) == 0
     finally:
         boards.close()
-    assert list((tmp_path / "log").glob("run-*.jsonl"))
+    (path,) = (tmp_path / "log").glob("run-*.jsonl")
+    _, hosts = split(path)  # the computer's time each second, as `log` writes it
+    assert [hosts[0]["what"], hosts[-1]["what"]] == ["connected", "end"]
+    assert any(host["what"] == "mark" and host["t_ms"] and host["utc"] for host in hosts)
+
+
+@pytest.fixture
+def boards(tmp_path: Path) -> Iterator[SimulatedBoards]:
+    """Two boards on a CAN bus."""
+    made = SimulatedBoards(tmp_path / "ttyACM0", "can", 2)
+    yield made
+    made.close()
+
+
+def words(pack, boards: SimulatedBoards) -> tuple:
+    return ("run", "--config", pack("can"), "--link", f"slcan:{boards.terminal.link}@500000")
+
+
+def test_typed_commands_show_their_answers(pack, boards: SimulatedBoards, bmsctl: Tool) -> None:
+    out = Output(bmsctl.start(*words(pack, boards)))
+    out.until("slaves found: 2")
+    for typed, shown in (
+        ("help", "precharge and close the contactors"),
+        ("status", "cells 3.2"),
+        ("cells", "slave 2 "),
+        ("limits", "cell_max_mv = "),
+        ("balance off", "balance: ok, off"),
+        ("faults", "faults: ok"),
+        ("version", "heap_free"),
+        ("nonsense", "refused: ?: unknown command"),
+        ("close", "close: ok"),
+    ):
+        out.text = ""
+        out.say(typed)
+        out.until(shown)
+    out.text = ""
+    out.until(" A cells 3.2")
+    out.until(" A cells 3.2")
+    assert "slave 2 " not in out.text and "heap_free" not in out.text  # the stream stays away
+
+
+def test_a_full_disk_does_not_end_the_master(
+    pack, boards: SimulatedBoards, bmsctl: Tool, tmp_path: Path
+) -> None:
+    process = bmsctl.start(*words(pack, boards), "--log", "log")
+    out = Output(process)
+    out.until("slaves found: 2")
+    out.say("close")
+    out.until("contactors: closed")
+    full = subprocess.run(["prlimit", f"--pid={process.pid}", "--fsize=100"], check=False)
+    if full.returncode:
+        pytest.skip("no prlimit here")
+    err = Output(process, process.stderr)
+    err.until("going on without a record")
+    out.text = ""
+    out.say("status")
+    out.until("status: ok")
+    assert "contactors: open" not in out.text
+    out.say("service yes")
+    assert process.wait(HANG_S) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_device_behind_stdout_does_not_end_the_master(
+    pack, boards: SimulatedBoards, bmsctl: Tool, tmp_path: Path
+) -> None:
+    with open("/dev/full", "w") as device:
+        process = bmsctl.start(*words(pack, boards), "--log", "log", stdout=device)
+    out = Output(process, process.stderr)
+    out.until("bmsctl: output: No space left on device; going on without it")
+    path = until(lambda: next((tmp_path / "log").glob("run-*.jsonl"), None), "there is a record")
+    until(lambda: b'"known":2' in path.read_bytes(), "the boards are found")
+    out.say("close")
+    until(lambda: b'"state":"closed"' in path.read_bytes(), "it closes")
+    out.say("service yes")
+    assert process.wait(HANG_S) == 1
+
+
+def test_a_terminal_that_stands_still_does_not_hold_up_the_master(
+    pack, boards: SimulatedBoards, bmsctl: Tool, tmp_path: Path
+) -> None:
+    master, slave = os.openpty()
+    termios.tcflow(slave, termios.TCOOFF)  # as Ctrl-S does
+    process = bmsctl.start(*words(pack, boards), "--log", "log", stdout=slave)
+    out = Output(process)
+    path = until(lambda: next((tmp_path / "log").glob("run-*.jsonl"), None), "there is a record")
+    until(lambda: b'"known":2' in path.read_bytes(), "the boards are found")
+    out.say("close")
+    until(lambda: b'"state":"closed"' in path.read_bytes(), "it closes")
+    boards.mv = 3850.0
+    until(lambda: b'"cell_hard_high"' in path.read_bytes(), "it trips")
+    process.kill()
+    os.close(slave)
+    os.close(master)
 
 
 def test_an_adapter_that_vanishes_and_comes_back(pack, bmsctl: Tool, tmp_path: Path) -> None:

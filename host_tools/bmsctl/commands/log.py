@@ -28,7 +28,7 @@ Good lines go to NAME-TIME.jsonl as they came, damaged ones to NAME-TIME.jsonl.d
 NAME-TIME.jsonl.txt. A line of kind `host` each second holds the computer's time. Unplug and plug in
 again as you like; Ctrl-C ends it. Where the disk is slower than the port, 256 KiB wait in memory,
 then the port has to wait, which is counted as `paused`. Exit 1 where lines went with a file that
-somebody removed.
+somebody removed, or the port never came.
 """
 RETRY_S = 0.5
 MOST = 256 * 1024  # bytes that wait for the disk: 20 s at 115200 bit/s
@@ -133,6 +133,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         paused = f", paused {record.paused} times for the disk" if record.paused else ""
         print(f"{lines.data} lines, {lines.damaged} damaged{paused}, in {record.path}")
+    if not writer.connected:
+        raise ToolError(f"{args.port} never came")
     if record.removed:
         what = f"{record.removed} of these lines are gone"
         raise ToolError(f"{record.path} was removed while it was written: {what}")
@@ -152,6 +154,7 @@ class Writer:
         self._reader = reader
         self._record = record
         self._losses = 0
+        self.connected = False  # the port was there once
         self._last_at = 0.0  # when the last bytes came
         self._ended = False
 
@@ -205,6 +208,7 @@ class Writer:
         if word == STOP:
             self._ended = True
         elif word == "connected":
+            self.connected = True
             if self._losses or self._args.wait:
                 self._say("is here")
             self._record.host("connected")

@@ -17,11 +17,11 @@ from bmssim.lines import LineReader
 from bmssim.mirror import Mirror
 from bmssim.process import Firmware, FirmwareDied, Inputs
 
+from ..background import Printer, Recording
 from ..bridge import LinkSpec, Reconnecting, named_link, port_medium
 from ..decoders.base import driver_class
 from ..errors import ToolError
 from ..options import positive, wrong_use
-from ..record import Record
 from ..screen import Story
 
 HELP = "run the master on this computer against real slave boards"
@@ -31,7 +31,8 @@ EXAMPLE = """examples:
   bmsctl run --config pack.toml --link can0=socketcan:can0
 
 Type commands (help, status, close, ..) and Enter. The contactors are shown, not driven: this
-computer has no outputs. Ctrl-C ends it, with exit code 130; --for with 0.
+computer has no outputs. Ctrl-C ends it, with exit code 130; --for with 0. Nothing that becomes of
+the record or the screen ends the master; where one of them is not whole, exit code 1 at the end.
 """
 INPUTS_S = 0.1
 
@@ -122,22 +123,29 @@ def run(args: argparse.Namespace) -> int:
     media = {name: spec.medium for name, spec in links.items()}
     firmware = Firmware(args.runtime, False, media, args.config.resolve(), rates)
     mirror = Mirror()
-    recorder = Record(args.log, "run") if args.log else None
+    recording = Recording(args.log, "run") if args.log else None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    printer = Printer()
+    code = 0
     try:
-        return _loop(args, firmware, bridges, mirror, recorder)
+        _loop(args, firmware, bridges, mirror, recording, printer)
     except FirmwareDied as death:
         if death.code:
             raise ToolError(str(death)) from None
-        return 0
     finally:
         firmware.close()
         mirror.close()
         for bridge in bridges.values():
             bridge.close()
-        if recorder is not None:
-            recorder.close()
-            print(f"log: {recorder.path}")
+        if recording is not None:
+            missing = recording.end()
+            if missing:
+                code = 1
+                printer.err(f"bmsctl: {missing}")
+            printer.out(f"log: {recording.path}")
+        if not printer.end():
+            code = 1
+    return code
 
 
 def _usual_bps(kind: str) -> int:
@@ -149,9 +157,11 @@ def _loop(
     firmware: Firmware,
     bridges: dict[str, Reconnecting],
     mirror: Mirror,
-    recorder: Record | None,
-) -> int:
-    story = Story(quiet=False, live=True)
+    recording: Recording | None,
+    printer: Printer,
+) -> None:
+    story = Story(quiet=False, live=True, say=printer.out, answers=True)
+    told = False
     reader = LineReader()
     start = time.monotonic()
     waiting = {name: b"" for name in bridges}
@@ -172,15 +182,18 @@ def _loop(
         data = firmware.console.read_now()
         if data:
             mirror.write(data)
-            if recorder is not None:
-                recorder.take(data)
+            if recording is not None:
+                recording.take(data)
+                if recording.trouble and not told:
+                    told = True
+                    printer.err(f"bmsctl: {recording.trouble}; going on without a record")
             for line in reader.feed(data):
                 if line.obj is not None:
                     if line.obj["k"] == "config_error":
                         raise ToolError(f"{args.config}: {line.obj['reason']}")
                     if not accepted:
                         accepted = True
-                        print(f"console for other programs: {mirror.path}", flush=True)
+                        printer.out(f"console for other programs: {mirror.path}")
                     story.line(line.obj, now)
         typed += mirror.read()
         for name, bridge in bridges.items():
@@ -188,7 +201,7 @@ def _loop(
             if waiting[name]:
                 waiting[name] = waiting[name][firmware.ports[name].write(waiting[name]) :]
             while bridge.notes:
-                print(bridge.notes.pop(0), file=sys.stderr, flush=True)
+                printer.err(bridge.notes.pop(0))
         if typed:
             typed = typed[firmware.console.write(typed) :]
         fds = [firmware.io_fd, mirror.fd, firmware.console.master, *stdin]
@@ -201,4 +214,3 @@ def _loop(
                 typed += got
                 if not got:
                     stdin = []
-    return 0
