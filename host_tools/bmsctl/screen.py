@@ -9,14 +9,8 @@ from bmssim.layout import places
 from bmssim.scenario import Scenario
 from bmssim.setup import Setup
 
+from .plain import plain
 from .request import Wanted
-
-
-def plain(text: str) -> str:
-    """A text without what a terminal would obey: control characters are shown as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def clock(seconds: float) -> str:

@@ -120,7 +120,7 @@ def main() -> None:
     import tomllib
 
     old = board_files.ROOT / "tests" / "sizes.toml"
-    heap = tomllib.loads(old.read_text())["all"]["heap"] if old.stat().st_size else 0
+    heap = tomllib.loads(old.read_text("utf-8"))["all"]["heap"] if old.stat().st_size else 0
     print(table(measure(), heap), end="")
 
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -314,9 +314,9 @@ _OUTCOMES: dict[str, Callable[[Kind, FaultRun, Verdict], None]] = {
 # --- many of them ---
 
 
-def _pin(cpus: Any) -> None:
-    """A worker and its firmware stay on one CPU: they take turns."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
+def _pin(cpus: Any, folder: str) -> None:
+    """A worker and its firmware stay on one CPU: they take turns. What it writes is in `folder`."""
+    tempfile.tempdir = folder
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {cpus.get()})
 
@@ -355,9 +355,18 @@ def run(
     queue = context.Queue()
     for n in range(jobs):
         queue.put(cpus[n % len(cpus)])
-    with ProcessPoolExecutor(jobs, context, _pin, (queue,)) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="bmssim-", ignore_cleanup_errors=True) as folder,
+        ProcessPoolExecutor(jobs, context, _pin, (queue, folder)) as pool,
+    ):
         try:
-            for pair in pool.map(_pair, todo, chunksize=4):
+            # Ctrl-C is for this process: its workers, and what they start, have it blocked
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+            try:
+                pairs = pool.map(_pair, todo, chunksize=4)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+            for pair in pairs:
                 done.append(pair)
                 missed += not pair[0].good
                 false += not pair[1].good
@@ -365,6 +374,8 @@ def run(
                 progress(len(done), runs, rate, missed, false)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # runs that wait are not started
+            for worker in active_children():  # those that run go no further
+                worker.terminate()
             raise
     return summary(done, seed, time.monotonic() - started)
 

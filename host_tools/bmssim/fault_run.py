@@ -158,7 +158,7 @@ class FaultRun:
         self.setup = Setup(**of_setup | setup)
         pack = folder / "pack.toml"
         of_pack = SETTINGS | settings
-        pack.write_text(scenario.pack_text(self.setup, of_pack))
+        pack.write_text(scenario.pack_text(self.setup, of_pack), "utf-8")
         self.config: Any = pack_file.load(str(pack))
         c = self.config
         bounds = (c.cell_hard_min_mv, c.cell_hard_max_mv, c.temp_hard_max_dc)

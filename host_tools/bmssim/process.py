@@ -193,6 +193,7 @@ class Firmware:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,  # MicroPython prints its tracebacks on stdout
+            process_group=0,  # Ctrl-C is for us: we end it
         )
         os.close(fw_read)
         os.close(fw_write)

@@ -73,7 +73,7 @@ def load(name: str) -> Scenario:
     """A scenario by name, or from a path that ends in .toml. Raises ScenarioError."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
-        raw = tomllib.loads(path.read_text())
+        raw = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         known = " ".join(names())
         raise ScenarioError(f"no scenario {name}; there are: {known}") from None
@@ -474,7 +474,7 @@ class Run:
     ) -> None:
         self.scenario = scenario
         self.setup = setup
-        pack.write_text(pack_text(setup, scenario.settings))
+        pack.write_text(pack_text(setup, scenario.settings), "utf-8")
         settings: Any = pack_file.load(str(pack))
         bounds = (
             settings.cell_hard_min_mv,

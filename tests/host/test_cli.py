@@ -3,16 +3,20 @@
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from terminal import Tool
+from terminal import Tool, until
 
 from bms.version import VERSION
 from bmsctl.cli import COMMANDS
 from bmsctl.commands.ports import known
+from extent import HANG_S
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -87,3 +91,91 @@ def test_a_reader_that_has_enough(tmp_path: Path) -> None:
     )
     os.close(write)
     assert done.returncode == 1 and done.stderr == ""
+
+
+LISTS = (["version"], ["sim", "--list"], ["--help"], ["decode", "--help"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", LISTS)
+def test_output_to_a_full_device_is_one_line_and_exit_1(bmsctl: Tool, words: list[str]) -> None:
+    with open("/dev/full", "w") as device:
+        process = bmsctl.start(*words, stdout=device)
+    _, err = process.communicate(timeout=HANG_S)
+    assert (process.returncode, err) == (1, "bmsctl: output: No space left on device\n")
+
+
+def _in_shell(line: str, **env: str) -> tuple[int, str, str]:
+    """`bmsctl` in a shell's line, as $bmsctl."""
+    done = subprocess.run(
+        ["sh", "-c", line.replace("$bmsctl", f"{sys.executable} -m bmsctl")],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("words", LISTS)
+def test_a_closed_descriptor_is_no_traceback(words: list[str]) -> None:
+    line = "$bmsctl " + " ".join(words)
+    assert _in_shell(f"{line} >&-") == (1, "", "bmsctl: output: Bad file descriptor\n")
+    code, out, err = _in_shell(f"{line} 2>&-")
+    assert code == 0 and out and not err
+    code, out, err = _in_shell(f"{line} <&-")
+    assert code == 0 and out and not err
+
+
+def test_a_reader_that_has_enough_is_no_traceback() -> None:
+    _, out, err = _in_shell("$bmsctl reference settings | head -n 1")
+    assert out.count("\n") == 1 and err == ""
+
+
+def test_letters_that_the_output_does_not_know(bmsctl: Tool, tmp_path: Path) -> None:
+    pack = (EXAMPLES / "pico.toml").read_text("utf-8").replace('"pico"', '"Größe €"', 1)
+    assert "Größe" in pack
+    (tmp_path / "pack.toml").write_text(pack, "utf-8")
+    code, out, err = bmsctl.run("check", "pack.toml", PYTHONIOENCODING="ascii")
+    assert (code, err) == (0, "") and "Gr\\xf6\\xdfe \\u20ac" in out
+
+
+@pytest.mark.parametrize("words", [["sim", "demo"], ["bench"]])
+@pytest.mark.parametrize("moment", ["argparse", "bms.version", "serial"])
+def test_ctrl_c_while_a_command_is_loaded(words: list[str], moment: str, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "bmsctl", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        assert process.stderr is not None
+        seen = False
+        while not seen:
+            line = process.stderr.readline()
+            assert line, "it ended"
+            seen = line.rpartition("|")[2].strip().startswith(moment)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert "Traceback" not in rest and "KeyboardInterrupt" not in rest
+    assert process.returncode == 130
+
+
+def test_ctrl_c_ends_a_campaign_and_all_that_it_started(bmsctl: Tool, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "bmsctl", "sim", "--campaign", "--runs", "50", "--jobs", "2"]
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    ) as process:
+        # two runs have begun: each has a folder in the campaign's
+        until(lambda: len(list(tmp_path.glob("bmssim-*/bmssim-*"))) == 2, "two runs go on")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        _, err = process.communicate(timeout=HANG_S)
+    assert process.returncode == 130 and err == ""
+    assert not list(tmp_path.glob("bmssim-*"))

@@ -10,6 +10,7 @@ from ..errors import ToolError
 from ..flashing import Progress
 from ..options import add_port, positive
 from ..pack_push import PackPush, checked
+from ..plain import plain
 from ..start_check import plan
 from ..stored_history import pack, read_stored
 
@@ -74,7 +75,11 @@ def run(args: argparse.Namespace) -> int:
 def _pull(args: argparse.Namespace) -> int:
     data = pack(read_stored(args.port, args.baud, "pack", args.timeout))
     if args.file == "-":
-        sys.stdout.write(data.decode(errors="replace"))
+        if sys.stdout.isatty():
+            print(plain(data.decode(errors="replace")), end="")
+        else:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
         return 0
     try:
         Path(args.file).write_bytes(data)

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         print(text, end="")
     else:
         try:
-            args.out.write_text(text)
+            args.out.write_text(text, "utf-8")
         except OSError as error:
             raise ToolError(f"{args.out}: {error.strerror}") from None
     return 0

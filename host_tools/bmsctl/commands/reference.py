@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             args.out.mkdir(parents=True, exist_ok=True)
             for name in PAGES:
-                (args.out / f"{name}.md").write_text(page(name))
+                (args.out / f"{name}.md").write_text(page(name), "utf-8")
         except OSError as error:
             raise ToolError(f"{args.out}: {error.strerror}") from None
     elif args.page is not None:
