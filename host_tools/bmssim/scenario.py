@@ -442,6 +442,9 @@ EXPECTATIONS = {
     "trip": 'name of the first trip, "" = none, or a list of names',
     "index": "cell, slave, .. that the trip names",
     "state": "contactor state at the end",
+    "charge_ma": "charge limit at the end: a number, or [lowest, highest]",
+    "discharge_ma": "discharge limit at the end: a number, or [lowest, highest]",
+    "soc_pm": 'state of charge at the end: a number, [lowest, highest], or "unknown"',
     "closed": "whether the contactors closed at least once, and current could flow",
     "strings_closed": "strings that are on the DC link at the end",
     "join_at_most_mv": "voltage across a contactor at most as its string joined others, if it did",
@@ -455,6 +458,14 @@ EXPECTATIONS = {
     " and from there to what it measured first of what the master shows",
     "dropped_by_supervisor": "the contactors fell open by the missing heartbeat",
 }
+
+
+def _as_expected(expected: Any, found: float | None) -> bool:
+    """Whether a value is the expected number, within [lowest, highest], or null where "unknown"."""
+    if expected == "unknown" or found is None:
+        return expected == "unknown" and found is None
+    low, high = expected if isinstance(expected, list) else (expected, expected)
+    return low <= found <= high
 
 
 def _scan_use(usage: Usage, rounds: list[tuple[float, float]]) -> float | None:
@@ -587,6 +598,10 @@ class Run:
         if "closed" in expect:
             closings = any(x["k"] == "contactor" and x["closings"] for x in seen.lines)
             check("closed", closings == expect["closed"], closings)
+        power = self._last("power")
+        for key in ("charge_ma", "discharge_ma", "soc_pm"):
+            if key in expect:
+                check(key, _as_expected(expect[key], power.get(key)), power.get(key))
         if "strings_closed" in expect:
             count = sum(string.is_closed for string in world.plant.strings)
             check("strings_closed", count == expect["strings_closed"], count)

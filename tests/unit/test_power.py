@@ -146,6 +146,134 @@ def test_a_derating_fault_halves():
     assert p.power.reason[CHARGE] == P.DERATED
 
 
+def test_a_derate_reduces_only_what_makes_it_worse():
+    both = (47000, 94000)
+    charge = (47000, 188000)
+    discharge = (94000, 94000)
+    expected = {
+        F.CELL_HIGH: charge,
+        F.CELL_LOW: discharge,
+        F.CELL_SPREAD: (94000, 188000),  # by its size alone
+        F.TEMP_HIGH: both,
+        F.TEMP_LOW: both,
+        F.TEMP_CHARGE_HIGH: charge,
+        F.TEMP_CHARGE_LOW: charge,
+        F.TEMP_SPREAD: both,
+        F.BOARD_TEMP: both,
+        F.VOLTAGE_HIGH: charge,
+        F.VOLTAGE_LOW: discharge,
+        F.VOLTAGE_DIFFERS: both,
+        F.CHARGE_CURRENT: charge,
+        F.DISCHARGE_CURRENT: discharge,
+        F.CHARGE_PEAK: charge,
+        F.DISCHARGE_PEAK: discharge,
+        F.PACK_CHARGE: charge,
+        F.PACK_DISCHARGE: discharge,
+        F.ISOLATION_LOW: both,
+        F.SLAVE_AGE: both,
+    }
+    assert len(expected) == F.QUANTITIES
+    p = Pack().closed()
+    for trip, limits in expected.items():
+        fault = F.level_fault(F.quantity_of(trip), F.DERATE)
+        p.faults.set(fault, 0, 1)
+        p.ticks(1500)
+        assert p.both() == limits, trip
+        p.faults.clear(fault, 0)
+        p.ticks(12000)
+        assert p.both() == (94000, 188000), trip
+
+
+def test_an_open_fet_reduces_only_its_direction():
+    p = Pack(slaves=2, cells=2).closed()
+    for first, second, limits in ((2, 2, (47000, 188000)), (1, 1, (94000, 94000)), (0, 0, None)):
+        p.faults.set(F.SLAVE_SWITCH, 0, first)
+        p.faults.set(F.SLAVE_SWITCH, 1, second)
+        p.ticks(1500)
+        assert p.both() == (limits or (47000, 94000))
+        p.faults.clear(F.SLAVE_SWITCH, 0)
+        p.ticks(12000)
+        assert p.both() == (94000, 188000)
+    p.faults.set(F.SLAVE_SWITCH, 0, 2)
+    p.faults.set(F.SLAVE_SWITCH, 1, 1)  # the other FET of another board
+    p.ticks(1500)
+    assert p.both() == (47000, 94000)
+    p.faults.clear(F.SLAVE_SWITCH, 1)
+    assert (p.faults.derating(0, 0), p.faults.derating(0, 1)) == (0, 0)
+
+
+def test_one_high_cell_leaves_the_discharge_and_one_low_cell_the_charge():
+    def one(mv, others=3300):
+        def change(p):
+            p.mv = [others] * 4
+            p.mv[2] = mv
+
+        return change
+
+    assert _limits(one(3640)).both() == (0, 188000)
+    assert _limits(one(3300, 2900)).power.discharge_ma == 188000
+    assert _limits(one(3590, 3190)).power.reason[CHARGE] == P.SPREAD
+    p = _limits(one(2650))
+    assert p.both() == (94000, 0)
+    p = _limits(lambda p: p.mv.__setitem__(slice(0, 4), [3200, 3200, 3600, 3600]))
+    assert p.both() == (47000, 94000)  # a spread of 400 mV, nobody is further off
+
+
+def test_a_string_voltage_below_that_of_the_cells_limits_too():
+    settings = 'voltage_max = "14.0 V"; voltage_min = "11.0 V"'
+    p = Pack(limits=settings).closed()
+    # as far inside as those of the cells: 50 mV and 300 mV each
+    assert (p.power.charge_mv, p.power.discharge_mv) == (13800, 12200)
+    assert p.both() == (94000, 188000)
+    for mv, charge, discharge in (
+        (3450, 94000, 188000),
+        (3460, 47000, 188000),
+        (3470, 0, 188000),
+        (3050, 94000, 188000),
+        (2975, 94000, 94000),
+        (2900, 94000, 0),
+    ):
+        p = Pack(limits=settings).closed()
+        p.mv = [mv] * 4
+        for _ in range(10):
+            for current in p.currents:
+                current.sample(0, p.now)
+            p.scan()
+        p.ticks(3000)
+        assert p.trips() == []
+        assert (p.power.charge_ma // 1000, p.power.discharge_ma // 1000) == (
+            charge // 1000,
+            discharge // 1000,
+        ), mv
+        if not charge:
+            assert p.power.reason[CHARGE] == P.VOLTAGE
+
+
+def test_a_string_voltage_that_is_measured_limits_by_what_is_measured():
+    p = Pack(limits='voltage_max = "14.0 V"; voltage_sensor = true').closed()
+    for _ in range(200):
+        p.limits.string_measured(0, 13880, p.now)
+        p.tick()
+    assert p.power.charge_ma == 0
+    assert p.power.reason[CHARGE] == P.VOLTAGE
+
+
+def test_string_bounds_that_are_not_given_stay_inside_those_that_are():
+    for settings in (
+        'voltage_max = "14.0 V"',
+        'voltage_derate_max = "14.2 V"',
+        'voltage_max = "20 V"',
+        'voltage_warn_max = "13.5 V"',
+    ):
+        limits = Pack(limits=settings).limits
+        warn, derate, trip = [
+            limits.bound(F.quantity_of(F.VOLTAGE_HIGH), level)
+            for level in (F.WARN, F.DERATE, F.TRIP)
+        ]
+        assert warn <= derate < trip, settings
+        assert warn <= 14400 and derate <= 14480, settings
+
+
 def test_a_missing_reading_is_no_power():
     p = Pack(limits='cell_age = "60 s"').closed()
     p.pack.cell_flags[1] = 0

@@ -289,11 +289,12 @@ def test_levels_are_kept_apart_for_power():
     p = Parts().ready()
     p.mv = [3630] * 4
     _run(p, 20)
-    assert p.faults.derating(0) == 2  # cell and string voltage
+    assert p.faults.derating(0, 0) == 2  # cell and string voltage
+    assert p.faults.derating(0, 1) == 0
     assert p.trips() == []
     p.mv = [3400] * 4
     _run(p, 60)
-    assert p.faults.derating(0) == 0
+    assert p.faults.derating(0, 0) == 0
 
 
 def test_every_levelled_quantity_has_three_codes():

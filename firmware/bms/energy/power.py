@@ -1,7 +1,8 @@
 """Power limits: currents and voltages that an inverter or a motor may use at present.
 
 Each quantity reduces a limit in a straight line: all of it at its warn bound, nothing at its derate
-bound, so the limit is 0 before a trip. Limits change in ramps. Stepped every 50 ms, one string at a
+bound, so the limit is 0 before a trip. What only charging makes worse reduces only
+the charge limit, and the other way round. Limits change in ramps. Stepped every 50 ms, one string at a
 time; nothing here allocates after start-up.
 """
 
@@ -13,11 +14,13 @@ from bms.protection.fault_ids import DERATE, WARN
 from bms.protection.limits import share
 
 # what reduces a limit most, as a number in REASONS
-NOTHING, OPEN, FAULT, CELL, TEMP, SPREAD, BOARD, SOC, PEAK, DERATED, OPENING, READINGS = range(12)
+NOTHING, OPEN, FAULT, CELL, TEMP, SPREAD, BOARD, SOC, PEAK, DERATED, OPENING, READINGS, VOLTAGE = (
+    range(13)
+)
 # each with a space behind it
 REASONS = (
     b"none open fault cell_voltage temperature spread board_temp state_of_charge peak derated"
-    b" opening no_reading "
+    b" opening no_reading string_voltage "
 )
 CHARGE, DISCHARGE = range(2)
 
@@ -46,6 +49,7 @@ class PowerLimits:
         self._most[DISCHARGE] = limits.bound(L.PACK_DISCHARGE, WARN)
         # pairs (warn bound, derate bound): the limit falls from all to nothing between them
         self._cell = _ranges(limits, L.CELL_MAX, L.CELL_MIN)
+        self._voltage = _ranges(limits, L.VOLTAGE_MAX, L.VOLTAGE_MIN)
         self._temp = _ranges(limits, L.CHARGE_TEMP_MAX, L.CHARGE_TEMP_MIN, L.TEMP_MAX, L.TEMP_MIN)
         self._spread = _ranges(limits, L.SPREAD)
         self._board = _ranges(limits, L.BOARD)
@@ -63,8 +67,9 @@ class PowerLimits:
         self._at = array("i", [now, now])
         self._ma = array("i", [0, 0])
         self.reason = bytearray(2)
-        self.charge_mv = pack.string_cells[0] * config.cell_warn_max_mv
-        self.discharge_mv = pack.string_cells[0] * config.cell_warn_min_mv
+        n = pack.string_cells[0]
+        self.charge_mv = min(n * config.cell_warn_max_mv, self._voltage[0])
+        self.discharge_mv = max(n * config.cell_warn_min_mv, self._voltage[2])
 
     @property
     def charge_ma(self):
@@ -143,11 +148,20 @@ class PowerLimits:
         if not cell.complete or not temp.complete:
             self._why[i] = READINGS
             return
+        mv = self._limits.string_mv[s] or cell.total
+        mean = cell.total // cell.count
         if side == CHARGE:
             pm = _falling(cell.high, self._cell[0], self._cell[1])
+            other = _falling(mv, self._voltage[0], self._voltage[1])
+            far = cell.high - mean
         else:
             pm = _rising(cell.low, self._cell[2], self._cell[3])
+            other = _rising(mv, self._voltage[2], self._voltage[3])
+            far = mean - cell.low
         why = CELL if pm < 1000 else NOTHING
+        if other < pm:
+            pm = other
+            why = VOLTAGE
         if temp.count:
             t = self._temp
             k = 0 if side == CHARGE else 4
@@ -158,7 +172,11 @@ class PowerLimits:
             if other < pm:
                 pm = other
                 why = TEMP
-        other = _falling(cell.high - cell.low, self._spread[0], self._spread[1])
+        # all of the spread on the side of the cell that is further from the mean, nothing of it
+        # where the mean is a third away or less
+        spread = cell.high - cell.low
+        far = 6 * far - 2 * spread
+        other = _falling(far if far < spread else spread, self._spread[0], self._spread[1])
         if other < pm:
             pm = other
             why = SPREAD
@@ -171,7 +189,7 @@ class PowerLimits:
             if other < pm:
                 pm = other
                 why = SOC
-        if self._faults.derating(s) and self._derate < pm:
+        if self._faults.derating(s, side) and self._derate < pm:
             pm = self._derate
             why = DERATED
         ma = self._base[side]
@@ -188,8 +206,8 @@ class PowerLimits:
 
 
 def _ranges(limits, *quantities):
-    """(warn bound, derate bound) of each quantity, in one array('h'). Allocates, at start."""
-    out = array("h", [0] * (2 * len(quantities)))
+    """(warn bound, derate bound) of each quantity, in one array('i'). Allocates, at start."""
+    out = array("i", [0] * (2 * len(quantities)))
     for i in range(len(quantities)):
         out[2 * i] = limits.bound(quantities[i], WARN)
         out[2 * i + 1] = limits.bound(quantities[i], DERATE)

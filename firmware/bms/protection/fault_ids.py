@@ -109,3 +109,22 @@ def level_fault(quantity, level):
 def quantity_of(fault):
     """The quantity of a fault at any of its three levels (1..LEVELLED)."""
     return (fault - WARN) // 3
+
+
+# quantities that only charging, or only discharging, makes worse: one bit each
+CHARGE_ONLY = (
+    1 << quantity_of(CELL_HIGH)
+    | 1 << quantity_of(TEMP_CHARGE_HIGH)
+    | 1 << quantity_of(TEMP_CHARGE_LOW)
+    | 1 << quantity_of(VOLTAGE_HIGH)
+    | 1 << quantity_of(CHARGE_CURRENT)
+    | 1 << quantity_of(CHARGE_PEAK)
+    | 1 << quantity_of(PACK_CHARGE)
+)
+DISCHARGE_ONLY = (
+    1 << quantity_of(CELL_LOW)
+    | 1 << quantity_of(VOLTAGE_LOW)
+    | 1 << quantity_of(DISCHARGE_CURRENT)
+    | 1 << quantity_of(DISCHARGE_PEAK)
+    | 1 << quantity_of(PACK_DISCHARGE)
+)

@@ -12,14 +12,18 @@ from micropython import const
 from bms.protection.fault_ids import (
     ACKNOWLEDGED,
     CELL,
+    CELL_SPREAD,
+    CHARGE_ONLY,
     CLEAR,
     CONTACTOR,
     DEEP_DISCHARGE,
     DERATE,
+    DISCHARGE_ONLY,
     LEVELLED,
     NOWHERE,
     SET,
     SLAVE,
+    SLAVE_SWITCH,
     STRING,
     SUFFIXES,
     TRIP,
@@ -29,6 +33,23 @@ from bms.protection.fault_ids import (
 )
 
 _EVENTS = const(32)
+
+
+def derated_sides(fault, value):
+    """Power limits that a fault of level DERATE reduces: bits 1 charge, 2 discharge.
+
+    A spread reduces them by its size alone, which `energy.power` calculates: 0.
+    """
+    if fault == SLAVE_SWITCH:
+        return ~value & 3  # value: FETs that are still on
+    if fault > LEVELLED:
+        return 3
+    quantity = quantity_of(fault)
+    if CHARGE_ONLY >> quantity & 1:
+        return 1
+    if DISCHARGE_ONLY >> quantity & 1:
+        return 2
+    return 0 if quantity == quantity_of(CELL_SPREAD) else 3
 
 
 class Faults:
@@ -60,7 +81,8 @@ class Faults:
         self.first = self.first_slot = 0
         self.trips = 0  # latched faults
         self._held = array("h", [0] * (self.pack_scope + 1))  # latched faults by scope
-        self._derating = array("h", [0] * (self.pack_scope + 1))  # active ones of level DERATE
+        # active ones of level DERATE that reduce charge, discharge, by scope
+        self._derating = array("h", [0] * (2 * self.pack_scope + 2))
         self.changes = 0  # of `trips`
         # ring of events for telemetry and the store: slot, change, place, value, uptime
         self.event_slot = array("h", [0] * _EVENTS)
@@ -147,16 +169,30 @@ class Faults:
             return self.trips
         return self._held[string] + self._held[self.pack_scope]
 
-    def derating(self, string):
-        """Number of active faults of level DERATE: a string's own and the pack's."""
+    def derating(self, string, side):
+        """Number of active faults that reduce charge (side 0) or discharge (1) of a string.
+
+        A string's own and the pack's.
+        """
         if self.pack_scope == 0:
-            return self._derating[0]
-        return self._derating[string] + self._derating[self.pack_scope]
+            return self._derating[side]
+        return self._derating[2 * string + side] + self._derating[2 * self.pack_scope + side]
+
+    def _derate(self, i, value, by):
+        """Count fault `i` of level DERATE, with its value, on the sides that it reduces."""
+        sides = derated_sides(i % self.rows, value)
+        at = i // self.rows * 2
+        self._derating[at] += by * (sides & 1)
+        self._derating[at + 1] += by * (sides >> 1)
 
     def set(self, fault, place, value):
         """Set `fault` at `place` (0-based, -1 = none), with its value; level TRIP opens at once."""
         i = fault if self.pack_scope == 0 else self.slot(fault, self.scope(fault, place))
         if self.active[i]:
+            if fault == SLAVE_SWITCH:  # another board, another FET
+                self._derate(i, self.value[i], -1)
+                self.value[i] &= value
+                self._derate(i, self.value[i], 1)
             return
         self.active[i] = 1
         level = self.level[fault]
@@ -177,7 +213,7 @@ class Faults:
                 self.first = fault
                 self.first_slot = i
         elif level == DERATE:
-            self._derating[scope] += 1
+            self._derate(i, value, 1)
         self.place[i] = place
         self.value[i] = value
         self.at_s[i] = self._clock.uptime_s
@@ -203,7 +239,7 @@ class Faults:
         if self.active[i]:
             self.active[i] = 0
             if self.level[fault] == DERATE:
-                self._derating[i // self.rows] -= 1
+                self._derate(i, self.value[i], -1)
             if not self.latched[i]:
                 self._event(CLEAR, i)
 

@@ -87,7 +87,8 @@ class Limits:
 
     evaluating: a scan has ended, and `evaluate_next` has not evaluated all of it yet; peak_pm: I2t
     used of its budget in permille, [2 * string] charge, + 1 discharge; pack_ma: current of all
-    strings in mA. hard_low_mv, hard_high_mv, hard_high_dc: hard bounds; a driver that reads a value
+    strings in mA; string_mv [strings]: voltage that was evaluated last, measured or the sum of the
+    cells, 0 = none yet. hard_low_mv, hard_high_mv, hard_high_dc: hard bounds; a driver that reads a value
     beyond them calls `hard_cell` or `hard_temp`.
     """
 
@@ -153,6 +154,7 @@ class Limits:
         self._peak = array("i", [0] * n)
         self._peak_at = array("i", [-1] * n)
         self.pack_ma = 0
+        self.string_mv = array("i", [0] * pack.strings)
         p = self._p = array("i", [0] * 15)  # of the kernel `plain_slaves`
         p[T.P_TOLERANCE] = self._tolerance
         p[T.P_OWN] = 3 * _OWN
@@ -206,9 +208,16 @@ class Limits:
         pack = self._pack
         bounds = [_value(config, x) for x in rows[q][6]]
         if VOLTAGE_MAX <= q <= VOLTAGE_MIN:
-            by_cell = rows[CELL_MAX + q - VOLTAGE_MAX][6]
-            for i in range(3):
-                bounds[i] = bounds[i] or _value(config, by_cell[i]) * pack.string_cells[0]
+            by_cell = [
+                _value(config, x) * pack.string_cells[0]
+                for x in rows[CELL_MAX + q - VOLTAGE_MAX][6]
+            ]
+            nearer = max if self._side[q] else min
+            # a trip bound that is nearer moves the others along
+            by = nearer(bounds[2] - by_cell[2], 0) if bounds[2] else 0
+            bounds[2] = bounds[2] or by_cell[2]
+            for i in (1, 0):
+                bounds[i] = nearer(bounds[i] or by_cell[i] + by, bounds[i + 1])
         elif PACK_CHARGE <= q <= PACK_DISCHARGE:
             each = rows[CHARGE + q - PACK_CHARGE][6]
             bounds[2] = bounds[2] or pack.strings * _value(config, each[2])
@@ -863,6 +872,7 @@ class Limits:
             self._evaluate(string, VOLTAGE_DIFFERS, apart, apart, string, _TICK, 3, now)
 
     def _voltage(self, s, mv, now, longest, poll_period=0):
+        self.string_mv[s] = mv
         self._evaluate(s, VOLTAGE_MAX, mv, mv, s, longest, 3, now, poll_period)
         self._evaluate(s, VOLTAGE_MIN, mv, mv, s, longest, 3, now, poll_period)
 
