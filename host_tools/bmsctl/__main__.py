@@ -1,7 +1,7 @@
 """`bmsctl` and `python -m bmsctl`: ready for Ctrl-C and for any stdout before more is loaded."""
 
 # as little as can be before Ctrl-C is looked after: `signal` would load `enum`
-import _signal
+import _signal  # pyright: ignore[reportMissingImports]
 import os
 import sys
 

@@ -28,7 +28,7 @@ from .errors import ToolError
 QUIET_S = 0.04  # silence that ends an answer
 _DEFAULTS = {key: lfp for _table, key, _unit, _low, _high, lfp, *_rest in SETTINGS}
 PERIOD_MS, CELL_AGE_MS, TEMP_AGE_MS = (
-    _DEFAULTS[key] for key in ("scan_period", "cell_age", "temp_age")
+    int(_DEFAULTS[key] or 0) for key in ("scan_period", "cell_age", "temp_age")
 )
 _MOST_PERIOD_MS = next(high for _t, key, _u, _low, high, *_rest in SETTINGS if key == "scan_period")
 _TRIES = 2  # of each poll, before a board counts as absent

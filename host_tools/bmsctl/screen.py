@@ -169,7 +169,7 @@ class Story:
     def line(self, obj: dict[str, Any], now_s: float) -> None:
         """One telemetry line."""
         kind = obj["k"]
-        asked = self._wanted is not None and self._wanted.line(obj)
+        wanted = self._wanted is not None and self._wanted.line(obj)
         if kind == "boot":
             self._say(
                 f"{clock(now_s)}  boot: version {obj['version']} on {obj['board']},"
@@ -179,7 +179,7 @@ class Story:
             if obj["known"] != self._known:
                 self._known = obj["known"]
                 self._say(f"{clock(now_s)}  slaves found: {self._known}")
-            if asked:
+            if wanted:
                 self._say(readable(obj))
             elif self._live:
                 self._say(f"{clock(now_s)}  {figures(obj)}")
@@ -193,7 +193,7 @@ class Story:
             self._say(f"{clock(now_s)}  {mark} {obj['what']}: {cause(obj)}")
         elif kind == "answer" and not obj["ok"]:
             self._say(f"{clock(now_s)}  refused: {obj['cmd']}: {obj['text']}")
-        elif asked and "hex" not in obj:  # bytes are for programs
+        elif wanted and "hex" not in obj:  # bytes are for programs
             self._say(readable(obj))
 
     def end(self, result: dict[str, Any], chosen: Scenario) -> None:

@@ -87,7 +87,7 @@ def _finite(text: str) -> float:
     return value
 
 
-_scan = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).scan_once
+_scan = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).scan_once  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _flat(obj: dict[str, Any]) -> bool:

@@ -136,7 +136,7 @@ class Firmware:
     request with `go`, and there are no terminals. Raises MicroPythonMissing, FirmwareDied.
     """
 
-    # parameters: what a process is started with; the last four are seldom given
+    # long: opens all that joins it; # parameters: what it is started with, the last four seldom
     def __init__(
         self,
         runtime: str,

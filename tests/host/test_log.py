@@ -98,7 +98,7 @@ def test_no_line_of_many_is_lost_and_damage_is_kept_aside(
     assert times == sorted(times)
 
 
-def test_a_removed_folder_begins_anew_and_is_told(
+def test_a_removed_folder_begins_anew_and_is_reported(
     board: Board, bmsctl: Tool, tmp_path: Path
 ) -> None:
     process = bmsctl.start("log", "--port", board.link, "--out", "out", "--json")

@@ -205,7 +205,7 @@ def test_an_absent_sensor_is_known_by_the_mask():
     assert b.dc() == [250, None, 0, 260]
 
 
-def test_a_board_that_answers_only_behind_another_question_is_read():
+def test_a_board_that_answers_only_behind_another_poll_is_read():
     for other in (1, 3):
         for answers in (True, False):
             line = Line((1, 2))
@@ -238,7 +238,7 @@ def test_a_board_that_answers_only_behind_another_question_is_read():
     assert b.driver.missed == missed
 
 
-def test_a_board_that_answers_at_once_again_is_asked_no_other_question():
+def test_a_board_that_answers_at_once_again_gets_no_other_poll():
     line = Line()
     line.drowsy = {1: -1000}
     b = bench(line=line).greet()

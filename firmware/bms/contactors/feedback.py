@@ -35,7 +35,7 @@ class Feedback:
         self._delay = config.feedback_delay_ms
         self._differs_ms = array("h", [0] * 3)  # for how long contact and coil disagree
         self._differed = 0  # bits of contacts that disagreed at the last look
-        self._doubt = False  # some contact disagrees, or did of late
+        self._suspect = False  # some contact disagrees, or did of late
         self._at = 0  # tick of the last look
         self._lost = False  # whether the fault of that name is set
         self._welded = 0  # bits of contacts with the other fault
@@ -85,17 +85,17 @@ class Feedback:
         for i in range(3):
             closed = self._hal.feedback(self._first + i)
             if closed == self._coils[i] or closed is None or self.ignored >> i & 1:
-                if self._doubt:
+                if self._suspect:
                     self._agrees(i, ms)
                 continue
-            self._doubt = True
+            self._suspect = True
             if self._disagrees(i, ms):
                 if self._coils[i]:
                     lost = i
                 else:
                     weld = i
                     self._welded |= 1 << i
-        if not self._doubt and not self._lost and not self._welded:
+        if not self._suspect and not self._lost and not self._welded:
             return
         f = self._faults
         if lost >= 0:
@@ -111,7 +111,7 @@ class Feedback:
             self._welded = 0
             f.clear(faults.CONTACTOR_WELDED, self._first)
         left = self._differs_ms
-        self._doubt = bool(self._differed or left[0] or left[1] or left[2])
+        self._suspect = bool(self._differed or left[0] or left[1] or left[2])
 
     def _disagrees(self, i, ms):
         """A contact and its coil disagree; True where they did for `feedback_delay`."""

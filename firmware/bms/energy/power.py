@@ -1,9 +1,9 @@
 """Power limits: currents and voltages that an inverter or a motor may use at present.
 
 Each quantity reduces a limit in a straight line: all of it at its warn bound, nothing at its derate
-bound, so the limit is 0 before a trip. What only charging makes worse reduces only
-the charge limit, and the other way round. Limits change in ramps. Stepped every 50 ms, one string at a
-time; nothing here allocates after start-up.
+bound, so the limit is 0 before a trip. What only charging makes worse reduces only the charge
+limit, and the other way round. Limits change in ramps. Stepped every 50 ms, one string at a time;
+nothing here allocates after start-up.
 """
 
 from array import array
@@ -136,6 +136,7 @@ class PowerLimits:
         self._aim[side] = aim
         self.reason[side] = why
 
+    # long: all that reduces a limit, in one place
     def _one(self, s, side):
         """Calculate the limit of one string, and what reduces it most."""
         i = 2 * s + side

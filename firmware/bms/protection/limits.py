@@ -88,8 +88,8 @@ class Limits:
     evaluating: a scan has ended, and `evaluate_next` has not evaluated all of it yet; peak_pm: I2t
     used of its budget in permille, [2 * string] charge, + 1 discharge; pack_ma: current of all
     strings in mA; string_mv [strings]: voltage that was evaluated last, measured or the sum of the
-    cells, 0 = none yet. hard_low_mv, hard_high_mv, hard_high_dc: hard bounds; a driver that reads a value
-    beyond them calls `hard_cell` or `hard_temp`.
+    cells, 0 = none yet. hard_low_mv, hard_high_mv, hard_high_dc: hard bounds; a driver that reads a
+    value beyond them calls `hard_cell` or `hard_temp`.
     """
 
     # long: makes every array once, nothing else

@@ -152,6 +152,7 @@ def _usual_bps(kind: str) -> int:
     return driver_class(kind).UART_BPS if kind in KINDS else 115200
 
 
+# long: one pass over console, ports, terminal and record
 def _loop(
     args: argparse.Namespace,
     firmware: Firmware,
@@ -161,7 +162,7 @@ def _loop(
     printer: Printer,
 ) -> None:
     story = Story(quiet=False, live=True, say=printer.out, answers=True)
-    told = False
+    reported = False
     reader = LineReader()
     start = time.monotonic()
     waiting = {name: b"" for name in bridges}
@@ -184,8 +185,8 @@ def _loop(
             mirror.write(data)
             if recording is not None:
                 recording.take(data)
-                if recording.trouble and not told:
-                    told = True
+                if recording.trouble and not reported:
+                    reported = True
                     printer.err(f"bmsctl: {recording.trouble}; going on without a record")
             for line in reader.feed(data):
                 if line.obj is not None:

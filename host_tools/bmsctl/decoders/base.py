@@ -203,7 +203,7 @@ def _record_spans(link: Any, stream: Stream, size: int) -> None:
     link.refused = 0
     hand_over, good = link._hand_over, link._good
 
-    def judged(at: int, n: int) -> bool:
+    def checked(at: int, n: int) -> bool:
         is_good = good(at, n)
         if not is_good and not link.refused:
             link.refused = link.fault
@@ -214,7 +214,7 @@ def _record_spans(link: Any, stream: Stream, size: int) -> None:
         link.spans.append((first, first + n))
         hand_over(at, n, sink, now)
 
-    link._good, link._hand_over = judged, recorded
+    link._good, link._hand_over = checked, recorded
 
 
 def why_damaged(link: Any) -> str:

@@ -96,6 +96,7 @@ class _Seen:
         return out
 
 
+# long: all that an answer of each kind shows
 def decode(capture: Capture) -> Decoded:
     """The answers of the boards of a port."""
     out = Decoded("daly")

@@ -73,8 +73,8 @@ class _Sink:
         temps = 0
         for i, where in enumerate((162, 164, 256, 258)):
             dc = int.from_bytes(data[where : where + 2], "little", signed=True)
-            fitted = not data[214] or data[214] >> (1, 2, 4, 5)[i] & 1
-            if fitted and -400 < dc < 1500:
+            present = not data[214] or data[214] >> (1, 2, 4, 5)[i] & 1
+            if present and -400 < dc < 1500:
                 temps = i + 1
         self.shapes[address] = Shape(address, max(cells, 1), temps)
         if self._driver is not None:
