@@ -19,6 +19,7 @@ from bms.kernels.readings import (  # noqa: F401  (the flags are imported from h
     E_MIN_AT,
     E_SUM,
     FRESH,
+    LEFT_OUT,
     LOST,
     NEW,
     SEEN,
@@ -172,6 +173,15 @@ class Pack:
                 self._runs[self._last_run] = i
                 self._last_run += 1
         self._runs[self._last_run] = n
+        left_out = []  # a sensor, and the one beside it whose value stands for it
+        for i in range(n):
+            bits = slaves[i].temps_left_out
+            used = [k for k in range(slaves[i].temps) if not bits >> k & 1]
+            for k in range(slaves[i].temps):
+                if bits >> k & 1:
+                    near = min(used, key=lambda one: abs(one - k))
+                    left_out += [self.first_temp[i] + k, self.first_temp[i] + near]
+        self.left_out = array("h", left_out)
 
     def _same_ages(self, i, k):
         # two slaves of one string, with the same age limits
@@ -255,8 +265,26 @@ class Pack:
                 least = rest
         return least
 
+    def is_left_out(self, temp):
+        """True where the pack file leaves a sensor out."""
+        for k in range(0, len(self.left_out), 2):
+            if self.left_out[k] == temp:
+                return True
+        return False
+
+    def fill_left_out(self):
+        """Let the value of the sensor beside it stand for one that is left out."""
+        for k in range(0, len(self.left_out), 2):
+            i = self.left_out[k]
+            near = self.left_out[k + 1]
+            self.temp_dc[i] = self.temp_dc[near]
+            self.temp_flags[i] = self.temp_flags[near] | LEFT_OUT
+            self.temp_at[i] = self.temp_at[near]
+
     def update(self):
         """Find the extremes of all fresh readings."""
+        if self.left_out:
+            self.fill_left_out()
         for s in range(self.strings):
             start = self.cell_from[s]
             end = self.cell_from[s + 1]

@@ -83,7 +83,7 @@ def test_closing_is_refused_until_every_slave_answered(run) -> None:
     r.go(2.0)
     r.world.type("close")
     r.go(3.0)
-    assert answers(r) == [("close", False, "slave 3 has not answered as the pack file says")]
+    assert answers(r) == [("close", False, "slave 03 has not answered as the pack file says")]
     r.world.boards[2].restart()
     r.go(5.0)
     r.world.type("close")

@@ -1,8 +1,9 @@
 """Bounds: at once, after their delay, with hysteresis, on fresh samples only."""
 
+from bms.config.errors import ConfigError
 from bms.pack import FRESH, NEW, SEEN
 from bms.protection import fault_ids as F
-from fakes import Parts, warning
+from fakes import Parts, raises, warning
 
 PERIOD = 100  # ms of a scan here
 WRAP = 1 << 29
@@ -1111,3 +1112,41 @@ def test_the_last_current_of_a_string_that_left_is_not_in_the_pack_s_sum():
         p.sample(-160000, 10, 0)  # the other sensor is silent
     assert p.limits.pack_ma == -160000
     assert p.trips() == []
+
+
+# --- sensors that are left out ---
+
+
+def test_a_thermistor_that_the_pack_file_leaves_out_is_not_needed_and_trips_nothing():
+    for broken in (None, 1200):
+        p = Parts(temps=4, slave="temps_left_out = 2")
+        p.dc[1] = broken
+        p.ready()
+        for _ in range(100):
+            p.scan()
+            if broken:
+                p.limits.hard_temp(1, broken)  # as a driver does while it parses the frame
+        assert p.names() == []
+        p.sample(0)
+        assert p.strings.close(p.now) is None
+        p.dc[2] = 700  # the others count
+        for _ in range(30):
+            p.scan()
+        assert "temp_high" in p.trips()
+
+
+def test_the_sensor_whose_value_stands_for_a_broken_one_may_not_be_lost():
+    p = Parts(temps=2, slave="temps_left_out = 1").ready()
+    p.dc[1] = None
+    for _ in range(80):
+        p.scan()
+    assert p.trips() == ["temp_lost"]
+
+
+def test_what_is_left_out_must_be_there_and_leave_one():
+    for left_out, good in (("2", True), ('"2-4"', True), ("5", False), ('"1-4"', False)):
+        tables = {"temps": 4, "slave": "temps_left_out = " + left_out}
+        if good:
+            Parts(**tables)
+        else:
+            assert "temps_left_out" in str(raises(ConfigError, lambda t=tables: Parts(**t)))

@@ -207,25 +207,25 @@ def test_a_link_of_less_than_nothing_is_measured():
 def test_refusals():
     p = _parts()
     p.pack.known[0] = 0
-    assert p.strings.close(p.now) == b"slave 1 has not answered as the pack file says"
+    assert p.strings.close(p.now) == b"slave 01 has not answered as the pack file says"
     p.pack.known[0] = 1
     q = Parts(slaves=4).ready()
     q.pack.known[1] = q.pack.known[3] = 0
-    assert q.strings.close(q.now) == b"slave 2 has not answered as the pack file says"
+    assert q.strings.close(q.now) == b"slave 02 has not answered as the pack file says"
     q = Parts(slaves=32).ready()
     for slave in (9, 10, 32):
         q.pack.known[slave - 1] = 0
-        text = b"slave %d has not answered as the pack file says" % slave
+        text = b"slave %02d has not answered as the pack file says" % slave
         assert q.strings.close(q.now) == text
         q.pack.known[slave - 1] = 1
     flags = p.pack.cell_flags[1]
     p.pack.cell_flags[1] = 0
     p.pack.update()
-    assert p.strings.close(p.now) == b"not every cell has a fresh reading"
+    assert p.strings.close(p.now) == b"slave 01: cell 02 has no fresh reading"
     p.pack.cell_flags[1] = flags
     p.pack.temp_flags[1] = 0
     p.pack.update()
-    assert p.strings.close(p.now) == b"not every temperature has a fresh reading"
+    assert p.strings.close(p.now) == b"slave 01: temperature 02 has no fresh reading"
     p.pack.temp_flags[1] = flags
     p.pack.update()
     p.pack.link_mv = None
@@ -247,6 +247,16 @@ def test_refusals():
     for state in (CLOSING_MINUS, PRECHARGING, CLOSING_PLUS, CLOSED, PRECHARGE_REST):
         p = _to(state)
         assert p.strings.close(p.now) == b"already closed or closing"
+
+
+def test_a_refusal_names_slave_and_sensor():
+    p = Parts(slaves=12, cells=4, temps=2).ready()
+    p.pack.temp_flags[23] = 0
+    p.pack.update()
+    assert p.strings.close(p.now) == b"slave 12: temperature 02 has no fresh reading"
+    p.pack.cell_flags[4] = 0
+    p.pack.update()
+    assert p.strings.close(p.now) == b"slave 02: cell 01 has no fresh reading"
 
 
 def test_refused_while_the_current_is_not_measured():

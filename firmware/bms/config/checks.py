@@ -222,6 +222,7 @@ def _slaves(entries):
             slave.at = at  # one for all
             slave.node = node
             _own_keys(slave)
+            _left_out(slave)
             place = (slave.link, node)
             if place in taken:
                 line = entry["node"][1] if "node" in entry else slave.line
@@ -237,6 +238,20 @@ def _slaves(entries):
             slaves.append(slave)
     _strings(slaves)
     return slaves
+
+
+def _left_out(slave):
+    """Make bits of the sensors that are left out. Raises ConfigError where none would be left."""
+    bits = 0
+    for number in slave.temps_left_out or ():
+        bits |= 1 << number - 1
+    slave.temps_left_out = bits
+    if bits and (bits >> slave.temps or bits == (1 << slave.temps) - 1):
+        raise ConfigError(
+            slave.at["temps_left_out"],
+            "temps_left_out",
+            "it must name some of the %d temps, and leave one" % slave.temps,
+        )
 
 
 def _own_keys(slave):

@@ -381,6 +381,8 @@ SLAVE_KEYS = (
      "number of cells that the board measures"),
     ("temps", "", 0, 16, 0, "",
      "number of temperature sensors that must give a reading"),
+    ("temps_left_out", "nodes", 1, 16, 0, "",
+     'number of a broken sensor among the `temps`, or a range as "2-3"; the others count'),
     ("string", "", 1, 8, 1, "",
      "number of the parallel string that the board belongs to"),
     ("serial", "", 0, 0x3FFFFFFF, 0, "",

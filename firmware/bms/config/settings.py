@@ -18,6 +18,7 @@ class SlaveConfig:
     node: int
     cells: int
     temps: int
+    temps_left_out: int  # bit 0 = the first one
     string: int
     serial: int
     fets: int

@@ -12,6 +12,7 @@ from micropython import const
 from bms import ticks
 from bms.contactors.feedback import MINUS, PLUS, PRECHARGE, Feedback
 from bms.contactors.precharge import PROVEN, UNKNOWN, Precharge
+from bms.pack import FRESH
 from bms.protection import fault_ids as faults
 
 (
@@ -32,19 +33,17 @@ STATES = (
 )
 _FULL = const(1000)  # permille of a coil's voltage
 
-# `_not_answered` writes the number of the slave into these, so that it does not allocate
-_NO_ANSWER = bytearray(b"slave 0 has not answered as the pack file says")
-_NO_ANSWER_2 = bytearray(b"slave 00 has not answered as the pack file says")
+# reasons of a refusal; numbers are written into them, so that nothing allocates
+_NO_ANSWER = bytearray(b"slave 00 has not answered as the pack file says")
+_NO_CELL = bytearray(b"slave 00: cell 00 has no fresh reading")
+_NO_TEMP = bytearray(b"slave 00: temperature 00 has no fresh reading")
+_SLAVE_AT, _CELL_AT, _TEMP_AT = 6, 15, 22  # of the numbers
 
 
-def _not_answered(slave):
-    """Reason of a refusal that names a slave, 1..99."""
-    text = _NO_ANSWER
-    if slave > 9:
-        text = _NO_ANSWER_2
-        text[7] = 48 + slave % 10
-        slave //= 10
-    text[6] = 48 + slave
+def _put(text, at, number):
+    """Write a number of 1..99 into a text, with two digits."""
+    text[at] = 48 + number // 10
+    text[at + 1] = 48 + number % 10
     return text
 
 
@@ -199,11 +198,11 @@ class Sequence:
             return b"a fault is latched: see faults, then clear"
         for i in range(pack.slave_from[s], pack.slave_from[s + 1]):
             if not pack.known[i]:
-                return _not_answered(i + 1)
+                return _put(_NO_ANSWER, _SLAVE_AT, i + 1)
         if not pack.string_cell[s].complete:
-            return b"not every cell has a fresh reading"
+            return self._missing(_NO_CELL, _CELL_AT, pack.cell_flags, pack.first_cell)
         if not pack.string_temp[s].complete:
-            return b"not every temperature has a fresh reading"
+            return self._missing(_NO_TEMP, _TEMP_AT, pack.temp_flags, pack.first_temp)
         if self._has_link and pack.link_mv is None:
             return b"the link voltage is not measured"
         if self._feedback.unreadable():
@@ -219,6 +218,20 @@ class Sequence:
         if self._precharge.hot():
             return b"the precharge resistor is hot: wait"
         return None
+
+    def _missing(self, text, at, flags, first):
+        """Name the first reading of the string that is not fresh; first: of each slave."""
+        pack = self._pack
+        i = pack.slave_from[self.string]
+        start = first[i]
+        last = pack.slave_from[self.string + 1] - 1
+        k = start
+        while k < len(flags) - 1 and flags[k] & FRESH:
+            k += 1
+        while i < last and first[i + 1] <= k:
+            i += 1
+        _put(text, _SLAVE_AT, i + 1)
+        return _put(text, at, k - first[i] + 1)
 
     def close(self, now):
         """Begin to close; None, or the reason of the refusal as bytes. See `set_others`."""

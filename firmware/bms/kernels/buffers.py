@@ -143,14 +143,14 @@ def put_values(
 ) -> int:
     """Write values start..end-1 of an array('h') as a JSON list has them; the place behind.
 
-    `null` where a flag is not FRESH; a comma before each but the one at `first`.
+    `null` where a flag is not FRESH, or LEFT_OUT; a comma before each but the one at `first`.
     """
     i = start
     while i < end:
         if i > first:
             buf[at] = 0x2C
             at += 1
-        if int(flags[i]) & 1:
+        if int(flags[i]) & 0x21 == 1:
             at = int(put_int(buf, at, (int(values[i]) ^ 0x8000) - 0x8000))
         else:
             buf[at] = 0x6E

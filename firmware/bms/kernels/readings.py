@@ -89,6 +89,7 @@ BALANCING = const(2)  # it was sampled while its slave was balancing cells
 SEEN = const(4)  # it was valid at least once since the start
 LOST = const(8)  # it was valid once, and the last valid one is too old; set by `expire`
 NEW = const(16)  # it came since its slave was evaluated last
+LEFT_OUT = const(32)  # of a sensor that the pack file leaves out: another one's value stands there
 
 # as in `ticks`, whose names the compiler can't fold in here
 _HALF = const(0x10000000)

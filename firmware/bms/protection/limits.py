@@ -397,7 +397,7 @@ class Limits:
 
     def hard_temp(self, temp, dc):
         """A temperature outside its hard bound has just arrived."""
-        if dc > self.hard_high_dc:
+        if dc > self.hard_high_dc and not self._pack.is_left_out(temp):
             self._faults.set(faults.TEMP_HARD_HIGH, temp, dc)
 
     def recheck_hard_bounds(self):
@@ -534,6 +534,8 @@ class Limits:
 
     def _next_slaves(self, i, s, now):
         """Evaluate slave `i`, or several from it on while none is out of bounds; the next slave."""
+        if self._pack.left_out:
+            self._pack.fill_left_out()  # a frame may have come since
         if not self._check_wires and not (self._changed and self._ending):
             pack = self._pack
             p = self._p
