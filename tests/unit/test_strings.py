@@ -234,6 +234,10 @@ def test_no_string_closes_as_the_first_onto_one_that_is_welded():
     for s in (1, 2):
         p.pack.known[s] = 1
     assert b"welded" in (p.strings.close(p.now) or b"")
+    p.mv[0] = None  # its voltage is not known
+    p.pack.cell_flags[0] = 0
+    p.step()
+    assert b"welded" in (p.strings.close(p.now) or b"")
     p.steps(20000)
     assert _closings(p) == [1, 0, 0]
     assert p.board.coils == [0] * 9

@@ -161,25 +161,26 @@ class Strings:
                     why = self.left_out = no
         if not some:
             return why
-        if self._held_apart(now):
-            return b"a string that may be welded holds the link at another voltage"
+        if self._held_apart():
+            return b"a string that may be welded holds the link, at another or unknown voltage"
         self._board.rearm()
         self.steady = False
         self._wait_at = now
         self._next(now)
         return None
 
-    def _held_apart(self, now):
+    def _held_apart(self):
         """True where a weld alone holds the link, too far from each string; none is to close then.
 
         Strings that are apart from closed ones wait to join; a weld does not go away by waiting.
         """
         link = self._others_mv(-1)
-        if self._joins or link < 0:
+        if self._joins or link == NONE or self.energised():
             return False
         for s in range(len(self.each)):
-            if self._close_wanted[s] and abs(self.each[s].string_mv() - link) <= self._join_mv:
-                return False
+            if self._close_wanted[s] and link >= 0:
+                if abs(self.each[s].string_mv() - link) <= self._join_mv:
+                    return False
         for s in range(len(self.each)):
             self._close_wanted[s] = 0
         return True
