@@ -26,13 +26,14 @@ from .decoders.base import (
 from .errors import ToolError
 
 QUIET_S = 0.04  # silence that ends an answer
-_DEFAULTS = {key: lfp for _table, key, _unit, _low, _high, lfp, *_rest in SETTINGS}
+_ROWS: dict[str, Any] = {row[1]: row for row in SETTINGS}
+# usual ones: those of LFP, which the chemistry does not change
 PERIOD_MS, CELL_AGE_MS, TEMP_AGE_MS = (
-    int(_DEFAULTS[key] or 0) for key in ("scan_period", "cell_age", "temp_age")
+    int(_ROWS[key][5]) for key in ("scan_period", "cell_age", "temp_age")
 )
-_MOST_PERIOD_MS = next(high for _t, key, _u, _low, high, *_rest in SETTINGS if key == "scan_period")
+_MOST_PERIOD_MS = int(_ROWS["scan_period"][4])
 _TRIES = 2  # of each poll, before a board counts as absent
-_WAKE_S = 0.18  # from the question that wakes some boards to the next
+_WAKE_S = 0.18  # from the poll that wakes some boards to the next
 # each board of these kinds is a battery by itself: several may as well be parallel
 BATTERIES = ("daly", "jbd", "jbd_up", "jk_can", "jk_pb", "jk_ttl", "pylontech")
 LFP_MOST_MV = 3700  # a cell above it is no LFP cell
@@ -249,7 +250,7 @@ def _poll(kind: str, port: Any, node: int) -> tuple[Found | None, str]:
         trouble = f"{unanswered} of {driver.STEPS} polls unanswered"
     if found and woken:
         found[0].woken = True
-        found[0].notes.append(f"node {node} answers only behind another question, at half the rate")
+        found[0].notes.append(f"node {node} answers only behind another poll, at half the rate")
     return found[0] if found else Found(Shape(node, 0, 0)), trouble
 
 

@@ -105,17 +105,15 @@ def test_a_board_of_firmware_15_10_comes_out_as_captured() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("requested", [True, False])
-def test_every_place_of_the_acknowledgement_alone_and_beside_others(
-    form: str, requested: bool
-) -> None:
+@pytest.mark.parametrize("polls", [True, False])
+def test_every_place_of_the_acknowledgement_alone_and_beside_others(form: str, polls: bool) -> None:
     mine = FORMS[form](STATUS, ACK, REQUEST)
     got = decode(Capture(mine))
     assert got.error is None and got.values["boards"] == [3]
     for other in FORMS:
         theirs = FORMS[other](AT_ONCE[:300], AT_ONCE[300:], b"")
         for n in (1, 2):
-            pair = (REQUEST if requested else b"") + mine + theirs
+            pair = (REQUEST if polls else b"") + mine + theirs
             got = decode(Capture(pair * n))
             assert got.error is None, (other, n, got.error)
             cells = {row["node"]: row["cells_mv"] for row in got.each}

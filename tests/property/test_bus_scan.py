@@ -47,7 +47,7 @@ def test_whatever_scan_prints_check_accepts(
     low, high = cls.NODES
     cells = data.draw(st.integers(1, cls.CELLS))
     # what its frames can show: of an Outlander three words, of a JK board on CAN both or none
-    most = {"outlander": 3, "jk_can": 2}.get(kind, cls.TEMPS) or 0
+    most: int = {"outlander": 3, "jk_can": 2}.get(kind, int(cls.TEMPS))
     temps = data.draw(st.sampled_from((0, min(2, most), most)))
     if kind == "diybms":
         cells = cls.CELLS if count > 1 else cells

@@ -69,7 +69,7 @@ def acked(frame, address):
 class Line:
     """Boards by address; told: (address, register, value); lie: who says it was which board;
     form: of each answer; drowsy: boards that answer the status only within 200 ms behind another
-    question, by the time of their last other one; other: type of frame that the settings are.
+    poll, by the time of their last other one; other: type of frame that the settings are.
     """
 
     def __init__(self, addresses=(1,), mv=(3300, 3301, 3302, 3303)):
@@ -227,7 +227,7 @@ def test_a_board_that_answers_only_behind_another_poll_is_read():
             b.requests = []
             b.old()
             ms = b.scan()
-            # the other question goes first, no try is lost
+            # the other poll goes first, no try is lost
             assert [(r[0], r[3]) for r in b.requests] == [(1, 0x20), (2, 0x1E), (2, 0x20)]
             assert b.mv() == [3300, 3301, 3302, 3303] * 2 and ms < 400
     missed = b.driver.missed

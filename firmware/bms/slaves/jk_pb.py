@@ -8,14 +8,14 @@ its CRC: behind the frame at once, behind a byte 00, or in front of it, by firmw
 acknowledgement names the board: a frame without it is refused. Address 0 makes a board the master
 of its line: never give a board this address. Plain Modbus reads exist and are reported to fail half
 the time: they are not used. Firmware from 15.36 on answers 1620 only within 200 ms after another
-question: the second try asks for the settings (161E) first, whatever comes of it, and where it is
-always the second that is answered, the first does too. Units: cells mV; temperatures 0.1 degC;
-stack voltage mV; current mA, + = charge. The board needs 100 ms between polls and answers after 35
-to 50 ms: 15 boards take 2.5 s, with the other question twice that. The sum of 8 bits lets one
-damaged frame in 256 pass: see `CommercialDriver.WEAK`. Register 1078 allows balancing, 1070 and
-1074 switch the FETs. Uncertain: the driver takes the number of cells from the mask at byte 70,
-which captures show and documents leave out; a sensor is absent where its bit in byte 214 is 0,
-unless all bits are, or where it reads below -40 degC.
+poll: the second try polls the settings (161E) first, whatever comes of it, and where it is always
+the second that is answered, the first does too. Units: cells mV; temperatures 0.1 degC; stack voltage
+mV; current mA, + = charge. The board needs 100 ms between polls and answers after 35 to 50 ms: 15
+boards take 2.5 s, with the other poll twice that. The sum of 8 bits lets one damaged frame in 256
+pass: see `CommercialDriver.WEAK`. Register 1078 allows balancing, 1070 and 1074 switch the FETs.
+Uncertain: the driver takes the number of cells from the mask at byte 70, which captures show and
+documents leave out; a sensor is absent where its bit in byte 214 is 0, unless all bits are, or
+where it reads below -40 degC.
 """
 
 from micropython import const
@@ -56,9 +56,9 @@ _SENSOR_BITS = (1, 2, 4, 5)  # of sensors 1..4 in that mask
 _SETTINGS_PAGE = const(0x10)  # high bytes of registers
 _TRIGGER_PAGE = const(0x16)
 
-_WAKE_MS = const(180)  # from the other question to that for the status, at most
+_WAKE_MS = const(180)  # from the other poll to that for the status, at most
 _SPEAKS_MS = const(5)  # a board that is silent for so long has ended
-_ALWAYS = const(3)  # so often only the second try was answered: the other question goes first
+_ALWAYS = const(3)  # so often only the second try was answered: the other poll goes first
 _LOOK_AGAIN = const(64)  # scans until a board is polled without it once more
 
 
@@ -239,10 +239,10 @@ class JkPb(PolledDriver):
     def __init__(self, link, members, pack, limits, faults, config):
         super().__init__(link, members, pack, limits, faults, config)
         n = len(members)
-        self._waking = False  # the other question was sent, that for the status comes next
-        self._woken = False  # the other question was answered
+        self._waking = False  # the other poll was sent, that for the status comes next
+        self._woken = False  # the other poll was answered
         self.wakes = bytearray(n)  # so often only the second try was answered, up to _ALWAYS
-        # scans with the other question first, in a row; not all look again in the same one
+        # scans with the other poll first, in a row; not all look again in the same one
         self._scans = bytearray([4 * m for m in range(n)])
 
     def size(self, m, step):
@@ -269,11 +269,11 @@ class JkPb(PolledDriver):
         return self.wake(m)
 
     def wake_always(self, m):
-        """Member m is known to answer the status only behind the other question."""
+        """Member m is known to answer the status only behind the other poll."""
         self.wakes[m] = _ALWAYS
 
     def wake(self, m):
-        """The other question; that for the status must follow within 200 ms."""
+        """The other poll; that for the status must follow within 200 ms."""
         self._waking = True
         self._woken = False
         return self.link.trigger(self._node[m], TRIGGER_SETTINGS)
@@ -287,7 +287,7 @@ class JkPb(PolledDriver):
             self.link.trigger(self._node[self._m], TRIGGER_STATUS)
 
     def _until_awake(self, now):
-        """ms until the question for the status: the gap behind the answer to the other one."""
+        """ms until the poll for the status: the gap behind the answer to the other one."""
         quiet = ticks.since(now, self.link.rx_at)
         ms = _WAKE_MS - ticks.diff(now, self._at)
         if self._woken and self._gap + 1 - quiet < ms:
@@ -347,7 +347,7 @@ class JkPb(PolledDriver):
         self.answered(now)
 
     def _learn(self, m):
-        """Whether member m answers the status only behind the other question."""
+        """Whether member m answers the status only behind the other poll."""
         wakes = self.wakes[m]
         if self._tries == 1:
             if wakes < _ALWAYS or not self._scans[m]:

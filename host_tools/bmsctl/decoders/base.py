@@ -118,7 +118,7 @@ class Shape:
 class Found:
     """One board that answered; nominal_mah: where it reports it; highest_mv: of its cells.
 
-    woken: it answered only behind another question.
+    woken: it answered only behind another poll.
     """
 
     shape: Shape
@@ -203,7 +203,7 @@ def _record_spans(link: Any, stream: Stream, size: int) -> None:
     link.refused = 0
     hand_over, good = link._hand_over, link._good
 
-    def checked(at: int, n: int) -> bool:
+    def looked_at(at: int, n: int) -> bool:
         is_good = good(at, n)
         if not is_good and not link.refused:
             link.refused = link.fault
@@ -214,7 +214,7 @@ def _record_spans(link: Any, stream: Stream, size: int) -> None:
         link.spans.append((first, first + n))
         hand_over(at, n, sink, now)
 
-    link._good, link._hand_over = checked, recorded
+    link._good, link._hand_over = looked_at, recorded
 
 
 def why_damaged(link: Any) -> str:

@@ -8,6 +8,7 @@ from bms.slaves import daly
 from .base import (
     Capture,
     Decoded,
+    Shape,
     alarm_names,
     fill,
     fill_balanced,
@@ -96,7 +97,32 @@ class _Seen:
         return out
 
 
-# long: all that an answer of each kind shows
+def _fill(out: Decoded, capture: Capture, seen: _Seen, boards: list[Shape]) -> None:
+    """What the driver reads in the frames, and what it does not need."""
+    values = out.values
+
+    # the last frame may show whether numbers begin at 0 or 1
+    def prepare(driver: Any) -> None:
+        for m, board in enumerate(boards):
+            if board.node in seen.numbered:
+                driver._cell_base[m] = seen.first_number(board.node)
+
+    driver, pack = listen("daly", capture, boards, passes=2, prepare=prepare)
+    fill(out, boards, pack)
+    commands = set().union(*seen.frames.values())
+    if daly.TOTAL in commands:
+        values["current_ma"], values["soc_pm"] = driver.current_ma, driver.soc_pm
+    if daly.FETS in commands:
+        values["fets"], values["remaining_mah"] = driver._fets[0], driver.remaining_mah
+    if daly.COUNTS in commands:
+        values["cycles"] = driver.cycles
+    if daly.BALANCE in commands:
+        values["balance"] = driver.balance
+        fill_balanced(out, [seen.balanced.get(board.node, 0) for board in boards])
+    values["alarms"] = alarm_names(driver.ALARMS, int.from_bytes(driver.alarm_bits, "little"))
+    values.update(seen.more)
+
+
 def decode(capture: Capture) -> Decoded:
     """The answers of the boards of a port."""
     out = Decoded("daly")
@@ -108,28 +134,8 @@ def decode(capture: Capture) -> Decoded:
         if 1 <= n <= 16
     ]
     wrong = sum(capture.node not in (None, board.node) for board in boards)
-    values = out.values
     if boards:
-        # the last frame may show whether numbers begin at 0 or 1
-        def prepare(driver: Any) -> None:
-            for m, board in enumerate(boards):
-                if board.node in seen.numbered:
-                    driver._cell_base[m] = seen.first_number(board.node)
-
-        driver, pack = listen("daly", capture, boards, passes=2, prepare=prepare)
-        fill(out, boards, pack)
-        commands = set().union(*seen.frames.values())
-        if daly.TOTAL in commands:
-            values["current_ma"], values["soc_pm"] = driver.current_ma, driver.soc_pm
-        if daly.FETS in commands:
-            values["fets"], values["remaining_mah"] = driver._fets[0], driver.remaining_mah
-        if daly.COUNTS in commands:
-            values["cycles"] = driver.cycles
-        if daly.BALANCE in commands:
-            values["balance"] = driver.balance
-            fill_balanced(out, [seen.balanced.get(board.node, 0) for board in boards])
-        values["alarms"] = alarm_names(driver.ALARMS, int.from_bytes(driver.alarm_bits, "little"))
-        values.update(seen.more)
+        _fill(out, capture, seen, boards)
     unended = link.unended() if capture.can else 0
     requests = seen.requests if capture.can else link.echoes
     damaged = link.damaged

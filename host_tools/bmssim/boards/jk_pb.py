@@ -36,7 +36,7 @@ class JkPbBoard(SerialBoard):
 
     Its balancer moves 1 A, which is the simulator's 0.5 A of balancing on two cells. By firmware:
     form: where the acknowledgement stands, one of FORMS; drowsy: answers 1620 only within 200 ms
-    after another question; tells_about: sends the device's names where its settings are asked for.
+    after another poll; tells_about: sends the device's names where its settings are polled.
     """
 
     ANSWER_US = 45_000
@@ -48,7 +48,7 @@ class JkPbBoard(SerialBoard):
     form = "zero_between"
     drowsy = False
     tells_about = False
-    _other_us = -1e9  # when the last other question began
+    _other_us = -1e9  # when the last other poll began
 
     def request(self, data: bytes) -> tuple[bytes | None, int]:
         for start in range(len(data)):
