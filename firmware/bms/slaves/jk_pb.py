@@ -9,12 +9,12 @@ acknowledgement names the board: a frame without it is refused. Address 0 makes 
 of its line: never give a board this address. Plain Modbus reads exist and are reported to fail half
 the time: they are not used. Firmware from 15.36 on answers 1620 only within 200 ms after another
 poll: the second try polls the settings (161E) first, whatever comes of it, and where it is always
-the second that is answered, the first does too. Units: cells mV; temperatures 0.1 degC; stack voltage
-mV; current mA, + = charge. The board needs 100 ms between polls and answers after 35 to 50 ms: 15
-boards take 2.5 s, with the other poll twice that. The sum of 8 bits lets one damaged frame in 256
-pass: see `CommercialDriver.WEAK`. Register 1078 allows balancing, 1070 and 1074 switch the FETs.
-Uncertain: the driver takes the number of cells from the mask at byte 70, which captures show and
-documents leave out; a sensor is absent where its bit in byte 214 is 0, unless all bits are, or
+the second that is answered, the first does too. Units: cells mV; temperatures 0.1 degC; stack
+voltage mV; current mA, + = charge. The board needs 100 ms between polls and answers after 35 to 50
+ms: 15 boards take 2.5 s, with the other poll twice that. The sum of 8 bits lets one damaged frame
+in 256 pass: see `CommercialDriver.WEAK`. Register 1078 allows balancing, 1070 and 1074 switch the
+FETs. Uncertain: the driver takes the number of cells from the mask at byte 70, which captures show
+and documents leave out; a sensor is absent where its bit in byte 214 is 0, unless all bits are, or
 where it reads below -40 degC.
 """
 
