@@ -2,6 +2,7 @@
 
 import math
 import select
+import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -42,12 +43,16 @@ Progress = Callable[[str], None]
 
 
 class UartPort:
-    """A serial line; `exchange` sends bytes and returns the answer."""
+    """A serial line; `exchange` sends bytes and returns the answer.
+
+    waits_ms: from each poll to the first bytes behind it.
+    """
 
     medium = "uart"
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
+        self.waits_ms: list[float] = []
 
     def low(self) -> None:
         """Hold the line low, which wakes some boards."""
@@ -66,12 +71,15 @@ class UartPort:
         self._bridge.read()
         if data:
             self._bridge.write(data)
-        end = time.monotonic() + wait_ms / 1000
+        began = time.monotonic()
+        end = began + wait_ms / 1000
         got = b""
         while (left := end - time.monotonic()) > 0:
             if select.select([self._bridge.fileno()], [], [], left)[0]:
                 more = self._bridge.read()
                 if more:
+                    if not got:
+                        self.waits_ms.append(1000 * (time.monotonic() - began))
                     got += more
                     # our own echo is no answer: what comes behind it may take its time
                     if got != data:
@@ -125,7 +133,8 @@ class Search:
     """Looks for the boards of a kind on a port.
 
     found: boards that answered so far, by node; warnings: why boards may be missing or wrong.
-    nodes: those that are polled, None = all.
+    nodes: those that are polled, None = all; answer_ms: how late answers usually begin, on a
+    serial line.
     """
 
     def __init__(
@@ -133,6 +142,7 @@ class Search:
     ) -> None:
         self.found: dict[int, Found] = {}
         self.warnings: list[str] = []
+        self.answer_ms = 0
         self._kind = kind
         self._port = port
         self._nodes = nodes
@@ -145,6 +155,9 @@ class Search:
             self._twice(own)
         else:
             self._one_by_one()
+        waits: list[float] = getattr(self._port, "waits_ms", [])
+        if waits:
+            self.answer_ms = math.ceil(statistics.median(waits))
         for node, found in list(self.found.items()):
             if not found.shape.cells:
                 self.warnings.append(f"node {node} answers, but not with its cells")
@@ -389,6 +402,8 @@ def _slaves(kind: str, line: Line, string: int) -> list[str]:
 
 def _link(kind: str, line: Line) -> list[str]:
     own = [f'rate = "{line.rate} bit/s"'] if line.rate else []
+    if _answer_ms(kind, line):
+        own.append(f'answer = "{_answer_ms(kind, line)} ms"  # the adapter answers late')
     least = _least_age_ms(kind, line) if line.found else 0
     for key, usual in (("cell_age", CELL_AGE_MS), ("temp_age", TEMP_AGE_MS)):
         if least > usual:
@@ -407,11 +422,22 @@ def _driver(kind: str, line: Line) -> Any:
         link.rate = line.rate or cls.CAN_BPS or link.rate
     else:
         link = cls.frame(stream, line.rate)
-    driver, _pack = driver_of(kind, link, [x.shape for x in line.found])
+    answer_ms = _answer_ms(kind, line)
+    port = f'answer = "{answer_ms} ms"\n' if answer_ms else ""
+    driver, _pack = driver_of(kind, link, [x.shape for x in line.found], port)
     for m, found in enumerate(line.found):
         if found.woken:
             driver.wake_always(m)
     return driver
+
+
+def _answer_ms(kind: str, line: Line) -> int:
+    """The `answer` of a line on which answers begin later than usual for its boards, else 0."""
+    cls = driver_class(kind)
+    late = line.search.answer_ms
+    if line.medium == "can" or "answer" in cls.IGNORED or late <= cls.ANSWER_MS:
+        return 0
+    return math.ceil(late * 1.25)
 
 
 def _least_age_ms(kind: str, line: Line) -> int:

@@ -18,11 +18,14 @@ from extent import extent
 UART_RATES = (1200, 2400, 4800, 9600, 10000, 19200, 38400, 57600, 115200, 612500, 1000000)
 
 
-def found_line(port: str, kind: str, rate: int, shapes: list[Shape], woken: bool = False) -> Line:
+def found_line(
+    port: str, kind: str, rate: int, shapes: list[Shape], woken: bool = False, answer_ms: int = 0
+) -> Line:
     """A line as a search leaves it."""
     search = Search(kind, cast(CanPort, None), None, lambda text: None)
     for shape in shapes:
         search.found[shape.node] = Found(shape, 100_000, 3300, woken)
+    search.answer_ms = answer_ms
     return Line(port, rate, search)
 
 
@@ -54,10 +57,13 @@ def test_whatever_scan_prints_check_accepts(
         temps = min(temps, cells)
     shapes = [Shape(low + n, cells, temps) for n in range(count) if low + n <= high]
     woken = kind == "jk_pb" and data.draw(st.booleans())
+    late = data.draw(st.sampled_from((0, 17, 400)))
     try:
-        text = pack_text(kind, [found_line(f"{medium}0", kind, rate, shapes, woken)])
+        text = pack_text(kind, [found_line(f"{medium}0", kind, rate, shapes, woken, late)])
     except ToolError as error:
         assert "at this rate" in str(error)
+        if late:
+            return
         assert rate and rate < (cls.UART_BPS if medium == "uart" else 500_000) or kind == "diybms"
         return
     path = tmp_path_factory.mktemp("scan") / "pack.toml"
@@ -101,3 +107,13 @@ def test_boards_that_may_be_parallel_are_not_silently_put_in_series(tmp_path: Pa
     odd = found_line("uart0", "jk_pb", 0, [Shape(1, 16, 2), Shape(2, 15, 2)])
     with pytest.raises(ToolError, match="node 2: 15"):
         pack_text("jk_pb", [odd], parallel=True)
+
+
+def test_behind_a_late_adapter_the_file_says_so_and_has_ages_for_it(tmp_path: Path) -> None:
+    modules = [Shape(1 + n, 6, 2) for n in range(16)]
+    usual = pack_text("tesla_s", [found_line("uart0", "tesla_s", 0, modules)])
+    assert "answer" not in usual
+    late = pack_text("tesla_s", [found_line("uart0", "tesla_s", 0, modules, answer_ms=17)])
+    assert 'answer = "22 ms"' in late
+    # two scans of 16 modules, of six answers each
+    assert least_ms("tesla_s", late, tmp_path) > 2 * 16 * 6 * 16

@@ -181,6 +181,33 @@ def bench(count=2, cells=16, temps=2, stack=None, reply=None, **more):
     return b
 
 
+def test_a_stack_behind_an_adapter_that_answers_late_is_found_and_read():
+    for ms in (6, 16, 30):
+        stack = Stack(3)
+        waiting = []
+        boards = tuple([(i + 1, 16, 2) for i in range(3)])
+        b = SlaveBench("bq796xx", boards)
+        b.reply = lambda word: waiting.append((b.board.clock.total_ms + ms, stack(word)))
+        b.wire.stream.low = stack.low
+        b.wire.stream.usual = stack.usual
+        stack.now = lambda: b.now
+        step = b.step
+
+        def late(each=1):
+            step(each)
+            while waiting and waiting[0][0] <= b.board.clock.total_ms:
+                answer = waiting.pop(0)[1]
+                if answer:
+                    b.give(answer)
+
+        b.step = late
+        b.run(3000)
+        b.greet()
+        b.old()
+        b.scan()
+        assert None not in b.mv() and None not in b.dc(), ms
+
+
 def scans(b, count):
     """So many at 100 ms; how often faults were cleared."""
     cleared = 0

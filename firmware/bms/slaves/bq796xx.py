@@ -72,7 +72,8 @@ _WARM = const(0x03)  # TSHUT, TWARN
 _READS = ((VCELL16, 32), (TSREF, 18), (DIE, 2), (FAULT_SUMMARY, 1), (FAULT_SYS, 1))
 _USUAL = const(4)
 _GAP_MS = const(1)  # after GO, until the cells are converted
-_ANSWER_MS = const(4)
+_ANSWER_MS = const(4)  # behind an adapter up to _MOST_ANSWER_MS
+_MOST_ANSWER_MS = const(32)
 _WAKE_MS = const(8)  # the line low, then the bridge's own start
 _DEVICE_MS = const(12)  # time that a wake tone needs through each device
 _LOST_SCANS = const(2)
@@ -197,6 +198,7 @@ class Bq796xx(CommercialDriver):
         super().__init__(link, members, pack, limits, faults, config)
         n = len(members)
         self.starts = 0
+        self._answer = _ANSWER_MS  # ms until an answer begins
         self.summary = bytearray(n)
         self._member = bytearray(64)
         self._top = 0
@@ -374,7 +376,7 @@ class Bq796xx(CommercialDriver):
                 self._index += 1
                 link.forget()
                 link.read(_DIRECTION, 1, self._top + 1)
-                self._due_at = ticks.add(now, _ANSWER_MS + 1)
+                self._due_at = ticks.add(now, self._wait_ms(0) + 1)
                 return
             self._index = 0
         elif phase == _TOP:
@@ -398,7 +400,11 @@ class Bq796xx(CommercialDriver):
         elif phase == _EVALUATE:
             link.end(self, now)
             self._index += 1
-            if self._count < max(self._top, self._highest) and self._index < _LOOKS:
+            if not self._count:
+                # nobody in time: an adapter may hold answers back, USB ones for 16 ms
+                most = 2 * self._answer > _MOST_ANSWER_MS
+                self._answer = _ANSWER_MS if most else 2 * self._answer
+            elif self._count < max(self._top, self._highest) and self._index < _LOOKS:
                 self._phase = _VERIFY
                 return
             self._index = 0
@@ -455,7 +461,10 @@ class Bq796xx(CommercialDriver):
 
     def _wait_ms(self, n):
         """ms until the whole stack has answered n bytes each."""
-        return _ANSWER_MS + (8 + self._top * (n + _OVERHEAD)) * 10000 // self.link.rate
+        answer = self._answer
+        if answer > _ANSWER_MS:
+            answer += answer >> 1  # an adapter's time varies
+        return answer + (8 + self._top * (n + _OVERHEAD)) * 10000 // self.link.rate
 
     def _most_cells(self):
         most = 6

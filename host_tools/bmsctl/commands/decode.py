@@ -179,7 +179,9 @@ def _values(values: dict[str, Any]) -> None:
     for key, value in values.items():
         if value is None or value == []:
             continue
-        if key == "temps_dc":
+        if key.endswith("_dc") and isinstance(value, int):
+            shown = f"{value / 10:.1f} degC"
+        elif key == "temps_dc":
             shown = " ".join("-" if v is None else f"{v / 10:.1f}" for v in value) + " degC"
         elif key == "cells_mv":
             shown = " ".join("-" if v is None else str(v) for v in value) + " mV"

@@ -162,14 +162,19 @@ def driver_class(kind: str) -> Any:
     return getattr(__import__(module, fromlist=[name]), name)
 
 
-def driver_of(kind: str, link: Any, boards: list[Shape]) -> tuple[Any, Pack]:
-    """The firmware's driver for some boards on a link, with everything it needs around it."""
+def driver_of(kind: str, link: Any, boards: list[Shape], port: str = "") -> tuple[Any, Pack]:
+    """The firmware's driver for some boards on a link, with everything it needs around it.
+
+    port: more lines of its [[link]].
+    """
     count = sum(board.cells for board in boards)
     text = f'[pack]\nname = "x"\nchemistry = "NMC"\ncells = {count}\ncapacity = "1 Ah"\n[limits]\n'
     text += 'charge_max = "1 A"\ndischarge_max = "1 A"\ncurrent_hard_max = "2 A"\n'
     for board in boards:
         text += f'[[slave]]\nkind = "{kind}"\nlink = "x"\n'
         text += f"node = {board.node}\ncells = {board.cells}\ntemps = {board.temps}\n"
+    if port:
+        text += f'[[link]]\nport = "x"\n{port}'
     settings = pack_file.parse(text.splitlines())
     pack = Pack(settings)
     hal = IdleHal()
