@@ -109,7 +109,7 @@ def test_boards_that_may_be_parallel_are_not_silently_put_in_series(tmp_path: Pa
         pack_text("jk_pb", [odd], parallel=True)
 
 
-def test_behind_a_late_adapter_the_file_says_so_and_has_ages_for_it(tmp_path: Path) -> None:
+def test_behind_a_late_adapter_the_file_has_its_answer_time_and_ages(tmp_path: Path) -> None:
     modules = [Shape(1 + n, 6, 2) for n in range(16)]
     usual = pack_text("tesla_s", [found_line("uart0", "tesla_s", 0, modules)])
     assert "answer" not in usual
