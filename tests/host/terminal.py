@@ -95,14 +95,18 @@ class Tool:
         self._started: list[subprocess.Popen[str]] = []
 
     def start(
-        self, *words: object, stdout: Any = subprocess.PIPE, **env: str
+        self,
+        *words: object,
+        stdin: Any = subprocess.PIPE,
+        stdout: Any = subprocess.PIPE,
+        **env: str,
     ) -> subprocess.Popen[str]:
         """A running `bmsctl`, its stdin, stdout and stderr piped as text."""
         process = subprocess.Popen(
             [sys.executable, "-m", "bmsctl", *map(str, words)],
             cwd=self._folder,
             env=os.environ | env,
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,12 +1,15 @@
 """`bmsctl check`: pack files are checked as a master does at its start; so do push and flash."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
+from terminal import Tool
 
 from bmsctl import board_files, cli
 from bmsctl.start_check import plan
+from extent import HANG_S
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEAD = """[pack]
@@ -176,6 +179,26 @@ def test_the_ports_are_those_of_the_board(
     )
     with pytest.raises(SystemExit, match="2"):
         cli.main(["check", str(path), "--board", "X"])
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_a_pack_file_comes_through_a_pipe(name: str, bmsctl: Tool, tmp_path: Path) -> None:
+    good = (EXAMPLES / "pico.toml").read_text("utf-8")
+    path = tmp_path / "pack.toml"
+    path.write_text(good, "utf-8")
+    with path.open() as file:
+        for stdin, sent in ((subprocess.PIPE, good), (file, None)):
+            process = bmsctl.start("check", name, "--board", "RPI_PICO", stdin=stdin)
+            out, err = process.communicate(sent, timeout=HANG_S)
+            assert (process.returncode, err) == (0, "") and out.startswith(f"{name}: ok: pico, LFP")
+    process = bmsctl.start("check", name)
+    _, err = process.communicate(good.replace("cells = 64", "cells = 63"), timeout=HANG_S)
+    assert process.returncode == 1 and err.startswith(f"bmsctl: {name}: line ")
+
+
+def test_no_empty_name_is_offered(bmsctl: Tool) -> None:
+    for command in ("check", "config push"):
+        assert "--board {ESP32" in bmsctl.run(*command.split(), "--help")[1]
 
 
 def test_sensors_are_checked_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -214,13 +215,13 @@ def test_can_frames_of_both_kinds_from_text(form: str, tmp_path: Path) -> None:
     path = tmp_path / "capture.txt"
     path.write_text(text_of(frames, form))
     args = argparse.Namespace(hex=None, file=path)
-    data, can = decode._bytes(args)
+    data, can = decode._Source(args).all(None)
     assert can
     assert [from_line(line) for line in data.split(b"\r")[:-1]] == frames
-    path.write_text(text_of(frames[:1], form).replace("1890", "2890"))
+    path.write_text(text_of(frames[:1], form).replace("1890", "8890"))
     if form != "slcan":  # there the link says what is wrong
         with pytest.raises(ToolError, match="not a CAN 2.0 frame"):
-            decode._bytes(args)
+            decode._Source(args).all(None)
 
 
 @pytest.mark.parametrize("form", ["slcan", "candump", "log"])
@@ -234,6 +235,104 @@ def test_cell_link_from_text_of_can_frames(form: str, bmsctl: Tool, tmp_path: Pa
     assert (code, got["error"]) == (0, None)
     assert got["boards"] == [3]
     assert got["cells_mv"] == [3301, 3302, 3303, 3304, 3305]
+
+
+CELLS_612 = "0CE40CE50CE60CE7"
+LOG = f"""(1.100) can0 612#{CELLS_612}
+(1.101) can0 613#{CELLS_612}
+(1.102) can0 611#000032C932C932C9
+"""
+ERROR = "(1.2) can0 20000004#0004000000000000\n"
+COLUMNS = """  can0  612   [8]  0C E4 0C E5 0C E6 0C E7
+  can0  613   [8]  0C E4 0C E5 0C E6 0C E7
+  can0  611   [8]  00 00 32 C9 32 C9 32 C9
+"""
+EXPLAINED = """  can0  20000004   [8]  00 04 00 00 00 00 00 00   ERRORFRAME
+\tcontroller-problem{rx-error-warning}
+\tbus-error
+"""
+SLCAN_LINES = f"t6128{CELLS_612}\rt6138{CELLS_612}\rt6118000032C932C932C9\r"
+
+
+@pytest.mark.parametrize(
+    ("text", "skipped"),
+    [
+        (LOG, ""),
+        (LOG.replace("\n", " R\n"), ""),  # python-can's log writer, candump -x -L
+        (LOG.replace("\n", " T\n"), ""),
+        (LOG.replace("\n", "\r\n"), ""),
+        (LOG + ERROR + LOG + ERROR, "error error"),
+        (LOG + "(1.3) can0 612#R\n(1.3) can0 612#R8\ncan0 612#R R\n", "remote remote remote"),
+        (LOG + f"(1.3) can0 612##1{CELLS_612}\n(1.3) can0 612##0 T\n", "fd fd"),
+        (COLUMNS, ""),
+        (COLUMNS.replace("\n", "   '........'\n"), ""),  # candump -a
+        (COLUMNS.replace("\n", "   'a' [2] '\n"), ""),
+        (COLUMNS.replace("  can0", " (17.5)  can0  RX - -"), ""),  # candump -x -t a
+        (COLUMNS + EXPLAINED + COLUMNS, "error"),
+        (COLUMNS + "  can0  612   [0]  remote request\n", "remote"),
+        (COLUMNS + "  can0  612  [12]  0C E4 0C E5 0C E6 0C E7 00 00 00 00\n", "fd"),
+        (COLUMNS + "  can0  612  [08]  0C E4 0C E5 0C E6 0C E7\n", "fd"),
+        (SLCAN_LINES, ""),
+        (SLCAN_LINES.replace("\r", "\r\n"), ""),
+        (SLCAN_LINES.replace("\r", "1A2B\r\n"), ""),
+        (SLCAN_LINES + "r6128\rR000006128\rd6128" + CELLS_612 + "\r", "remote remote fd"),
+    ],
+)
+def test_every_form_of_can_text_is_read(
+    text: str, skipped: str, bmsctl: Tool, tmp_path: Path
+) -> None:
+    path = tmp_path / "can.log"
+    path.write_bytes(text.encode())
+    code, got = run(bmsctl, "outlander", path)
+    assert (code, got["error"], got["boards"]) == (0, None, [1])
+    assert got["cells_mv"] == [3300, 3301, 3302, 3303] * 2
+    counts = {what: skipped.split().count(what) for what in ("error", "remote", "fd")}
+    assert got["skipped"] == counts
+    process = bmsctl.start("decode", "outlander", "-")
+    out, _ = process.communicate(text, timeout=HANG_S)
+    shown = [f"{n} {what}" for what, n in counts.items() if n]
+    assert process.returncode == 0 and "3300 3301" in out
+    assert not shown or "skipped        " + ", ".join(shown) in out
+
+
+@pytest.mark.parametrize(
+    "line", ["can0 612#0CE", "can0 612#R12", "  can0  612   [8]  0C E4 0C", "can0 612 hello"]
+)
+def test_a_cut_line_of_candump_is_refused(line: str, bmsctl: Tool, tmp_path: Path) -> None:
+    path = tmp_path / "can.log"
+    path.write_text(LOG + line)
+    code, out, err = bmsctl.run("decode", "outlander", path)
+    assert (code, out) == (1, "") and f"{path}: not a" in err and line.strip() in err
+
+
+@pytest.mark.parametrize("text", [LOG, COLUMNS, SLCAN_LINES])
+def test_frames_of_a_pipe_are_shown_as_they_come(text: str, bmsctl: Tool) -> None:
+    process = bmsctl.start("decode", "outlander", "-", "--json")
+    assert process.stdin and process.stdout
+    for mv in ("0CE4", "0CE5"):
+        spaced = f"{mv[:2]} {mv[2:]}"
+        process.stdin.write(text.replace("0CE4", mv).replace("0C E4", spaced))
+        process.stdin.flush()
+        got = json.loads(process.stdout.readline())  # though the pipe goes on
+        assert got["cells_mv"][0] == int(mv, 16)
+    out, _ = process.communicate(timeout=HANG_S)
+    assert (process.returncode, out) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["jbd", "outlander"])
+@pytest.mark.parametrize("word", ["", "dd04"])
+def test_endless_input_has_a_bound(kind: str, word: str, bmsctl: Tool) -> None:
+    if word:
+        endless = subprocess.Popen(["yes", word], stdout=subprocess.PIPE)
+        process = bmsctl.start("decode", kind, "-", stdin=endless.stdout)
+    else:
+        endless = None
+        process = bmsctl.start("decode", kind, "/dev/zero")
+    _, err = process.communicate(timeout=HANG_S)
+    if endless is not None and endless.stdout is not None:
+        endless.stdout.close()
+        endless.wait()
+    assert process.returncode == 1 and "more than 16 MiB" in err
 
 
 def test_cell_link_refusals() -> None:

@@ -205,6 +205,39 @@ def test_slcan_answers_are_no_damage_and_hide_no_frame():
     assert link.damaged == 0
 
 
+def test_slcan_adapters_that_end_lines_with_cr_lf_lose_no_frame():
+    for time in (b"", b"1A2B"):
+        stream = FakeStream()
+        link = Slcan(stream, 0)
+        sink = Sink()
+        frame = slcan_bytes(0x201, b"\x01\x02")[:-1] + time + b"\r\n"
+        stream.give(b"\r\n\r\nz\r\nZ\r\n\x07" + 9 * frame)
+        _poll(link, sink)
+        lost = 3 if time else 0  # until it is certain that these are times
+        assert [f[:2] for f in sink.frames] == [(0x201, b"\x01\x02")] * (9 - lost)
+        assert link.damaged == lost
+
+
+def test_slcan_times_of_an_adapter_are_no_data_and_no_data_is_a_time():
+    stream = FakeStream()
+    link = Slcan(stream, 0)
+    sink = Sink()
+    short = slcan_bytes(0x201, b"\x01\x02")
+    # a length that was damaged: its last two bytes are not taken for a time
+    wrong = b"t20160102030405060708\r"
+    stream.give(2 * (wrong + wrong + short))
+    _poll(link, sink)
+    assert [f[:2] for f in sink.frames] == [(0x201, b"\x01\x02")] * 2
+    assert link.damaged == 4
+    # an adapter that was replaced by one with times, and by one without them again
+    for time in (b"0000", b""):
+        stream.give(9 * (b"t20180102030405060708" + time + b"\r"))
+        del sink.frames[:]
+        _poll(link, sink)
+        assert [f[:2] for f in sink.frames] == [(0x201, bytes(range(1, 9)))] * 6
+    assert link.damaged == 10
+
+
 def test_slcan_carries_29_bits():
     random = Random(21)
     stream = FakeStream()

@@ -33,6 +33,9 @@ _FRAME = 22  # characters of the longest standard frame
 _EXTENDED_FRAME = 27
 _SILENT_MS = 1000
 _BEL = const(7)
+_LF = const(10)
+_TIME = 4  # characters of the time that some adapters write behind a frame
+_CONVINCED = const(3)  # frames of the other form, one after the other, until it is the adapter's
 _ANSWERS = b"zZVFN"  # first bytes of an adapter's own replies
 
 
@@ -45,6 +48,8 @@ class Slcan(SerialLink):
         """Open the channel at `rate` bit/s (0 = 500000). Raises ValueError for another rate."""
         super().__init__(stream, 13, _LONGEST)
         self._ident = array("i", (0,))  # of the frame that is decoded
+        self._time = 0  # characters behind each frame of this adapter: none or its time
+        self._others = 0  # frames of the other form since the last one of this
         self.rate = rate or DEFAULT_BPS
         if self.rate not in SPEEDS:
             raise ValueError("slcan has no %d bit/s" % self.rate)
@@ -76,13 +81,30 @@ class Slcan(SerialLink):
         return True
 
     def _piece(self, start, end, sink, now):
-        while start < end and self._in[start] == _BEL:
-            start += 1  # an adapter's error reply has no end of its own
+        # an adapter's error reply has no end of its own, and some end each line with CR LF
+        while start < end and (self._in[start] == _BEL or self._in[start] == _LF):
+            start += 1
         if start == end:
             return
-        n = slcan_decode(self._in, start, end, self.data, self._ident)
+        n = slcan_decode(self._in, start, end - self._time, self.data, self._ident)
         if n >= 0:
+            self._others = 0
             self.rx = (self.rx + 1) & MASK
             sink.on_frame(self._ident[0], n, self.data, now)
         elif self._in[start] not in _ANSWERS:
             self.damaged = (self.damaged + 1) & MASK
+            self._other_form(start, end)
+
+    def _other_form(self, start, end):
+        """Find out whether the adapter adds its time, or stops to: by several frames in a row.
+
+        One alone may be a damaged frame, and its last bytes data.
+        """
+        other = _TIME - self._time
+        if slcan_decode(self._in, start, end - other, self.data, self._ident) < 0:
+            self._others = 0
+            return
+        self._others += 1
+        if self._others >= _CONVINCED:
+            self._others = 0
+            self._time = other

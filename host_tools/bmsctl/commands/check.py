@@ -3,20 +3,28 @@
 import argparse
 import dataclasses
 import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bms.config.schema import CHEMISTRIES
 
 from ..board_files import names
+from ..errors import ToolError
 from ..screen import many
 from ..start_check import PackRefused, plan
 
+MOST = 1 << 20  # bytes of a pack file that comes through a pipe
 HELP = "check a pack file as a master will at its start"
 EXAMPLE = """examples:
   bmsctl check pack.toml                      by any board's ports
   bmsctl check pack.toml --board RPI_PICO     by the ports that this board has
   bmsctl check examples/mixed.toml --json
+  bmsctl scan --link uart:/dev/ttyUSB0 --kind jbd | bmsctl check -
 
 Says what it found: boards, cells and strings, and for each port how long a scan takes at the least
 and after which time a lost board trips; last, what nothing protects from. Refuses, with line, key
@@ -26,21 +34,45 @@ and reason and exit code 1, what a master would refuse; --json says these, too. 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="PACK", help="the pack file")
-    parser.add_argument("--board", default="", choices=["", *names()], help="what board it is for")
+    parser.add_argument("file", type=Path, metavar="PACK", help="the pack file; - is stdin")
+    parser.add_argument("--board", default="", choices=names(), help="what board it is for")
     parser.add_argument(
         "--json", action="store_true", help="the result as one object, a refusal as well"
     )
 
 
-def run(args: argparse.Namespace) -> int:
+@contextmanager
+def _at_rest(path: Path) -> Iterator[Path]:
+    """The file, or a copy of what comes through a pipe, which is read more than once."""
     try:
-        found = plan(args.file, args.board)
+        with open(0 if str(path) == "-" else path, "rb", closefd=str(path) != "-") as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and str(path) != "-":
+                yield path
+                return
+            data = file.read(MOST + 1)
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror}") from None
+    if len(data) > MOST:
+        raise ToolError(f"{path}: more than {MOST >> 20} MiB: no pack file")
+    with tempfile.TemporaryDirectory(prefix="bmsctl-") as folder:
+        copy = Path(folder) / "pack.toml"
+        copy.write_bytes(data)
+        yield copy
+
+
+def run(args: argparse.Namespace) -> int:
+    with _at_rest(args.file) as path:
+        return _check(args, path)
+
+
+def _check(args: argparse.Namespace, path: Path) -> int:
+    try:
+        found = plan(path, args.board)
     except PackRefused as error:
         if args.json:
             refusal = {"line": error.line, "key": error.key, "reason": error.reason}
             print(json.dumps({"ok": False, **refusal}))
-        raise
+        raise ToolError(str(error).replace(str(path), str(args.file), 1)) from None
     config = found.config
     boards = len(config.slaves)
     if args.json:

@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on where the master can't prove its contactors open, or where something unknown"
         " runs: nothing watches the cells until it runs again",
     )
-    push.add_argument("--board", default="", choices=["", *names()], help="what board it is for")
+    push.add_argument("--board", default="", choices=names(), help="what board it is for")
     push.add_argument("--json", action="store_true", help="the result as one object, last")
     push.add_argument("file", type=Path, metavar="FILE", help="the pack file")
 
