@@ -39,7 +39,7 @@ def test_refused_by_line_key_and_reason(case: str, runtime: str, tmp_path: Path)
     try:
         w.boot()
         w.run(500_000)
-        w.type("close")
+        w.type(" Clx\x7fose ")
         w.run(3_000_000)
     finally:
         w.close()

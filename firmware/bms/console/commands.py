@@ -1,8 +1,11 @@
 """Reads commands from the serial port, one per line, and runs them.
 
 Bytes are read as they arrive. A complete line is a command, with an argument behind a space where
-it takes one; the answer is one line of kind `answer`. Nothing here allocates after start-up.
+it takes one; the answer is one line of kind `answer`. Capital letters are small ones, a tab or
+several blanks are one, Backspace takes back. Nothing here allocates after start-up.
 """
+
+from micropython import const
 
 from bms.console import telemetry as T
 from bms.kernels.buffers import find
@@ -14,6 +17,7 @@ CLEAR, CLOSE, OPEN, BALANCE, LIMITS, CONFIG, RESET, VERSION, SERVICE = range(9, 
 
 _JOBS = bytes((T.HELP, T.STATUS, T.CELLS, T.STRINGS, T.FAULTS, T.PAST))  # of those below HISTORY
 _LONGEST = 40
+_SPACE = const(32)
 _NOT_MEANT = b"opens the contactors: add yes, or anyway where one is welded"
 
 
@@ -33,7 +37,7 @@ class Commands:
         self._got = self._at = 0
         self._line = bytearray(_LONGEST)
         self._n = 0
-        self._over = False
+        self._wrong = b""  # why the line that comes is none
         self.refused = 0
 
     def step(self, now):
@@ -48,18 +52,39 @@ class Commands:
             c = self._chunk[self._at]
             self._at += 1
             if c == 10 or c == 13:
-                if self._over:
-                    self._refuse(b"line too long")
+                n = self._n
+                if n and self._line[n - 1] == _SPACE:
+                    self._n = n - 1
+                if self._wrong:
+                    self._refuse(self._wrong)
                 elif self._n:
                     self._command(now)
                 self._n = 0
-                self._over = False
-            elif self._n < _LONGEST and 32 <= c < 127:
-                self._line[self._n] = c
-                self._n += 1
+                self._wrong = b""
             else:
-                self._over = True
+                self._typed(c)
         return self._got > 0
+
+    def _typed(self, c):
+        """Take one character of a line."""
+        n = self._n
+        if c == 8 or c == 127:
+            if n:
+                self._n = n - 1
+            return
+        if c == 9:
+            c = _SPACE
+        elif 65 <= c <= 90:
+            c += 32
+        if c == _SPACE and (not n or self._line[n - 1] == _SPACE):
+            return
+        if c < 32 or c > 126:
+            self._wrong = b"a character that no command has"
+        elif n < _LONGEST:
+            self._line[n] = c
+            self._n = n + 1
+        else:
+            self._wrong = b"line too long"
 
     def _same(self, start, text, at, n):
         """True if the line has the n bytes of `text` from `at` on at `start`."""
@@ -79,7 +104,7 @@ class Commands:
         self._telemetry.answer(-1, False, why)
 
     def _command(self, now):
-        n = find(self._line, 0, self._n, 32)
+        n = find(self._line, 0, self._n, _SPACE)
         if n < 0:
             n = self._n
         at = 0

@@ -48,10 +48,13 @@ class ConfigErrorMode:
             self._send("config_error", self._fields)
         got = self._board.console.read(self._buf)
         for c in self._buf[:got]:
-            if c != 10 and c != 13:
-                self._line = (self._line + bytes([c if 32 <= c < 127 else 63]))[-40:]
+            if c == 8 or c == 127:
+                self._line = self._line[:-1]
                 continue
-            line, self._line = self._line, b""
+            if c != 10 and c != 13:
+                self._line = (self._line + bytes([c if 32 <= c < 127 or c == 9 else 63]))[-40:]
+                continue
+            line, self._line = b" ".join(self._line.lower().split()), b""
             if line in (b"reset yes", b"service yes", b"reset anyway", b"service anyway"):
                 self.restart = line.startswith(b"reset")
                 return True
