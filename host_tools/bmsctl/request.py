@@ -7,6 +7,7 @@ from typing import Any
 from bmssim.lines import LineReader
 
 from .errors import ToolError
+from .readable import Places
 from .serial_port import PortLost, open_port, read_some, write_all
 
 # kinds that a command's answer is followed by
@@ -25,6 +26,7 @@ FOLLOW = {
     "version": ("boot", "mem"),
 }
 # kinds that come each period, whoever asks for them
+NOISE_BYTES = 200  # without an end of line: no master's
 STREAM = ("status", "power", "mem", "string", "cells")
 
 
@@ -58,15 +60,26 @@ class Wanted:
         return not self._due.pop(kind)
 
 
-def send_command(path: str, baud: int, command: str, timeout_s: float) -> list[dict[str, Any]]:
-    """The lines that came from the command to its `answer`, which is the last.
+def noise(reader: LineReader, baud: int, few: int = 1) -> str:
+    """A hint where `few` lines or many bytes came but not one line of a master; "" otherwise."""
+    strange = reader.damaged + reader.text
+    if reader.data or strange < few and reader.unended < NOISE_BYTES:
+        return ""
+    return f"; what comes is no line of a master: is --baud {baud} right?"
 
-    Kinds that answers ask for may follow the answer line: they are waited for a moment. Raises
-    ToolError: no port, or no answer in time.
+
+def send_command(
+    path: str, baud: int, command: str, timeout_s: float, places: Places | None = None
+) -> list[dict[str, Any]]:
+    """What a person wants to see of what came from the command on, its `answer` as the last.
+
+    Lines that the answer announces follow it: they are waited for a moment. places: learns the
+    boards from what comes. Raises ToolError: no port, or no answer in time.
     """
-    word = command.split()[0] if command.split() else ""
+    word = command.split()[0].lower() if command.split() else ""
     with open_port(path, baud) as port:
         reader = LineReader()
+        wanted = Wanted()
         seen: list[dict[str, Any]] = []
         answer: dict[str, Any] | None = None
         quiet_until = 0.0
@@ -79,15 +92,19 @@ def send_command(path: str, baud: int, command: str, timeout_s: float) -> list[d
                 for line in reader.feed(read_some(port)):
                     if line.obj is None:
                         continue
+                    if places is not None:
+                        places.line(line.obj)
+                    shown = wanted.line(line.obj)
                     if line.obj["k"] == "answer" and line.obj.get("cmd") in (word, "?"):
                         answer = line.obj
                         quiet_until = min(end, time.monotonic() + 0.3)
-                    else:
+                    elif shown:
                         seen.append(line.obj)
                         if answer is not None and line.obj["k"] in FOLLOW.get(word, ()):
                             quiet_until = min(end, time.monotonic() + 0.3)
         except PortLost as error:
             raise ToolError(f"{path} vanished: {error}") from None
     if answer is None:
-        raise ToolError(f"{path}: no answer to `{command}` in {timeout_s:g} s")
+        hint = noise(reader, baud)
+        raise ToolError(f"{path}: no answer to `{command}` in {timeout_s:g} s{hint}")
     return [*seen, answer]

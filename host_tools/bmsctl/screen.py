@@ -10,55 +10,8 @@ from bmssim.scenario import Scenario
 from bmssim.setup import Setup
 
 from .plain import plain
+from .readable import Places, cause, figures, readable, uptime
 from .request import Wanted
-
-
-def clock(seconds: float) -> str:
-    """A moment as the stories show it."""
-    return f"{seconds:7.3f} s"
-
-
-def _or_dash(value: int | None, scale: float, form: str) -> str:
-    width = len(format(0.0, form))
-    return "-".rjust(width) if value is None else format(value / scale, form)
-
-
-def figures(status: dict[str, Any]) -> str:
-    """The pack in one line of a terminal, from a status line."""
-    cells = "not all cells read"
-    if status["min_mv"] is not None:
-        cells = f"cells {status['min_mv'] / 1000:.3f}-{status['max_mv'] / 1000:.3f} V"
-    balancing = f" {status['balancing']} balancing" if status["balancing"] else ""
-    return (
-        f"{status['state'].replace('_', ' '):9}"
-        f"{_or_dash(status['pack_mv'], 1000, '7.2f')} V"
-        f"{_or_dash(status['i_ma'], 1000, '+7.1f')} A"
-        f" {cells}"
-        f" {_or_dash(status['max_dc'], 10, '.0f')} degC{balancing}"
-    )
-
-
-def _extremes(status: dict[str, Any]) -> str:
-    """The lowest and the highest cell of a status line; "" where not all are read."""
-    if status["min_mv"] is None:
-        return ""
-    low = f"{status['min_mv'] / 1000:.3f} V (cell {status['min_cell']})"
-    return f"cells {low} to {status['max_mv'] / 1000:.3f} V (cell {status['max_cell']})"
-
-
-def cause(event: dict[str, Any]) -> str:
-    """A fault in words: its name, where, and the value that was measured."""
-    where = f" {event['place']} {event['index']}" if event["index"] is not None else ""
-    value = event["value"]
-    if event["place"] == "cell":
-        shown = f"{value} mV"
-    elif event["place"] == "temp":
-        shown = f"{value / 10:.1f} degC"
-    elif "current" in event["name"] and event["name"] != "current_lost":
-        shown = f"{value / 1000:.1f} A"
-    else:
-        shown = str(value)
-    return f"{event['name']}{where}: {shown}"
 
 
 def campaign_table(result: dict[str, Any]) -> list[str]:
@@ -140,6 +93,7 @@ class Story:
         self._live = live
         self._print = say or partial(print, flush=True)
         self._wanted = Wanted() if answers else None
+        self._places = Places()
         self._known = -1
         self._tripped = False  # what is raised after the first trip follows from it, mostly
 
@@ -164,37 +118,38 @@ class Story:
 
     def action(self, now_s: float, words: str) -> None:
         """Something was done to the simulated world."""
-        self._say(f"{clock(now_s)}  >> {words}")
+        self._say(f"{uptime(now_s)}  >> {words}")
 
     def line(self, obj: dict[str, Any], now_s: float) -> None:
         """One telemetry line."""
         kind = obj["k"]
+        self._places.line(obj)
         wanted = self._wanted is not None and self._wanted.line(obj)
         if kind == "boot":
             self._say(
-                f"{clock(now_s)}  boot: version {obj['version']} on {obj['board']},"
+                f"{uptime(now_s)}  boot: version {obj['version']} on {obj['board']},"
                 f" {obj['slaves']} slaves, {obj['cells']} cells configured"
             )
         elif kind == "status":
             if obj["known"] != self._known:
                 self._known = obj["known"]
-                self._say(f"{clock(now_s)}  slaves found: {self._known}")
+                self._say(f"{uptime(now_s)}  slaves found: {self._known}")
             if wanted:
-                self._say(readable(obj))
+                self._say(readable(obj, self._places))
             elif self._live:
-                self._say(f"{clock(now_s)}  {figures(obj)}")
+                self._say(f"{uptime(now_s)}  {figures(obj)}")
         elif kind == "contactor":
-            self._say(f"{clock(now_s)}  contactors: {obj['state'].replace('_', ' ')}")
+            self._say(f"{uptime(now_s)}  contactors: {obj['state'].replace('_', ' ')}")
         elif kind == "event":
             mark = obj["level"]
             if obj["level"] == "trip" and obj["what"] == "set":
                 mark = "   then" if self._tripped else "!! TRIP"
                 self._tripped = True
-            self._say(f"{clock(now_s)}  {mark} {obj['what']}: {cause(obj)}")
+            self._say(f"{uptime(now_s)}  {mark} {obj['what']}: {cause(obj, self._places)}")
         elif kind == "answer" and not obj["ok"]:
-            self._say(f"{clock(now_s)}  refused: {obj['cmd']}: {obj['text']}")
+            self._say(f"{uptime(now_s)}  refused: {obj['cmd']}: {obj['text']}")
         elif wanted and "hex" not in obj:  # bytes are for programs
-            self._say(readable(obj))
+            self._say(readable(obj, self._places))
 
     def end(self, result: dict[str, Any], chosen: Scenario) -> None:
         """What came out."""
@@ -241,30 +196,3 @@ class Story:
                 "cut short, so the outcome isn't evaluated; the checks that always apply passed"
             )
         self._say(f"{chosen.name}: {outcome}")
-
-
-def readable(obj: dict[str, Any]) -> str:
-    """Any telemetry line for a person: one line of a terminal, two for a status."""
-    kind = obj["k"]
-    at = clock(obj["t_ms"] / 1000)
-    if kind == "status":
-        cells = _extremes(obj)
-        more = f"\n{' ' * len(at)}  {cells}" if cells else ""
-        return f"{at}  {figures(obj)}{more}"
-    if kind in ("event", "past_event", "stored_event", "fault"):
-        what = obj.get("what") or ("active" if obj["active"] else "latched, gone")
-        return f"{at}  {obj['level']} {what}: {cause(obj)} (at {obj['at_ms'] / 1000:.3f} s)"
-    if kind == "cells":
-        mv = " ".join("-" if v is None else str(v) for v in obj["cell_mv"])
-        dc = " ".join("-" if v is None else f"{v / 10:.1f}" for v in obj["temp_dc"])
-        return f"{at}  slave {obj['slave']} mV: {mv}  degC: {dc}"
-    if kind == "setting":
-        return f"{obj['name']} = {obj['value']}"
-    if kind == "help":
-        return f"{obj['cmd']:8} {obj['text']}"
-    if kind == "answer":
-        return f"{obj['cmd']}: {'ok' if obj['ok'] else 'NO'}" + (
-            f", {obj['text']}" if obj["text"] else ""
-        )
-    rest = ", ".join(f"{k} {v}" for k, v in obj.items() if k not in ("k", "t_ms", "crc"))
-    return f"{at}  {kind}: {rest}"

@@ -10,6 +10,7 @@ from bmssim.lines import LineReader
 
 from . import pack_copies
 from .errors import ToolError
+from .request import noise
 from .serial_port import PortLost, open_port, read_some, wait_readable, write_all
 
 TRIES = 3  # a line that is lost on the way makes it read all again
@@ -54,7 +55,8 @@ def _collect(
                 lines.append(obj)
                 end = time.monotonic() + timeout_s
     what = "the end" if answered else "an answer"
-    raise ToolError(f"{path}: {what} of `{command}` did not come in {timeout_s:g} s")
+    hint = noise(reader, port.baudrate)
+    raise ToolError(f"{path}: {what} of `{command}` did not come in {timeout_s:g} s{hint}")
 
 
 KINDS = {

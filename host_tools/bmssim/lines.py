@@ -139,6 +139,11 @@ class LineReader:
         self._joined = False
         self.data = self.text = self.damaged = self.dropped_bytes = 0
 
+    @property
+    def unended(self) -> int:
+        """Bytes that no line has ended, and those that were dropped."""
+        return len(self._partial) + self.dropped_bytes
+
     def feed(self, data: bytes) -> list[Line]:
         """The lines that `data` ends; empty ones are left out."""
         *ended, self._partial = (self._partial + data).split(b"\n")

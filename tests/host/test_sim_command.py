@@ -12,7 +12,7 @@ from bms.kernels import cell_link as T
 from bms.kernels.cell_link import take13
 from bms.kernels.checksums import crc8_frame
 from bmsctl.commands.dbc import dbc
-from bmsctl.screen import clock, figures, readable
+from bmsctl.readable import figures, readable, uptime
 from bmssim import protocol as p
 from bmssim import scenario
 from bmssim.lines import LineReader
@@ -75,11 +75,11 @@ def test_lines_fit_a_terminal(bmsctl: Tool) -> None:
         "max_dc": 283,
         "balancing": 12,
     }
-    assert len(f"{clock(1234.5)}  {figures(status)}") <= 80
+    assert len(f"{uptime(1234.5)}  {figures(status)}") <= 80
     assert figures(status).endswith(" cells 3.300-3.400 V 28 degC 12 balancing")
     status |= {"k": "status", "t_ms": 1234500}
     assert readable(status).splitlines() == [
-        f"{clock(1234.5)}  {figures(status)}",
+        f"{uptime(1234.5)}  {figures(status)}",
         "            cells 3.300 V (cell 100) to 3.400 V (cell 101)",
     ]
     status |= {"min_mv": None, "min_cell": 0, "max_mv": None, "max_cell": 0}

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+from datetime import datetime
 
 from serial import Serial
 
@@ -12,22 +13,28 @@ from bmssim.lines import Line, LineReader
 
 from ..errors import ToolError
 from ..options import add_port, positive
-from ..request import FOLLOW, send_command
-from ..screen import readable
+from ..plain import plain
+from ..readable import Places, readable
+from ..request import FOLLOW, Wanted, noise, send_command
 from ..serial_port import PortLost, open_port, read_some, wait_readable, write_all
 
 HELP = "talk to a master over its serial port, or give it one command"
 EXAMPLE = """examples:
   bmsctl console --port /dev/ttyACM0             talk; Ctrl-C or Ctrl-D leaves
+  bmsctl console --port /dev/ttyACM0 --watch     every line of the stream as well
   bmsctl console --port /dev/ttyACM0 status      one command, its answer, exit 0 or 1
   bmsctl console --port /dev/ttyACM0 --json close
+
+Shows answers, changes of faults and of contactors; with --watch also what the master sends each
+period. Times are those of this computer's clock.
 """
 RETRY_S = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_port(parser)
-    parser.add_argument("--raw", action="store_true", help="lines as they come")
+    parser.add_argument("--watch", action="store_true", help="all that the master sends")
+    parser.add_argument("--raw", action="store_true", help="the same, lines as they come")
     parser.add_argument("--json", action="store_true", help="with a command: its answer as JSON")
     parser.add_argument(
         "--timeout", type=positive, default=3.0, metavar="S", help="wait for the answer; 3"
@@ -49,15 +56,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _once(args: argparse.Namespace) -> int:
     command = " ".join(args.words)
-    *lines, answer = send_command(args.port, args.baud, command, args.timeout)
-    wanted = FOLLOW.get(command.split()[0], ())
+    places = Places()
+    *lines, answer = send_command(args.port, args.baud, command, args.timeout, places)
+    wanted = FOLLOW.get(command.split()[0].lower(), ())
     follow = [line for line in lines if line["k"] in wanted]
     if args.json:
         print(json.dumps({**answer, "lines": follow}))
     else:
-        for line in follow:
-            print(readable(line))
-        print(readable(answer))
+        now = datetime.now()
+        for line in [*follow, answer]:
+            print(plain(readable(line, places, now)))
     return 0 if answer["ok"] is True else 1
 
 
@@ -72,6 +80,9 @@ class _Talk:
         self._unanswered = 0
         self._stdin = sys.stdin.fileno()
         self._leave_at: float | None = None
+        self._wanted = Wanted()
+        self._places = Places()
+        self._hinted = False
 
     def run(self) -> None:
         """Until the keyboard ends and what it asked is answered, or time for that is over."""
@@ -81,20 +92,37 @@ class _Talk:
                 ready = wait_readable(self._port, 0.2, *keyboard)
                 for line in self._reader.feed(read_some(self._port)):
                     self._show(line)
+                self._hint()
                 if self._stdin in ready:
                     self._keys()
             except PortLost as error:
                 self._again(error)
 
     def _show(self, line: Line) -> None:
-        if line.obj is not None and line.obj["k"] == "answer":
-            self._unanswered -= 1
-        if line.kind == "damaged" and not self._args.raw:
-            print("(a damaged line)", flush=True)
-        elif line.obj is None or self._args.raw:
-            print(line.raw.decode(errors="replace").rstrip("\r"), flush=True)
-        else:
-            print(readable(line.obj), flush=True)
+        obj = line.obj
+        wanted = self._args.watch
+        if obj is not None:
+            self._unanswered -= obj["k"] == "answer"
+            self._places.line(obj)
+            wanted |= self._wanted.line(obj)
+        text = line.raw.decode(errors="replace").rstrip("\r")
+        if self._args.raw:
+            print(plain(text) if sys.stdout.isatty() else text, flush=True)
+        elif obj is not None:
+            if wanted:
+                print(plain(readable(obj, self._places, datetime.now())), flush=True)
+        elif line.kind == "damaged":
+            if wanted:
+                print("(a damaged line)", flush=True)
+        elif wanted or text.isprintable():  # without --watch noise is left out
+            print(plain(text), flush=True)
+
+    def _hint(self) -> None:
+        """Once: that all that comes is noise."""
+        hint = "" if self._hinted else noise(self._reader, self._args.baud, few=5)
+        if hint:
+            self._hinted = True
+            print(f"bmsctl: {self._args.port}{hint}", file=sys.stderr)
 
     def _keys(self) -> None:
         got = os.read(self._stdin, 1024)

@@ -7,7 +7,8 @@ from typing import Any
 from bms.protection.fault_catalog import table
 
 from ..options import add_port, positive
-from ..screen import cause
+from ..plain import plain
+from ..readable import cause
 from ..stored_history import frames, read_stored
 
 HELP = "show what a master has stored: totals, changes of faults, freeze frames"
@@ -51,10 +52,15 @@ def run(args: argparse.Namespace) -> int:
     if out["crash"]:
         crash = out["crash"]
         print(
-            f"last crash: start {crash['boot']} at {crash['at_ms'] / 1000:.0f} s: {crash['text']}"
+            f"last crash: start {crash['boot']} at {crash['at_ms'] / 1000:.0f} s:"
+            f" {plain(crash['text'])}"
         )
     for event in out["events"]:
         print(f"{_when(event)}  {event['level']} {event['what']}: {cause(event)}")
+    if not out["events"]:
+        print("no change of a fault is stored")
+    if args.frames and not out["frames"]:
+        print("no freeze frame is stored")
     for frame in out.get("frames", ()):
         name = NAMES.get(frame["code"], f"code {frame['code']}")
         where = f" {frame['index']}" if frame["index"] is not None else ""
