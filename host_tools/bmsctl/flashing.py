@@ -304,7 +304,7 @@ class Flashing(Service):
             if data[1] != reads[0] or data[2] >> 2 and data[2] & 3 != reads[1]:
                 raise ToolError(
                     f"the board's MicroPython reads .mpy version {reads[0]}.{reads[1]}, {path} is"
-                    f" {data[1]}.{data[2] & 3}: it needs MicroPython 1.25 or later"
+                    f" {data[1]}.{data[2] & 3}: it needs MicroPython 1.28"
                 )
         if there.frozen:
             raise ToolError(

@@ -62,8 +62,8 @@ class Wanted:
 
 def noise(reader: LineReader, baud: int, few: int = 1) -> str:
     """A hint where `few` lines or many bytes came but not one line of a master; "" otherwise."""
-    strange = reader.damaged + reader.text
-    if reader.data or strange < few and reader.unended < NOISE_BYTES:
+    other = reader.damaged + reader.text
+    if reader.data or other < few and reader.unended < NOISE_BYTES:
         return ""
     return f"; what comes is no line of a master: is --baud {baud} right?"
 

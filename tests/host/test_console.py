@@ -142,7 +142,7 @@ def test_the_stream_is_shown_to_who_watches_only(board: Board, bmsctl: Tool) -> 
     assert len(out.splitlines()) == 37
 
 
-def test_an_asked_round_is_shown_once(board: Board, bmsctl: Tool) -> None:
+def test_a_wanted_round_is_shown_once(board: Board, bmsctl: Tool) -> None:
     sent = STREAM + answer("cells", True) + STREAM + STREAM + answer("strings", True) + STREAM
     out, _ = talk(board, bmsctl, sent)
     assert [x.split(", ")[0][-7:] for x in out.splitlines() if "board" in x] == [
@@ -189,15 +189,15 @@ def test_cells_by_board_values_with_units_times_of_the_clock(board: Board, bmsct
 
 
 def test_noise_reaches_no_terminal_as_it_is(board: Board, bmsctl: Tool) -> None:
-    told = encode({"k": "answer", "t_ms": 1, "cmd": "x", "ok": False, "text": "\x1b[31m\x07"})
+    noted = encode({"k": "answer", "t_ms": 1, "cmd": "x", "ok": False, "text": "\x1b[31m\x07"})
     for words in ((), ("--watch",)):
-        out, _ = talk(board, bmsctl, NOISE + told + b"a text\n", *words)
+        out, _ = talk(board, bmsctl, NOISE + noted + b"a text\n", *words)
         assert all(c.isprintable() or c == "\n" for c in out), out
         assert "x: NO, \\x1b[31m\\x07" in out and "a text" in out
         assert ("gotcha" in out) == bool(words)
 
 
-def test_nothing_but_noise_is_told_with_the_baud_rate(board: Board, bmsctl: Tool) -> None:
+def test_nothing_but_noise_is_answered_with_the_baud_rate(board: Board, bmsctl: Tool) -> None:
     hint = "what comes is no line of a master: is --baud 9600 right?"
     for sent in (6 * NOISE, b"\xf8" * 300):
         process = bmsctl.start("console", "--port", board.link, "--baud", "9600")

@@ -79,6 +79,14 @@ def test_every_command_is_one_that_exists(page: Path, capsys: pytest.CaptureFixt
             assert "required" in err, f"{line}: {err}"
 
 
+def test_every_page_and_message_names_the_same_micropython() -> None:
+    sources = [*PAGES, *(ROOT / "host_tools/bmsctl").rglob("*.py")]
+    for path in sources:
+        if path.name != "CHANGELOG.md":
+            named = re.findall(r"MicroPython v?(\d\.\d+)", path.read_text("utf-8"))
+            assert set(named) <= {"1.28"}, path
+
+
 def test_the_readme_is_short_and_its_pack_file_is_the_example() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) < 150

@@ -104,6 +104,13 @@ def serve(board: Board) -> Iterator[Serve]:
         thread.join()
 
 
+def test_nothing_stored_is_said(board: Board, bmsctl: Tool, serve: Serve) -> None:
+    serve({word: [stored_answer(word.decode(), [])] for word in (b"history", b"frames")})
+    code, out, err = bmsctl.run("events", "--port", board.link, "--frames")
+    assert (code, err) == (0, "")
+    assert out == "no change of a fault is stored\nno freeze frame is stored\n"
+
+
 def test_history_and_frames(board: Board, bmsctl: Tool, serve: Serve) -> None:
     noise = encode({"k": "status", "t_ms": 1})
     lines = [TOTALS, CRASH, *(event(n) for n in range(40))]

@@ -244,6 +244,19 @@ def test_a_port_that_never_comes_is_exit_1(board: Board, bmsctl: Tool) -> None:
     assert err.endswith(f"bmsctl: {board.link} never came\n")
 
 
+@pytest.mark.parametrize("sent", [b"\xf8" * 300, b"\xe3\x80\n" * 6])
+def test_nothing_but_noise_gives_a_hint_at_the_baud_rate(
+    sent: bytes, board: Board, bmsctl: Tool
+) -> None:
+    process = bmsctl.start("log", "--port", board.link, "--baud", "9600", "--quiet")
+    assert process.stderr
+    path = record(board.link.parent / "logs")
+    until(lambda: b"connected" in path.read_bytes(), "the port is open")
+    board.say(sent)
+    assert "no line of a master: is --baud 9600 right?" in process.stderr.readline()
+    finish(process)
+
+
 def test_it_ends_by_itself(board: Board, bmsctl: Tool, tmp_path: Path) -> None:
     code, out, err = bmsctl.run("log", "--port", board.link, "--for", "0.3", "--quiet")
     (path,) = (tmp_path / "logs").glob("ttyACM0-*.jsonl")

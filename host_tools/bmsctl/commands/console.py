@@ -122,7 +122,7 @@ class _Talk:
         hint = "" if self._hinted else noise(self._reader, self._args.baud, few=5)
         if hint:
             self._hinted = True
-            print(f"bmsctl: {self._args.port}{hint}", file=sys.stderr)
+            print(f"bmsctl: {self._args.port}{hint}", file=sys.stderr, flush=True)
 
     def _keys(self) -> None:
         got = os.read(self._stdin, 1024)

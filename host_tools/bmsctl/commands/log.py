@@ -17,6 +17,7 @@ from ..backlog import LOOK_S, Backlog
 from ..errors import ToolError
 from ..options import add_port, positive
 from ..record import Record
+from ..request import noise
 from ..serial_port import PortLost, open_port, read_some, wait_readable
 
 HELP = "record a master's telemetry from a serial port"
@@ -156,6 +157,7 @@ class Writer:
         self._losses = 0
         self.connected = False  # the port was there once
         self._last_at = 0.0  # when the last bytes came
+        self._hinted = False
         self._ended = False
 
     def end(self, *_signal: object) -> None:
@@ -173,6 +175,7 @@ class Writer:
             self._take_all(backlog.take(LOOK_S))
             self._record.paused = backlog.paused
             self._record.mark()
+            self._hint()
             now = time.monotonic()
             if now - shown >= (1 if tty else 10) and not self._args.quiet:
                 shown = now
@@ -219,6 +222,13 @@ class Writer:
 
     def _say(self, what: str) -> None:
         print(f"bmsctl: {self._args.port} {what}", file=sys.stderr, flush=True)
+
+    def _hint(self) -> None:
+        """Once: that all that comes is noise."""
+        hint = "" if self._hinted else noise(self._record.lines, self._args.baud, few=5)
+        if hint:
+            self._hinted = True
+            self._say(hint.removeprefix("; "))
 
     def _progress(self, end: str) -> None:
         lines = self._record.lines

@@ -152,7 +152,6 @@ def _usual_bps(kind: str) -> int:
     return driver_class(kind).UART_BPS if kind in KINDS else 115200
 
 
-# long: one pass over console, ports, terminal and record
 def _loop(
     args: argparse.Namespace,
     firmware: Firmware,
@@ -162,7 +161,7 @@ def _loop(
     printer: Printer,
 ) -> None:
     story = Story(quiet=False, live=True, say=printer.out, answers=True)
-    reported = False
+    noted = False
     reader = LineReader()
     start = time.monotonic()
     waiting = {name: b"" for name in bridges}
@@ -185,8 +184,8 @@ def _loop(
             mirror.write(data)
             if recording is not None:
                 recording.take(data)
-                if recording.trouble and not reported:
-                    reported = True
+                if recording.trouble and not noted:
+                    noted = True
                     printer.err(f"bmsctl: {recording.trouble}; going on without a record")
             for line in reader.feed(data):
                 if line.obj is not None:
