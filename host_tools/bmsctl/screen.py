@@ -151,8 +151,8 @@ class Story:
         elif wanted and "hex" not in obj:  # bytes are for programs
             self._say(readable(obj, self._places))
 
-    def end(self, result: dict[str, Any], chosen: Scenario) -> None:
-        """What came out."""
+    def end(self, result: dict[str, Any], chosen: Scenario, late_s: float) -> None:
+        """What came out; late_s: how much longer than in real time it took."""
         self._say()
         trip = result["trip"]
         if trip is None:
@@ -186,6 +186,8 @@ class Story:
                 f" {allocated:g} bytes allocated per cycle"
             )
         self._say(f"{result['sim_s']:.1f} s simulated in {result['wall_s']:.1f} s ({speed:.0f} x)")
+        if late_s:
+            self._say(f"this computer is too slow for real time: {late_s:.1f} s longer")
         if result["log"]:
             self._say(f"log: {result['log']}")
         for problem in result["problems"]:

@@ -50,7 +50,6 @@ class Setup:
     ivt_s: bool = False
     store: bool = False
     runtime: str = "micropython"
-    fast: bool = True
 
     @property
     def boards(self) -> int:

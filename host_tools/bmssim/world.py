@@ -1,12 +1,12 @@
 """The simulated pack around the running firmware: boards, bus, plant, cells, and time.
 
-`run` goes on to a moment, either in the simulator's own time (the firmware is stepped) or in real
-time. The firmware is a process like on a bench: bytes and pins go over `process`.
+`run` goes on to a moment, in the simulator's own time: the firmware is stepped. Where it is `paced`
+that keeps to the computer's clock, or goes slower on a slow computer, so that nothing is late in
+the simulated world. The firmware is a process like on a bench: bytes and pins go over `process`.
 """
 
 import math
 import random
-import select
 import time
 from collections import deque
 from collections.abc import Callable
@@ -43,7 +43,7 @@ from .setup import Setup
 
 CYCLE_US = 100  # the firmware's own time for one step, where the simulator owns the clock
 PHYSICS_US = 50_000
-REAL_INPUTS_US = 10_000
+SLACK_S = 0.5  # that it may be behind the computer's clock
 CAN_BPS = KINDS["cell_link"].bps["can"]
 UART_BPS = KINDS["cell_link"].bps["uart"]
 BALANCE_OHM = 7.0  # of one balancing resistor: about 0.5 A
@@ -105,6 +105,8 @@ class World:
         self.on_line: Callable[[dict, bytes], None] = lambda obj, raw: None
         self.on_bytes: Callable[[bytes], None] = lambda data: None
         self.typed_elsewhere: Callable[[], bytes] = lambda: b""
+        self.paced = False  # keeps to the computer's clock
+        self.late_s = 0.0  # what it could not
         self._make_cells()
         self.plant = Plant(setup.strings)
         self._make_sensors()
@@ -375,7 +377,7 @@ class World:
             store.mkdir(exist_ok=True)
         self.firmware = Firmware(
             s.runtime,
-            s.fast,
+            True,
             {place.port: place.medium for place in self.places},
             self.pack_file,
             store=store,
@@ -387,8 +389,7 @@ class World:
         for port in self.ports.values():
             port.inbox = b""
         self._arrived = False
-        if s.fast:
-            self.firmware.share_cpu()
+        self.firmware.share_cpu()
 
     def kill(self) -> None:
         """The firmware dies at once: its outputs stay as they are, its heartbeat stops."""
@@ -423,8 +424,6 @@ class World:
         """Change inputs of the master, process.INTERLOCK, ..; it sees it at once."""
         self.lines = self.lines | bits if on else self.lines & ~bits
         self._interrupt = True
-        if not self.setup.fast:
-            self._say_inputs()
 
     def type(self, command: str) -> None:
         """Type a command on the master's console."""
@@ -531,12 +530,6 @@ class World:
 
     def run(self, until_us: int) -> None:
         """Go on to `until_us`."""
-        if self.setup.fast:
-            self._run_stepped(until_us)
-        else:
-            self._run_real(until_us)
-
-    def _run_stepped(self, until_us: int) -> None:
         while self.events.now_us < until_us:
             firmware = self.firmware
             if firmware is None:
@@ -567,6 +560,8 @@ class World:
                 continue
             self._arrived = False
             self._interrupt = False
+            if self.paced:
+                self._keep_pace()
             pending = [self._typed[:IN_ROOM]]
             self._typed = self._typed[IN_ROOM:]
             for port in self._by_name:
@@ -575,6 +570,19 @@ class World:
                 if port.inbox:
                     self._arrived = True
             firmware.go(self._firmware_us(self.events.now_us), self._inputs(), pending)
+
+    def _keep_pace(self) -> None:
+        """Wait for the computer's clock; where that is ahead, the simulation goes slower."""
+        now = time.monotonic()
+        if self._real_start is None:
+            self._real_start = now - self.events.now_us / 1e6
+        ahead = self._real_start + self.events.now_us / 1e6 - now
+        if ahead > 0:
+            time.sleep(ahead)
+        elif ahead < -SLACK_S:
+            self.late_s -= ahead
+            self._real_start -= ahead
+        self._typed += self.typed_elsewhere()
 
     def _hold_low(self, lows: int) -> None:
         """The master holds serial lines low, which wakes some boards."""
@@ -611,53 +619,3 @@ class World:
         if death.code:
             self.seen.deaths.append(str(death))
             raise death
-
-    def _run_real(self, until_us: int) -> None:
-        if self._real_start is None:
-            self._real_start = time.monotonic() - self.events.now_us / 1e6
-            self.events.every(REAL_INPUTS_US, self._say_inputs)
-        while self.events.now_us < until_us:
-            now = min(round((time.monotonic() - self._real_start) * 1e6), until_us)
-            while self.events.run_next(now):
-                pass
-            firmware = self.firmware
-            if firmware is not None:
-                self._exchange_real(firmware)
-            due = min(self.events.next_us() or until_us, until_us)
-            wait = self._real_start + due / 1e6 - time.monotonic()
-            fds = [] if self.firmware is None else [self.firmware.io_fd]
-            if self.firmware is not None:
-                fds += [t.master for t in self.firmware.terminals]
-            if wait > 0:
-                select.select(fds, [], [], wait)
-
-    def _exchange_real(self, firmware: Firmware) -> None:
-        try:
-            while firmware.readable():
-                request = firmware.request()
-                self._hold_low(request.lows)
-                self._take_pins(request.pins, request.held)
-        except FirmwareDied as death:
-            self._died(death)
-            return
-        console = firmware.console
-        data = console.read_now()
-        if data:
-            self._take_console(data)
-        self._typed += self.typed_elsewhere()
-        if self._typed:
-            self._typed = self._typed[console.write(self._typed) :]
-        for name, terminal in firmware.ports.items():
-            port = self.ports[name]
-            data = terminal.read_now()
-            if data:
-                port.adapter.on_bytes(data)
-            if port.inbox:
-                port.inbox = port.inbox[terminal.write(port.inbox) :]
-
-    def _say_inputs(self) -> None:
-        if self.firmware is not None:
-            try:
-                self.firmware.go(self.events.now_us, self._inputs())
-            except FirmwareDied as death:
-                self._died(death)

@@ -311,7 +311,7 @@ def test_a_full_disk_is_said(board: Board, bmsctl: Tool, tmp_path: Path) -> None
     if full.returncode:
         pytest.skip("no prlimit here")
     board.say(line(1))
-    code = process.wait(60)
+    code = process.wait(HANG_S)
     assert process.stderr is not None
     err = process.stderr.read()
     assert code == 1 and err.startswith("bmsctl: ") and err.count("\n") == 1, err

@@ -1,6 +1,8 @@
 """`bmsctl sim` and `dbc` as their users call them."""
 
+import contextlib
 import json
+import time
 from array import array
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from bmsctl.readable import figures, readable, uptime
 from bmssim import protocol as p
 from bmssim import scenario
 from bmssim.lines import LineReader
+from bmssim.setup import Setup
+from bmssim.world import SLACK_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -207,6 +211,25 @@ def test_a_fault_that_does_not_fit_the_pack_is_one_line(bmsctl: Tool) -> None:
     code, _out, err = bmsctl.run("sim", "overvoltage", "--fast", "--slaves", "1", "--cells", "4")
     assert (code, err.count("\n")) == (1, 1)
     assert "'cell': 23" in err
+
+
+def test_the_tour_holds_on_a_computer_that_is_too_slow_for_it(tmp_path: Path) -> None:
+    chosen = scenario.load("demo")
+    with contextlib.closing(
+        scenario.Run(chosen, Setup(**chosen.setup), tmp_path / "pack.toml")
+    ) as run:
+        run.world.paced = True
+        states = []
+
+        def busy(obj: dict, _raw: bytes) -> None:
+            if obj["k"] == "contactor":
+                states.append(obj["state"])
+                time.sleep(SLACK_S + 0.2)  # longer than any reading may be old
+
+        run.world.on_line = busy
+        run.go(6.0)
+        assert states[-1] == "closed" and run.world.late_s >= len(states) * 0.2
+        assert run.trip() is None
 
 
 def test_the_console_of_a_simulation_in_real_time_is_a_port(bmsctl: Tool) -> None:

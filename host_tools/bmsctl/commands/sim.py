@@ -113,7 +113,6 @@ def run(args: argparse.Namespace) -> int:
     except scenario.ScenarioError as error:
         wrong_use(str(error))
     setup = Setup(**chosen.setup)
-    setup.fast = args.fast
     for name in ("link", "strings", "slaves", "cells", "runtime", "seed"):
         value = getattr(args, name)
         if value is not None:
@@ -161,6 +160,7 @@ def _simulate(
                     mirror.write(data)
 
             world.on_bytes = on_bytes
+            world.paced = not args.fast
             if mirror is not None:
                 world.typed_elsewhere = mirror.read
             run.on_action = lambda name, a: story.action(world.events.now_us / 1e6, _words(name, a))
@@ -181,7 +181,7 @@ def _simulate(
     if args.json:
         print(json.dumps(result))
     else:
-        story.end(result, chosen)
+        story.end(result, chosen, world.late_s)
     return 0 if result["ok"] else 1
 
 
