@@ -8,7 +8,7 @@ import os
 
 LONG = os.getenv("BMS_TEST_LONG") == "1"
 # for what must come: only a hang takes so long, also where 15 programs share two cores
-HANG_S = 300
+HANG_S = 900
 
 
 def extent(short, long):

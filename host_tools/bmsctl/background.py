@@ -7,6 +7,7 @@ hands over text or bytes here neither waits nor fails.
 import os
 import select
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from .backlog import Background
@@ -58,10 +59,11 @@ class Printer:
 class Recording:
     """A record that is written in the background; see `Record`. Raises ToolError at the start only.
 
-    trouble: why it stopped, "" while it goes on.
+    Why it stops is printed then.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, printer: Printer) -> None:
+        self._printer = printer
         self._record = Record(folder, name)
         self._record.host("connected")
         self._background = Background(self._take, self._idle, RECORD_BYTES)
@@ -72,22 +74,25 @@ class Recording:
         self._background.give(data, len(data))
 
     def _take(self, data: bytes, at: float) -> None:
-        self._record.take(data, at)
+        self._or_report(lambda: self._record.take(data, at))
 
     def _idle(self) -> None:
         self._record.paused = self._background.dropped
-        self._record.mark()
+        self._or_report(self._record.mark)
 
-    @property
-    def trouble(self) -> str:
-        return str(self._background.failed or "")
+    def _or_report(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except ToolError as error:
+            self._printer.err(f"bmsctl: {error}; going on without a record")
+            raise
 
     def end(self) -> str:
         """Close it; what is missing in it, "" where it is whole."""
         if not self._background.end(END_S):
             return f"{self.path}: the disk does not answer"
-        if self.trouble:
-            return self.trouble
+        if self._background.failed is not None:
+            return str(self._background.failed)
         record = self._record
         try:
             record.host("end")

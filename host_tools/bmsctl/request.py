@@ -25,8 +25,10 @@ FOLLOW = {
     "config": ("setting",),
     "version": ("boot", "mem"),
 }
-# kinds that come each period, whoever asks for them
+# those whose answer always is
+SURE = ("help", "status", "cells", "strings", "limits", "config", "version")
 NOISE_BYTES = 200  # without an end of line: no master's
+# kinds that come each period, whoever asks for them
 STREAM = ("status", "power", "mem", "string", "cells")
 
 
@@ -97,7 +99,8 @@ def send_command(
                     shown = wanted.line(line.obj)
                     if line.obj["k"] == "answer" and line.obj.get("cmd") in (word, "?"):
                         answer = line.obj
-                        quiet_until = min(end, time.monotonic() + 0.3)
+                        sure = answer["ok"] is True and word in SURE
+                        quiet_until = end if sure else min(end, time.monotonic() + 0.3)
                     elif shown:
                         seen.append(line.obj)
                         if answer is not None and line.obj["k"] in FOLLOW.get(word, ()):

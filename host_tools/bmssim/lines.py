@@ -50,7 +50,7 @@ def parse(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         text = line.decode()
-        obj, end = _scan(text, 0)
+        obj, end = _read(text, 0)
         # every "{", "[" and colon is that of a plain key, as in each line of the firmware: then no
         # key comes twice and no list is in a list
         lists = line.count(b"[")
@@ -58,7 +58,7 @@ def parse(line: bytes) -> dict[str, Any] | None:
             return _parse_slowly(text)
         if line.count(b'":') != len(obj):
             return _parse_slowly(text)
-    except (ValueError, StopIteration, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return obj if end == len(text) and _begins_right(obj) else None
 
@@ -87,7 +87,7 @@ def _finite(text: str) -> float:
     return value
 
 
-_scan = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).scan_once  # pyright: ignore[reportAttributeAccessIssue]
+_read = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).raw_decode
 
 
 def _flat(obj: dict[str, Any]) -> bool:

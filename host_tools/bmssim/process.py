@@ -174,10 +174,9 @@ class Firmware:
                 **(extra or {}),
             }
         )
-        # MicroPython takes no argument longer than 255 bytes
+        # MicroPython's longest argument has 255 bytes
         pieces = [args[i : i + 240] for i in range(0, len(args), 240)]
-        main = program or ROOT / "firmware" / "main.py"
-        host = ROOT / "boards" / "HOST"
+        main, host = program or ROOT / "firmware" / "main.py", ROOT / "boards" / "HOST"
         env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         if runtime == "micropython":
             command = [str(find_micropython()), "-X", f"heapsize={HEAP}", str(main), *pieces]

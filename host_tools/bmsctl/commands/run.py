@@ -123,9 +123,9 @@ def run(args: argparse.Namespace) -> int:
     media = {name: spec.medium for name, spec in links.items()}
     firmware = Firmware(args.runtime, False, media, args.config.resolve(), rates)
     mirror = Mirror()
-    recording = Recording(args.log, "run") if args.log else None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     printer = Printer()
+    recording = Recording(args.log, "run", printer) if args.log else None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = 0
     try:
         _loop(args, firmware, bridges, mirror, recording, printer)
@@ -161,7 +161,6 @@ def _loop(
     printer: Printer,
 ) -> None:
     story = Story(quiet=False, live=True, say=printer.out, answers=True)
-    noted = False
     reader = LineReader()
     start = time.monotonic()
     waiting = {name: b"" for name in bridges}
@@ -184,9 +183,6 @@ def _loop(
             mirror.write(data)
             if recording is not None:
                 recording.take(data)
-                if recording.trouble and not noted:
-                    noted = True
-                    printer.err(f"bmsctl: {recording.trouble}; going on without a record")
             for line in reader.feed(data):
                 if line.obj is not None:
                     if line.obj["k"] == "config_error":
