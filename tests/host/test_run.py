@@ -97,7 +97,7 @@ def test_typed_commands_show_their_answers(pack, boards: SimulatedBoards, bmsctl
     for typed, shown in (
         ("help", "precharge and close the contactors"),
         ("status", "cells 3.2"),
-        ("cells", "slave 2 "),
+        ("cells", "board 2, cells 9-16 mV: "),
         ("limits", "cell_max_mv = "),
         ("balance off", "balance: ok, off"),
         ("faults", "faults: ok"),
@@ -111,7 +111,7 @@ def test_typed_commands_show_their_answers(pack, boards: SimulatedBoards, bmsctl
     out.text = ""
     out.until(" A cells 3.2")
     out.until(" A cells 3.2")
-    assert "slave 2 " not in out.text and "heap_free" not in out.text  # the stream stays away
+    assert "board 2" not in out.text and "heap_free" not in out.text  # the stream stays away
 
 
 def test_a_full_disk_does_not_end_the_master(
