@@ -36,11 +36,10 @@ def test_limits(moments: list[tuple[int, ...]], parallel: int) -> None:
         p.mv[-1] = low + above
         p.dc = [dc] * len(p.dc)
         p.limits.peak_pm[0] = p.limits.peak_pm[1] = used
-        p.soc.sure[0] = 1
         for _ in range(ticks):
             before = p.both()
             p.tick()
-            p.soc._set(0, left)
+            p.soc._sure(0, left)
             charge, discharge = p.both()
             closed = p.strings.count_closed
             assert 0 <= charge <= closed * c.charge_max_ma * c.current_warn_pm // 1000

@@ -103,8 +103,21 @@ def test_charge_is_counted_through_a_drive(tmp_path: Path) -> None:
         world.close()
 
 
+def test_what_the_charge_left_reads_before_any_cell_was_read_is_null(tmp_path: Path) -> None:
+    setup = Setup(kind="diybms", link="uart", slaves=2, soc=0.6)
+    world = _world(tmp_path, setup, cell_age="20 s", temp_age="30 s")
+    world.run(40_000_000)
+    world.close()
+    lines = [x for x in world.seen.lines if x["k"] in ("status", "power")]
+    read = next(i for i, x in enumerate(lines) if x.get("min_mv") is not None)
+    before = [x["soc_pm"] for x in lines[:read] if x["k"] == "power"]
+    assert before and before == [None] * len(before)
+    assert lines[-1]["k"] == "power" and lines[-1]["soc_pm"] > 0
+
+
 @pytest.mark.parametrize("name", ["LFP", "NMC"])
 def test_the_tables_are_those_of_the_publications(name: str) -> None:
     chemistry = CHEMISTRIES[name]
     for i, mv in enumerate(OCV_MV[schema.CHEMISTRIES.index(name)]):
-        assert abs(np.interp(i / 20, chemistry.soc, chemistry.ocv_v) * 1000 - mv) < 1
+        soc = i / 20 if i <= 19 else 0.95 + (i - 19) / 100
+        assert abs(np.interp(soc, chemistry.soc, chemistry.ocv_v) * 1000 - mv) < 1

@@ -13,8 +13,8 @@ DEEP = 21  # one bit per string: 1 = it was discharged too deeply
 CONFIG_CRC = 22  # of the pack file at the last start
 CRASHES, CRASH_N, CRASH_BOOT, CRASH_S = 23, 24, 25, 26  # count; of the last: length, boot, uptime
 # one place per string, 8 strings: closings, openings under load, state of charge in permille + 1
-# (0 = not known), offset of the current sensor in mA
-CLOSINGS, LOADED, SOC, OFFSET = 32, 40, 48, 56
+# (0 = not known), offset of the current sensor in mA, drift of the state of charge in permille
+CLOSINGS, LOADED, SOC, OFFSET, DRIFT = 32, 40, 48, 56, 64
 RING, KEPT, EVENT = 80, 48, 4  # events: first place, number of events, ints per event
 CRASH = RING + KEPT * EVENT  # text
 CRASH_BYTES = 96

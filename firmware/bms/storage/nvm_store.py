@@ -36,7 +36,7 @@ from bms.kernels.checksums import crc16
 
 _STRINGS = const(8)
 
-_MAGIC = 0x534D42  # "BMS" and the version of this layout; places 64..79 are unused: 0
+_MAGIC = 0x534D42  # "BMS" and the version of this layout; places 72..79 are unused: 0
 _BOOT_MASK = const(0xFFFFF)
 
 # places in `tail`, the last PART_TAIL bytes of a part: "BMF"; sequence number of the write; number

@@ -34,7 +34,6 @@ class Recorder:
         if store.lost:
             master.faults.set(F.STORE_LOST, -1, 0)
         t = store.totals
-        t[S.CONFIG_CRC] = config.crc
         crashed = t[S.CRASH_N] and t[S.CRASH_BOOT] == t[S.BOOT] - 1
         if crashed or master.board.reset_cause() == b"watchdog":
             # the firmware crashed: somebody must acknowledge that before contactors close
