@@ -1,6 +1,7 @@
-"""Loads over time."""
+"""Loads over time, and a charger."""
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,3 +36,31 @@ class Profile:
     def us06(scale: float = 1.0) -> "Profile":
         """The US06 drive cycle, 600 s: current of one cell, + = discharge in the file."""
         return Profile.from_csv(US06_CSV, scale)
+
+
+@dataclass
+class Charger:
+    """A charger of `max_a` that follows the charge limit which the master reported `lag_s` ago.
+
+    stop_mv: it does not follow; it switches off for good once a cell reaches so much.
+    """
+
+    max_a: float
+    lag_s: float = 0.0
+    stop_mv: float | None = None
+    on: bool = True
+    _reports: deque[tuple[int, float]] = field(default_factory=deque)
+    _a: float = 0.0
+
+    def report(self, now_us: int, charge_ma: float) -> None:
+        """The master reports its charge limit."""
+        self._reports.append((now_us + round(self.lag_s * 1e6), charge_ma / 1000))
+
+    def current_a(self, now_us: int, highest_v: float) -> float:
+        """What it charges with now; `highest_v`: of all cells."""
+        while self._reports and self._reports[0][0] <= now_us:
+            self._a = self._reports.popleft()[1]
+        if self.stop_mv is None:
+            return min(self._a, self.max_a)
+        self.on = self.on and highest_v * 1000 < self.stop_mv
+        return self.max_a if self.on else 0.0

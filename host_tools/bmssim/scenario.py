@@ -34,6 +34,7 @@ from .boards import cell_link, ivt_s
 from .boards.kinds import KINDS, Kind
 from .bus import PAUSE_US, Usage
 from .layout import Place, places
+from .load import Charger
 from .plant import LINK_FARAD, PRECHARGE_OHM
 from .process import CHARGER, ESTOP, FAULT_LINE, IGNITION, INTERLOCK
 from .sensors import Sensor
@@ -303,6 +304,11 @@ def _load(world: World, a: float) -> None:
     world.set_load(a)
 
 
+def _charger(world: World, a: float, lag_s: float = 0.0, stop_mv: float | None = None) -> None:
+    """A charger follows the reported charge limit, late; with stop_mv it only switches off."""
+    world.charger = Charger(a, lag_s, stop_mv)
+
+
 def _slave_silent(world: World, slave: int) -> None:
     """The board's transceiver dies."""
     world.boards[slave - 1].alive = False
@@ -419,6 +425,7 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "precharge_shorted": _precharge_shorted,
     "link_held": _link_held,
     "load": _load,
+    "charger": _charger,
     "slave_silent": _slave_silent,
     "slave_restart": _slave_restart,
     "slave_answers_as": _slave_answers_as,
@@ -444,6 +451,8 @@ EXPECTATIONS = {
     "state": "contactor state at the end",
     "charge_ma": "charge limit at the end: a number, or [lowest, highest]",
     "discharge_ma": "discharge limit at the end: a number, or [lowest, highest]",
+    "charge_swing_ma": "largest - smallest charge limit in the last minute, at most",
+    "charge_true_pm": "how far soc_pm may be from the true mean of the cells at the end",
     "soc_pm": 'state of charge at the end: a number, [lowest, highest], or "unknown"',
     "closed": "whether the contactors closed at least once, and current could flow",
     "strings_closed": "strings that are on the DC link at the end",
@@ -602,6 +611,18 @@ class Run:
         for key in ("charge_ma", "discharge_ma", "soc_pm"):
             if key in expect:
                 check(key, _as_expected(expect[key], power.get(key)), power.get(key))
+        if "charge_swing_ma" in expect:
+            last_ms = world.events.now_us / 1000 - 60_000
+            late = [
+                x["charge_ma"] for x in seen.lines if x["k"] == "power" and x["t_ms"] >= last_ms
+            ]
+            swing = max(late) - min(late)
+            check("charge_swing_ma", swing <= expect["charge_swing_ma"], swing)
+        if "charge_true_pm" in expect:
+            true = float(np.mean(world.cells.soc)) * 1000
+            found = power.get("soc_pm")
+            good = found is not None and abs(found - true) <= expect["charge_true_pm"]
+            check("charge_true_pm", good, (found, round(true)))
         if "strings_closed" in expect:
             count = sum(string.is_closed for string in world.plant.strings)
             check("strings_closed", count == expect["strings_closed"], count)

@@ -25,7 +25,7 @@ from .chemistry import CHEMISTRIES
 from .events import Events
 from .layout import Place, places
 from .lines import LineReader
-from .load import US06_CELL_AH, Profile
+from .load import US06_CELL_AH, Charger, Profile
 from .plant import Plant
 from .process import (
     ALL_GOOD,
@@ -116,6 +116,7 @@ class World:
         if setup.load == "us06":
             self.profile = Profile.us06(setup.load_scale * setup.capacity_ah / US06_CELL_AH)
         self.load_a = setup.load_a
+        self.charger: Charger | None = None
         self.lines = ALL_GOOD
         self.isolation_kohm: float = 5000.0
         self.cause = "power_on"
@@ -361,6 +362,9 @@ class World:
             a += self.profile.current_a(
                 (self.events.now_us - self._profile_start_us) / 1e6 + self.setup.load_start_s
             )
+        if self.charger is not None and self.plant.is_closed:
+            highest_v = float(np.max(self.cells.voltage_v()))
+            a += self.charger.current_a(self.events.now_us, highest_v)
         self._wanted_a = a
         self.plant.set_load(self.events.now_us, a)
 
@@ -492,6 +496,8 @@ class World:
             if line.obj is not None:
                 self.seen.lines.append(line.obj)
                 self._check(line.obj)
+                if self.charger is not None and line.obj["k"] == "power":
+                    self.charger.report(self.events.now_us, line.obj["charge_ma"])
                 self.on_line(line.obj, line.raw)
             elif line.kind == "damaged":
                 self.seen.damaged_lines += 1

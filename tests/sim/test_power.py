@@ -81,6 +81,34 @@ def test_who_follows_the_limits_never_meets_a_trip(
         world.close()
 
 
+# with the default bounds, 2 C at most; the scenario `charger_lag` itself has a lag of 1.5 s
+CHARGERS = extent(
+    [("LFP", 0.0), ("LFP", 5.0), ("NMC", 5.0)],
+    [(chemistry, lag_s) for chemistry in ("LFP", "NMC") for lag_s in (0.0, 0.5, 1.5, 3.0, 5.0)],
+)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("chemistry", "lag_s"), CHARGERS)
+def test_a_charger_that_follows_the_limit_late_settles(
+    tmp_path: Path, chemistry: str, lag_s: float
+) -> None:
+    chosen = scenario.load("charger_lag")
+    setup = {**chosen.setup, "chemistry": chemistry}
+    if chemistry == "NMC":  # its voltage rises over the last tenth of the charge
+        setup["soc"] = 0.9
+        chosen.duration_s = 330
+        chosen.expect["charge_ma"] = [1000, 40000]
+        chosen.expect["charge_swing_ma"] = 12000  # it falls as the cells get full
+    next(args for _us, name, args in chosen.actions if name == "charger")["lag_s"] = lag_s
+    run = scenario.Run(chosen, Setup(**setup), tmp_path / "pack.toml")
+    try:
+        run.go()
+        assert run.problems() == []
+    finally:
+        run.close()
+
+
 def test_charge_is_counted_through_a_drive(tmp_path: Path) -> None:
     # a cycle of US06, or an hour of it; the sensor shows 0.5 % too much
     until_s = extent(614, 3600)

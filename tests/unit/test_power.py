@@ -86,6 +86,61 @@ def test_it_rises_and_falls_in_ramps():
     assert last == 0
 
 
+def test_a_limit_comes_back_by_the_room_that_cells_have():
+    # 100 A less lets a cell of 1 mohm fall by 100 mV: a limit that came back at once would swing
+    p = Pack().closed()
+    p.mv = [3620] * 4
+    p.ticks(3000)
+    assert p.power.charge_ma == 0
+    p.mv = [3598] * 4  # inside the last quarter of 20 mV below the warn bound
+    p.ticks(60000)
+    assert p.power.charge_ma == 0
+    p.mv = [3570] * 4
+    p.ticks(1000)
+    slow = p.power.charge_ma
+    p.ticks(1000)
+    near = p.power.charge_ma - slow
+    assert 1000 < near < 20000
+    assert p.power.reason[CHARGE] == P.CELL
+    p.mv = [3400] * 4
+    p.ticks(3000)
+    before = p.power.charge_ma
+    p.ticks(1000)
+    assert p.power.charge_ma - before > 2 * near  # as fast as ramp_up allows
+    # and the same of a discharge, and of a string's voltage
+    p = Pack(limits='voltage_max = "14.0 V"').closed()
+    for mv, string_mv, room in ((2800, 11200, 0), (3300, 13795, 0), (3300, 13200, 1)):
+        p.mv = [mv] * 4
+        p.limits.string_mv[0] = string_mv
+        p.ticks(2000)
+        p.power._part[CHARGE] = p.power._part[DISCHARGE] = 0
+        p.ticks(2000)
+        held = p.power.discharge_ma if mv == 2800 else p.power.charge_ma
+        assert bool(held) == bool(room), (mv, string_mv)
+
+
+def test_a_limit_falls_before_a_rising_voltage_is_there():
+    p = Pack().closed()
+    for mv in range(3300, 3580):  # 8 mV a second, and a charger that follows 5 s late
+        p.mv = [mv] * 4
+        p.ticks(120)
+    assert p.power.charge_ma < 94000
+    assert p.power.discharge_ma == 188000
+    p = Pack().closed()
+    p.mv = [3580] * 4  # a load was switched off: no trend
+    p.ticks(3000)
+    assert p.power.charge_ma == 94000
+
+
+def test_while_open_the_charge_limit_does_not_wait_at_its_full_value_near_the_end():
+    p = Pack()
+    p.mv = [3570] * 4
+    p.board.pack_mv = 4 * 3570
+    p.ticks(60000)
+    p.closed()
+    assert 0 < p.power.charge_ma < 94000
+
+
 def _limits(change):
     p = Pack().closed()
     change(p)

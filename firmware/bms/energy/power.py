@@ -4,9 +4,16 @@ Each quantity reduces a limit in a straight line: all of it at its warn bound, n
 bound, so the limit is 0 before a trip. What only charging makes worse reduces only the charge
 limit, and the other way round. Limits change in ramps. Stepped every 50 ms, one string at a time;
 nothing here allocates after start-up.
+
+Who follows a limit with a lag must settle. A cell's voltage falls by its resistance as the current
+falls, so a limit that came back at once would swing. It comes back in proportion to the room that
+cells have left, none close to the warn bound, as fast as cells of the usual resistance bear; and it
+falls early, by where the voltage will be: see `_one`.
 """
 
 from array import array
+
+from micropython import const
 
 from bms import ticks
 from bms.protection import limits as L
@@ -23,6 +30,14 @@ REASONS = (
     b" opening no_reading string_voltage "
 )
 CHARGE, DISCHARGE = range(2)
+
+_ROUND_MS = const(200)  # from one calculation of a string's limit to the next, with one string
+_OHM_AH = const(55)  # resistance of a cell x its capacity, mohm Ah: 0.5..1 mohm at 50 to 100 Ah
+_RISE_S = const(25)  # a limit takes so long to use the room of such a cell; 4 times the lag of 5 s
+_ROOM_MV = const(500)  # more room does not count
+_TREND_S = const(5)  # the trend is that of a voltage against its mean over so long; 7.5 s ahead
+_LEAD = const(40 << 8)  # 1/256 mV: a larger trend does not count
+_STEP = const(100 << 8)  # that is no trend: a load was switched on
 
 
 class PowerLimits:
@@ -50,6 +65,12 @@ class PowerLimits:
         # pairs (warn bound, derate bound): the limit falls from all to nothing between them
         self._cell = _ranges(limits, L.CELL_MAX, L.CELL_MIN)
         self._voltage = _ranges(limits, L.VOLTAGE_MAX, L.VOLTAGE_MIN)
+        for i in (2, 3):  # of a discharge: with a negative sign all bounds are exceeded above
+            self._cell[i] = -self._cell[i]
+            self._voltage[i] = -self._voltage[i]
+        self._mean = array("i", [0] * (2 * n))  # of the cell nearest to its bound, in 1/256 mV
+        # a limit's rise in each calculation, in 1/64 mA for each mV of room
+        self._rise = config.capacity_mah * n * 64 * _ROUND_MS // (1000 * _OHM_AH * _RISE_S) + 1
         self._temp = _ranges(limits, L.CHARGE_TEMP_MAX, L.CHARGE_TEMP_MIN, L.TEMP_MAX, L.TEMP_MIN)
         self._spread = _ranges(limits, L.SPREAD)
         self._board = _ranges(limits, L.BOARD)
@@ -69,7 +90,7 @@ class PowerLimits:
         self.reason = bytearray(2)
         n = pack.string_cells[0]
         self.charge_mv = min(n * config.cell_warn_max_mv, self._voltage[0])
-        self.discharge_mv = max(n * config.cell_warn_min_mv, self._voltage[2])
+        self.discharge_mv = max(n * config.cell_warn_min_mv, -self._voltage[2])
 
     @property
     def charge_ma(self):
@@ -142,6 +163,7 @@ class PowerLimits:
         i = 2 * s + side
         cell = self._pack.string_cell[s]
         temp = self._pack.string_temp[s]
+        was = self._part[i]
         self._part[i] = 0
         if self._faults.blocking(s):
             self._why[i] = FAULT
@@ -149,16 +171,24 @@ class PowerLimits:
         if not cell.complete or not temp.complete:
             self._why[i] = READINGS
             return
+        x = cell.high
         mv = self._limits.string_mv[s] or cell.total
-        mean = cell.total // cell.count
-        if side == CHARGE:
-            pm = _falling(cell.high, self._cell[0], self._cell[1])
-            other = _falling(mv, self._voltage[0], self._voltage[1])
-            far = cell.high - mean
-        else:
-            pm = _rising(cell.low, self._cell[2], self._cell[3])
-            other = _rising(mv, self._voltage[2], self._voltage[3])
-            far = mean - cell.low
+        far = x - cell.total // cell.count
+        if side == DISCHARGE:
+            x = -cell.low
+            mv = -mv
+            far = cell.total // cell.count + x
+        ahead = self._trend(i, x)
+        x += ahead
+        mv += ahead * cell.count
+        k = 2 * side
+        pm = _falling(x, self._cell[k], self._cell[k + 1])
+        room = self._cell[k] - x
+        other = (self._voltage[k] - mv) // cell.count
+        if other < room:
+            room = other
+        room -= (self._cell[k + 1] - self._cell[k]) >> 2
+        other = _falling(mv, self._voltage[k], self._voltage[k + 1])
         why = CELL if pm < 1000 else NOTHING
         if other < pm:
             pm = other
@@ -202,8 +232,33 @@ class PowerLimits:
                 ma = steady + share(ma - steady, other)
                 if pm == 1000:
                     why = PEAK
-        self._part[i] = share(ma, pm)
+        ma = share(ma, pm)
+        room = 0 if room < 0 else room if room < _ROOM_MV else _ROOM_MV
+        most = was + (room * self._rise >> 6) + 1 if room else was
+        if side == CHARGE and not self._strings.closed(s):
+            # no current yet: half of what cells of the usual resistance would take
+            other = room * self._rise // self._pack.strings
+            if other < most:
+                most = other
+        if ma > most:
+            ma = most
+            if why == NOTHING:
+                why = CELL
+        self._part[i] = ma
         self._why[i] = why
+
+    def _trend(self, i, x):
+        """mV that a voltage will have risen by in 7.5 s if it goes on as in the last 5 s; >= 0."""
+        over = (x << 8) - self._mean[i]
+        if not self._mean[i] or over > _STEP or over < -_STEP:
+            over = 0
+        elif over > _LEAD:
+            over = _LEAD
+        elif over < -_LEAD:
+            over = -_LEAD
+        ms = _ROUND_MS * self._pack.strings
+        self._mean[i] = (x << 8) - over + over * ms // (1000 * _TREND_S)
+        return over * 3 >> 9 if over > 0 else 0
 
 
 def _ranges(limits, *quantities):
