@@ -267,12 +267,15 @@ def test_one_high_cell_leaves_the_discharge_and_one_low_cell_the_charge():
 
         return change
 
+    def two_high(p):
+        p.mv = [3200, 3200, 3600, 3600]
+
     assert _limits(one(3640)).both() == (0, 188000)
     assert _limits(one(3300, 2900)).power.discharge_ma == 188000
     assert _limits(one(3590, 3190)).power.reason[CHARGE] == P.SPREAD
     p = _limits(one(2650))
     assert p.both() == (94000, 0)
-    p = _limits(lambda p: p.mv.__setitem__(slice(0, 4), [3200, 3200, 3600, 3600]))
+    p = _limits(two_high)
     assert p.both() == (47000, 94000)  # a spread of 400 mV, nobody is further off
 
 

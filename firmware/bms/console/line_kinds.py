@@ -27,10 +27,10 @@ KINDS = (
     (
         "power",
         "soc_pm soc_sure charge_ma discharge_ma charge_mv discharge_mv charge_by discharge_by",
-        "every status_period; soc_pm: state of charge of the emptiest string, null while one is not"
-        " known; soc_sure: 1 = a voltage has corrected it, and it can have drifted by 10 % since"
-        " then, at most; charge_ma, discharge_ma: power limits at present; charge_mv,"
-        " discharge_mv: highest and lowest pack voltage; charge_by, discharge_by: what limits most",
+        "every status_period; soc_pm: state of charge of the emptiest string; soc_sure: 1 = it has"
+        " drifted by 10 % at most since a voltage corrected it; charge_ma, discharge_ma: power"
+        " limits at present; charge_mv, discharge_mv: highest and lowest pack voltage; charge_by,"
+        " discharge_by: what limits most",
     ),
     (
         "string",

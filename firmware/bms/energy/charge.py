@@ -48,8 +48,7 @@ class Charge:
     """pm [strings]: state of charge in permille; sure [strings]: 1 = it has drifted by at most 10 %
     since a voltage corrected it.
 
-    pack_pm: that of the emptiest string, None = not known of each. A state of charge that was
-    corrected once is kept in the store, with its drift.
+    A state of charge that was corrected once is kept in the store, with its drift.
     """
 
     def __init__(self, config, pack, currents, faults, store, now):
@@ -89,15 +88,14 @@ class Charge:
         for s in range(n):
             kept = totals[S.SOC + s] - 1
             drift = totals[S.DRIFT + s] + _START_PM
-            if changed and drift <= _SURE_PM:
-                drift = _SURE_PM + 1  # another pack, perhaps
+            if changed:
+                drift = max(drift, _SURE_PM + 1)  # another pack, perhaps
             if 0 <= kept <= 1000 and 0 < drift < _LOST_PM:
                 self._set(s, kept)
                 self._drift_pm[s] = totals[S.DRIFT + s] = drift
                 self.sure[s] = drift <= _SURE_PM
             if totals[S.DEEP] >> s & 1:
                 faults.set(F.DEEP_DISCHARGE, s, 0)
-        self._find_least()
 
     def forget_deep(self):
         """Clear DEEP_DISCHARGE: by command, deeply discharged cells may be used again."""
@@ -119,17 +117,11 @@ class Charge:
             self._second_at = ticks.add(self._second_at, 1000)
             for s in range(self._pack.strings):
                 self._second(s, now)
-            self._find_least()
 
-    def _find_least(self):
-        least = 1000
-        for s in range(self._pack.strings):
-            if not self._known[s]:
-                self.pack_pm = None
-                return
-            if self.pm[s] < least:
-                least = self.pm[s]
-        self.pack_pm = least
+    @property
+    def pack_pm(self):
+        """State of charge of the emptiest string, permille; None = not known of each."""
+        return min(self.pm) if all(self._known) else None
 
     def _second(self, s, now):
         mas = self._acc[s] // 250
@@ -156,13 +148,10 @@ class Charge:
 
     def _drift(self, s, mas):
         """Add what a second may have changed unseen, `mas` counted, to the drift of a string."""
-        idle = self._capacity // _IDLE_H
-        error = self._currents[s].error_ma // 10  # what correcting its zero leaves
-        unseen = self._unseen[s] + (error if error > idle else idle) + 1
-        unseen += (mas if mas >= 0 else -mas) >> _GAIN_SHIFT
-        one = self._capacity * 36 // 10  # a permille
-        while unseen >= one:
-            unseen -= one
+        unseen = self._unseen[s] + self._capacity // _IDLE_H + (abs(mas) >> _GAIN_SHIFT) + 1
+        permille = self._capacity * 36 // 10
+        if unseen >= permille:
+            unseen -= permille
             if self._drift_pm[s] < _LOST_PM:
                 self._drift_pm[s] += 1
         self._unseen[s] = unseen
@@ -194,11 +183,9 @@ class Charge:
             at = _LARGE
         elif cell.high >= self._full_mv:
             at = _FULL
-        if at != self._at_end[s]:
+        if at != self._at_end[s] or at == _LARGE:
             self._at_end[s] = at
             self._held_s[s] = 0
-        elif at == _LARGE:
-            pass
         elif self._held_s[s] < _SETTLE_S:
             self._held_s[s] += 1
         elif at != _SMALL:

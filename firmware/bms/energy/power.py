@@ -184,9 +184,7 @@ class PowerLimits:
         k = 2 * side
         pm = _falling(x, self._cell[k], self._cell[k + 1])
         room = self._cell[k] - x
-        other = (self._voltage[k] - mv) // cell.count
-        if other < room:
-            room = other
+        room = min(room, (self._voltage[k] - mv) // cell.count)
         room -= (self._cell[k + 1] - self._cell[k]) >> 2
         other = _falling(mv, self._voltage[k], self._voltage[k + 1])
         why = CELL if pm < 1000 else NOTHING
@@ -206,8 +204,8 @@ class PowerLimits:
         # all of the spread on the side of the cell that is further from the mean, nothing of it
         # where the mean is a third away or less
         spread = cell.high - cell.low
-        far = 6 * far - 2 * spread
-        other = _falling(far if far < spread else spread, self._spread[0], self._spread[1])
+        far = min(6 * far - 2 * spread, spread)
+        other = _falling(far, self._spread[0], self._spread[1])
         if other < pm:
             pm = other
             why = SPREAD
@@ -233,13 +231,11 @@ class PowerLimits:
                 if pm == 1000:
                     why = PEAK
         ma = share(ma, pm)
-        room = 0 if room < 0 else room if room < _ROOM_MV else _ROOM_MV
-        most = was + (room * self._rise >> 6) + 1 if room else was
+        room = min(max(room, 0), _ROOM_MV)
+        most = was + (room * self._rise + 63 >> 6)
         if side == CHARGE and not self._strings.closed(s):
             # no current yet: half of what cells of the usual resistance would take
-            other = room * self._rise // self._pack.strings
-            if other < most:
-                most = other
+            most = min(most, room * self._rise // self._pack.strings)
         if ma > most:
             ma = most
             if why == NOTHING:
@@ -250,12 +246,10 @@ class PowerLimits:
     def _trend(self, i, x):
         """mV that a voltage will have risen by in 7.5 s if it goes on as in the last 5 s; >= 0."""
         over = (x << 8) - self._mean[i]
-        if not self._mean[i] or over > _STEP or over < -_STEP:
+        if over > _STEP or over < -_LEAD:
             over = 0
         elif over > _LEAD:
             over = _LEAD
-        elif over < -_LEAD:
-            over = -_LEAD
         ms = _ROUND_MS * self._pack.strings
         self._mean[i] = (x << 8) - over + over * ms // (1000 * _TREND_S)
         return over * 3 >> 9 if over > 0 else 0

@@ -42,8 +42,6 @@ def derated_sides(fault, value):
     """
     if fault == SLAVE_SWITCH:
         return ~value & 3  # value: FETs that are still on
-    if fault > LEVELLED:
-        return 3
     quantity = quantity_of(fault)
     if CHARGE_ONLY >> quantity & 1:
         return 1

@@ -208,16 +208,16 @@ class Limits:
         pack = self._pack
         bounds = [_value(config, x) for x in rows[q][6]]
         if VOLTAGE_MAX <= q <= VOLTAGE_MIN:
-            by_cell = [
-                _value(config, x) * pack.string_cells[0]
-                for x in rows[CELL_MAX + q - VOLTAGE_MAX][6]
-            ]
+            by_cell = rows[CELL_MAX + q - VOLTAGE_MAX][6]
             nearer = max if self._side[q] else min
+            n = pack.string_cells[0]
+            trip = _value(config, by_cell[2]) * n
+            bounds[2] = bounds[2] or trip
             # a trip bound that is nearer moves the others along
-            by = nearer(bounds[2] - by_cell[2], 0) if bounds[2] else 0
-            bounds[2] = bounds[2] or by_cell[2]
+            by = nearer(bounds[2] - trip, 0)
             for i in (1, 0):
-                bounds[i] = nearer(bounds[i] or by_cell[i] + by, bounds[i + 1])
+                mv = bounds[i] or _value(config, by_cell[i]) * n + by
+                bounds[i] = nearer(mv, bounds[i + 1])
         elif PACK_CHARGE <= q <= PACK_DISCHARGE:
             each = rows[CHARGE + q - PACK_CHARGE][6]
             bounds[2] = bounds[2] or pack.strings * _value(config, each[2])
