@@ -157,7 +157,7 @@ class PowerLimits:
         self._aim[side] = aim
         self.reason[side] = why
 
-    # long: all that reduces a limit, in one place
+    # long: one quantity after the other; each reads what those before have left
     def _one(self, s, side):
         """Calculate the limit of one string, and what reduces it most."""
         i = 2 * s + side
