@@ -142,7 +142,9 @@ def readable(obj: dict[str, Any], places: Places = NOWHERE, now: datetime | None
         more = f"\n{' ' * len(at)}  {cells}" if cells else ""
         return f"{at}  {figures(obj)}{more}"
     if kind in ("event", "past_event", "stored_event", "fault"):
-        what = obj.get("what") or ("active" if obj["active"] else "latched, gone")
+        what = obj.get("what") or (
+            "active" if obj["active"] else "latched, gone" if obj["latched"] else "acknowledged"
+        )
         first = ", the first trip" if obj.get("first") else ""
         began = _moment(obj["at_ms"], obj, now if kind != "stored_event" else None).strip()
         return f"{at}  {obj['level']} {what}: {cause(obj, places)} (at {began}{first})"

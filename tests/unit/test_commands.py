@@ -346,3 +346,17 @@ def test_commands_stand_in_no_way_of_a_trip():
         r.run(10)
     assert r.board.coils[:3] == [0, 0, 0]
     assert r.master.faults.first == F.CELL_HARD_HIGH
+
+
+def test_the_first_cause_is_listed_until_all_are_acknowledged():
+    r = Rig()
+    r.run(500)
+    f = r.master.faults
+    f.set(F.CELL_HIGH, 1, 3700)
+    f.set(F.TEMP_HIGH, 1, 600)
+    f.clear(F.CELL_HIGH, 1)
+    assert r.say("clear")["ok"] is False
+    r.type("faults")
+    r.run(200)
+    found = [(x["name"], x["latched"], x["first"]) for x in r.lines("fault")]
+    assert found == [("cell_high", 0, 1), ("temp_high", 1, 0)]

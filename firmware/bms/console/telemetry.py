@@ -462,7 +462,8 @@ class Telemetry:
         while self._at < n and self._at < end:
             i = self._at
             self._at += 1
-            if faults.active[i] or faults.latched[i]:
+            # the first cause stays in the list until all others are acknowledged, too
+            if faults.active[i] or faults.latched[i] or i and i == faults.first_slot:
                 out = self._out
                 if out.begin(b"fault"):
                     self.fault_fields(i, faults.place[i], faults.value[i])
