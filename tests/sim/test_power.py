@@ -94,7 +94,7 @@ def test_a_charger_that_follows_the_limit_late_settles(
     tmp_path: Path, chemistry: str, lag_s: float
 ) -> None:
     chosen = scenario.load("charger_lag")
-    setup = {**chosen.setup, "chemistry": chemistry, "slaves": 1, "soc": 0.96}
+    setup = {**chosen.setup, "chemistry": chemistry, "slaves": 1, "cells": 8, "soc": 0.96}
     chosen.duration_s = 240
     if chemistry == "NMC":  # its voltage rises over the last tenth of the charge
         setup["soc"] = 0.9
