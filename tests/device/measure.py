@@ -505,7 +505,7 @@ def sizes(table: Table, folder: Path, moments: int) -> None:
         name = f"{cells} cells"
         bench, heap[cells] = start(table, Setup(slaves=slaves), folder, name)
         if cells == 64:
-            table.row("heap used, all from .mpy, 64 cells", heap[64], "KiB", 150)
+            table.row("heap used, all from .mpy, 64 cells", heap[64], "KiB", 190)
         if cells == 256:
             table.row("heap used, 256 cells more than 64", heap[256] - heap[64], "KiB", 12)
         load(table, bench, name, {64: 25, 256: 60}.get(cells))
@@ -523,7 +523,7 @@ def frozen(table: Table, folder: Path, image: Path, moments: int) -> None:
     EmulatedWorld.frozen = True
     try:
         bench, heap = start(table, Setup(), folder, "frozen")
-        table.row("heap used, frozen, 64 cells", heap, "KiB", 60)
+        table.row("heap used, frozen, 64 cells", heap, "KiB", 80)
         load(table, bench, "frozen", 25)
         reaction(table, bench, "frozen", min(moments, FEW), CAN_MS)
     finally:

@@ -215,6 +215,7 @@ def test_over_several_starts_of_a_real_board(
     be_patient(monkeypatch)
     settings = {
         "link_sensor": False,
+        "current_sensor": False,
         "precharge_unproven": True,
         "store_soon": "0 ms",
         "store_rest": "50 ms",

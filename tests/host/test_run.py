@@ -232,10 +232,10 @@ def test_wrong_usage_is_exit_2(args: tuple, said: str, pack, bmsctl: Tool) -> No
 @pytest.mark.parametrize(
     ("kind", "port", "said"),
     [
-        ("jk_pb", "can0", "line 17: link: jk_pb speaks over uart: can0 is a CAN port"),
-        ("bmw_i3", "uart0", "line 17: link: bmw_i3 speaks over can: uart0 is a UART port"),
-        ("cell_link", "banana", "line 17: link: no board has a port banana: write can0"),
-        ("cell_link", "can", "line 17: link: no board has a port can: write can0"),
+        ("jk_pb", "can0", "line 18: link: jk_pb speaks over uart: can0 is a CAN port"),
+        ("bmw_i3", "uart0", "line 18: link: bmw_i3 speaks over can: uart0 is a UART port"),
+        ("cell_link", "banana", "line 18: link: no board has a port banana: write can0"),
+        ("cell_link", "can", "line 18: link: no board has a port can: write can0"),
     ],
 )
 def test_a_port_that_no_board_of_the_kind_is_on(

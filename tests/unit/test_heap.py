@@ -8,7 +8,6 @@ import gc
 
 from bms import heap_lock
 from bms.config import pack_file, schema
-from bms.contactors import sequence
 from bms.contactors.sequence import CLOSED, OPEN
 from bms.master import Master
 from bms.protection import fault_ids as F
@@ -388,12 +387,6 @@ def test_every_refusal():
     m.currents[0].valid = False
     assert _refusal(m) == b"the current is not measured"
     m.currents[0].valid = True
-    heap_lock.lock()
-    try:
-        text = sequence._not_answered(14)
-    finally:
-        heap_lock.unlock()
-    assert text == b"slave 14 has not answered as the pack file says"
     assert _refusal(m) is None
 
 

@@ -321,8 +321,7 @@ SINGLE = (
     ),
     (
         F.CONFIG_COPY_USED, 100, "config_copy_used", WARN, NOWHERE, "",
-        "value 1: pack file damaged, its copy is in use; 2: the copy is damaged; 3: the pack file"
-        " has no checksum, its copy is in use: delete the copy if the file was placed by hand",
+        "1: pack file damaged, copy in use; 2: copy damaged; 3: file without checksum, copy in use",
     ),
     (
         F.STORE_FAILED, 101, "store_failed", WARN, NOWHERE, "times",

@@ -33,6 +33,7 @@ class Board:
     NAME = "RAW"
     STRINGS = len(COILS) // 3
     HEAP_IS_CHEAP = False
+    MEASURES = ()
 
     def __init__(self):
         self.pack_path = sys.path[0] + "/pack.toml"
