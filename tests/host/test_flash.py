@@ -276,7 +276,7 @@ def test_interrupted_at_every_step_the_board_starts_one_of_both_whole(
     board.save(saved)
     version("9.8.7", monkeypatch)
     seen = set()
-    for at in range(1, 40, extent(4, 1)):
+    for at in range(1, 40, extent(8, 1)):
         board.off()
         board.restore(saved)
         board.on()
