@@ -183,8 +183,9 @@ def test_an_adapter_that_vanishes_and_comes_back(pack, bmsctl: Tool, tmp_path: P
         out.text = ""
         out.until(" A cells 3.2")  # readings are back; the trip stays latched
     finally:
-        boards.close()
         process.terminate()
+        process.wait(HANG_S)  # else it may see the boards vanish once more
+        boards.close()
     err = process.stderr.read()
     assert err.count("vanished") == 1
     assert err.count("is back") == 1
