@@ -223,9 +223,8 @@ class Sequence:
         """Name the first reading of the string that is not fresh; first: of each slave."""
         pack = self._pack
         i = pack.slave_from[self.string]
-        start = first[i]
         last = pack.slave_from[self.string + 1] - 1
-        k = start
+        k = first[i]
         while k < len(flags) - 1 and flags[k] & FRESH:
             k += 1
         while i < last and first[i + 1] <= k:

@@ -430,7 +430,7 @@ class Limits:
         self._evaluate(string, DISCHARGE, -ma, -ma, string, age, 3, now)
         self._peaks(string, 0, ma, now)
         self._peaks(string, 1, -ma, now)
-        total = ma
+        self.pack_ma = ma
         if len(self._currents) > 1:
             total = 0
             for current in self._currents:
@@ -438,8 +438,7 @@ class Limits:
                 energised = self._pack.energised[current.string]
                 if current.age(now) <= (age if energised else _OFF_MS):
                     total += current.ma
-        self.pack_ma = total
-        if len(self._currents) > 1:
+            self.pack_ma = total
             self._evaluate(0, PACK_CHARGE, total, total, -1, age, 3, now)
             self._evaluate(0, PACK_DISCHARGE, -total, -total, -1, age, 3, now)
 
