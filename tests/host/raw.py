@@ -156,6 +156,7 @@ def interrupted(
     how: "ctrl-c", or a power cut while that run is at work, after some bytes or with its first.
     """
     calls = 0
+    cuts = board.cuts
     real = mpremote.Mpremote.run
 
     with pytest.MonkeyPatch.context() as patch:
@@ -163,6 +164,8 @@ def interrupted(
         def run(self: mpremote.Mpremote, *words: str) -> str:
             nonlocal calls
             calls += 1
+            if board.cuts > cuts:
+                patch.setattr(mpremote, "TIMEOUT_S", 1)  # nobody answers any more
             if calls == at:
                 if how == "ctrl-c":
                     raise KeyboardInterrupt

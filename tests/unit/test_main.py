@@ -229,6 +229,9 @@ def test_a_bad_pack_file_is_said_every_second():
         assert reason in refused[0]["reason"]
         answers = [(x["cmd"], x["ok"]) for x in said if x["k"] == "answer"]
         assert answers == [("close", False), ("version", True), ("reset", False)]
+        # what an answer announces follows it, as the master's: tools wait for that
+        kinds = [x["k"] for x in said if x["k"] in ("answer", "boot")]
+        assert kinds == ["answer", "answer", "boot", "answer"]
         assert board.coils[:3] == [0, 0, 0]
         assert [x[2] for x in board.history] == [0] * 9
         assert board.feeds == []
