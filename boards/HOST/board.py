@@ -94,6 +94,7 @@ class Board:
     STRINGS = 8
     # to look at the heap takes no time: there is a line of it every status_period
     HEAP_IS_CHEAP = ON_MICROPYTHON
+    ring = None  # `pending` must be called
 
     def __init__(self):
         args = json.loads("".join(sys.argv[1:]))

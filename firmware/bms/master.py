@@ -29,12 +29,14 @@ from bms.storage.recorder import Recorder
 from bms.ticks import MASK
 
 _TICK_MS = const(25)  # period of ages, inputs and contactors; the rest has twice this period
-_FEED_MS = const(50)
-# steps of a tick's work: _EVALUATE in each tick, _REPORT and _LINES in every second, _COMMANDS and
-# _POWER in the others
-_NONE, _EVALUATE, _ACT, _COMMANDS, _POWER, _REPORT, _LINES = range(7)
+_FEED_MS = const(45)  # less than two ticks, in which every stage runs once
+# steps of a tick's work: _AGES where a reading may be too old; _EVALUATE in each tick; _COMMANDS,
+# _ENERGY and _POWER in every second; _REPORT and _LINES in the others, and _TYPED while a command
+# is coming in
+_NONE, _AGES, _EVALUATE, _ACT, _COMMANDS, _ENERGY, _POWER, _REPORT, _LINES, _TYPED = range(10)
 _SCANNED, _EVALUATED, _ACTED, _REPORTED, _ALL = 1, 2, 4, 8, 15
-_PIECES = const(3)  # parts of lines in one step, while no frame comes
+_PIECES = const(6)  # parts of lines in one step, while no frame comes
+_PUT_OFF = const(6)  # steps in a row that only take frames
 _LEAVE_MS = const(200)  # time to send the last lines
 _UNLOCKED_MS = const(10000)  # the heap stays unlocked for so long after a MemoryError
 _NOT_OPEN = b"coils are off, but a contactor's feedback says closed"
@@ -82,6 +84,7 @@ class Master:
         self.string_sensors = sensors.string_sensors(
             config, found, self.currents, self.strings, self.pack, self.faults, self.clock.now
         )
+        self._ring = board.ring
         self._slow = [driver for driver in self.drivers if driver.SLOW]
         self.leaving = self._proving = self._anyway = False
         self._result = None  # of the test behind the start
@@ -116,6 +119,7 @@ class Master:
         self._seq = 0
         self._open_scan = False  # started, not evaluated yet
         self._work = _NONE
+        self._put_off = 0  # steps in which work was put off, in a row
         self._odd = False  # every second tick
         self._typing = False  # a command is coming in
         self._sending = False  # the port has taken a part of a line, and more waits
@@ -130,7 +134,8 @@ class Master:
         try:
             while not (self.leaving and ticks.diff(self.clock.now, self._leave_at) >= _LEAVE_MS):
                 try:
-                    self.step()
+                    if self.step():
+                        continue
                     rest = self._rest()
                     # where time is simulated it passes in `wait` only
                     if rest or not self._work and not self.limits.evaluating:
@@ -166,27 +171,33 @@ class Master:
         """One cycle: take received frames, then work in short steps; a frame waits for one at most.
 
         The evaluation of a finished scan comes first, then the work of a tick, then telemetry.
+        True where a frame has come meanwhile: the next step should follow at once.
         """
         now = self.clock.tick()
-        long = self._scan(now)
+        self._scan(now)
         self.inputs.check_cuts()
         for sensors_of_string in self.string_sensors:
             if sensors_of_string.step(now):
                 self.limits.current_sampled(sensors_of_string.string, now)
         if ticks.diff(now, self._tick_at) >= 0:
             self._tick_at = ticks.add(now, _TICK_MS)
-            self._work = _EVALUATE
-        # where a frame came while a scan began or ended: take it first
-        if not long or not self.board.pending():
-            self._work_steps(now)
+            self._work = _AGES if self.pack.may_expire(now) else _EVALUATE
+        ring = self._ring
+        came = self.board.pending() if ring is None else ring[0] != ring[1]
+        if came and self._put_off < _PUT_OFF:
+            self._put_off += 1  # frames that come one after the other go first
+        else:
+            must = came
+            self._put_off = 0
+            came = self._work_steps(now)
             if self._testing:
                 self._test()
-        if (self.tx_buffer.unsent or self._evidence == _ALL) and not self.board.pending():
-            if self.tx_buffer.unsent:
+            if self.tx_buffer.unsent and (must or not came):
                 self._sending = self.tx_buffer.flush()
-            if self._evidence == _ALL:
+            if self._evidence == _ALL and (must or not came):
                 self._feed(now)
         self.cycles = (self.cycles + 1) & MASK
+        return came
 
     def crashed(self, text):
         """Store the text (bytes) of the exception that ended the program; the coils are off."""
@@ -256,10 +267,8 @@ class Master:
         self.strings.lock(_ENDING if self._proving or self.leaving else why)
 
     def _scan(self, now):
-        """Take received frames; True where a scan began or ended, which takes longer."""
-        long = False
+        """Take received frames; begin and end scans."""
         if ticks.diff(now, self._scan_at) >= 0:
-            long = True
             if self._open_scan:
                 self._finish(now)
             self._seq = (self._seq + 1) & 0xFF
@@ -276,8 +285,6 @@ class Master:
             done = done and driver.done
         if done and self._open_scan:
             self._finish(now)
-            long = True
-        return long
 
     def _finish(self, now):
         # every fresh reading is evaluated once per scan
@@ -286,9 +293,9 @@ class Master:
         self.limits.scan_finished(now)
 
     def _work_steps(self, now):
-        """Do steps of work until all is done or a frame was received; then some of telemetry."""
+        """Do steps of work until all is done, then some of telemetry; True where a frame came."""
         limits = self.limits
-        board = self.board
+        ring = self._ring
         pieces = _PIECES
         while True:
             if limits.evaluating:
@@ -298,9 +305,9 @@ class Master:
             elif pieces and self._send():
                 pieces -= 1
             else:
-                return
-            if board.pending():
-                return
+                return False
+            if self.board.pending() if ring is None else ring[0] != ring[1]:
+                return True
 
     def _work_step(self, now):
         """One step of a tick's work."""
@@ -313,12 +320,20 @@ class Master:
                 self._work = _ACT
             else:
                 self._work = _COMMANDS
+        elif work == _AGES:
+            if not self.limits.expire_next(now):
+                self._work = _EVALUATE
         elif work == _ACT:
             self._act(now)
             self._work = _REPORT if self._odd else _COMMANDS
-        elif work == _COMMANDS:
+        elif work <= _ENERGY:
+            if work == _COMMANDS:
+                self._typing = self.console.step(now)
+                if self._typing:
+                    if not self.console.more:
+                        self._work = _ENERGY
+                    return
             self._work = _POWER
-            self._typing = self.console.step(now)
             if not self._testing:
                 self.balancing.step(now)
             self.soc.step(now)
@@ -326,14 +341,16 @@ class Master:
             self._work = _LINES
             self.freeze_frame.step(now)
             self.recorder.step(now)
-        else:
+        elif work == _LINES:
+            self._work = _TYPED if self._typing else _NONE
+            self._report(now)
+        elif work == _POWER:
             self._work = _NONE
-            if work == _POWER:
-                self.power.step(now)
-            else:
-                self._report(now)
-                if self._typing:
-                    self._typing = self.console.step(now)
+            self.power.step(now)
+        else:
+            self._typing = self.console.step(now)
+            if not self.console.more:
+                self._work = _NONE
 
     def _evaluate(self, now):
         self.pack.link_mv = self.board.link_mv()

@@ -139,7 +139,9 @@ class Pack:
             "h", [0] * (n + 1)
         )  # first slave of each run with the same string and ages
         self._last_run = 0
-        self._any_lost = True  # a reading is lost, or `expire` has not run yet
+        self._any_lost = True  # a reading is lost, or `expire` has not run for all
+        self._run = 0  # the next part of `expire`
+        self._least = 0  # ms until the next reading is too old
         self._expire_at = 0
         self.lost_cell = array("h", [-1] * strings)
         self.lost_temp = array("h", [-1] * strings)
@@ -203,29 +205,28 @@ class Pack:
         return self._any_lost or ticks.diff(now, self._expire_at) > 0
 
     def expire(self, now):
-        """Invalidate every reading that is too old; sets lost_cell and lost_temp."""
-        least = _LONG_MS  # ms until the next reading is too old
-        self._any_lost = False
-        for s in range(self.strings):
-            self.lost_cell[s] = self.lost_temp[s] = self.lost_status[s] = -1
-        for r in range(self._last_run):
-            rest = self._expire_run(r, now)
-            if rest < least:
-                least = rest
-        for i in range(self.slaves):
-            if self.stack_ok[i]:
-                rest = self.cell_age[i] - ticks.diff(now, self.stack_at[i])
-                if rest < 0:
-                    self.stack_ok[i] = 0
-                elif rest < least:
-                    least = rest
-        rest = self._expire_status(now)
-        if rest < least:
-            least = rest
-        self._expire_at = ticks.add(now, least if least > 0 else 0)
+        """A part of: invalidate every reading that is too old. True once all were looked at.
+
+        Sets lost_cell, lost_temp and lost_status then.
+        """
+        r = self._run
+        if r < self._last_run:
+            if r == 0:
+                self._least = _LONG_MS
+                self._any_lost = False
+                self._expire_at = ticks.add(now, -1)  # so that the next part follows
+                for s in range(self.strings):
+                    self.lost_cell[s] = self.lost_temp[s] = self.lost_status[s] = -1
+            self._run = r + 1
+            self._expire_run(r, now)
+            return False
+        self._run = 0
+        self._expire_states(now)
+        self._expire_at = ticks.add(now, self._least if self._least > 0 else 0)
+        return True
 
     def _expire_run(self, r, now):
-        """Expire readings of one run of slaves; ms until the next of them is too old."""
+        """Expire readings of one run of slaves."""
         i = self._runs[r]
         last = self._runs[r + 1] - 1
         s = self.string_of_slave[i]
@@ -234,7 +235,7 @@ class Pack:
         lost = expire(self.cell_flags, self.cell_at, start, end, now, self.cell_age[i])
         if self.lost_cell[s] < 0:
             self.lost_cell[s] = lost
-        least = self.cell_age[i] - oldest(self.cell_flags, self.cell_at, start, end, now)
+        self._due_in(self.cell_age[i] - oldest(self.cell_flags, self.cell_at, start, end, now))
         start = self.first_temp[i]
         end = self.first_temp[last] + self.slave_temps[last]
         lost = expire(self.temp_flags, self.temp_at, start, end, now, self.temp_age[i])
@@ -242,13 +243,22 @@ class Pack:
             self.lost_temp[s] = lost
         if self.lost_cell[s] >= 0 or self.lost_temp[s] >= 0:
             self._any_lost = True
-        rest = self.temp_age[i] - oldest(self.temp_flags, self.temp_at, start, end, now)
-        return rest if rest < least else least
+        self._due_in(self.temp_age[i] - oldest(self.temp_flags, self.temp_at, start, end, now))
 
-    def _expire_status(self, now):
-        """Set lost_status; ms until the next status is too old."""
-        least = _LONG_MS
+    def _due_in(self, ms):
+        """Something will be too old in `ms`."""
+        if ms < self._least:
+            self._least = ms
+
+    def _expire_states(self, now):
+        """Expire stack voltages and states of boards."""
         for i in range(self.slaves):
+            if self.stack_ok[i]:
+                rest = self.cell_age[i] - ticks.diff(now, self.stack_at[i])
+                if rest < 0:
+                    self.stack_ok[i] = 0
+                else:
+                    self._due_in(rest)
             status = self.status[i]
             if not status:
                 continue
@@ -261,9 +271,8 @@ class Pack:
                 self.lost_status[self.string_of_slave[i]] = i
                 self._any_lost = True
                 self.status_at[i] = ticks.add(now, -self.temp_age[i] - 1)  # before ticks wrap
-            elif rest < least:
-                least = rest
-        return least
+            else:
+                self._due_in(rest)
 
     def is_left_out(self, temp):
         """True where the pack file leaves a sensor out."""

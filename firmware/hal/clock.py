@@ -1,7 +1,7 @@
-"""Clock of every microcontroller: 29-bit ticks from the ticks of the port.
+"""Clock of every microcontroller, from the ticks of the port.
 
 MicroPython's ticks have a period of 2**30 on 32-bit ports (`extmod/modtime.c`), a multiple of
-2**29, so a mask is enough. Nothing here allocates.
+2**29, so a mask makes 29-bit ticks of them. Nothing here allocates.
 """
 
 from time import ticks_ms, ticks_us
@@ -10,11 +10,10 @@ from bms.ticks import MASK
 
 
 class Clock:
-    """`ms()` and `us()`, as `bms.clock` calls them."""
+    """`ms()` and `us()`; see `bms.clock`."""
 
-    def ms(self):
-        """Milliseconds, 0..2**29-1, then 0 again."""
-        return ticks_ms() & MASK  # pyright: ignore[reportOperatorIssue]
+    def __init__(self):
+        self.ms = ticks_ms  # without a call of its own: every step of the cycle begins with it
 
     def us(self):
         """Microseconds, 0..2**29-1, then 0 again."""

@@ -88,7 +88,7 @@ class McuBoard:
         self._links = []
         self._rings = []
         self._ring_link = None
-        self._ring = None  # of the only link, where it has one
+        self.ring = None  # see `pending`
         self._sleep = idle  # until an interrupt, at most `_sleep_ms`; for a ring alone
         self._sleep_ms = 1
         self.pack_path = pack_path()
@@ -115,7 +115,7 @@ class McuBoard:
             self._ring_link = link
         else:
             self._links.append(link)
-        self._ring = self._rings[0] if len(self._rings) == 1 and not self._links else None
+        self.ring = self._rings[0] if len(self._rings) == 1 and not self._links else None
         return link
 
     def taken(self, name):
@@ -405,10 +405,10 @@ class McuBoard:
         return gc.mem_free()
 
     def pending(self):
-        """True where a port has received something."""
-        at = self._ring
-        if at is not None:
-            return at[0] != at[1]
+        """True where a port has received something.
+
+        With a `ring` the same as ring[0] != ring[1], without a call: that of the only link.
+        """
         for at in self._rings:
             if at[0] != at[1]:
                 return True
@@ -419,7 +419,7 @@ class McuBoard:
 
     def wait(self, ms):
         """Wait until a port receives something, at most `ms`; the processor sleeps meanwhile."""
-        if self._ring is not None:
+        if self.ring is not None:
             sleep = idle if ms < self._sleep_ms else self._sleep
             self._ring_link.wait(ms, ticks_ms, sleep)  # pyright: ignore[reportOptionalMemberAccess]
             return

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 from bms.contactors.sequence import CLOSED, MINUS, OPEN, PLUS, PRECHARGE  # noqa: E402
 from bms.protection import fault_ids as F
 from bms.protection.inputs import Inputs  # noqa: E402
-from fakes import Parts  # noqa: E402
+from fakes import Parts, check_ages  # noqa: E402
 
 CONTACTORS = 'reclose = "0 ms"; fuse_wait = "100 ms"; breaking_current = "300 A"'
 INPUTS = "interlock = true; emergency_stop = true; fault_line = true"
@@ -65,7 +65,7 @@ class Sequence(RuleBasedStateMachine):
         p.step()
         self.inputs.check_cuts()
         self.inputs.step(p.now)
-        p.limits.check_ages(p.now)
+        check_ages(p.limits, p.now)
         for s in range(self.parallel):
             plus = 3 * s + PLUS
             if p.board.coils[plus] and not before[plus]:

@@ -53,6 +53,14 @@ class Random:
 # --- frames ---
 
 
+def check_ages(limits, now):
+    """Evaluate all ages, as the master does in a tick."""
+    if limits._pack.may_expire(now):
+        while limits.expire_next(now):
+            pass
+    limits.check_ages(now)
+
+
 def crc8(data):
     """CRC-8 SAE J1850, bit by bit."""
     crc = 0xFF
@@ -238,6 +246,7 @@ class FakeBoard:
 
     NAME = "FAKE"
     HEAP_IS_CHEAP = True
+    ring = None
     STRINGS = 3
     MEASURES = ("current_sensor", "link_sensor", "voltage_sensor", "isolation_sensor")
 
@@ -627,7 +636,7 @@ class Parts:
         """After `ms` new readings, evaluated as after a scan."""
         self.pass_ms(ms)
         self.read()
-        self.limits.check_ages(self.now)
+        check_ages(self.limits, self.now)
         self.limits.scan_finished(self.now)
         while self.limits.evaluating:
             self.limits.evaluate_next(self.now)
@@ -704,7 +713,7 @@ class Bench:
         self.answers()
         for _ in range(ms // 5):
             self.step(5)
-        self.parts.limits.check_ages(self.parts.now)
+        check_ages(self.parts.limits, self.parts.now)
         self.parts.limits.scan_finished(self.parts.now)
         while self.parts.limits.evaluating:
             self.parts.limits.evaluate_next(self.parts.now)

@@ -13,7 +13,7 @@ from bms.protection.faults import Faults
 from bms.protection.limits import Limits
 from bms.sensors.current import StringCurrent
 from bms.slaves import build as slaves_
-from fakes import FakeBoard, names_of
+from fakes import FakeBoard, check_ages, names_of
 
 LOCKS = hasattr(micropython, "heap_lock")
 
@@ -124,7 +124,7 @@ class SlaveBench:
             self.step()
         for current in self.currents:
             current.sample(0, self.now)
-        self.limits.check_ages(self.now)
+        check_ages(self.limits, self.now)
         self.limits.scan_finished(self.now)
         while self.limits.evaluating:
             self.limits.evaluate_next(self.now)

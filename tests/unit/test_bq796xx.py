@@ -7,6 +7,7 @@ from slave_bench import SlaveBench
 
 from bms.slaves import build as slaves
 from extent import extent
+from fakes import check_ages
 
 
 def crc(data):
@@ -698,7 +699,7 @@ def test_one_answer_damaged_in_a_hundred_costs_nobody_a_reading():
         for _ in range(rounds):
             b.begin()
             b.run(100)
-            b.limits.check_ages(b.now)
+            check_ages(b.limits, b.now)
             oldest = max(oldest, max([b.now - at for at in b.pack.cell_at]))
         assert noise.damaged > rounds // 30 * count and b.driver.repeated == 0
         assert b.driver.starts == 1 and oldest < 300, (count, b.driver.starts, oldest)

@@ -5,7 +5,7 @@ from slave_bench import LOCKS, Canned, SlaveBench
 
 from bms.config.errors import ConfigError
 from bms.links.can import EXTENDED
-from fakes import raises, slcan_bytes
+from fakes import check_ages, raises, slcan_bytes
 
 
 def cells(node, k, mv):
@@ -122,7 +122,7 @@ def test_the_temperature_of_a_board_grows_old():
     for _ in range(70):
         b.hear([status(1, 19800), cells(1, 0, MV[:4]), cells(1, 1, MV[4:] + [0, 0])])
         b.pass_ms(100)
-        b.limits.check_ages(b.now)
+        check_ages(b.limits, b.now)
     assert not b.pack.stack_ok[0]
 
 
@@ -148,7 +148,7 @@ def _seconds(b, each, seconds, ms=20):
         if t % 1000 == 0:
             b.begin()
         if t % 100 == 0:
-            b.limits.check_ages(b.now)
+            check_ages(b.limits, b.now)
             b.limits.scan_finished(b.now)
             while b.limits.evaluating:
                 b.limits.evaluate_next(b.now)
@@ -265,7 +265,7 @@ def test_a_board_that_falls_silent_ages():
     b = Bench((1, 2), limits='cell_age = "4 s"; temp_age = "9 s"').greet()
     for _ in range(6):
         b.round(nodes=(1,))
-        b.limits.check_ages(b.now)
+        check_ages(b.limits, b.now)
     assert "cell_lost" in b.names()
 
 

@@ -110,7 +110,7 @@ def test_versions_have_the_same_names():
     k = VERSIONS[0]
     names = [n for n in dir(k) if callable(getattr(k, n)) and not n.startswith("_")]
     names = [n for n in names if n not in ("array", "const")]
-    assert len(names) == 41
+    assert len(names) == 42
     for name in names:
         for k in VERSIONS:
             assert callable(getattr(k, name)), name
@@ -168,6 +168,10 @@ def test_find_and_shift():
         assert k.find(b"abcabc", 4, 6, 0x61) == -1
         assert k.find(b"abc", 1, 1, 0x62) == -1
         assert [k.nth(b"ab c  d ", n, 32) for n in range(5)] == [0, 3, 5, 6, 8]
+        rows = b"on\tx\none\tonce on\n\tempty\nlast\t\n"
+        found = [k.row_of(rows, len(rows), w, len(w)) for w in (b"on", b"one", b"", b"last")]
+        assert found == [0, 1, 2, 3]
+        assert [k.row_of(rows, len(rows), w, len(w)) for w in (b"o", b"ones")] == [-1, -1]
     for _ in range(50):
         data = bytearray(random.bytes(20))
         start = random.below(20)

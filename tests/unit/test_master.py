@@ -372,6 +372,38 @@ def test_the_watchdog_starves_when_a_stage_does_not_run():
         assert r.board.clock.total_ms - last > 2500, stage
 
 
+def test_frames_go_before_work():
+    r = _closed()
+    looks = []
+    check = r.master.limits.check_ages
+    r.master.limits.check_ages = lambda now: (looks.append(now), check(now))
+    for ring in (None, [0, 1]):  # a board's `pending`, or its ring
+        r.master._ring = ring
+        r.board.pending = lambda: True
+        r.run(30)  # a tick is due
+        while r.master._put_off:
+            r.step()
+        looks.clear()
+        r.board.wait(30)
+        for n in range(6):
+            assert r.master.step() is True
+            assert looks == [], n
+        r.master.step()
+        assert len(looks) == 1
+        r.board.pending = lambda: False
+
+
+def test_frames_without_end_starve_nothing():
+    r = _closed()
+    r.board.pending = lambda: True
+    r.lines()
+    feeds = len(r.board.feeds)
+    r.run(2000)
+    assert len(r.board.feeds) - feeds >= 10
+    assert len(r.lines("status")) >= 1
+    assert r.state == CLOSED
+
+
 def test_the_watchdog_starves_when_the_step_raises():
     r = Rig()
     r.run(1000)

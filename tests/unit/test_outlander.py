@@ -6,7 +6,7 @@ from bms.config import pack_file
 from bms.config.errors import ConfigError
 from bms.links.can import EXTENDED
 from bms.protection import fault_ids as F
-from fakes import raises
+from fakes import check_ages, raises
 
 COMMAND = 0x3C3
 OFF = (COMMAND, bytes.fromhex("0000000403000000"))
@@ -50,7 +50,7 @@ def hear(b, nodes=(1,), mv=EIGHT, times=1):
         for node in nodes:
             b.give(said(node, mv))
         b.pass_ms(100)
-        b.limits.check_ages(b.now)
+        check_ages(b.limits, b.now)
 
 
 def known(boards=((1, 8, 3),), **more):
@@ -221,7 +221,7 @@ def test_a_silent_module_is_missed_and_holds_up_nobody():
         b.give(said(1, EIGHT))
         assert b.driver.done == (scan >= 2)
         b.pass_ms(100)
-        b.limits.check_ages(b.now)
+        check_ages(b.limits, b.now)
     assert b.driver.missed == 4
     assert b.mv() == EIGHT + [None] * 8
     hear(b, (1, 2), times=3)
@@ -346,7 +346,7 @@ def test_two_modules_with_one_number():
         b.pass_ms(50)
         b.give(said(1, [3500] * 8))
         b.pass_ms(50)
-        b.limits.check_ages(b.now)
+        check_ages(b.limits, b.now)
     assert b.names() == ["slave_conflict"]
     assert b.mv() == [None] * 8 and not b.pack.stack_ok[0]
     # none is taken, all are evaluated
@@ -369,7 +369,7 @@ def test_twins_in_one_string_do_not_hold_the_other():
             for node in twins:
                 b.give(said(node, [3500] * 8))
             b.pass_ms(50)
-            b.limits.check_ages(b.now)
+            check_ages(b.limits, b.now)
         slots = [b.faults.slot(F.SLAVE_CONFLICT, string) for string in (0, 1)]
         assert [b.faults.active[i] for i in slots] == left, twins
 
@@ -522,7 +522,7 @@ def test_cells_alone_do_not_keep_an_old_temperature_alive():
         b.begin()
         b.give(said(1, EIGHT) + said(2, EIGHT)[1:])
         b.run(100, 10)
-        b.limits.check_ages(b.now)
+        check_ages(b.limits, b.now)
     assert list(b.pack.stack_ok) == [1, 0] and b.mv() == EIGHT * 2
     assert b.requests[-1] == OFF
     hear(b, (1, 2))
@@ -536,7 +536,7 @@ def test_a_scan_that_begins_between_a_status_and_its_cells():
         b.begin()
         b.give(said(1, EIGHT)[1:])
         b.run(100, 10)
-        b.limits.check_ages(b.now)
+        check_ages(b.limits, b.now)
     assert b.pack.stack_ok[0] == 1
 
 

@@ -16,6 +16,7 @@ def fresh_after(key, ms):
         for i in range(len(flags)):
             flags[i] = FRESH | SEEN
     pack.expire(ms)
+    pack.expire(ms)
     return [[f & FRESH for f in flags] for flags in (pack.cell_flags, pack.temp_flags)]
 
 

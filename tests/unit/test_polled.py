@@ -7,7 +7,7 @@ from bms.links.reply import ReplyLink
 from bms.pack import FRESH
 from bms.slaves import polled
 from bms.slaves.build import KINDS, least_age_ms
-from fakes import Random, raises
+from fakes import Random, check_ages, raises
 
 
 class EchoLink(ReplyLink):
@@ -168,7 +168,7 @@ def test_at_the_least_age_neither_a_lost_answer_nor_words_trip():
                     worst = max(worst, b.now - at)
         words = len(boards.commanded)
         assert worst < 506 and left[0] < -20 and words > 5, (lost, worst, words)
-        b.limits.check_ages(b.now)
+        check_ages(b.limits, b.now)
         assert "cell_lost" not in b.names() and "slave_age" not in b.names()
 
 

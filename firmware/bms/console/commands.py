@@ -8,7 +8,7 @@ several blanks are one, Backspace takes back. Nothing here allocates after start
 from micropython import const
 
 from bms.console import telemetry as T
-from bms.kernels.buffers import find
+from bms.kernels.buffers import find, row_of
 from bms.storage import history as H
 
 # numbers of the commands, in the order of telemetry.COMMANDS
@@ -17,12 +17,16 @@ CLEAR, CLOSE, OPEN, BALANCE, LIMITS, CONFIG, RESET, VERSION, SERVICE = range(9, 
 
 _JOBS = bytes((T.HELP, T.STATUS, T.CELLS, T.STRINGS, T.FAULTS, T.PAST))  # of those below HISTORY
 _LONGEST = 40
+_PER_STEP = const(8)  # bytes: what comes from a slave meanwhile waits for them
 _SPACE = const(32)
 _NOT_MEANT = b"opens the contactors: add yes, or anyway where one is welded"
 
 
 class Commands:
-    """refused: lines that were no command, were too long or contained bytes that are not text."""
+    """more: another step may follow at once.
+
+    refused: lines that were no command, were too long or contained bytes that are not text.
+    """
 
     def __init__(self, master, stream, telemetry):
         self._master = master
@@ -37,33 +41,47 @@ class Commands:
         self._got = self._at = 0
         self._line = bytearray(_LONGEST)
         self._n = 0
+        self.more = self._ended = False  # the line is complete
         self._wrong = b""  # why the line that comes is none
         self.refused = 0
 
     def step(self, now):
-        """Read a few bytes; run at most one command until its answer has been built.
+        """Read a few bytes, or run a command once the answer of the last one has been built.
 
-        False where nothing has come.
+        False where nothing has come; see `more`.
         """
+        if self._ended:
+            self.more = False
+            if not self._telemetry.answering():
+                self._ended = False
+                self._take_line(now)
+                self.more = self._at < self._got
+            return True
         if self._at == self._got:
             self._at = 0
             self._got = self._stream.read(self._chunk)
-        while self._at < self._got and not self._telemetry.answering():
+        end = self._at + _PER_STEP
+        while self._at < self._got and self._at < end:
             c = self._chunk[self._at]
             self._at += 1
             if c == 10 or c == 13:
-                n = self._n
-                if n and self._line[n - 1] == _SPACE:
-                    self._n = n - 1
-                if self._wrong:
-                    self._refuse(self._wrong)
-                elif self._n:
-                    self._command(now)
-                self._n = 0
-                self._wrong = b""
-            else:
-                self._typed(c)
+                self._ended = True
+                break
+            self._typed(c)
+        self.more = self._ended or self._at < self._got
         return self._got > 0
+
+    def _take_line(self, now):
+        """Run the command that has come."""
+        n = self._n
+        if n and self._line[n - 1] == _SPACE:
+            self._n = n - 1
+        if self._wrong:
+            self._refuse(self._wrong)
+        elif self._n:
+            self._command(now)
+        self._n = 0
+        self._wrong = b""
 
     def _typed(self, c):
         """Take one character of a line."""
@@ -86,18 +104,14 @@ class Commands:
         else:
             self._wrong = b"line too long"
 
-    def _same(self, start, text, at, n):
-        """True if the line has the n bytes of `text` from `at` on at `start`."""
-        if start + n > self._n:
-            return False
-        for i in range(n):
-            if self._line[start + i] != text[at + i]:
-                return False
-        return True
-
     def _argument(self, rest, text):
         """True if `text` is all that stands in the line from `rest` on."""
-        return self._n - rest == len(text) and self._same(rest, text, 0, len(text))
+        if self._n - rest != len(text):
+            return False
+        for i in range(len(text)):
+            if self._line[rest + i] != text[i]:
+                return False
+        return True
 
     def _refuse(self, why):
         self.refused += 1
@@ -107,14 +121,11 @@ class Commands:
         n = find(self._line, 0, self._n, _SPACE)
         if n < 0:
             n = self._n
-        at = 0
-        for command in range(SERVICE + 1):
-            # the line is shorter than the last row
-            if T.COMMANDS[at + n] == T.TAB and self._same(0, T.COMMANDS, at, n):
-                self._act(command, n + 1, now)
-                return
-            at = find(T.COMMANDS, at, len(T.COMMANDS), T.LINE_END) + 1
-        self._refuse(b"unknown command: see help")
+        command = row_of(T.COMMANDS, len(T.COMMANDS), self._line, n)
+        if command < 0:
+            self._refuse(b"unknown command: see help")
+        else:
+            self._act(command, n + 1, now)
 
     def _act(self, command, rest, now):
         """Run a command; `rest`: where its argument begins."""

@@ -133,7 +133,7 @@ class Sequence:
         """Open now; above the breaking current only after `fuse_wait`, or once it is lower."""
         if self.state == FUSE_WAIT or self.state == OPENING:
             return
-        if self._unbreakable():
+        if self._breaking_ma and self._unbreakable():
             self._enter(FUSE_WAIT, self._clock.now)
             return
         if not self._gap:
@@ -157,7 +157,7 @@ class Sequence:
 
     def _unbreakable(self):
         """True where plus is on and carries more than the contacts can break."""
-        return self._breaking_ma and self._coils[PLUS] and self.magnitude() > self._breaking_ma
+        return self._coils[PLUS] and self.magnitude() > self._breaking_ma
 
     def magnitude(self):
         """Size of the current in mA; 0 where it isn't known: opening must not wait then."""

@@ -120,14 +120,14 @@ class Strings:
 
     def trip(self, scope):
         """Open a string, or all of them where the scope is the pack."""
-        self._opens()
         if scope < len(self.each):
+            self.each[scope].trip()  # before all else: each us counts
             self._close_wanted[scope] = 0
-            self.each[scope].trip()
-            return
-        for s in range(len(self.each)):
-            self._close_wanted[s] = 0
-            self.each[s].trip()
+        else:
+            for s in range(len(self.each)):
+                self.each[s].trip()
+                self._close_wanted[s] = 0
+        self._opens()
 
     def cut(self):
         """The board has switched all coils off by itself: change the states to match."""

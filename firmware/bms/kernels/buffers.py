@@ -35,6 +35,27 @@ def nth(data: ptr8, n: int, stop: int) -> int:
 
 
 @micropython.viper
+def row_of(rows: ptr8, size: int, word: ptr8, n: int) -> int:
+    """Number (from 0) of the row that begins with `word[:n]` and a tab; -1 where none does.
+
+    Each of the rows, of `size` bytes in all, ends with a line end.
+    """
+    at = 0
+    row = 0
+    while at < size:
+        i = 0
+        while i < n and int(rows[at + i]) == int(word[i]):
+            i += 1
+        if i == n and int(rows[at + n]) == 9:
+            return row
+        while int(rows[at]) != 10:
+            at += 1
+        at += 1
+        row += 1
+    return -1
+
+
+@micropython.viper
 def shift(data: ptr8, start: int, end: int) -> int:
     """Move `data[start:end]` to the front; the count of bytes moved."""
     n = end - start

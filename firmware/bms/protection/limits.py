@@ -42,8 +42,8 @@ PACK_DISCHARGE = quantity_of(faults.PACK_DISCHARGE)
 ISOLATION = quantity_of(faults.ISOLATION_LOW)
 AGE = quantity_of(faults.SLAVE_AGE)
 
-# steps in which a string is evaluated; _PREPARE comes once, before the first string
-_BEGIN, _SLAVES, _STRING, _FINISH, _PREPARE = range(5)
+# steps in which a string is evaluated; _AGES and _PREPARE come once, before the first string
+_BEGIN, _SLAVES, _STRING, _FINISH, _PREPARE, _AGES = range(6)
 _AT_ONCE = const(8)  # slaves in one step, while none is out of bounds
 _OWN = const(9)  # quantities up to BOARD: of one slave, except for the two spreads
 _NEVER_BACK = const(1 << 28)
@@ -140,7 +140,7 @@ class Limits:
         self._cell_age = config.cell_age_ms
         self._board_dc = array("h", [_COLD] * pack.strings)
         self._stack_bad = False
-        self.evaluating = False
+        self.evaluating = self._expired = False
         self._poll_period_ms = array("i", [config.scan_period_ms] * pack.strings)
         self._stuck_ms = array("i", [config.stuck_time_ms] * pack.strings)  # 0: not checked
         self._stuck_ma = config.stuck_current_ma or config.capacity_mah // 5
@@ -474,13 +474,12 @@ class Limits:
 
     def scan_finished(self, now):
         """A scan has ended: `evaluate_next` evaluates every fresh reading once, step by step."""
-        if self._pack.may_expire(now):
-            self._expire(now)  # `cell_lost` before `slaves_missing`: it names the cell
         if self.evaluating:
             self._scan_waiting = True  # the evaluation of the scan before is not finished
             return
         self._string = 0
-        self._step = _PREPARE
+        # `cell_lost` before `slaves_missing`: it names the cell
+        self._step = _AGES if self._pack.may_expire(now) else _PREPARE
         self.evaluating = True
 
     def _begin_scan(self, now):
@@ -514,6 +513,8 @@ class Limits:
                 self._step = _SLAVES
         elif step == _STRING:
             self._string_values(s)
+        elif step == _AGES:
+            self._step = _AGES if self.expire_next(now) else _PREPARE
         elif step == _PREPARE:
             self._begin_scan(now)
             self._step = _BEGIN
@@ -819,9 +820,7 @@ class Limits:
     # --- each tick ---
 
     def check_ages(self, now):
-        """Evaluate ages: readings that are too old, a current sensor that sends nothing."""
-        if self._pack.may_expire(now):
-            self._expire(now)
+        """A current sensor that sends nothing; `expire_next` evaluates the ages of readings."""
         f = self._faults
         for s in range(self._pack.strings):
             current = self._currents[s]
@@ -832,11 +831,17 @@ class Limits:
                 elif self._strings.each[s].energised():
                     f.set(faults.CURRENT_LOST, s, age)
 
-    def _expire(self, now):
-        """Invalidate readings that are too old; set or clear the faults for lost ones."""
+    def expire_next(self, now):
+        """A step of: invalidate readings that are too old, set or clear the faults for lost ones.
+
+        True while another must follow. Call it where `Pack.may_expire`.
+        """
         pack = self._pack
         f = self._faults
-        pack.expire(now)
+        if not self._expired:
+            self._expired = pack.expire(now)
+            return True
+        self._expired = False
         for s in range(pack.strings):
             lost = pack.lost_cell[s]
             if lost < 0:
@@ -853,6 +858,7 @@ class Limits:
                 f.set(faults.STATUS_LOST, lost, pack.temp_age[lost])
             else:
                 f.clear(faults.STATUS_LOST, pack.slave_from[s])
+        return False
 
     def string_measured(self, string, mv, now):
         """Evaluate the measured voltage of a string in mV, None = not measured."""

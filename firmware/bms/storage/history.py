@@ -184,9 +184,9 @@ class History:
         scope = faults.pack_scope if string < 0 else string
         self._begin(b"stored_event")
         self._out.text(b"what", F.CHANGES[packed >> 8 & 3])
-        self._telemetry.fault_fields(
-            faults.slot(self._fault(packed & 255), scope), (packed >> 14) - 1, t[i + 1]
-        )
+        slot = faults.slot(self._fault(packed & 255), scope)
+        self._telemetry.fault_name(slot)
+        self._telemetry.fault_place(slot, (packed >> 14) - 1, t[i + 1])
         self._when(t[i + 2], t[i + 3])
         self._finish()
 

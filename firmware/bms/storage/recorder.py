@@ -1,16 +1,19 @@
 """Records events and freeze frames; allows flash writes only while no reading is near a limit.
 
-Stepped every 50 ms by the master; nothing here allocates after start-up.
+The master steps it every 50 ms; it looks every 200 ms while nothing happens. Nothing here allocates
+after start-up.
 """
 
 from array import array
 
 from micropython import const
 
+from bms import ticks
 from bms.contactors import sequence as C
 from bms.energy import totals as S
 from bms.protection import fault_ids as F
 
+_LOOK_MS = const(200)  # between two steps while nothing has happened
 _CHANGES = const(2)  # most events that one step hands to the store
 
 
@@ -25,6 +28,7 @@ class Recorder:
         self._drivers = master.drivers
         self._store = store
         self._followed = 0  # number of events that the store has
+        self._look_at = master.clock.now
         self._given = False  # the store has the frame that is ready now
         self._seen = array("i", [0] * (2 * master.pack.strings))  # closings, openings under load
         self._failed = 0
@@ -44,6 +48,9 @@ class Recorder:
         """Hand over what is new, then step the store."""
         store = self._store
         faults = self._faults
+        news = self._followed != faults.events or self._freeze_frame.ready and not self._given
+        if not news and not store.frame_pending and ticks.diff(now, self._look_at) < 0:
+            return
         for _ in range(_CHANGES):
             if self._followed != faults.events:
                 self._follow(faults)
@@ -51,6 +58,8 @@ class Recorder:
         self._count()
         closed = self._any_on()
         store.step(now, self._writable(now, closed), closed)
+        # a write that is due waits for a calm moment, which a look each 200 ms could always miss
+        self._look_at = now if store.due(now, closed) else ticks.add(now, _LOOK_MS)
         if store.failed != self._failed:
             self._failed = store.failed
             faults.set(F.STORE_FAILED, -1, store.failed)

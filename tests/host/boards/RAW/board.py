@@ -34,6 +34,7 @@ class Board:
     STRINGS = len(COILS) // 3
     HEAP_IS_CHEAP = False
     MEASURES = ()
+    ring = None
 
     def __init__(self):
         self.pack_path = sys.path[0] + "/pack.toml"
