@@ -308,6 +308,17 @@ def test_what_nothing_mentions_goes(tmp_path: Path) -> None:
     assert "def write(" in text  # MicroPython may call it
 
 
+def test_what_goes_with_its_class_is_not_counted_twice() -> None:
+    text = compact(
+        {
+            "zz/user.py": "def both():\n return 1\n"
+            "class Unused:\n class Inner:\n  def f(self):\n   return both()\n"
+            "print(both())\n"
+        }
+    )["zz/user.py"]
+    assert "class" not in text and text.count("def ") == 1
+
+
 def test_what_is_not_known_is_refused() -> None:
     for text in (
         "from . import x\n",
