@@ -58,12 +58,12 @@ class ConfigErrorMode:
             if line in (b"reset yes", b"service yes", b"reset anyway", b"service anyway"):
                 self.restart = line.startswith(b"reset")
                 return True
-            if line == b"version":
-                self._send("boot", {"version": VERSION, "board": self._board.NAME})
             if line:
                 text = "no valid pack file: " + self._fields["reason"]
                 name = line.split()[0].decode() if line.split() else "?"
                 self._send("answer", {"cmd": name, "ok": line == b"version", "text": text})
+            if line == b"version":
+                self._send("boot", {"version": VERSION, "board": self._board.NAME})
         return False
 
     def _send(self, kind, fields):
