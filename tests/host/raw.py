@@ -36,7 +36,8 @@ class RawBoard:
         self.kind = kind
         self.rom = folder / "rom.img" if rom_bytes else None
         self.welded = False
-        self.cuts = 0  # of the power, by `cut_after`; what mpremote does then is ended with it
+        self.cuts = 0  # of the power, by `cut_after`
+        self._cut = False  # and it is off: mpremote, which nobody answers, is ended
         self.journal: Path | None = None  # gets every block written from the next start on
         size = disk_bytes or SIZES[kind]
         self.disk.write_bytes(b"\xff" * size if kind == "lfs" else bytes(size))
@@ -66,12 +67,15 @@ class RawBoard:
                         self.cut_after = None
                         self.cuts += 1
                         self.off()
-                        if mpremote.Mpremote.process is not None:
-                            mpremote.Mpremote.process.kill()
+                        self._cut = True
                 os.write(self._port if fd == self._board else self._board, data)
+            # also a run that begins only now: it would wait for HANG_S
+            if self._cut and mpremote.Mpremote.process is not None:
+                mpremote.Mpremote.process.kill()
 
     def on(self) -> None:
         """Power comes; a shell loop starts it again after each reset."""
+        self._cut = False
         words = [
             str(find_micropython()),
             "-X",
