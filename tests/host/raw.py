@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bmsctl import cli, flashing, mpremote, pack_push
+from bmsctl import board_files, cli, flashing, mpremote, pack_push
 from bmsctl.errors import ToolError
 from bmsctl.request import send_command
 from bmssim.micropython_path import find_micropython
@@ -21,6 +21,18 @@ from extent import HANG_S
 HERE = Path(__file__).parent
 BOARDS = HERE / "boards"
 SIZES = {"lfs": 2 << 20, "fat": 2 << 20, "stm32": 1 << 20}
+
+
+_COMPILE = board_files.compiled
+_compiled: dict[tuple[board_files.Board, tuple[tuple[str, str], ...]], dict[str, bytes]] = {}
+
+
+def compiled(board: board_files.Board) -> dict[str, bytes]:
+    """What `board_files.compiled` gives, which runs once for the same board and sources."""
+    key = board, tuple(board_files.texts(board.name).items())
+    if key not in _compiled:
+        _compiled[key] = _COMPILE(board)
+    return dict(_compiled[key])
 
 
 class RawBoard:
@@ -120,8 +132,9 @@ class RawBoard:
 
 
 def be_patient(patch: pytest.MonkeyPatch) -> None:
-    """Let the tools wait for what must come until only a hang explains that it doesn't, and start
-    mpremote, which costs more than all that it copies here, for many files at once."""
+    """Let the tools wait for what must come until only a hang explains that it doesn't; compile
+    once, and start mpremote, which costs more than all that it copies here, for many files."""
+    patch.setattr(board_files, "compiled", compiled)
     patch.setattr(flashing, "BATCH", 40)
     patch.setattr(mpremote, "TIMEOUT_S", HANG_S)
     patch.setattr(flashing, "ANSWER_S", HANG_S)
