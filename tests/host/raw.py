@@ -1,5 +1,6 @@
 """Boards for flashing: `raw_board.py` behind a pseudo-terminal, switched on and off."""
 
+import fcntl
 import os
 import select
 import shutil
@@ -61,6 +62,8 @@ class RawBoard:
         self._port, port_end = os.openpty()
         for fd in (self._board_end, port_end):
             tty.setraw(fd)
+        # a tool of another test that still looks for its own port must not open the board's
+        fcntl.flock(self._board_end, fcntl.LOCK_EX)
         self._fds = [self._board, self._board_end, self._port, port_end]
         self.path = os.ttyname(port_end)
         self._running = True
