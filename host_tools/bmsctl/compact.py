@@ -15,11 +15,12 @@ on the board: who adds code there sees the short names.
 
 import ast
 import copy
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 
 from .program import Binder, Program, Scope, UnknownSyntax, literal, module_name
 from .short_names import Places, Shortener, held, letters
+from .trees import Rewriter, blocks, edit, nodes, statements
 
 # Names that the firmware's own classes and modules share with MicroPython's: either can be meant
 _FOREIGN_WORDS = """
@@ -35,10 +36,11 @@ FOREIGN = tuple(_FOREIGN_WORDS.split())
 _FUNCTIONS = (ast.FunctionDef, ast.Lambda)
 
 
-class _Inline(ast.NodeTransformer):
+class _Inline(Rewriter):
     """Puts constants where they are used, and short sums where they are called."""
 
     def __init__(self, program: Program, binder: Binder) -> None:
+        super().__init__()
         self.program = program
         self.binder = binder
 
@@ -96,53 +98,57 @@ def _sign(node: ast.Compare) -> "tuple[ast.expr, int, bool] | None":
     return None
 
 
-class _Put(ast.NodeTransformer):
+class _Put(Rewriter):
     """Puts arguments in place of parameters."""
 
     def __init__(self, params: list[str], args: list[ast.expr]) -> None:
+        super().__init__()
         self.args = dict(zip(params, args, strict=True))
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return self.args[node.id]
 
 
-class _Drop(ast.NodeTransformer):
+class _Drop:
     """Takes out imports that nothing uses any more, and constants that nobody can ask for."""
 
     def __init__(self, program: Program, path: str, needed: set[str]) -> None:
         self.program = program
         self.module = program.names[path]
         self.needed = needed
-        tree = program.trees[path]
-        self.binder = Binder(tree, program.binders)
+        self.binder = program.binder(path)
         self.used: set[tuple[Scope, str]] = set()
-        for node in ast.walk(tree):
+        for node, scope in self.binder.at.items():
             if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
-                scope = self.binder.at[node].resolve(node.id)
-                if scope is not None:
-                    self.used.add((scope, node.id))
-        self.scope = self.binder.top
+                owner = scope.resolve(node.id)
+                if owner is not None:
+                    self.used.add((owner, node.id))
 
     def _goes(self, name: str) -> bool:
         if (self.binder.top, name) in self.used or name in self.needed:
             return False
         return self.program.constant(self.module, name) is not None
 
-    def visit_Assign(self, node: ast.Assign) -> ast.stmt | None:
+    def left(self, node: ast.stmt) -> tuple[ast.stmt, ...]:
+        """A statement, or nothing."""
+        if isinstance(node, ast.Assign):
+            return () if self._is_dropped(node) else (node,)
+        return (node,) if not isinstance(node, ast.ImportFrom) or self._imports(node) else ()
+
+    def _is_dropped(self, node: ast.Assign) -> bool:
         if self.binder.at.get(_first_name(node.targets[0])) is not self.binder.top:
-            return node
+            return False
         if len(node.targets) > 1:
-            return node
+            return False
         target = node.targets[0]
         names = target.elts if isinstance(target, ast.Tuple) else [target]
-        if all(isinstance(x, ast.Name) and self._goes(x.id) for x in names):
-            return None
-        return node
+        return all(isinstance(x, ast.Name) and self._goes(x.id) for x in names)
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
+    def _imports(self, node: ast.ImportFrom) -> bool:
+        """Take out what it imports for nobody; whether something is left."""
         kept = []
         if node.names[0].name == "*":
-            return node
+            return True
         for alias in node.names:
             name = alias.asname or alias.name
             scope = self.binder.at[alias]
@@ -153,75 +159,73 @@ class _Drop(ast.NodeTransformer):
             if (scope, name) in self.used or needed or side_effects:
                 kept.append(alias)
         node.names = kept
-        return node if kept else None
+        return bool(kept)
 
 
 def _first_name(node: ast.expr) -> ast.expr:
     return _first_name(node.elts[0]) if isinstance(node, ast.Tuple) and node.elts else node
 
 
-def _drop_unused(trees: Iterable[ast.AST], kept: set[str]) -> None:
+def _mentioned(tree: ast.AST) -> Counter[str]:
+    """How often each name is mentioned."""
+    found: Counter[str] = Counter()
+    for node in nodes(tree):
+        if isinstance(node, ast.Name):
+            found[node.id] += 1
+        elif isinstance(node, ast.Attribute):
+            found[node.attr] += 1
+        elif isinstance(node, ast.alias):
+            found[node.name] += 1
+    return found
+
+
+def _drop_unused(trees: Collection[ast.Module], kept: set[str]) -> None:
     """Takes out functions, methods and classes that nothing mentions: another board has them."""
-    trees = list(trees)
-    while True:
-        mentioned = set(kept)
-        for node in (x for tree in trees for x in ast.walk(tree)):
-            if isinstance(node, ast.Name):
-                mentioned.add(node.id)
-            elif isinstance(node, ast.Attribute):
-                mentioned.add(node.attr)
-            elif isinstance(node, ast.alias):
-                mentioned.add(node.name)
-        before = sum(len(ast.dump(tree)) for tree in trees)
-        for tree in trees:
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Module | ast.ClassDef):
-                    node.body = [x for x in node.body if not _is_unused(x, mentioned)]
-            _fill(tree)
-        if sum(len(ast.dump(tree)) for tree in trees) == before:
-            return
+    mentioned = Counter(kept)
+    holders: list[ast.Module | ast.ClassDef] = [*trees]
+    for tree in trees:
+        mentioned.update(_mentioned(tree))
+        holders += [x for x in statements(tree) if isinstance(x, ast.ClassDef)]
+    gone: set[ast.AST] = set()
+    before = -1
+    while len(gone) > before:
+        before = len(gone)
+        for holder in holders:
+            # a class that went took what it holds along: nothing is taken out twice
+            unused = [x for x in holder.body if holder not in gone and _is_unused(x, mentioned)]
+            for node in unused:
+                holder.body.remove(node)
+                mentioned.subtract(_mentioned(node))
+                gone |= {node, *statements(node)}
+    for tree in trees:
+        _fill(tree)
 
 
-def _is_unused(node: ast.stmt, mentioned: set[str]) -> bool:
+def _is_unused(node: ast.stmt, mentioned: Counter[str]) -> bool:
     if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.decorator_list:
         return False
-    return node.name not in mentioned and not node.name.startswith("__")
+    return not mentioned[node.name] and not node.name.startswith("__")
 
 
 def _fill(tree: ast.AST) -> None:
     """A block that lost all its statements gets a `pass`."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and not body and not isinstance(node, ast.Module):
+    for node, field in blocks(tree):
+        body = getattr(node, field)
+        if field == "body" and not body and not isinstance(node, ast.Module):
             body.append(ast.Pass())
-
-
-def _texts(trees: Iterable[ast.AST]) -> set[str]:
-    """Every text in the sources, docstrings apart, and the words of those."""
-    found: set[str] = set()
-    for tree in trees:
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.add(node.value)
-    return found
 
 
 def _bare(tree: ast.AST) -> None:
     """Takes out docstrings and other texts that nothing uses."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [  # type: ignore[attr-defined]
-                x
-                for x in body
-                if not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))
-            ]
+    edit(
+        tree,
+        lambda x: () if isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant) else (x,),
+    )
     _fill(tree)
 
 
-def _direct(sources: Mapping[str, str]) -> dict[str, str]:
-    """The sources, with names imported from where they are made, not from who passes them on."""
-    trees = {path: ast.parse(text) for path, text in sources.items()}
+def _direct(trees: Mapping[str, ast.Module]) -> None:
+    """Has names imported from where they are made, not from who passes them on."""
     passed_on: dict[tuple[str, str], tuple[str, str]] = {}
     for path, tree in trees.items():
         for node in tree.body:
@@ -230,33 +234,31 @@ def _direct(sources: Mapping[str, str]) -> dict[str, str]:
                     key = (module_name(path), alias.asname or alias.name)
                     passed_on[key] = (node.module, alias.name)
 
-    class Direct(ast.NodeTransformer):
-        def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:
-            out: list[ast.stmt] = []
-            for alias in node.names:
-                module, name = str(node.module), alias.name
-                while (module, name) in passed_on:
-                    module, name = passed_on[module, name]
-                bound = alias.asname or alias.name
-                its = ast.alias(name, bound if bound != name else None)
-                last = out[-1] if out else None
-                if isinstance(last, ast.ImportFrom) and last.module == module:
-                    last.names.append(its)
-                else:
-                    out.append(ast.ImportFrom(module, [its], 0))
-            return out
+    def direct(node: ast.stmt) -> list[ast.stmt]:
+        if not isinstance(node, ast.ImportFrom):
+            return [node]
+        out: list[ast.stmt] = []
+        for alias in node.names:
+            module, name = str(node.module), alias.name
+            while (module, name) in passed_on:
+                module, name = passed_on[module, name]
+            bound = alias.asname or alias.name
+            its = ast.alias(name, bound if bound != name else None)
+            last = out[-1] if out else None
+            if isinstance(last, ast.ImportFrom) and last.module == module:
+                last.names.append(its)
+            else:
+                out.append(ast.copy_location(ast.ImportFrom(module, [its], 0), node))
+        return out
 
-    for path, tree in trees.items():
-        if any(isinstance(x, ast.ImportFrom) and x.level for x in ast.walk(tree)):
-            continue  # handled by name below
-        trees[path] = Direct().visit(tree)
-    return {path: ast.unparse(ast.fix_missing_locations(tree)) for path, tree in trees.items()}
+    for tree in trees.values():
+        if not any(isinstance(x, ast.ImportFrom) and x.level for x in statements(tree)):
+            edit(tree, direct)  # a relative import is refused later
 
 
 def _shorten_parameters(program: Program, kept: set[str]) -> None:
     """Parameters, and with them the locals of their functions, get the same few names."""
-    for tree in program.trees.values():
-        binder = Binder(tree, program.binders)
+    for binder in program.binders.values():
         by_scope: dict[Scope, list[ast.AST]] = defaultdict(list)
         seen: dict[Scope, set[str]] = defaultdict(set)
         for node, scope in binder.at.items():
@@ -313,48 +315,43 @@ def compact_with_names(
 
     functions: False: they and classes keep their names.
     """
-    program = Program(_direct(sources))
-    for tree in program.trees.values():
+    trees = {path: ast.parse(text) for path, text in sources.items()}
+    return compact_trees(trees, kept, functions)
+
+
+def compact_trees(
+    trees: Mapping[str, ast.Module], kept: Iterable[str] = (), functions: bool = True
+) -> tuple[dict[str, str], Places]:
+    """The same for sources as trees, which it changes."""
+    _direct(trees)
+    for tree in trees.values():
         _bare(tree)
-    program.binders = {
-        program.names[path]: Binder(tree, set(program.names.values()))
-        for path, tree in program.trees.items()
-    }
-    for path, tree in program.trees.items():
+    program = Program(trees)
+    for path, tree in trees.items():
         _Inline(program, program.binders[program.names[path]]).visit(tree)
-    texts = _texts(program.trees.values()) | set(kept)
-    needed = texts | {
-        node.attr
-        for tree in program.trees.values()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-    }
+    every = [node for tree in trees.values() for node in nodes(tree)]
+    texts = {x.value for x in every if isinstance(x, ast.Constant) and isinstance(x.value, str)}
+    texts |= set(kept)  # a text may be a name that `getattr` asks for
+    needed = texts | {node.attr for node in every if isinstance(node, ast.Attribute)}
     needed |= {
         alias.name
-        for tree in program.trees.values()
-        for node in ast.walk(tree)
+        for node in every
         if isinstance(node, ast.ImportFrom) and node.module not in program.binders
         for alias in node.names
     }
-    for path in program.trees:
-        drop = _Drop(program, path, needed)
-        program.trees[path] = drop.visit(program.trees[path])
-        _fill(program.trees[path])
-    _drop_unused(program.trees.values(), texts | set(FOREIGN))
+    for path, tree in trees.items():
+        edit(tree, _Drop(program, path, needed).left)
+        _fill(tree)
+    _drop_unused(trees.values(), texts | set(FOREIGN))
+    program.bind()
+    places = Shortener(program, texts | set(FOREIGN), functions).rename()
+    program.bind()
     keywords = {
         node.arg
-        for tree in program.trees.values()
-        for node in ast.walk(tree)
+        for tree in trees.values()
+        for node in nodes(tree)
         if isinstance(node, ast.keyword) and node.arg
     }
-    program.binders = {
-        program.names[path]: Binder(tree, set(program.names.values()))
-        for path, tree in program.trees.items()
-    }
-    places = Shortener(program, texts | set(FOREIGN), functions).rename()
     _shorten_parameters(program, texts | keywords)
-    rewritten = {
-        path: ast.unparse(ast.fix_missing_locations(tree)) + "\n"
-        for path, tree in program.trees.items()
-    }
+    rewritten = {path: ast.unparse(tree) + "\n" for path, tree in trees.items()}
     return rewritten, places

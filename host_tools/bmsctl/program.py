@@ -4,6 +4,8 @@ import ast
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+from .trees import Visitor
+
 
 class UnknownSyntax(Exception):
     """A source uses something that this module doesn't know how to rewrite."""
@@ -30,12 +32,20 @@ class Scope:
         return None
 
 
-class Binder(ast.NodeVisitor):
-    """Finds the scope of every node that holds a name."""
+class Binder(Visitor):
+    """Finds the scope of every node that holds a name.
 
-    def __init__(self, tree: ast.Module, modules: Iterable[str]) -> None:
+    module: the name of the module that `tree` is; attributes, taken: every Attribute and ImportFrom
+    in it.
+    """
+
+    def __init__(self, tree: ast.Module, module: str, modules: Iterable[str]) -> None:
+        super().__init__()
+        self.module = module
         self.modules = set(modules)
         self.at: dict[ast.AST, Scope] = {}
+        self.attributes: list[ast.Attribute] = []
+        self.taken: list[ast.ImportFrom] = []
         self.scope = self.top = Scope(tree, None)
         self.scopes = [self.top]
         for node in tree.body:
@@ -58,6 +68,13 @@ class Binder(ast.NodeVisitor):
             self.at[node] = self.scope
         else:
             self.bind(node, node.id)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        """It holds no name."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self.attributes.append(node)
+        self.visit(node.value)
 
     def visit_arg(self, node: ast.arg) -> None:
         self.bind(node, node.arg)
@@ -115,6 +132,7 @@ class Binder(ast.NodeVisitor):
             self.scope.imports[name] = (alias.name if alias.asname else name, "")
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        self.taken.append(node)
         if node.level:
             raise UnknownSyntax(f"line {node.lineno}: a relative import")
         for alias in node.names:
@@ -142,16 +160,10 @@ def _arguments(args: ast.arguments) -> "list[ast.arg]":
 class Program:
     """All modules, and the value of each integer constant."""
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
-        self.trees = {name: ast.parse(text) for name, text in sources.items()}
-        self.names = {path: module_name(path) for path in sources}
-        self.binders: dict[str, Binder] = {}
-        modules = set(self.names.values())
-        for path, tree in self.trees.items():
-            try:
-                self.binders[self.names[path]] = Binder(tree, modules)
-            except UnknownSyntax as error:
-                raise UnknownSyntax(f"{path}: {error}") from None
+    def __init__(self, trees: Mapping[str, ast.Module]) -> None:
+        self.trees = dict(trees)
+        self.names = {path: module_name(path) for path in trees}
+        self.bind()
         self._values: dict[tuple[str, str], int | None] = {}
         self._functions = {
             self.names[path]: {
@@ -162,6 +174,17 @@ class Program:
         self._defined = {
             module: dict(_assignments(binder.top.node)) for module, binder in self.binders.items()
         }
+
+    def bind(self) -> None:
+        """Look anew where names are bound. Raises UnknownSyntax."""
+        self.binders = {self.names[path]: self.binder(path) for path in self.trees}
+
+    def binder(self, path: str) -> Binder:
+        """Where the names of a module are bound now. Raises UnknownSyntax."""
+        try:
+            return Binder(self.trees[path], self.names[path], self.names.values())
+        except UnknownSyntax as error:
+            raise UnknownSyntax(f"{path}: {error}") from None
 
     def constant(self, module: str, name: str) -> int | None:
         """The value of a module's integer constant; None: it is none."""
@@ -229,9 +252,7 @@ class Program:
         scope = binder.at[node.func].resolve(node.func.id)
         if scope is None or scope is not binder.top or scope.bound[node.func.id] != 1:
             return None
-        module, name = scope.imports.get(
-            node.func.id, (_name_of(self.binders, binder), node.func.id)
-        )
+        module, name = scope.imports.get(node.func.id, (binder.module, node.func.id))
         function = self._functions.get(module, {}).get(name)
         values = [self.value(x, binder) for x in node.args]
         if function is None or len(values) != len(function.args.args):
@@ -266,7 +287,7 @@ class Program:
                 return None
             if scope is not binder.top and node.func.id not in scope.imports:
                 return None
-            own = (_name_of(self.binders, binder), node.func.id)
+            own = (binder.module, node.func.id)
             module, name = scope.imports.get(node.func.id, own)
         elif isinstance(node.func, ast.Attribute):
             module, name = self.module(node.func.value, binder) or "", node.func.attr
@@ -307,7 +328,7 @@ class Program:
                 return self.constant(module, its) if its else None
             if scope is not binder.top:
                 return None
-            return self.constant(_name_of(self.binders, binder), node.id)
+            return self.constant(binder.module, node.id)
         if isinstance(node, ast.Attribute):
             module = self.module(node.value, binder)
             return self.constant(module, node.attr) if module else None
@@ -329,7 +350,7 @@ class Program:
             scope = binder.at[base].resolve(base.id)
             if scope is not None and base.id in scope.imports:
                 return scope.imports[base.id]
-            return (_name_of(self.binders, binder) if scope is not None else "", base.id)
+            return (binder.module if scope is not None else "", base.id)
         if isinstance(base, ast.Attribute):
             module = self.module(base.value, binder)
             if module:
@@ -356,10 +377,6 @@ def literal(value: int) -> ast.expr:
     if value < 0:
         return ast.UnaryOp(ast.USub(), ast.Constant(-value))
     return ast.Constant(value)
-
-
-def _name_of(binders: "dict[str, Binder]", binder: Binder) -> str:
-    return next(name for name, one in binders.items() if one is binder)
 
 
 def module_name(path: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from .program import Binder, Program, Scope
+from .trees import nodes
 
 # Names of functions, methods and parameters that are in the ROM of MicroPython on every board, the
 # shortest first. Left out are built-in names, modules, and what MicroPython itself looks up on
@@ -103,7 +104,7 @@ def _is_self(node: ast.expr) -> bool:
 
 
 def _of_self(node: ast.ClassDef) -> set[str]:
-    return {x.attr for x in ast.walk(node) if isinstance(x, ast.Attribute) and _is_self(x.value)}
+    return {x.attr for x in nodes(node) if isinstance(x, ast.Attribute) and _is_self(x.value)}
 
 
 class Shortener:
@@ -151,16 +152,16 @@ class Shortener:
                     self.kept.update((name, its))
         # a class body sees the names of its module; and a function's name is one in its module
         self.together.append(in_module)
-        for node in ast.walk(binder.top.node):
-            if isinstance(node, ast.Attribute):
-                self.attributes[node.attr] += 1
-                if not isinstance(node.ctx, ast.Load):
-                    self.defined.add(node.attr)
-                    if not _is_self(node.value):
-                        self.alone.add(node.attr)
-                if self._is_foreign(node.value, binder):
-                    self.kept.add(node.attr)
-            elif isinstance(node, ast.ImportFrom) and node.module not in self.program.binders:
+        for node in binder.attributes:
+            self.attributes[node.attr] += 1
+            if not isinstance(node.ctx, ast.Load):
+                self.defined.add(node.attr)
+                if not _is_self(node.value):
+                    self.alone.add(node.attr)
+            if self._is_foreign(node.value, binder):
+                self.kept.add(node.attr)
+        for node in binder.taken:
+            if node.module not in self.program.binders:
                 self.kept.update(x.name for x in node.names)
 
     @staticmethod
@@ -230,15 +231,14 @@ class Shortener:
 
     def _rename_rest(self, binder: Binder) -> None:
         """Attributes, and names that are imported."""
-        for node in ast.walk(binder.top.node):
-            if isinstance(node, ast.Attribute):
-                node.attr = self.new.get(node.attr, node.attr)
-            elif isinstance(node, ast.ImportFrom) and node.module in self.program.binders:
-                for alias in node.names:
-                    if alias.name not in self.new:
-                        continue
-                    if alias.asname is None and not self._is_ours(binder.at[alias]):
-                        alias.asname = alias.name
-                    alias.name = self.new[alias.name]
-                    if alias.asname == alias.name:
-                        alias.asname = None
+        for node in binder.attributes:
+            node.attr = self.new.get(node.attr, node.attr)
+        for node in binder.taken:
+            for alias in node.names if node.module in self.program.binders else ():
+                if alias.name not in self.new:
+                    continue
+                if alias.asname is None and not self._is_ours(binder.at[alias]):
+                    alias.asname = alias.name
+                alias.name = self.new[alias.name]
+                if alias.asname == alias.name:
+                    alias.asname = None

@@ -1,5 +1,6 @@
 """Boards for flashing: `raw_board.py` behind a pseudo-terminal, switched on and off."""
 
+import fcntl
 import os
 import select
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bmsctl import cli, flashing, mpremote, pack_push
+from bmsctl import board_files, cli, flashing, mpremote, pack_push
 from bmsctl.errors import ToolError
 from bmsctl.request import send_command
 from bmssim.micropython_path import find_micropython
@@ -21,6 +22,18 @@ from extent import HANG_S
 HERE = Path(__file__).parent
 BOARDS = HERE / "boards"
 SIZES = {"lfs": 2 << 20, "fat": 2 << 20, "stm32": 1 << 20}
+
+
+_COMPILE = board_files.compiled
+_compiled: dict[tuple[board_files.Board, tuple[tuple[str, str], ...]], dict[str, bytes]] = {}
+
+
+def compiled(board: board_files.Board) -> dict[str, bytes]:
+    """What `board_files.compiled` gives, which runs once for the same board and sources."""
+    key = board, tuple(board_files.texts(board.name).items())
+    if key not in _compiled:
+        _compiled[key] = _COMPILE(board)
+    return dict(_compiled[key])
 
 
 class RawBoard:
@@ -36,7 +49,8 @@ class RawBoard:
         self.kind = kind
         self.rom = folder / "rom.img" if rom_bytes else None
         self.welded = False
-        self.cuts = 0  # of the power, by `cut_after`; what mpremote does then is ended with it
+        self.cuts = 0  # of the power, by `cut_after`
+        self._cut = False  # and it is off: mpremote, which nobody answers, is ended
         self.journal: Path | None = None  # gets every block written from the next start on
         size = disk_bytes or SIZES[kind]
         self.disk.write_bytes(b"\xff" * size if kind == "lfs" else bytes(size))
@@ -48,6 +62,8 @@ class RawBoard:
         self._port, port_end = os.openpty()
         for fd in (self._board_end, port_end):
             tty.setraw(fd)
+        # a tool of another test that still looks for its own port must not open the board's
+        fcntl.flock(self._board_end, fcntl.LOCK_EX)
         self._fds = [self._board, self._board_end, self._port, port_end]
         self.path = os.ttyname(port_end)
         self._running = True
@@ -66,12 +82,15 @@ class RawBoard:
                         self.cut_after = None
                         self.cuts += 1
                         self.off()
-                        if mpremote.Mpremote.process is not None:
-                            mpremote.Mpremote.process.kill()
+                        self._cut = True
                 os.write(self._port if fd == self._board else self._board, data)
+            # also a run that begins only now: it would wait for HANG_S
+            if self._cut and mpremote.Mpremote.process is not None:
+                mpremote.Mpremote.process.kill()
 
     def on(self) -> None:
         """Power comes; a shell loop starts it again after each reset."""
+        self._cut = False
         words = [
             str(find_micropython()),
             "-X",
@@ -116,8 +135,9 @@ class RawBoard:
 
 
 def be_patient(patch: pytest.MonkeyPatch) -> None:
-    """Let the tools wait for what must come until only a hang explains that it doesn't, and start
-    mpremote, which costs more than all that it copies here, for many files at once."""
+    """Let the tools wait for what must come until only a hang explains that it doesn't; compile
+    once, and start mpremote, which costs more than all that it copies here, for many files."""
+    patch.setattr(board_files, "compiled", compiled)
     patch.setattr(flashing, "BATCH", 40)
     patch.setattr(mpremote, "TIMEOUT_S", HANG_S)
     patch.setattr(flashing, "ANSWER_S", HANG_S)
@@ -156,7 +176,6 @@ def interrupted(
     how: "ctrl-c", or a power cut while that run is at work, after some bytes or with its first.
     """
     calls = 0
-    cuts = board.cuts
     real = mpremote.Mpremote.run
 
     with pytest.MonkeyPatch.context() as patch:
@@ -164,8 +183,6 @@ def interrupted(
         def run(self: mpremote.Mpremote, *words: str) -> str:
             nonlocal calls
             calls += 1
-            if board.cuts > cuts:
-                patch.setattr(mpremote, "TIMEOUT_S", 1)  # nobody answers any more
             if calls == at:
                 if how == "ctrl-c":
                     raise KeyboardInterrupt

@@ -82,6 +82,8 @@ class Board:
         os.close(slave)
 
     def close(self) -> None:
+        # the next pseudo-terminal gets its number: a tool that runs on would take that one's bytes
+        self.link.unlink(missing_ok=True)
         for fd in (self.master, self.slave):
             if fd >= 0:
                 os.close(fd)

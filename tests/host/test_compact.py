@@ -236,7 +236,7 @@ except IndexError as error:
 
 
 def test_a_crash_tells_module_and_function_in_full(tmp_path: Path) -> None:
-    sources, names = board_files.prepared_with_names(program(), {*names_of_tests(), "_describe"})
+    sources, names = board_files.prepared_with_names(host_firmware(), {"_describe"})
     for path, data in board_files.compile_all(sources, "x64").items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(data)
@@ -308,6 +308,17 @@ def test_what_nothing_mentions_goes(tmp_path: Path) -> None:
     assert "def write(" in text  # MicroPython may call it
 
 
+def test_what_goes_with_its_class_is_not_counted_twice() -> None:
+    text = compact(
+        {
+            "zz/user.py": "def both():\n return 1\n"
+            "class Unused:\n class Inner:\n  def f(self):\n   return both()\n"
+            "print(both())\n"
+        }
+    )["zz/user.py"]
+    assert "class" not in text and text.count("def ") == 1
+
+
 def test_what_is_not_known_is_refused() -> None:
     for text in (
         "from . import x\n",
@@ -318,13 +329,19 @@ def test_what_is_not_known_is_refused() -> None:
             compact({"zz/colours.py": COLOURS, "zz/user.py": text})
 
 
-def program() -> dict[str, str]:
-    """The firmware, the HOST board and the unit tests: all that runs in one of these."""
+def host_firmware(*folders: str) -> dict[str, str]:
+    """The firmware, the HOST board, and what is in more folders."""
     found = {}
-    for base in ("firmware", "boards/HOST", "tests/unit"):
+    for base in ("firmware", "boards/HOST", *folders):
         for path in sorted((ROOT / base).rglob("*.py")):
             found[str(path.relative_to(ROOT / base))] = path.read_text()
     del found["hal/rp2_sleep.py"]  # code of another processor
+    return found
+
+
+def program() -> dict[str, str]:
+    """The firmware, the HOST board and the unit tests: all that runs in one of these."""
+    found = host_firmware("tests/unit")
     found["mpy_runner.py"] = (ROOT / "tests/mpy_runner.py").read_text()
     return found
 
@@ -363,12 +380,6 @@ def test_unit_tests_pass_as_boards_get_the_firmware(rewritten: Path, name: str) 
     )
     assert process.returncode == 0, process.stdout + process.stderr
     assert ", 0 failed" in process.stdout
-
-
-def test_every_board_can_be_compiled() -> None:
-    for name in board_files.names():
-        files = board_files.compiled(board_files.load(name))
-        assert "bms/master.mpy" in files
 
 
 def test_what_a_function_computes_from_constants_stands_where_it_is_used() -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from raw import BOARDS, RawBoard, be_patient, interrupted, leave, running
+from raw import BOARDS, RawBoard, be_patient, compiled, interrupted, leave, running
 
 from bms.version import VERSION
 from bmsctl import board_files, cli, flashing, mpremote, slots
@@ -29,7 +29,6 @@ from extent import HANG_S, extent
 
 REPLAY = Path(__file__).parent / "replay.py"
 SWITCH = flashing.SWITCH
-COMPILED = board_files.compiled
 PACK = scenario.pack_text(
     Setup(slaves=1, cells=4, temps=1),
     {"link_sensor": False, "precharge_unproven": True, "current_sensor": False},
@@ -85,13 +84,13 @@ def begin(board: RawBoard, data: bytes, answer: bytes) -> None:
 def version(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compile the firmware as if its version were `text`."""
 
-    def compiled(board: board_files.Board) -> dict[str, bytes]:
-        files = COMPILED(board)
+    def other(board: board_files.Board) -> dict[str, bytes]:
+        files = compiled(board)
         files["bms/version.mpy"] = files["bms/version.mpy"].replace(VERSION.encode(), text.encode())
         files["twin.mpy"] = b"M\x06\x00\x1f" + text.encode()  # a second file that must go with it
         return files
 
-    monkeypatch.setattr(board_files, "compiled", compiled)
+    monkeypatch.setattr(board_files, "compiled", other)
 
 
 def test_a_new_board_then_a_newer_firmware_then_nothing_new(
@@ -488,7 +487,7 @@ def test_another_micropython_is_not_taken(
     old = slots.LIST.replace('getattr(sys.implementation, "_mpy", 0)', str(mpy))
     assert old != slots.LIST
     monkeypatch.setattr(slots, "LIST", old)
-    files = COMPILED(board_files.load("RAW"))
+    files = compiled(board_files.load("RAW"))
     files["native.mpy"] = b"M\x06" + bytes([10 << 2 | 3]) + b"\x1f"
     monkeypatch.setattr(board_files, "compiled", lambda board: files)
     assert flash(board, "--pack", pack) == 1

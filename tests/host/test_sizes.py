@@ -60,8 +60,10 @@ def test_frames_are_those_that_the_interpreter_needs() -> None:
         mpy_file.named(file.module, "def small(a): pass\n")
 
 
-def compiled_world(folder: Path, setup: Setup) -> scenario.Run:
-    """The firmware as boards get it, for this computer, in the simulated world."""
+@pytest.fixture(scope="module")
+def slot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the firmware as boards get it, for this computer."""
+    folder = tmp_path_factory.mktemp("slot")
     texts = {}
     for base in ("firmware", "boards/HOST"):
         for path in sorted((ROOT / base).rglob("*.py")):
@@ -69,13 +71,16 @@ def compiled_world(folder: Path, setup: Setup) -> scenario.Run:
     del texts["hal/rp2_sleep.py"]  # code of another processor
     files = board_files.compile_all(board_files.prepared(texts), "x64")
     for path, data in files.items():
-        target = folder / "slot" / path
+        target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
+    return folder
+
+
+def compiled_world(slot: Path, folder: Path, setup: Setup) -> scenario.Run:
+    """The firmware in `slot` in the simulated world."""
     starter = folder / "starter.py"
-    starter.write_text(
-        f"import sys\nsys.path[:] = [{str(folder / 'slot')!r}]\nimport main\nmain.main()\n"
-    )
+    starter.write_text(f"import sys\nsys.path[:] = [{str(slot)!r}]\nimport main\nmain.main()\n")
     chosen = scenario.load("overvoltage")
     run = scenario.Run(chosen, setup, folder / "pack.toml")
     run.world.program = starter
@@ -85,8 +90,10 @@ def compiled_world(folder: Path, setup: Setup) -> scenario.Run:
 
 
 @pytest.mark.parametrize("link", ["can", "uart"])
-def test_the_compiled_firmware_in_the_simulated_world(tmp_path: Path, link: str) -> None:
-    run = compiled_world(tmp_path, Setup(link=link))
+def test_the_compiled_firmware_in_the_simulated_world(
+    slot: Path, tmp_path: Path, link: str
+) -> None:
+    run = compiled_world(slot, tmp_path, Setup(link=link))
     try:
         run.go()
         result = run.result(1.0, None)

@@ -66,6 +66,7 @@ def inside(value: object, unit: str) -> object:
         "%": 10,
         "kbit/s": 1000,
         "Mohm": 1000,
+        "mF": 1000,
     }
     return Decimal(number) * scale.get(name, 1)
 

@@ -80,3 +80,16 @@ def test_a_missing_pack_file_is_said(tmp_path: Path) -> None:
         w.close()
     assert w.seen.lines[0]["k"] == "config_error"
     assert "pack file" in w.seen.lines[0]["reason"]
+
+
+def test_what_version_sends_follows_its_answer(tmp_path: Path) -> None:
+    w = World(Setup(), tmp_path / "nowhere.toml", (0, 8191, 10000))
+    try:
+        w.boot()
+        w.run(100_000)
+        w.type("version")
+        w.run(500_000)
+    finally:
+        w.close()
+    # who reads the answer waits for what it announces
+    assert [x["k"] for x in w.seen.lines if x["k"] != "config_error"] == ["answer", "boot"]
