@@ -240,6 +240,8 @@ class FakeBoard:
     HEAP_IS_CHEAP = True
     STRINGS = 3
     MEASURES = ("current_sensor", "link_sensor", "voltage_sensor", "isolation_sensor")
+    ADCS = ("A", "B", "C")
+    I2CS = ("i2c0",)
 
     def __init__(self, ports=(("can0", "can"), ("uart0", "uart")), ms=1000):
         self.clock = FakeClock(ms)
@@ -262,6 +264,9 @@ class FakeBoard:
         self.pack_mv = 0
         self.string_measured = {}  # mV of strings that are measured
         self.kohm = None
+        self.mv = [1650, 1650, 1650]  # at the ADC's channels
+        self.adc_reads = 0
+        self.chip = None  # an INA228, where one is asked for
         self.bits = 7  # of inputs()
         self.guarded = 0
         self._cuts = 0
@@ -343,6 +348,18 @@ class FakeBoard:
     def isolation_kohm(self):
         return self.kohm
 
+    def adc_mv(self, channel):
+        if not 0 <= channel < len(self.ADCS):
+            raise ValueError("no such channel")
+        self.adc_reads += 1
+        return self.mv[channel]
+
+    def open_i2c(self, name, hz):
+        from ina228_chip import Chip
+
+        self.chip = Chip()
+        return self.chip
+
     def inputs(self):
         return self.bits
 
@@ -389,6 +406,8 @@ class FakeBoard:
         if not isinstance(ms, int) or ms < 0:
             raise ValueError("cannot wait a negative time")
         self.clock.pass_ms(ms)
+        if self.chip is not None:
+            self.chip.passes(1000 * ms)
 
 
 class Wire:
