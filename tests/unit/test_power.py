@@ -470,7 +470,7 @@ def test_a_state_of_charge_is_sure_for_as_long_as_its_drift_is_small():
     for _ in range(400):
         p.soc._drift(0, 0)
     assert p.soc._drift_pm[0] == 0
-    while p.soc.sure[0]:
+    while p.soc.sure[0] and hours < 100:
         for _ in range(3600):
             p.soc._drift(0, 0)
         p.tick(1000)
