@@ -164,7 +164,7 @@ def test_ctrl_c_while_a_command_is_loaded(words: list[str], moment: str, tmp_pat
 
 
 def test_ctrl_c_ends_a_campaign_and_all_that_it_started(bmsctl: Tool, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "bmsctl", "sim", "--campaign", "--runs", "50", "--jobs", "2"]
+    words = [sys.executable, "-m", "bmsctl", "sim", "--campaign", "--runs", "20000", "--jobs", "2"]
     with subprocess.Popen(
         words,
         stdout=subprocess.PIPE,
@@ -173,7 +173,7 @@ def test_ctrl_c_ends_a_campaign_and_all_that_it_started(bmsctl: Tool, tmp_path: 
         start_new_session=True,
         env=os.environ | {"TMPDIR": str(tmp_path)},
     ) as process:
-        # two runs have begun: each has a folder in the campaign's
+        # many wait, two runs have begun: each has a folder in the campaign's
         until(lambda: len(list(tmp_path.glob("bmssim-*/bmssim-*"))) == 2, "two runs go on")
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
         _, err = process.communicate(timeout=HANG_S)
