@@ -2,7 +2,8 @@
 
 The program that starts it hands over descriptors in JSON, cut into as many arguments as it needs:
 {"stepped": bool, "io": [read, write], "console": fd, "pack": path,
- "ports": {"can0": {"medium": "can", "fd": n, "rate": bit/s or 0}, ..}, "store": folder or null}.
+ "ports": {"can0": {"medium": "can", "fd": n, "rate": bit/s or 0}, ..}, "store": folder or null,
+"adcs": channels that the simulator gives, 0 without it}.
 `io` carries the pins: 48 ints of 32 bits each way (`OUT_*`, `IN_*`). Stepped: the other side owns
 the time and answers every wait, and the bytes of the streams follow the ints, so that a step is one
 write and one answer: to the firmware the console's first, from it as `Outgoing` has them. Otherwise
@@ -31,9 +32,9 @@ COILS = 0xFFFFFF
 HEARTBEAT = 1 << 24
 # from the other side: kind, time, auxiliary contacts and which are wired (bits as the coils'),
 # what is valid, inputs, link voltage, 8..15 bytes that follow for console, port 0..6, isolation,
-# reset cause, 24..31 currents, 32..39 voltages of the strings
+# reset cause, 24..31 currents, 32..39 voltages of the strings, 40..46 ADC channels, two in each
 IN_KIND, IN_US, IN_MS, IN_FEEDBACK, IN_WIRED, IN_VALID, IN_INPUTS, IN_LINK_MV = range(8)
-IN_PENDING, IN_KOHM, IN_CAUSE, IN_MA, IN_STRING_MV = 8, 16, 17, 24, 32
+IN_PENDING, IN_KOHM, IN_CAUSE, IN_MA, IN_STRING_MV, IN_ADC = 8, 16, 17, 24, 32, 40
 GO, QUIT = 1, 2
 LINK_VALID, KOHM_VALID = 1, 2
 FIRST_MA_VALID, FIRST_MV_VALID = 8, 16
@@ -100,6 +101,7 @@ class Board:
         args = json.loads("".join(sys.argv[1:]))
         self._stepped = args["stepped"]
         self.pack_path = args["pack"]
+        self.ADCS = tuple(range(args.get("adcs", 0)))  # a computer has none of its own
         read, write = args["io"]
         self._from = open(read, "rb", buffering=0)
         self._from_fd = read
@@ -242,6 +244,10 @@ class Board:
     def isolation_kohm(self):
         """Isolation resistance of the high voltage, None where not measured."""
         return self._in[IN_KOHM] if self._in[IN_VALID] & KOHM_VALID else None
+
+    def adc_mv(self, channel):
+        """Voltage at an ADC channel in mV."""
+        return self._in[IN_ADC + channel // 2] >> channel % 2 * 16 & 0xFFFF
 
     def inputs(self):
         """Bits, 1 = good or there: 1 interlock, 2 emergency stop, 4 fault line, 8 charger,

@@ -106,6 +106,11 @@ class Master:
             self.soc,
             self.clock.now,
         )
+        self._sense_ms = _TICK_MS  # a sensor that is polled must be stepped so often
+        for sensors_of_string in self.string_sensors:
+            for sensor in sensors_of_string.sensors:
+                if 0 < sensor.EVERY_MS < self._sense_ms:
+                    self._sense_ms = sensor.EVERY_MS
         self.telemetry = Telemetry(config, board, self, self.tx_buffer)
         self.history = History(config, self, self.tx_buffer)
         self.console = Commands(self, board.console, self.telemetry)
@@ -411,6 +416,8 @@ class Master:
         tick = ticks.diff(self._tick_at, now)
         if tick < rest:
             rest = tick
+        if self._sense_ms < rest:
+            rest = self._sense_ms
         for driver in self._slow:
             due = driver.rest(now)
             if due < rest:

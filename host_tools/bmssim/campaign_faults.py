@@ -6,6 +6,7 @@ delays and ages for all others, plus the time to notice it: samples and one scan
 """
 
 import binascii
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,15 +14,17 @@ from typing import Any
 from bms.config import pack_file
 
 from .boards.cell_link import CellLinkBoard
-from .fault_run import MOMENTS, FaultRun
+from .fault_run import LAGS_S, MOMENTS, FaultRun
 from .plant import HEARTBEAT_US
 from .process import ESTOP, FAULT_LINE, INTERLOCK
+from .sensors import RAIL_MV
 
 TICK_MS = 20  # the firmware looks at ages, contactors and inputs so often
 HARD_MS = 10
 LINKS = ("can", "uart")
 STRINGS = (1, 3)
 INPUT_MS = 1
+HALL_MS = 26  # two of its values of four readings, each 2 ms, after the one that has begun
 
 CLOSED = ("closed", "discharge", "charge", "balancing", "opening")
 RUNNING = ("precharge", *CLOSED)
@@ -63,6 +66,7 @@ PROVEN = ("_scan", "_evaluate", "_act", "_report")  # without their proof the wa
 ERRORS = ("RuntimeError", "ValueError", "IndexError", "AttributeError", "OSError", "MemoryError")
 
 SWING_US = 400_000  # half a period of a load that comes and goes
+LONG_SWING_US = 900_000  # so long that the current is steady for two scans
 
 Inject = Callable[[FaultRun], None]
 
@@ -77,8 +81,11 @@ class Kind:
     outcome: "open", or "latched" (reported, and it opens or stays open), "reported" (and nothing
     opens), "program_ends" (coils off first), "supervisor_opens" (the contactors open without the
     firmware), "config_error" (nothing closes), "starts_whole" (after a power cut the store is
-    valid).
-    prepare: done in the faultless twin too.
+    valid), "nobody_joins" (latched, and no string that is apart closes), "nothing" (no fault at
+    all: both runs are faultless).
+    never: none of these may be reported. first: it hits the string that closes first. varied:
+    entries of the run's Setup that differ from case to case. prepare: done in the faultless twin
+    too, which goes on for twin_us behind its moment.
     """
 
     name: str
@@ -95,6 +102,10 @@ class Kind:
     links: tuple[str, ...] = LINKS
     strings: tuple[int, ...] = STRINGS
     broken: Callable[[FaultRun], dict[str, Any]] | None = None
+    never: tuple[str, ...] = ()
+    first: bool = False
+    varied: Callable[[random.Random], dict[str, Any]] = lambda rng: {}
+    twin_us: int = 2_000_000
     prepare: Inject = lambda run: None
     before_boot: Inject = lambda run: None
 
@@ -212,17 +223,24 @@ def _no_cell(t: FaultRun) -> None:
     t.world.boards[t.slave].open_cells.add(t.rng.randrange(t.setup.cells))
 
 
-def _swing(t: FaultRun) -> None:
+def _swings(half_us: int) -> Inject:
     """A load that comes and goes."""
-    sign = 1 if t.case.moment == "charge" else -1
-    amps = [5.0, 40.0]
 
-    def again() -> None:
-        amps.reverse()
-        t.world.set_load(sign * amps[0] * t.setup.strings)
-        t.at(SWING_US, again)
+    def inject(t: FaultRun) -> None:
+        sign = 1 if t.case.moment == "charge" else -1
+        amps = [5.0, 40.0]
 
-    again()
+        def again() -> None:
+            amps.reverse()
+            t.world.set_load(sign * amps[0] * t.setup.strings)
+            t.at(half_us, again)
+
+        again()
+
+    return inject
+
+
+_swing = _swings(SWING_US)
 
 
 def _stuck(t: FaultRun) -> None:
@@ -287,6 +305,48 @@ def _flowing(t: FaultRun) -> None:
         t.at(300_000, lambda: t.world.set_load(0.0))
 
 
+def _reverse(t: FaultRun) -> None:
+    """The current sensor is mounted the wrong way round."""
+    t.world.currents[t.string].gain = -1.0
+
+
+def _reversed_ms(t: FaultRun) -> float:
+    """Five steps against the current, and one to compare the first with."""
+    return 7 * LONG_SWING_US / 1000
+
+
+def _lose_range(t: FaultRun) -> None:
+    """The wire of the large range breaks or is shorted."""
+    t.world.halls[2 * t.string + 1].broken_mv = t.rng.choice((0, 40, RAIL_MV))
+
+
+def _lose_range_loaded(t: FaultRun) -> None:
+    """And a current flows beyond the small range, whose output may stop early."""
+    _lose_range(t)
+    t.world.halls[2 * t.string].clamp = t.rng.uniform(0.99, 1.02)
+    if t.setup.strings == 1:
+        amps = t.rng.choice((-1, 1)) * t.rng.uniform(80.0, 95.0)
+    else:
+        # strings share unequally by 10 A; the others take its share over, below their own bound
+        amps = -t.rng.uniform(86.0, 90.0)
+    t.world.set_load(amps * t.setup.strings)
+
+
+def _lost_current(t: FaultRun) -> float:
+    """The last good sample gets too old, or the broken sensor says that it is."""
+    return t.config.current_age_ms + t.config.current_error_delay_ms + 3 * TICK_MS
+
+
+def _charge_late(t: FaultRun) -> None:
+    t.charge_late(t.rng.uniform(20.0, 60.0) * t.setup.strings, t.rng.uniform(*LAGS_S))
+
+
+def _nearly_full(rng: random.Random) -> dict[str, Any]:
+    if rng.random() < 0.5:
+        return {"chemistry": "LFP", "soc": rng.uniform(0.97, 0.985)}
+    return {"chemistry": "NMC", "soc": rng.uniform(0.9, 0.97)}
+
+
 def _wrong_gain(t: FaultRun) -> None:
     """A sensor that shows a fraction of what flows."""
     t.world.currents[t.string].gain = 0.1
@@ -343,6 +403,10 @@ def _stack(t: FaultRun) -> None:
     t.world.boards[t.slave].stack_error_mv = t.rng.choice((-2500, 2500))
 
 
+def _no_status(t: FaultRun) -> None:
+    _board(t).says_status = False
+
+
 # --- contactors ---
 
 
@@ -366,12 +430,56 @@ def _then_open(break_: Inject) -> Inject:
     return inject
 
 
+def _apart_strings(rng: random.Random) -> dict[str, Any]:
+    """Three strings, one or two of them 1.3 V and more below the others.
+
+    Up to 2.7 V apart the window of precharge does not tell them from one whose link is charged.
+    """
+    low = rng.choice(((1,), (2,), (1, 2)))
+    places = rng.sample(range(3), 3)
+    apart = rng.uniform(0.11, 0.3)
+    socs = [0.15 - apart if place in low else 0.15 for place in places]
+    return {"chemistry": "NMC", "string_soc": socs}
+
+
+def _weld_string(t: FaultRun) -> None:
+    """Both contacts weld: before it closes, as it opens, or as a fault opens it."""
+    t.any_string = False  # it stays the one that was hit
+    for name in ("minus", "plus"):
+        t.world.plant.strings[t.string].contactors[name].welded = True
+    if t.case.moment == "opening":
+        t.at(300_000, lambda: t.world.set_load(0.0))
+    elif t.case.moment != "before":
+        t.world.set_load(0.0)
+        t.world.cells.override_v[t.cells()[0]] = t.mv["hard_high"] / 1000
+        t.at(1_500_000, lambda: _heal(t))
+    for delay_us in (1_000_000, 1_900_000, 2_600_000):
+        t.at(delay_us, lambda: t.world.type("clear"))
+        t.at(delay_us + t.rng.randrange(1_000, 300_000), lambda: t.world.type("close"))
+
+
+def _heal(t: FaultRun) -> None:
+    t.world.cells.override_v[:] = float("nan")
+
+
 def _short_link(t: FaultRun) -> None:
     t.world.short(1.0)
 
 
 def _load_link(t: FaultRun) -> None:
     t.world.short(t.rng.choice((60.0, 10.0, 1.0)))
+
+
+def _link_short(t: FaultRun) -> None:
+    """Of any size before there is a current; while closed so that it passes the hard bound."""
+    if t.case.moment in ("before", "precharge"):
+        t.world.short(10 ** t.rng.uniform(-3.0, 1.0))
+    else:
+        t.world.short(t.rng.uniform(0.001, 0.004))
+
+
+def _link_short_ms(t: FaultRun) -> float:
+    return _precharge(t) if t.case.moment in ("before", "precharge") else _current_hard(t)
 
 
 def _hold_link(t: FaultRun) -> None:
@@ -470,6 +578,8 @@ def _voltages(setup_cells: int) -> dict[str, Any]:
     }
 
 
+# a sensor that proves a precharge: its noise is small beside a tenth of the first 0.26 A or more
+_PROVES = {"current_noise_ma": 8.0}
 _TWO_BOARDS = {"slaves": 2}
 _VOLTAGE = {"setup": _TWO_BOARDS, "settings": _voltages(16), "scope": "pack"}
 _LFP_MOMENTS = ("before", "precharge", "closed", "discharge", "charge", "opening")
@@ -582,6 +692,16 @@ KINDS: tuple[Kind, ...] = (
         "pack",
     ),
     Kind(
+        "current_hard_hall",
+        "current far beyond, measured by a two-range Hall sensor",
+        _load(-450.0),
+        lambda t: HARD_MS + HALL_MS,
+        ("current_hard",),
+        CLOSED,
+        "pack",
+        setup={"hall": True},
+    ),
+    Kind(
         "short_circuit",
         "a short across the DC link",
         _short,
@@ -593,7 +713,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "charge_peak",
         "charge peak longer than its I2t",
-        _load(95.0),
+        _load(85.0),  # strings share unequally: each stays below charge_max
         _peak,
         ("charge_peak",),
         CLOSED,
@@ -602,7 +722,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "discharge_peak",
         "discharge peak longer than its I2t",
-        _load(-140.0),
+        _load(-135.0),
         _peak,
         ("discharge_peak",),
         CLOSED,
@@ -625,6 +745,14 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("slave_silent", "a slave falls silent", _silent, _age, _LOST),
     Kind("string_silent", "all slaves of a string fall silent", _all_silent, _age, _LOST),
+    Kind(
+        "status_lost",
+        "a slave's STATUS falls silent, its readings come",
+        _no_status,
+        lambda t: t.config.temp_age_ms + 2 * t.scan_ms,
+        ("status_lost",),
+        never=("cell_lost", "temp_lost", "slave_age", "slaves_missing"),
+    ),
     Kind(
         "slave_reboot",
         "a slave restarts",
@@ -768,7 +896,35 @@ KINDS: tuple[Kind, ...] = (
         ("before",),
         "pack",
         "close",
+        setup=_PROVES,
         settings={"link_sensor": False},
+    ),
+    Kind(
+        "link_short",
+        "a short on the link before, during or after a precharge that the current proves",
+        _link_short,
+        _link_short_ms,
+        ("precharge_load", "current_hard"),
+        ("before", "precharge", "closed", "discharge", "charge", "opening"),
+        "pack",
+        "close",
+        setup=_PROVES,
+        settings={"link_sensor": False},
+        never=("contactor_welded", "contactor_feedback", "current_while_open", "current_lost"),
+    ),
+    Kind(
+        "welded_string",
+        "a whole string welds, and others that are apart wait or are to close",
+        _weld_string,
+        _feedback,
+        ("contactor_welded", "link_rise"),
+        ("before", "closed", "opening"),
+        since="off",
+        outcome="nobody_joins",
+        strings=(3,),
+        first=True,
+        varied=_apart_strings,
+        never=("current_lost", "precharge_load"),
     ),
     Kind(
         "link_held",
@@ -851,6 +1007,48 @@ KINDS: tuple[Kind, ...] = (
         LOADED,
         links=("can",),
         setup={"ivt_s": True},
+    ),
+    Kind(
+        "current_reversed",
+        "a current sensor mounted the wrong way round",
+        lambda t: None,
+        _reversed_ms,
+        ("current_reversed",),
+        LOADED,
+        prepare=_swings(LONG_SWING_US),
+        before_boot=_reverse,
+        never=("current_frozen", "current_disagree"),
+        twin_us=7_000_000,
+    ),
+    Kind(
+        "range_lost",
+        "large range of a two-range Hall sensor lost, current beyond the small one",
+        _lose_range_loaded,
+        _lost_current,
+        ("current_lost", "current_sensor_error"),
+        CLOSED,
+        setup={"hall": True},
+        never=("current_disagree",),
+    ),
+    Kind(
+        "range_lost_small_load",
+        "large range of a two-range Hall sensor lost, current within the small one",
+        _lose_range,
+        lambda t: 1000 + t.config.current_age_ms + 3 * TICK_MS,
+        ("current_sensor_lost",),
+        outcome="reported",
+        setup={"hall": True},
+    ),
+    Kind(
+        "charger_lag",
+        "no fault: a charger follows the charge limit late, cells nearly full",
+        lambda t: None,
+        lambda t: 0,
+        moments=("before", "precharge", "closed"),
+        outcome="nothing",
+        varied=_nearly_full,
+        twin_us=40_000_000,
+        prepare=_charge_late,
     ),
     Kind(
         "current_while_open",

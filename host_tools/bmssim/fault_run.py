@@ -9,19 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bms.config import pack_file
 
 from . import scenario
+from .load import Charger
 from .plant import OPEN_US
 from .process import FirmwareDied
 from .setup import Setup
 from .world import World
 
+LOOK_US = 50_000  # how often a run notes its worst cell
 STEP_US = 20_000  # how often a run checks whether its moment has come
 BEFORE_US = 600_000
 CLOSE_US = 1_200_000
 REACH_US = 14_000_000  # a moment that has not come by then counts as missed
 LOAD_A = {"discharge": -25.0, "charge": 20.0, "opening": -25.0}
+LAGS_S = (0.0, 5.0)  # of chargers
+APART_V = 0.05  # the readings that a string joins by have noise
 SETTLED_US = 400_000  # after the last contactor closed
 AFTER_US = 400_000  # what was opened must stay so
 PRECHARGE_COILS = 0o22222222
@@ -93,6 +99,20 @@ class Case:
         return Case(parts[0], parts[1], parts[2], int(parts[3]), int(parts[4]))
 
 
+def _varied(case: Case, setup: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Other sensors and strings for a faultless run: entries of its Setup."""
+    rng = random.Random(repr(case) + " setup")
+    out: dict[str, Any] = {}
+    if case.strings > 1 and "string_soc" not in setup:
+        out["strings"] = rng.choice((2, 3))
+    proves = not settings.get("link_sensor", True)  # no sensor with a large range proves precharge
+    if "hall" not in setup and "ivt_s" not in setup and not proves:
+        chosen = rng.choice(("", "hall", "ivt_s") if case.link == "can" else ("", "hall"))
+        if chosen:
+            out[chosen] = True
+    return out
+
+
 @dataclass
 class Verdict:
     """Outcome of a fault run.
@@ -119,7 +139,8 @@ class FaultRun:
     world, config (the pack file as the firmware reads it), rng, string: the one that is hit,
     cell, slave: in it, 0-based of the pack; t0_us: when the cause was there; any_string: a fault
     of the pack, its string is the first that closes; closes: `close` will be typed; copied: the
-    settings have a copy that is whole.
+    settings have a copy that is whole; joining: strings that are near enough to be joined; worst_v:
+    the highest true voltage of a cell so far; lag_s: of the charger, where there is one.
     """
 
     def __init__(
@@ -132,6 +153,40 @@ class FaultRun:
     ) -> None:
         self.case = case
         self.rng = random.Random(repr(case))
+        self.faultless = faultless
+        self.setup = self._setup(setup, settings)
+        pack = folder / "pack.toml"
+        of_pack = SETTINGS | settings
+        pack.write_text(scenario.pack_text(self.setup, of_pack), "utf-8")
+        self.config: Any = pack_file.load(str(pack))
+        c = self.config
+        bounds = (c.cell_hard_min_mv, c.cell_hard_max_mv, c.temp_hard_max_dc)
+        self.world = World(self.setup, pack, bounds)
+        highest = max(self.setup.string_soc, default=0.0)
+        socs = self.setup.string_soc or [highest] * self.setup.strings
+        self.joining = [n for n, soc in enumerate(socs) if soc == highest]
+        self.worst_v = 0.0
+        self.lag_s = 0.0
+        if faultless:
+            self._vary()
+        self.string = self.rng.randrange(self.setup.strings)
+        per_string = self.setup.slaves * self.setup.cells
+        self.cell = self.string * per_string + self.rng.randrange(per_string)
+        self.slave = self.cell // self.setup.cells
+        self.t0_us: int | None = None
+        self.any_string = False
+        self.closes = True
+        self.copied = False
+        self.died: FirmwareDied | None = None
+        self.first_coil_us: int | None = None
+        self.open_at_us: int | None = None
+        self._precharge_us: int | None = None
+        self._steady_us: int | None = None
+        self.world.on_coils = self._coils
+
+    def _setup(self, setup: dict[str, Any], settings: dict[str, Any]) -> Setup:
+        """What is simulated: `setup` goes before what every run of the campaign has."""
+        case = self.case
         n = self.rng.choice((1, 2, 2, 3)) if case.strings == 1 else 2
         of_setup: dict[str, Any] = {
             "link": case.link,
@@ -147,36 +202,16 @@ class FaultRun:
         }
         if case.moment == "balancing":
             of_setup |= {"chemistry": "NMC", "spread_mv": 60.0}
-        if faultless:
+        if self.faultless:
             of_setup |= {
                 "cell_noise_mv": 2.0,
                 "temp_noise_dc": 3.0,
                 "current_noise_ma": 200.0,
                 "drift_ppm": 100.0,
                 "damage": 0.01,
+                **_varied(case, setup, settings),
             }
-        self.setup = Setup(**of_setup | setup)
-        pack = folder / "pack.toml"
-        of_pack = SETTINGS | settings
-        pack.write_text(scenario.pack_text(self.setup, of_pack), "utf-8")
-        self.config: Any = pack_file.load(str(pack))
-        c = self.config
-        bounds = (c.cell_hard_min_mv, c.cell_hard_max_mv, c.temp_hard_max_dc)
-        self.world = World(self.setup, pack, bounds)
-        self.string = self.rng.randrange(case.strings)
-        per_string = self.setup.slaves * self.setup.cells
-        self.cell = self.string * per_string + self.rng.randrange(per_string)
-        self.slave = self.cell // self.setup.cells
-        self.t0_us: int | None = None
-        self.any_string = False
-        self.closes = True
-        self.copied = False
-        self.died: FirmwareDied | None = None
-        self.first_coil_us: int | None = None
-        self.open_at_us: int | None = None
-        self._precharge_us: int | None = None
-        self._steady_us: int | None = None
-        self.world.on_coils = self._coils
+        return Setup(**of_setup | setup)
 
     # --- for the kinds ---
 
@@ -203,6 +238,26 @@ class FaultRun:
         """Do something later."""
         self.world.events.after(delay_us, action)
 
+    def charge_late(self, max_a: float, lag_s: float) -> None:
+        """Put a charger there that follows the charge limit late; note the worst cell."""
+        self.world.charger = Charger(max_a, lag_s)
+        self.lag_s = lag_s
+
+        def look() -> None:
+            self.worst_v = max(self.worst_v, float(np.max(self.world.cells.voltage_v())))
+
+        self.world.events.every(LOOK_US, look)
+
+    def _vary(self) -> None:
+        """The rest of what real parts do, for a faultless run: zeros, ends of ranges, lag."""
+        rng = random.Random(repr(self.case) + " without")
+        for hall in self.world.halls:
+            hall.noise_mv = rng.uniform(0.0, 1.0)
+            hall.zero_mv = rng.uniform(-2.0, 2.0)
+            hall.clamp = rng.uniform(0.99, 1.02)
+        if self.case.moment == "charge":
+            self.charge_late(15.0 * self.setup.strings, rng.uniform(*LAGS_S))
+
     # --- the sequence ---
 
     def _coils(self, now_us: int, coils: int) -> None:
@@ -218,7 +273,7 @@ class FaultRun:
 
     def _all_closed(self) -> bool:
         """All strings are joined, and no coil has changed for a while."""
-        if not all(s.is_closed for s in self.world.plant.strings):
+        if not all(self.world.plant.strings[n].is_closed for n in self.joining):
             return False
         last = self.world.seen.coils[-1][0] if self.world.seen.coils else 0
         return self.world.events.now_us - last >= SETTLED_US
@@ -234,7 +289,8 @@ class FaultRun:
         if self._steady_us is None:
             balancing = moment != "balancing" or any(b.balancing_cells() for b in self.world.boards)
             if self._all_closed() and balancing:
-                self.world.set_load(LOAD_A.get(moment, 0.0) * self.case.strings)
+                if self.world.charger is None:
+                    self.world.set_load(LOAD_A.get(moment, 0.0) * len(self.joining))
                 # anywhere in a scan
                 self._steady_us = now + self.rng.randrange(200_000, 400_000)
             return False
@@ -273,6 +329,14 @@ class FaultRun:
             self.world.run(until_us)
 
     # --- outcome ---
+
+    def joined_apart(self) -> str:
+        """What was wrong with strings that closed onto others, "" = nothing."""
+        most_v = self.config.join_voltage_mv / 1000 + APART_V
+        for now_us, n, apart_v in self.world.plant.joins:
+            if abs(apart_v) > most_v:
+                return f"string {n + 1} joined {apart_v:.1f} V apart at {now_us / 1e6:.3f} s"
+        return ""
 
     def trips(self, since_us: int = 0) -> list[str]:
         """Names of trips that were set since then."""

@@ -47,6 +47,7 @@ _HEAD = struct.Struct("6i")  # of the firmware's frame; the rest of it is unused
 _WRITE = struct.Struct("<BH")
 IN_ROOM = 2048  # bytes that a stream may get in a step
 _FIRST_MA, _FIRST_STRING_MV = 8, 16  # bits that say a string's reading is valid
+MOST_ADCS = 14  # two channels a word
 
 
 class FirmwareDied(Exception):
@@ -96,7 +97,8 @@ class Inputs:
     """What the firmware's pins and sensors read; None = no sample, or no sensor.
 
     feedback, wired: bits as the coils'; lines: bits INTERLOCK, ..; current_ma, string_mv: one a
-    string; cause: why the firmware starts, a name of CAUSES; mark: no board's, for test programs.
+    string; adc_mv: of the ADC's channels; cause: why the firmware starts, a name of CAUSES; mark:
+    no board's, for test programs.
     """
 
     feedback: int = 0
@@ -106,6 +108,7 @@ class Inputs:
     string_mv: Sequence[int | None] = ()
     link_mv: int | None = None
     isolation_kohm: int | None = None
+    adc_mv: Sequence[int] = ()
     cause: str = "power_on"
     mark: int = 0
 
@@ -284,6 +287,9 @@ class Firmware:
             if value is not None:
                 valid |= 1 << (_FIRST_STRING_MV + i)
                 word[32 + i] = value
+        for i in range(0, len(inputs.adc_mv), 2):
+            low, high = (*inputs.adc_mv, 0)[i : i + 2]
+            word[40 + i // 2] = high << 16 | low
         word[5] = valid
         try:
             frame = word.tobytes() + b"".join(pending)

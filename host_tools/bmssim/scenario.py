@@ -37,7 +37,7 @@ from .layout import Place, places
 from .load import Charger
 from .plant import LINK_FARAD, PRECHARGE_OHM
 from .process import CHARGER, ESTOP, FAULT_LINE, IGNITION, INTERLOCK
-from .sensors import Sensor
+from .sensors import HALL_RANGES_A, HALL_SPAN_MV, HALL_ZERO_MV, Sensor
 from .setup import Setup
 from .world import World
 
@@ -226,8 +226,13 @@ def pack_text(setup: Setup, settings: dict[str, Any]) -> str:
 
 
 def _sensor_lines(setup: Setup) -> list[str]:
-    """[[sensor]] tables, where each string has a second sensor on CAN."""
+    """[[sensor]] tables: of each string a second sensor on CAN, or both ranges of a Hall sensor."""
     lines: list[str] = []
+    for n in range(setup.strings if setup.hall else 0):
+        for channel, amps in enumerate(HALL_RANGES_A, 2 * n):
+            lines += ["[[sensor]]", 'kind = "hall"', f"string = {n + 1}", f"channel = {channel}"]
+            lines.append(f'range = "{amps:g} A"')
+            lines += [f'zero = "{HALL_ZERO_MV:g} mV"', f'span = "{HALL_SPAN_MV:g} mV"']
     for n in range(setup.strings if setup.ivt_s else 0):
         lines += ["[[sensor]]", 'kind = "board"', f"string = {n + 1}"]
         lines += [

@@ -15,7 +15,8 @@ class Setup:
     cell at the start;
     temp_c of the surroundings; load "us06" or "none", load_scale of it, load_start_s into it;
     load_a: a constant current besides, + = charge; serials: the pack file has the boards' serial
-    numbers; ivt_s: each string has a second current sensor, on CAN; store: the master has a memory.
+    numbers; ivt_s: each string has a second current sensor, on CAN; hall: its only current sensor
+    is a two-range Hall sensor on the master's ADC; store: the master has a memory.
 
     What real parts do, as standard deviations: cell_noise_mv and temp_noise_dc of the boards,
     current_noise_ma of the sensors; drift_ppm: clocks of the master and of the boards go wrong by
@@ -48,6 +49,7 @@ class Setup:
     load_a: float = 0.0
     serials: bool = False
     ivt_s: bool = False
+    hall: bool = False
     store: bool = False
     runtime: str = "micropython"
 

@@ -38,7 +38,7 @@ from .process import (
     FirmwareDied,
     Inputs,
 )
-from .sensors import Sensor
+from .sensors import HALL_RANGES_A, HallRange, Sensor
 from .setup import Setup
 
 CYCLE_US = 100  # the firmware's own time for one step, where the simulator owns the clock
@@ -89,7 +89,8 @@ class World:
     """One simulated installation. Raises FirmwareDied where the firmware ends by itself.
 
     lines: the master's inputs, bits of process.INTERLOCK, ..; set them by `set_lines`. currents,
-    voltages (one a string), link, isolation: sensors. cause: of the firmware's next start.
+    voltages (one a string), link, isolation: sensors; halls: outputs of two-range Hall sensors, two
+    a string, the small range first. cause: of the firmware's next start.
     program, extra: as `Firmware` takes them. mark: for test programs, see broken_firmware.py.
     on_coils gets the time (us) and the coils that are on, at every change.
     """
@@ -169,6 +170,9 @@ class World:
         s = self.setup
         self._sensor_rng = random.Random(s.seed + 2)
         self.currents = [Sensor(noise=s.current_noise_ma) for _ in range(s.strings)]
+        self.halls = [
+            HallRange(a) for _ in range(s.strings if s.hall else 0) for a in HALL_RANGES_A
+        ]
         self.voltages = [Sensor() for _ in range(s.strings)]
         self.link = Sensor()
         self.isolation = Sensor()
@@ -386,7 +390,7 @@ class World:
             self.pack_file,
             store=store,
             program=self.program,
-            extra=self.extra,
+            extra={**self.extra, "adcs": len(self.halls)} if self.halls else self.extra,
         )
         self._start_us = self.events.now_us
         self.reader = LineReader()
@@ -455,6 +459,9 @@ class World:
             ],
             link_mv=self.link.read(plant.link_v * 1000, rng),
             isolation_kohm=self.isolation.read(self.isolation_kohm, rng),
+            adc_mv=[
+                hall.mv(plant.strings[n // 2].current_a, rng) for n, hall in enumerate(self.halls)
+            ],
             cause=self.cause,
             mark=self.mark,
         )

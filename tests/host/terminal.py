@@ -89,6 +89,14 @@ class Board:
                 os.close(fd)
 
 
+def piped(path: Path) -> str:
+    """The name of a pipe that holds a small file, as a shell's `<(cat FILE)` gives it."""
+    read, write = os.pipe()
+    os.write(write, path.read_bytes())
+    os.close(write)
+    return f"/dev/fd/{read}"
+
+
 class Tool:
     """Starts `bmsctl`; ends what a test left running."""
 

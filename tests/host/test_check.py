@@ -260,6 +260,13 @@ def test_what_nothing_protects_from_is_said(
     gaps = json.loads(capsys.readouterr().out)["unprotected"]
     for word in ("temps", "current_sensor", "precharge_unproven", "link_capacitance"):
         assert sum(word in gap for gap in gaps) == 1, word
+    assert gaps[0].startswith("no temperature: ")
+    boards = [("cell_link", "can0", n, 16, temps, 1) for n, temps in ((1, 2), (2, 0))]
+    some = pack_file(tmp_path, *boards, settings=NO_CURRENT + BARE)
+    assert cli.main(["check", str(some), "--json"]) == 0
+    gaps = json.loads(capsys.readouterr().out)["unprotected"]
+    assert gaps[0] == "no temperature of slave 2 (temps)"
+    path = pack_file(tmp_path, ("cell_link", "can0", 1, 16, 0, 1), settings=NO_CURRENT + BARE)
     assert cli.main(["check", str(path)]) == 0
     out = capsys.readouterr().out
     assert "not protected:" in out and max(map(len, out.splitlines())) <= 100

@@ -163,8 +163,19 @@ def test_ctrl_c_while_a_command_is_loaded(words: list[str], moment: str, tmp_pat
     assert process.returncode == 130
 
 
-def test_ctrl_c_ends_a_campaign_and_all_that_it_started(bmsctl: Tool, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "bmsctl", "sim", "--campaign", "--runs", "50", "--jobs", "2"]
+def is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_campaign_and_all_that_it_started(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-m", "bmsctl", "sim", "--campaign", "--runs", "20000", "--jobs", "2"]
     with subprocess.Popen(
         words,
         stdout=subprocess.PIPE,
@@ -173,9 +184,13 @@ def test_ctrl_c_ends_a_campaign_and_all_that_it_started(bmsctl: Tool, tmp_path: 
         start_new_session=True,
         env=os.environ | {"TMPDIR": str(tmp_path)},
     ) as process:
-        # two runs have begun: each has a folder in the campaign's
+        # many wait, two runs have begun: each has a folder in the campaign's
         until(lambda: len(list(tmp_path.glob("bmssim-*/bmssim-*"))) == 2, "two runs go on")
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)  # as a terminal does: to all of them
+        else:
+            process.terminate()
         _, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 130 and err == ""
+    until(lambda: is_gone(process.pid), "nobody of them is left")
     assert not list(tmp_path.glob("bmssim-*"))

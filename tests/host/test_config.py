@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from raw import BOARDS, RawBoard, be_patient, interrupted, leave, running
+from terminal import piped
 
 from bmsctl import board_files, cli, mpremote, pack_push, slots
 from bmssim import scenario
@@ -93,8 +94,8 @@ def test_pull_and_push(
     assert running(board)["config_crc"] == result["config_crc"]
     assert pull(board, tmp_path / "pulled") == OTHER.encode() + b"\n"
     assert "config_copy_used" not in active(board)
-    # what was pulled can be pushed, and gives the same
-    assert push(board, tmp_path / "pulled") == 0
+    # what was pulled can be pushed, through a pipe too, and gives the same
+    assert push(board, piped(tmp_path / "pulled")) == 0
     assert f"{result['config_crc']:04X}" in capsys.readouterr().out
     # the firmware's own flashing takes the new one along
     assert cli.main(["flash", "--board", "RAW", "--port", board.path]) == 0

@@ -76,11 +76,17 @@ def test_the_command_reads_slcan_text(bmsctl: Tool, tmp_path: Path) -> None:
         (SAID, 1, "6 times: wrong responder: a frame of another module than 1"),
         (SAID[:22], None, "no cells in it"),
         (b"", None, "no frame in it"),
-        (SAID + b"t1800\r", None, "an identifier that no module has"),
     ],
 )
 def test_what_is_wrong_is_said(data: bytes, node: int | None, error: str) -> None:
     assert decode(data, node).error == error
+
+
+def test_frames_of_others_on_the_bus_are_no_error() -> None:
+    for node in (None, 3):
+        got = decode(b"t1A00\r" + SAID + b"t6FF0\r", node)
+        assert got.error is None and got.values["cells_mv"] == CELLS
+        assert got.notes == ["2 times: an identifier that bmw_i3 does not have: 1A0, 6FF"]
 
 
 def test_a_capture_cut_anywhere_is_never_misread() -> None:

@@ -77,6 +77,7 @@ def test_the_same_set_on_can() -> None:
         "damaged": 0,
         "echoes": 0,
         "wrong_responder": 0,
+        "unexpected": 0,
         "unended": 0,
     }
     del got["frames"], serial["frames"]
@@ -90,6 +91,9 @@ def test_on_can_requests_damage_and_somebody_else() -> None:
     one = on_can("r90")
     assert decode(Capture(request + one, can=True)).error is None
     assert decode(Capture(one[:-1], can=True)).error == "truncated"
+    shared = decode(Capture(b"t1230\r" + one, can=True))
+    assert shared.error is None
+    assert shared.notes == ["an identifier that daly does not have: 123"]
     assert "too short" in str(decode(Capture(b"T1890400120102\r", can=True)).error)
     assert "slcan" in str(decode(Capture(one[:-4] + b"\r", can=True)).error)
     assert "wrong responder" in str(decode(Capture(one, can=True, node=2)).error)

@@ -38,6 +38,13 @@ def test_the_voltage_shows_without_temperatures() -> None:
     assert decode(Capture(CELLS, can=True)).values["pack_mv"] is None
 
 
+def test_frames_of_others_on_the_bus_are_no_error() -> None:
+    for node in (None, 1):
+        got = decode(Capture(CELLS + b"t1230\rT18FF50E50\r" + STATUS, can=True, node=node))
+        assert got.error is None
+        assert got.notes == ["2 times: an identifier that jk_can does not have: 123, 18FF50E5"]
+
+
 def test_frames_that_the_driver_does_not_need() -> None:
     # as the vendor's document has them: 30.0 of 40.0 Ah, 100 cycles; 22, 21, 30 degC of sensors 1-3
     more = b"T18F128F482C019001E8030064\rT18F228F46074847 50FFFF\rT18F528F4107\rt7F4403002000\r"

@@ -69,11 +69,24 @@ def test_several_modules_and_balancing_cells() -> None:
         (TEXT[:22], None, "no cells in it"),
         (b"", None, "no frame in it"),
         (TEXT.replace(b"t6948FFFF", b"t69480E67"), None, "a module with more than 8 cells"),
-        (TEXT + b"t6FF0\r", None, "an identifier that no module has"),
     ],
 )
 def test_what_is_wrong_is_said(data: bytes, node: int | None, error: str) -> None:
     assert decode(data, node).error == error
+
+
+def test_frames_of_others_on_the_bus_are_counted_and_named_once() -> None:
+    others = b"t1A02ABCD\rt3F10\rt1A02ABCD\rt6FF0\rT18FF50E580000000000000000\r"
+    for node in (None, 9):
+        got = decode(others + TEXT, node).as_json()
+        assert got["ok"] is True
+        assert got["cells_mv"] == CELLS
+        assert got["frames"]["unexpected"] == 5
+        assert got["notes"] == [
+            "5 times: an identifier that outlander does not have: 1A0, 3F1, 6FF, 18FF50E5"
+        ]
+    assert decode(others).error == "no cells in it"
+    assert decode(TEXT).as_json()["notes"] == []
 
 
 def test_a_capture_cut_anywhere_is_never_misread() -> None:

@@ -46,6 +46,18 @@ def event(n: int) -> dict[str, Any]:
     }
 
 
+def board_line(slave: int, first: int, cells: int) -> dict[str, Any]:
+    mv, dc = [3300] * cells, [250]
+    return {
+        "k": "cells",
+        "t_ms": 7,
+        "slave": slave,
+        "first_cell": first,
+        "cell_mv": mv,
+        "temp_dc": dc,
+    }
+
+
 def frame_bytes(cells: int = 4, temps: int = 2, strings: int = 2, count: int = 20) -> bytes:
     """A frame as `bms.protection.freeze_frame` lays it out."""
     data = struct.pack("<4H", cells, temps, strings, count)
@@ -120,6 +132,7 @@ def test_history_and_frames(board: Board, bmsctl: Tool, serve: Serve) -> None:
             b"history": [noise + stored_answer("history", lines)] * 2,
             b"frames": [stored_answer("frames", frame_lines(1, data, 0) + frame_lines(2, data))]
             * 2,
+            b"cells": [stored_answer("cells", [board_line(1, 1, 3), board_line(2, 4, 5)])],
         }
     )
     code, out, err = bmsctl.run("events", "--port", board.link, "--frames", "--json")
@@ -139,12 +152,13 @@ def test_history_and_frames(board: Board, bmsctl: Tool, serve: Serve) -> None:
     assert frame["samples"][0]["link_mv"] is None
     code, out, _ = bmsctl.run("events", "--port", board.link, "--frames")
     assert code == 0
-    assert "start    2       3.000 s  trip set: cell_high cell 7: 3603 mV" in out
+    where = "cell 7 = board 2, cell 4"
+    assert f"start    2       3.000 s  trip set: cell_high {where}: 3603 mV" in out
     assert "last crash: start 2 at 7 s: ValueError: x" in out
-    assert "freeze frame 2: cell_high 7" in out and "soc_pm: 801 -" in out
+    assert f"freeze frame 2: cell_high {where}" in out and "soc_pm: 801 -" in out
     assert (
-        "closed -5.0 A, open +0.0 A  cells 3319 mV (cell 1) to 3322 mV (cell 4)  -6.9 .. -6.9 degC"
-        in out
+        "closed -5.0 A, open +0.0 A  cells 3319 mV (cell 1 = board 1, cell 1)"
+        " to 3322 mV (cell 4 = board 2, cell 1)  -6.9 .. -6.9 degC" in out
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from raw import BOARDS, RawBoard, be_patient, compiled, interrupted, leave, running
+from terminal import piped
 
 from bms.version import VERSION
 from bmsctl import board_files, cli, flashing, mpremote, slots
@@ -99,7 +100,7 @@ def test_a_new_board_then_a_newer_firmware_then_nothing_new(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert flash(board, "--pack", pack, "--json") == 0
+    assert flash(board, "--pack", piped(pack), "--json") == 0
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert first["slot"] == "/a" and first["kept"] == 0
     assert first["self_test"] == "ok"

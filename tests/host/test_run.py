@@ -91,6 +91,28 @@ def words(pack, boards: SimulatedBoards) -> tuple:
     return ("run", "--config", pack("can"), "--link", f"slcan:{boards.terminal.link}@500000")
 
 
+def test_a_pack_file_comes_through_a_pipe(pack, bmsctl: Tool, tmp_path: Path) -> None:
+    boards = SimulatedBoards(tmp_path / "ttyUSB0", "uart", 2)
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    link = f"uart:{boards.terminal.link}@1000000"
+    try:
+        for good in (False, True):
+            process = bmsctl.start("run", "--config", fifo, "--link", link)
+            text = pack("uart").read_text("utf-8")
+            fifo.write_text(text if good else text.replace("cells = ", "cells = 1"), "utf-8")
+            if good:
+                out = Output(process)
+                out.until("slaves found: 2")
+                out.say("service yes")
+                assert process.wait(HANG_S) == 0
+            else:
+                _, err = process.communicate(timeout=HANG_S)
+                assert process.returncode == 1 and err.startswith(f"bmsctl: {fifo}: line ")
+    finally:
+        boards.close()
+
+
 def test_typed_commands_show_their_answers(pack, boards: SimulatedBoards, bmsctl: Tool) -> None:
     out = Output(bmsctl.start(*words(pack, boards)))
     out.until("slaves found: 2")

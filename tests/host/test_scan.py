@@ -74,14 +74,11 @@ def test_boards_are_found_and_their_pack_file_is_valid(
         pack = tmp_path / "pack.toml"
         pack.write_text(out)
         link = _link(boards, kind, medium)
-        process = bmsctl.start("run", "--config", pack, "--link", link, "--for", "60")
+        process = bmsctl.start("run", "--config", pack, "--link", link, "--for", f"{HANG_S}")
         try:
             until(process, f"slaves found: {slaves}")
             if kind == "cell_link":  # fast enough to close on a computer that is busy
-                assert process.stdin is not None
-                process.stdin.write("close\n")
-                process.stdin.flush()
-                until(process, "contactors: closed")
+                until(process, "contactors: closed", typed="close\n")
         finally:
             process.terminate()
             process.wait()
@@ -93,8 +90,11 @@ def test_boards_are_found_and_their_pack_file_is_valid(
     assert out.count("CHECK") >= 9 and 'chemistry = "LFP"' in out
 
 
-def until(process: Any, words: str) -> None:
-    """Read what a process says until it says that."""
+def until(process: Any, words: str, typed: str = "") -> None:
+    """Read what a process says until it says that; typed: as often as it is quiet for a while.
+
+    On a computer that is busy a reading may be too old as `close` comes.
+    """
     text = ""
     end = time.monotonic() + HANG_S
     while words not in text:
@@ -103,6 +103,9 @@ def until(process: Any, words: str) -> None:
             got = os.read(process.stdout.fileno(), 65536).decode()
             assert got, text
             text += got
+        elif typed:
+            process.stdin.write(typed)
+            process.stdin.flush()
 
 
 def test_nobody_there(bmsctl: Tool, tmp_path: Path) -> None:

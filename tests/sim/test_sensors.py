@@ -6,7 +6,7 @@ import pytest
 
 from bmssim import scenario
 from bmssim.process import ALL_GOOD, CAUSES, ESTOP, IGNITION, INTERLOCK, PLUS
-from bmssim.sensors import Sensor
+from bmssim.sensors import HallRange, Sensor
 from bmssim.setup import Setup
 
 WIRED = {"interlock": True, "emergency_stop": True, "voltage_sensor": True}
@@ -45,6 +45,38 @@ def test_noise_has_its_deviation_and_no_mean() -> None:
     mean = sum(seen) / len(seen)
     assert mean == pytest.approx(1000.0, abs=2.0)
     assert (sum((x - mean) ** 2 for x in seen) / len(seen)) ** 0.5 == pytest.approx(20.0, rel=0.1)
+
+
+def test_a_range_of_a_hall_sensor_ends_at_its_clamp() -> None:
+    rng = random.Random(1)
+    hall = HallRange(75.0)
+    assert [hall.mv(a, rng) for a in (0.0, 37.5, -75.0, 400.0, -400.0)] == [
+        1650,
+        2310,
+        330,
+        2970,
+        330,
+    ]
+    assert HallRange(75.0, clamp=0.99).mv(80.0, rng) == round(1650 + 0.99 * 1320)
+    assert HallRange(75.0, gain=-1.0, zero_mv=2.0).mv(75.0, rng) == 332
+    assert HallRange(75.0, broken_mv=0).mv(10.0, rng) == 0
+
+
+@pytest.mark.parametrize("runtime", ["micropython", "cpython"])
+def test_a_two_range_hall_sensor_is_read_in_both_ranges(tmp_path, runtime: str) -> None:
+    run = start(tmp_path, runtime=runtime, hall=True, slaves=1, capacity_ah=50.0)
+    try:
+        run.go(1.0)
+        run.world.type("close")
+        run.go(3.0)
+        for amps in (-20.0, -200.0, 60.0):
+            run.world.set_load(amps)
+            run.go(run.world.events.now_us / 1e6 + 2.0)
+            status = [x for x in run.world.seen.lines if x["k"] == "status"][-1]
+            assert status["i_ma"] == pytest.approx(amps * 1000, abs=600)
+        assert run.trip() is None
+    finally:
+        run.close()
 
 
 @pytest.mark.parametrize("runtime", ["micropython", "cpython"])

@@ -10,7 +10,7 @@ class Slots:
 
     torn(new, old, k): what a slot holds whose write was cut after k bytes. writes: per slot.
     whole: what the cut kept back was there already. broken: writes that fail with `error` from
-    now on. Reads of slots in `unreadable` fail.
+    now on. Reads of slots in `unreadable` fail with it.
     """
 
     def __init__(self, slots=8, size=2048, torn=None):
@@ -32,7 +32,7 @@ class Slots:
 
     def read(self, slot, buf):
         if slot in self.unreadable:
-            raise OSError(5)
+            raise self.error
         data = self.content[slot]
         n = len(data) if len(data) < len(buf) else len(buf)
         for i in range(n):

@@ -249,6 +249,8 @@ class FakeBoard:
     ring = None
     STRINGS = 3
     MEASURES = ("current_sensor", "link_sensor", "voltage_sensor", "isolation_sensor")
+    ADCS = ("A", "B", "C")
+    I2CS = ("i2c0",)
 
     def __init__(self, ports=(("can0", "can"), ("uart0", "uart")), ms=1000):
         self.clock = FakeClock(ms)
@@ -271,6 +273,9 @@ class FakeBoard:
         self.pack_mv = 0
         self.string_measured = {}  # mV of strings that are measured
         self.kohm = None
+        self.mv = [1650, 1650, 1650]  # at the ADC's channels
+        self.adc_reads = 0
+        self.chip = None  # an INA228, where one is asked for
         self.bits = 7  # of inputs()
         self.guarded = 0
         self._cuts = 0
@@ -352,6 +357,18 @@ class FakeBoard:
     def isolation_kohm(self):
         return self.kohm
 
+    def adc_mv(self, channel):
+        if not 0 <= channel < len(self.ADCS):
+            raise ValueError("no such channel")
+        self.adc_reads += 1
+        return self.mv[channel]
+
+    def open_i2c(self, name, hz):
+        from ina228_chip import Chip
+
+        self.chip = Chip()
+        return self.chip
+
     def inputs(self):
         return self.bits
 
@@ -398,6 +415,8 @@ class FakeBoard:
         if not isinstance(ms, int) or ms < 0:
             raise ValueError("cannot wait a negative time")
         self.clock.pass_ms(ms)
+        if self.chip is not None:
+            self.chip.passes(1000 * ms)
 
 
 class Wire:

@@ -5,6 +5,7 @@ from math import exp
 
 from slave_bench import SlaveBench
 
+from bms.protection import fault_ids as F
 from bms.slaves import build as slaves
 from extent import extent
 from fakes import check_ages
@@ -521,6 +522,9 @@ def test_who_stays_away_costs_the_others_ever_fewer_scans():
             b.scan()
         assert b.mv()[:16] == [3300 + i for i in range(16)]
     assert 10 <= b.driver.starts - starts <= 17
+    assert "chain_incomplete" in b.names()
+    assert b.faults.value[F.CHAIN_INCOMPLETE] == 1  # nobody is reached behind it
+    assert b.mv()[16:] == [None] * 32
     del b.stack.words[:]
     b.scan()
     assert [word[2] for word in b.stack.words].count(0x568) == 1  # who is away isn't waited for
@@ -529,6 +533,7 @@ def test_who_stays_away_costs_the_others_ever_fewer_scans():
         b.scan()
         b.run(150)
     assert b.pack.all_known() and b.driver.missed > 30
+    assert "chain_incomplete" not in b.names()
 
 
 def test_who_was_away_for_long_is_back_within_five_scans():

@@ -389,7 +389,9 @@ def test_build_refuses_by_line():
         ('kind = "ina228"; link = "i2c0"; shunt = "100 uohm"; range = "100 A"', "link", "none"),
     ):
         c = pack_file.parse(lines(table))
-        error = raises(ConfigError, sensors.build, c, FakeBoard(ports=ports))
+        board = FakeBoard(ports=ports)
+        board.I2CS = ()
+        error = raises(ConfigError, sensors.build, c, board)
         assert error.key == key, (table, error)
         assert says in error.reason, (table, error)
         assert error.line > 0 or key == "string"

@@ -608,6 +608,27 @@ def test_the_wait_is_never_negative_and_never_long():
     assert max(waits) <= 25
 
 
+def test_a_sensor_that_is_polled_is_read_in_time():
+    for medium in ("adc", "i2c"):
+        table = '[[sensor]]; kind = "hall"; channel = 0; zero = "1650 mV"; span = "1320 mV"'
+        if medium == "i2c":
+            table = '[[sensor]]; kind = "ina228"; link = "i2c0"; shunt = "100 uohm"'
+        r = Rig(behind=table + '; range = "500 A"')
+        r.run(1500)
+        assert r.say("close")["ok"] is True
+        r.run(1000)
+        assert r.state == CLOSED
+        r.board.mv[0] = 1650 + 1188  # 450 A
+        if r.board.chip is not None:
+            r.board.chip.shunt_uv = 45000
+        start = r.board.clock.total_ms
+        while r.board.coils[2] and r.board.clock.total_ms < start + 500:
+            r.step()
+        # two of three values: 8 ms each of the ADC, 6 ms of the chip, besides the one begun
+        assert r.board.clock.total_ms - start <= 28, medium
+        assert r.names() == ["current_hard"]
+
+
 def test_a_clock_that_jumps_catches_no_scan_up():
     r = Rig()
     r.run(1000)

@@ -474,18 +474,20 @@ def test_without_a_valid_record_it_starts_with_zeros_and_reports_it():
 
 
 def test_a_slot_that_cannot_be_read():
-    b = Bench(Slots())
-    for soc in (1, 2, 3):
-        b.store.totals[totals.SOC] = soc
-        b.save()
-    b.storage.unreadable = (b.store._at, 6)
-    b.again()
-    assert b.store.totals[totals.SOC] == 2
-    assert b.store.failed == 3  # a frame's slot is looked at twice
-    b.storage.unreadable = range(8)
-    b.again()
-    assert b.store.lost
-    b.run(30000)
+    for error in (OSError(5), MemoryError()):  # neither ends the program
+        b = Bench(Slots())
+        b.storage.error = error
+        for soc in (1, 2, 3):
+            b.store.totals[totals.SOC] = soc
+            b.save()
+        b.storage.unreadable = (b.store._at, 6)
+        b.again()
+        assert b.store.totals[totals.SOC] == 2
+        assert b.store.failed == 3  # a frame's slot is looked at twice
+        b.storage.unreadable = range(8)
+        b.again()
+        assert b.store.lost
+        b.run(30000)
 
 
 def test_writes_that_fail_are_counted_and_tried_again():

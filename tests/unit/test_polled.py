@@ -543,16 +543,17 @@ def test_bytes_that_nobody_understands_are_an_event():
                 b.run(100, 5)
 
         scans(9000, lambda: noise.bytes(40))
-        assert b.names() == [], kind
+        none = ["chain_incomplete"] if kind == "tesla_s" else []
+        assert b.names() == none, kind
         scans(5000, lambda: noise.bytes(40))
-        assert b.names() == ["slave_unreadable"], kind
+        assert b.names() == ["slave_unreadable"] + none, kind
         scans(5000, lambda: b"")
-        assert b.names() == ["slave_unreadable"], kind
+        assert b.names() == ["slave_unreadable"] + none, kind
         b.driver.link.rx += 1  # a good answer
         scans(100, lambda: b"")
-        assert b.names() == [], kind
+        assert b.names() == none, kind
         scans(30000, lambda: b"")  # a silent line is none
-        assert b.names() == [], kind
+        assert b.names() == none, kind
 
 
 def test_the_echo_of_an_adapter_is_understood():

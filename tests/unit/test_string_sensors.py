@@ -501,28 +501,11 @@ def test_days_pass():
 # --- hall ---
 
 
-class AdcBoard(FakeBoard):
-    """ADC inputs 0..2; refuses others."""
-
-    ADCS = ("A", "B", "C")
-
-    def __init__(self, **kw):
-        FakeBoard.__init__(self, **kw)
-        self.mv = [1650, 1650, 1650]
-        self.polled = 0
-
-    def adc_mv(self, channel):
-        if not 0 <= channel < len(self.ADCS):
-            raise ValueError("no such channel")
-        self.polled += 1
-        return self.mv[channel]
-
-
 HALL = 'kind = "hall"; channel = %d; range = "%d A"; zero = "1650 mV"; span = "1320 mV"'
 
 
 def hall(*tables):
-    board = AdcBoard()
+    board = FakeBoard()
     lines = pack_lines()
     for table in tables:
         lines += ["[[sensor]]"] + [row.strip() for row in table.split(";")]
@@ -558,7 +541,7 @@ def test_hall_shows_the_current():
     assert found[0].ma == 500000
     assert found[0].saturated
     assert found[0].samples >= 200 // 8
-    assert board.polled <= now // 2 + 3
+    assert board.adc_reads <= now // 2 + 3
 
 
 def test_hall_with_every_range_and_span():

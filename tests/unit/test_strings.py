@@ -234,6 +234,10 @@ def test_no_string_closes_as_the_first_onto_one_that_is_welded():
     for s in (1, 2):
         p.pack.known[s] = 1
     assert b"welded" in (p.strings.close(p.now) or b"")
+    p.board.stuck[C.MINUS] = p.board.stuck[C.PLUS] = 0  # it says open now: the fault is latched
+    p.steps(3000)
+    assert b"welded" in (p.strings.close(p.now) or b"")
+    _welded(p, 0)
     p.mv[0] = None  # its voltage is not known
     p.pack.cell_flags[0] = 0
     p.step()
@@ -263,8 +267,11 @@ def test_a_string_that_welds_as_it_trips_lets_no_other_begin_in_that_tick():
     assert _closed(p) == [True, False, False]  # the others wait to join
     _welded(p, 0)
     p.faults.set(F.CELL_HIGH, 1, 3700)
+    before = len(p.board.history)
     p.steps(30000)
     assert _closings(p) == [1, 0, 0]
+    # not a coil goes on, not even before the weld is judged
+    assert not any(pm for _ms, _which, pm in p.board.history[before:])
 
 
 def test_nobody_begins_while_another_one_waits_for_its_fuse_or_opens_in_steps():

@@ -197,6 +197,30 @@ def test_fewer_modules_are_not_read_and_one_more_is_a_mismatch():
     assert b.names() == ["slave_mismatch"]
 
 
+def test_a_chain_that_is_not_complete_is_reported_with_what_answers_and_what_is_missing():
+    for there in (0, 1, 2):
+        chain = Chain(3)
+        b = bench(3, chain).greet()
+        missing = chain.modules[there:]
+        del chain.modules[there:]
+        for _ in range(10):
+            b.begin()
+            b.run(400)
+        assert "chain_incomplete" in b.names(), there
+        place, value = b.faults.place, b.faults.value
+        assert (place[F.CHAIN_INCOMPLETE], value[F.CHAIN_INCOMPLETE]) == (there, there)
+        for module in missing:
+            module.address = 0
+        chain.modules += missing
+        b.run(3000)
+        b.greet()
+        assert "chain_incomplete" not in b.names() and None not in b.mv()
+    b = bench(3, Chain(2))  # from the start, with modules that come later
+    b.run(3000)
+    assert b.names() == ["chain_incomplete"]
+    assert (b.faults.place[F.CHAIN_INCOMPLETE], b.faults.value[F.CHAIN_INCOMPLETE]) == (2, 2)
+
+
 def test_one_module_more_stays_a_mismatch_on_a_noisy_line():
     chain = Chain(3)
     random = Random(7)

@@ -320,6 +320,10 @@ SINGLE = (
         "bytes come on the port of this slave, but none make sense; value: damaged pieces",
     ),
     (
+        F.CHAIN_INCOMPLETE, 109, "chain_incomplete", WARN, SLAVE, "modules",
+        "fewer modules of a chain answer than are configured; this one does not; value: how many",
+    ),
+    (
         F.CONFIG_COPY_USED, 100, "config_copy_used", WARN, NOWHERE, "",
         "1: pack file damaged, copy in use; 2: copy damaged; 3: file without checksum, copy in use",
     ),

@@ -89,12 +89,13 @@ LEVELLED = const(3 * QUANTITIES)
     CURRENT_SENSOR_LOST,
     SLAVE_SWITCH,
     SLAVE_UNREADABLE,
+    CHAIN_INCOMPLETE,
     CONFIG_COPY_USED,
     STORE_FAILED,
     STORE_LOST,
     MEMORY_ERROR,
     DEEP_DISCHARGE,
-) = range(LEVELLED + 1, LEVELLED + 50)
+) = range(LEVELLED + 1, LEVELLED + 51)
 
 # what happened to a fault, as the event line reports it
 SET, CLEAR, ACKNOWLEDGED = range(3)

@@ -33,6 +33,7 @@ class Sensor:
     again; missed: those that a gap in sequence numbers shows.
     """
 
+    EVERY_MS = 0  # `step` must come so often; 0: its values come by themselves
     RANGE_MA = 0  # default of the kind; 0: the pack file must name a range
     port = None  # of the board, where its frames come over CAN
     MEDIAN = True  # a single damaged value shall not pass: it has no checksum

@@ -29,6 +29,8 @@ _BROKEN = const(3)  # readings beyond the bounds, one behind the other
 class Hall(Sensor):
     """See `Sensor`; `mv`: the pin's last mean. error: the voltage in mV, where a wire is broken."""
 
+    EVERY_MS = _EVERY_MS
+
     def __init__(self, config, board):
         super().__init__(config)
         self._board = board

@@ -76,6 +76,7 @@ OVERFLOW = const(5)
 class Ina228(Sensor):
     """See `Sensor`. bus_mv: VBUS in mV, bus_at: its tick, -1 = none yet; restarts: of the chip."""
 
+    EVERY_MS = _EVERY_MS
     I2C_HZ = 400000
 
     def __init__(self, config, i2c):

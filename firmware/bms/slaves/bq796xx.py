@@ -444,6 +444,10 @@ class Bq796xx(CommercialDriver):
         """Whether the devices that confirmed their addresses can be read; else start again."""
         self._whole = self._count == self._top
         self._short = 0 if self._count >= self._top else min(self._short + 1, _SHORT_STARTS)
+        if self._whole:
+            self.chain_counted(self._count, -1)
+        elif self._short == _SHORT_STARTS:
+            self.chain_counted(self._count, min(self._count, len(self.members) - 1))
         if not self._count or self._count != self._highest:
             self._again(ticks.add(now, 0 if self._count else _PAUSE_MS))
             return False

@@ -56,6 +56,7 @@ class CommercialDriver(Driver):
         self._wrong = bytearray(n)
         self._conflict = bytearray(n)  # not 0: its readings are evaluated, and not stored
         self._contradictions = bytearray(n)  # scans in a row with contradictions, less clean ones
+        self._chain = -1  # modules of a chain that answer, as `chain_counted` had it last
         self._listening = False
         self._rated = bytearray([config.slaves[i].fets for i in members])
         self._fets = bytearray([BOTH_FETS] * n)  # FETs that conduct, as the board reports
@@ -94,6 +95,16 @@ class CommercialDriver(Driver):
             self.faults.set(F.SLAVE_MISMATCH, slave, found)
         self._misfit[m] |= part
         return 0
+
+    def chain_counted(self, found, missing):
+        """Modules of a chain that answer; missing: the first member that does not, -1 = all do."""
+        if found == self._chain:
+            return
+        self._chain = found
+        for slave in self.members:
+            self.faults.clear(F.CHAIN_INCOMPLETE, slave)
+        if missing >= 0:
+            self.faults.set(F.CHAIN_INCOMPLETE, self.members[missing], found)
 
     def lost_ms(self, need_ms):
         """ms that one lost answer may cost beyond two scans, of which each takes `need_ms`."""

@@ -64,6 +64,7 @@ _MINUTE = const(0x81)
 _START_MOST_MS = const(32)  # to wait for an answer at start
 _START_TRIES = const(3)
 _START_AGAIN_MS = const(50)  # between two starts that did not find all
+_SHORT_STARTS = const(5)  # in a row until that is reported: with each wait for an answer once
 _SKIPS = const(3)  # answers not evaluated while latches are being cleared
 _ADC_MOST = const(0x3FFF)
 _APART_MV = const(1000)  # a module's voltage and its cells: more is a wrong answer
@@ -197,6 +198,7 @@ class TeslaS(PolledDriver):
         self._tries_left = _START_TRIES
         self._echoing = 0
         self._more = 0  # starts in a row with one module too many
+        self._short = 0  # and with one missing
         self._paused = bytearray([1] * n)  # it may have been balancing when this scan began
         self._mask = bytearray(n)  # cells that it may be balancing
         self._uncommanded = bytearray(n)  # it still needs 2: timer and mask, 1: the mask
@@ -356,6 +358,10 @@ class TeslaS(PolledDriver):
 
     def _failed(self, now):
         """Start again; where nobody answered with more time, behind the longest with the least."""
+        self._short += 1
+        if self._short == _SHORT_STARTS:
+            self._short = 0
+            self.chain_counted(self._count, max(self.member(self._count + 1), 0))
         if not self._count:
             self._wait = 2 * self._wait if 2 * self._wait <= _START_MOST_MS else self._least_wait
         self._restart(now)
@@ -364,7 +370,8 @@ class TeslaS(PolledDriver):
         """No further module gets an address; more: there is one."""
         self.found = self._count + (1 if more else 0)
         if self.found == self._top:
-            self._more = 0
+            self._more = self._short = 0
+            self.chain_counted(self.found, -1)
             self._stage = _SETTLING
             self._due_at = now
             return
@@ -375,6 +382,7 @@ class TeslaS(PolledDriver):
             for m in range(len(self.members)):
                 self._wrong[m] = 1
         if more:
+            self._short = 0
             self._restart(now)
         else:
             self._failed(now)

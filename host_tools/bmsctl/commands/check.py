@@ -3,22 +3,16 @@
 import argparse
 import dataclasses
 import json
-import os
-import stat
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bms.config.schema import CHEMISTRIES
 
 from ..board_files import names
-from ..errors import ToolError
+from ..pack_source import at_rest
 from ..screen import many
 from ..start_check import PackRefused, plan
 
-MOST = 1 << 20  # bytes of a pack file that comes through a pipe
 HELP = "check a pack file as a master will at its start"
 EXAMPLE = """examples:
   bmsctl check pack.toml                      by any board's ports
@@ -41,27 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@contextmanager
-def _at_rest(path: Path) -> Iterator[Path]:
-    """The file, or a copy of what comes through a pipe, which is read more than once."""
-    try:
-        with open(0 if str(path) == "-" else path, "rb", closefd=str(path) != "-") as file:
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and str(path) != "-":
-                yield path
-                return
-            data = file.read(MOST + 1)
-    except OSError as error:
-        raise ToolError(f"{path}: {error.strerror}") from None
-    if len(data) > MOST:
-        raise ToolError(f"{path}: more than {MOST >> 20} MiB: no pack file")
-    with tempfile.TemporaryDirectory(prefix="bmsctl-") as folder:
-        copy = Path(folder) / "pack.toml"
-        copy.write_bytes(data)
-        yield copy
-
-
 def run(args: argparse.Namespace) -> int:
-    with _at_rest(args.file) as path:
+    with at_rest(args.file) as path:
         return _check(args, path)
 
 
@@ -72,7 +47,7 @@ def _check(args: argparse.Namespace, path: Path) -> int:
         if args.json:
             refusal = {"line": error.line, "key": error.key, "reason": error.reason}
             print(json.dumps({"ok": False, **refusal}))
-        raise ToolError(str(error).replace(str(path), str(args.file), 1)) from None
+        raise
     config = found.config
     boards = len(config.slaves)
     if args.json:

@@ -10,6 +10,7 @@ from ..errors import ToolError
 from ..flashing import Progress
 from ..options import add_port, positive
 from ..pack_push import PackPush, checked
+from ..pack_source import at_rest
 from ..plain import plain
 from ..start_check import plan
 from ..stored_history import pack, read_stored
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     push.add_argument("--board", default="", choices=names(), help="what board it is for")
     push.add_argument("--json", action="store_true", help="the result as one object, last")
-    push.add_argument("file", type=Path, metavar="FILE", help="the pack file")
+    push.add_argument("file", type=Path, metavar="FILE", help="the pack file; - is stdin")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,13 +90,18 @@ def _pull(args: argparse.Namespace) -> int:
 
 
 def _push(args: argparse.Namespace) -> int:
-    data, crc = checked(args.file, args.unlock, args.board)
+    with at_rest(args.file) as path:
+        return _push_file(args, path)
+
+
+def _push_file(args: argparse.Namespace, path: Path) -> int:
+    data, crc = checked(path, args.unlock, args.board)
     progress = Progress(sys.stderr)
     pushing = PackPush(args.port, args.baud, progress, args.force)
     try:
         name = "" if args.board else pushing.board_name()
         if name in names():
-            plan(args.file, name)
+            plan(path, name)
         result = pushing.run(data, crc)
     except BaseException as error:
         progress.end()

@@ -275,6 +275,8 @@ def _print(args: argparse.Namespace, source: _Source, decoded: Decoded) -> None:
     _show(decoded)
     if any(skipped.values()):
         print("skipped        " + ", ".join(f"{n} {what}" for what, n in skipped.items() if n))
+    for note in decoded.notes:
+        print(f"note           {note}")
     if decoded.error:
         print(f"refused: {decoded.error}")
     if source.live:

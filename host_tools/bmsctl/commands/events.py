@@ -1,14 +1,18 @@
 """`bmsctl events`: what a master has stored over all its starts."""
 
 import argparse
+import contextlib
 import json
 from typing import Any
 
 from bms.protection.fault_catalog import table
+from bms.protection.fault_ids import PLACES
 
+from ..errors import ToolError
 from ..options import add_port, positive
 from ..plain import plain
-from ..readable import cause
+from ..readable import Places, cause
+from ..request import send_command
 from ..stored_history import frames, read_stored
 
 HELP = "show what a master has stored: totals, changes of faults, freeze frames"
@@ -23,6 +27,7 @@ With --json one object: "totals", "crash" (null where there was none), "events",
 "frames", each with its "samples".
 """
 NAMES = {row[0]: row[1] for row in table()}
+KINDS = {row[0]: PLACES.decode().split(" ")[row[3]] for row in table()}  # of places
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(out))
         return 0
+    places = _places(args) if out["events"] or out.get("frames") else Places()
     for key, value in (out["totals"] or {}).items():
         shown = " ".join("-" if x is None else str(x) for x in value) if _many(value) else value
         print(f"{key}: {shown}")
@@ -56,18 +62,27 @@ def run(args: argparse.Namespace) -> int:
             f" {plain(crash['text'])}"
         )
     for event in out["events"]:
-        print(f"{_when(event)}  {event['level']} {event['what']}: {cause(event)}")
+        print(f"{_when(event)}  {event['level']} {event['what']}: {cause(event, places)}")
     if not out["events"]:
         print("no change of a fault is stored")
     if args.frames and not out["frames"]:
         print("no freeze frame is stored")
     for frame in out.get("frames", ()):
         name = NAMES.get(frame["code"], f"code {frame['code']}")
-        where = f" {frame['index']}" if frame["index"] is not None else ""
+        place = KINDS.get(frame["code"], "")
+        where = f" {places.name(place, frame['index'])}" if frame["index"] is not None else ""
         print(f"{_when(frame)}  freeze frame {frame['frame']}: {name}{where}")
         for sample in frame["samples"]:
-            print("  " + _sample(sample))
+            print("  " + _sample(sample, places))
     return 0
+
+
+def _places(args: argparse.Namespace) -> Places:
+    """Which board cells are on, as the master has them now; none where it does not tell."""
+    places = Places()
+    with contextlib.suppress(ToolError):
+        send_command(args.port, args.baud, "cells", args.timeout, places)
+    return places
 
 
 def _bare(line: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +97,7 @@ def _when(item: dict[str, Any]) -> str:
     return f"start {item['boot']:4} {item['at_ms'] / 1000:11.3f} s"
 
 
-def _sample(sample: dict[str, Any]) -> str:
+def _sample(sample: dict[str, Any], places: Places) -> str:
     """One moment of a frame in a line."""
     mv, dc = sample["cell_mv"], sample["temp_dc"]
     link = "-" if sample["link_mv"] is None else f"{sample['link_mv'] / 1000:.2f}"
@@ -91,6 +106,5 @@ def _sample(sample: dict[str, Any]) -> str:
         for state, ma in zip(sample["state"], sample["i_ma"], strict=True)
     )
     temps = f"  {min(dc) / 10:.1f} .. {max(dc) / 10:.1f} degC" if dc else ""
-    low = f"{min(mv)} mV (cell {mv.index(min(mv)) + 1})"
-    high = f"{max(mv)} mV (cell {mv.index(max(mv)) + 1})"
+    low, high = (f"{v} mV ({places.name('cell', mv.index(v) + 1)})" for v in (min(mv), max(mv)))
     return f"{sample['t_ms'] / 1000:9.3f} s  link {link} V  {strings}  cells {low} to {high}{temps}"

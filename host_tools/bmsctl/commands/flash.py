@@ -9,6 +9,7 @@ from .. import romfs
 from ..board_files import names
 from ..flashing import Flashing, Progress
 from ..options import add_port
+from ..pack_source import at_rest
 
 HELP = "put the firmware and a pack file onto a board"
 EXAMPLE = """examples:
@@ -46,8 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.pack is None:
+        return _flash(args, None)
+    with at_rest(args.pack) as pack:
+        return _flash(args, pack)
+
+
+def _flash(args: argparse.Namespace, pack: Path | None) -> int:
     progress = Progress(sys.stderr)
-    flashing = Flashing(args.board, args.port, args.baud, args.pack, progress, args.force)
+    flashing = Flashing(args.board, args.port, args.baud, pack, progress, args.force)
     try:
         result = flashing.run(romfs.deploy if args.romfs else None)
     except KeyboardInterrupt:

@@ -22,6 +22,7 @@ from ..bridge import LinkSpec, Reconnecting, named_link, port_medium
 from ..decoders.base import driver_class
 from ..errors import ToolError
 from ..options import positive, wrong_use
+from ..pack_source import at_rest
 from ..screen import Story
 
 HELP = "run the master on this computer against real slave boards"
@@ -110,8 +111,14 @@ def _links(texts: list[str], used: dict[str, Any]) -> dict[str, LinkSpec]:
 
 
 def run(args: argparse.Namespace) -> int:
-    pack = load_pack(args.config)
-    used = _ports(args.config, pack)
+    with at_rest(args.config) as path:
+        return _run(args, path)
+
+
+# long: opens all that joins it, and closes it
+def _run(args: argparse.Namespace, path: Path) -> int:
+    pack = load_pack(path)
+    used = _ports(path, pack)
     links = _links(args.link, used)
     bridges = {}
     for name, spec in links.items():
@@ -121,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
         bridges[name] = Reconnecting(spec, spec.rate or rate or _usual_bps(used[name].kind))
     rates = {name: spec.rate for name, spec in links.items() if spec.medium == "can"}
     media = {name: spec.medium for name, spec in links.items()}
-    firmware = Firmware(args.runtime, False, media, args.config.resolve(), rates)
+    firmware = Firmware(args.runtime, False, media, path.resolve(), rates)
     mirror = Mirror()
     printer = Printer()
     recording = Recording(args.log, "run", printer) if args.log else None

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -204,6 +205,7 @@ def _campaign(args: argparse.Namespace) -> int:
         end = "\n" if not live or done == of else ""
         print(("\r\x1b[K" if live else "") + text, end=end, file=sys.stderr, flush=True)
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its workers must not outlive it
     result = campaign.run(args.runs, seed, tuple(args.kind or ()), args.jobs, progress)
     if args.json:
         print(json.dumps(result))

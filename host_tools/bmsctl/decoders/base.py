@@ -1,6 +1,7 @@
 """What the decoders share: a driver on a stream that holds a capture, and what it read."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from bms.clock import Clock
 from bms.config import pack_file
 from bms.contactors.strings import Strings
+from bms.links.can import BITS
 from bms.links.reply import CHECKSUM, ReplyLink
 from bms.links.slcan import Slcan
 from bms.pack import BALANCING, FRESH, Pack
@@ -55,6 +57,7 @@ _OWN_TEMPERATURE = (
 )
 
 
+_SHOWN = 8  # identifiers that a note names at most
 # those that are of all boards of a capture
 ALL_BOARDS = (
     "boards",
@@ -87,7 +90,7 @@ class Capture:
 class Decoded:
     """What a capture holds: `error` None where all of it is good; unknown values stay None.
 
-    each: the values of each board by itself, with its "node".
+    each: the values of each board by itself, with its "node". notes: what is no error.
     """
 
     driver: str
@@ -95,6 +98,7 @@ class Decoded:
     values: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(KEYS))
     frames: dict[str, int] = field(default_factory=dict)
     each: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The object that `bmsctl decode --json` prints."""
@@ -102,7 +106,7 @@ class Decoded:
         values = dict(self.values)
         for key in ("boards", "cells_mv", "temps_dc", "alarms"):
             values[key] = values[key] or []
-        return {**head, **values, "each": self.each, "frames": self.frames}
+        return {**head, **values, "each": self.each, "frames": self.frames, "notes": self.notes}
 
 
 @dataclass(frozen=True)
@@ -482,6 +486,19 @@ def found_in(decoded: Decoded) -> list[Found]:
 def can_capture(frames: list[tuple[int, bytes]], node: int | None = None) -> Capture:
     """Frames of a CAN bus as a capture."""
     return Capture(b"".join(to_line(Frame(*x)) + b"\r" for x in frames), can=True, node=node)
+
+
+def strangers(out: Decoded, kind: str, idents: Iterable[int]) -> int:
+    """Count frames with identifiers that the kind does not have, and name these in a note.
+
+    Others may use the same bus: it is no error.
+    """
+    counts = Counter(ident & BITS for ident in idents)
+    shown = ", ".join(f"{ident:03X}" for ident in sorted(counts)[:_SHOWN])
+    more = ", .." if len(counts) > _SHOWN else ""
+    note = first((counts.total(), f"an identifier that {kind} does not have: {shown}{more}"))
+    out.notes += [note] if note else []
+    return counts.total()
 
 
 def first(*reasons: tuple[int, str]) -> str | None:

@@ -19,10 +19,15 @@ from .base import (
     fill_balanced,
     first,
     found_in,
+    strangers,
 )
 
 _ANSWER_MS = 50
 _LOOPS = 6  # until a greeted module has measured; else it is greeted again
+
+
+def _is_known(ident: int) -> bool:
+    return bmw_i3.STATUS >> 4 <= ident >> 4 <= bmw_i3.TEMPS >> 4 or ident & ~15 == bmw_i3.POLL
 
 
 def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
@@ -45,6 +50,8 @@ def decode(capture: Capture) -> Decoded:
     out = Decoded("bmw_i3")
     link, frames = can_frames("bmw_i3", capture)
     unended = link.unended()
+    unexpected = strangers(out, "bmw_i3", (x[0] for x in frames if not _is_known(x[0])))
+    frames = [x for x in frames if _is_known(x[0])]
     polls = broken = wrong = 0
     good_frames = []
     for ident, data in frames:
@@ -69,7 +76,6 @@ def decode(capture: Capture) -> Decoded:
         values["protection"] = sum(
             (low | high << 16) << 32 * m for m, (low, high) in enumerate(errors)
         )
-    unexpected = driver.unexpected if table else 0
     out.frames = {
         "good": link.rx - driver.damaged - broken,
         "damaged": link.damaged + driver.damaged + broken,
@@ -85,9 +91,8 @@ def decode(capture: Capture) -> Decoded:
         (wrong, f"wrong responder: a frame of another module than {capture.node}"),
         (bool(unended), "truncated"),
         (not link.rx, "no frame in it"),
-        (polls == link.rx, "only requests in it"),
+        (polls == len(frames), "only requests in it"),
         (not table, "no cells in it"),
-        (unexpected, "an identifier that no module has"),
     )
     return out
 

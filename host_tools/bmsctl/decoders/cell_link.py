@@ -23,6 +23,7 @@ from .base import (
     replies,
     rows,
     shape,
+    strangers,
     too_many,
 )
 
@@ -30,6 +31,12 @@ _HELLO_MS = 500  # all boards of a CAN bus have answered by then
 _NODE_MS = 40
 # bytes of a master's frames
 _REQUEST_BYTES = {cell_link.SCAN: 2, cell_link.BALANCE: 8, cell_link.HELLO: 0, cell_link.ASSIGN: 5}
+
+
+def _is_known(ident: int) -> bool:
+    function = ident >> 6
+    measured = cell_link.CELLS <= function <= cell_link.STATUS
+    return not ident & EXTENDED and (measured or function <= cell_link.ASSIGN)
 
 
 # long: one branch for each function of the protocol, over the same tables
@@ -46,6 +53,7 @@ def decode(capture: Capture) -> Decoded:
     said: dict[int, dict[str, Any]] = {}  # by HELLO
     duty: dict[int, int] = {}  # of balancing, in %
     wrong = requests = 0
+    unexpected = strangers(out, "cell_link", (x[0] for x in frames.seen if not _is_known(x[0])))
     read = False
     for ident, payload in frames.seen:
         function, number = ident >> 6, ident & 63
@@ -110,6 +118,7 @@ def decode(capture: Capture) -> Decoded:
         "good": link.rx - driver.damaged,
         "damaged": link.damaged + driver.damaged,
         "wrong_responder": wrong,
+        "unexpected": unexpected,
         "unended": unended,
     }
     broken = "not an slcan frame" if capture.can else "wrong CRC-16, or truncated"

@@ -16,6 +16,7 @@ from .base import (
     listen,
     replies,
     shape,
+    strangers,
     too_many,
     why_damaged,
 )
@@ -35,12 +36,16 @@ class _Seen:
         self.balanced: dict[int, int] = {}
         self.more: dict[str, int] = {}
         self.good = self.short = self.requests = 0
+        self.others: list[int] = []  # identifiers that are none of Daly's
 
     def on_frame(self, ident: int, n: int, data: bytearray, now: int) -> None:
         """A frame of a CAN bus."""
         del now
         if ident & daly.ANSWER_MASK != daly.ANSWER_ID:
-            self.requests += ident & _REQUEST_MASK == _REQUEST
+            if ident & _REQUEST_MASK == _REQUEST:
+                self.requests += 1
+            else:
+                self.others.append(ident)
         elif n < 8:
             self.short += 1
         else:
@@ -151,6 +156,7 @@ def decode(capture: Capture) -> Decoded:
         "wrong_responder": wrong,
     }
     if capture.can:
+        out.frames["unexpected"] = strangers(out, "daly", seen.others)
         out.frames["unended"] = unended
     out.error = first(
         (damaged, "not an slcan frame" if capture.can else why_damaged(link)),

@@ -18,6 +18,7 @@ from .base import (
     first,
     found_in,
     shape,
+    strangers,
 )
 
 # 29-bit frames that the driver does not need, at address 0; the vendor's examples in
@@ -25,6 +26,8 @@ from .base import (
 CAPACITY = EXTENDED | 0x18F128F4  # remaining, full, 0.1 Ah; charge so far; cycles
 SENSORS = EXTENDED | 0x18F228F4  # mask of sensors, then degC + 50 of each
 SWITCHES = EXTENDED | 0x18F528F4  # bit 0 charge FET, 1 discharge FET, 2 balancing
+_IDENTS = (jk_can.STATUS, jk_can.EXTREMES, jk_can.TEMPS_ID, jk_can.ALARM)
+_IDENTS += (CAPACITY, SENSORS, SWITCHES)
 # two bits each in 7F4, from the lowest on
 ALARMS = (
     "cell_overvoltage",
@@ -45,6 +48,14 @@ ALARMS = (
     "internal_15",
 )
 _LISTEN_MS = 2500  # cells come once a second
+
+
+def _is_known(ident: int) -> bool:
+    own = ident - _node(ident) + 1
+    k = (own & ~EXTENDED) - jk_can.CELLS_ID
+    if ident & EXTENDED and not k & 0xFFFF and 0 <= k >> 16 < 7:
+        return True
+    return own in _IDENTS
 
 
 def _node(ident: int) -> int:
@@ -74,6 +85,8 @@ def decode(capture: Capture) -> Decoded:
     out = Decoded("jk_can")
     link, frames = can_frames("jk_can", capture)
     unended = link.unended()
+    unexpected = strangers(out, "jk_can", (x[0] for x in frames if not _is_known(x[0])))
+    frames = [x for x in frames if _is_known(x[0])]
     wrong = 0
     if capture.node is not None:
         mine = [x for x in frames if _node(x[0]) == capture.node]
@@ -96,6 +109,7 @@ def decode(capture: Capture) -> Decoded:
         "good": link.rx - driver.damaged,
         "damaged": link.damaged + driver.damaged,
         "wrong_responder": wrong,
+        "unexpected": unexpected,
         "unended": unended,
     }
     out.error = first(

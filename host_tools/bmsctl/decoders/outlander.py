@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from bms.slaves import outlander
+
 from .base import (
     Capture,
     Decoded,
@@ -14,9 +16,14 @@ from .base import (
     fill_balanced,
     first,
     found_in,
+    strangers,
 )
 
 _LISTEN_MS = 1500  # they broadcast; their period is not certain
+
+
+def _is_known(ident: int) -> bool:
+    return ident == outlander.COMMAND or ident >> 8 == 6 and 1 <= ident & 15 <= 4
 
 
 def _shapes(frames: list[tuple[int, bytes]]) -> list[Shape]:
@@ -42,6 +49,8 @@ def decode(capture: Capture) -> Decoded:
     out = Decoded("outlander")
     link, frames = can_frames("outlander", capture)
     unended = link.unended()
+    unexpected = strangers(out, "outlander", (x[0] for x in frames if not _is_known(x[0])))
+    frames = [x for x in frames if _is_known(x[0])]
     wrong = 0
     if capture.node is not None:
         of_node = [x for x in frames if x[0] >> 4 & 15 == capture.node]
@@ -58,7 +67,6 @@ def decode(capture: Capture) -> Decoded:
         values["balance"] = int.from_bytes(driver.bits, "little")
         fill_balanced(out, list(driver.bits))
     more = any(driver._misfit)
-    unexpected = driver.unexpected if table else 0
     out.frames = {
         "good": link.rx - driver.damaged,
         "damaged": link.damaged + driver.damaged,
@@ -74,7 +82,6 @@ def decode(capture: Capture) -> Decoded:
         (not link.rx, "no frame in it"),
         (not table, "no cells in it"),
         (more, "a module with more than 8 cells"),
-        (unexpected, "an identifier that no module has"),
     )
     return out
 

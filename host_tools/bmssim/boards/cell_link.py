@@ -23,8 +23,8 @@ class CellLinkBoard:
     """One board: `cells` cells and `temps` sensors measured by `measure` with ADC noise.
 
     Faults to inject: `alive` (False: silent), `node` (changed: it answers for another),
-    `open_cells`, `open_temps` (no reading), `stuck`, `hotter_c`, `stack_error_mv`, `alarm_high_mv`
-    (its own limit).
+    `open_cells`, `open_temps` (no reading), `says_status` (False: no STATUS), `stuck`, `hotter_c`,
+    `stack_error_mv`, `alarm_high_mv` (its own limit).
     `on_sample` gets (board, mV list, 0.1 degC list, seq) at every sample. balance_mask: cells of
     the last balancing command. back_us: after each restart, from the end of its boot to its first
     answer.
@@ -50,6 +50,7 @@ class CellLinkBoard:
         self.alive = True
         self.open_cells: set[int] = set()
         self.open_temps: set[int] = set()
+        self.says_status = True
         self.alarm_high_mv = 0
         self.faults = 0
         self.hotter_c = 0  # its own temperature above the usual
@@ -176,6 +177,8 @@ class CellLinkBoard:
             four = self._dc[4 * k : 4 * k + 4]
             marked = hot and any(v is not None and v > hottest for v in four)
             frames.append(p.temps_frame(self.node, k, four, seq, marked))
+        if not self.says_status:
+            return frames
         balancing_cells = self.balancing_cells()
         die_c = 30 + self.hotter_c + 2 * balancing_cells.bit_count()
         duty = 100 if balancing_cells else 0
