@@ -270,7 +270,7 @@ def test_a_string_that_welds_as_it_trips_lets_no_other_begin_in_that_tick():
     before = len(p.board.history)
     p.steps(30000)
     assert _closings(p) == [1, 0, 0]
-    # not a coil goes on, not even before the weld is judged
+    # not a coil goes on, not even before the weld is evaluated
     assert not any(pm for _ms, _which, pm in p.board.history[before:])
 
 
