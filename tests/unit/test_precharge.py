@@ -55,6 +55,20 @@ def test_a_link_above_the_window_for_a_moment_only_delays_plus():
     assert p.names() == []
 
 
+def test_a_string_that_may_be_welded_does_not_widen_the_window():
+    # 700 mV is within join_voltage, and beyond 5 % of 13.2 V
+    for link, closes in ((STRING_MV + 700, False), (STRING_MV + 600, True), (STRING_MV, True)):
+        p = Parts(contactors="precharge_tries = 1", slaves=2, parallel=2).ready()
+        p.board.pack_mv = STRING_MV
+        p.board.link = link
+        p.faults.set(F.CONTACTOR_WELDED, 0, 1)
+        p.step()
+        p.strings.close(p.now)
+        p.steps(8000)
+        plus = [which for _ms, which, pm in p.board.history if which == 3 + PLUS and pm]
+        assert bool(plus) == closes, link
+
+
 def test_a_low_ratio_does_not_open_the_window_upwards():
     p = _closing('precharge_ratio = "70 %"; precharge_tries = 1', STRING_MV * 1101 // 1000)
     p.steps(8000)

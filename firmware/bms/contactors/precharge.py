@@ -116,7 +116,7 @@ class Precharge:
         return -self._join_mv <= mv - other_mv <= self._join_mv
 
     def _by_voltage(self, mv, near, waited):
-        """The link must lie inside the window, or near the string where others hold the link."""
+        """The link must lie inside the window, or near the string where others are closed."""
         link = self._pack.link_mv
         if link is None:
             return WAITS
@@ -125,10 +125,11 @@ class Precharge:
             if way > _share(mv, _RISE_PM) and link - self._link_before_mv > _share(way, _TAU_PM):
                 self.value = waited
                 return faults.PRECHARGE_FAST
-        if self._others_mv >= 0:
+        if self._joins:
             good = near and self._near(mv, link)
         else:
-            good = _share(mv, self._ratio_pm) <= link <= _share(mv, self._high_pm)
+            # where a string that may be welded holds the link: near to it, too
+            good = near and _share(mv, self._ratio_pm) <= link <= _share(mv, self._high_pm)
         return PROVEN if good else WAITS
 
     def _by_current(self, mv, near, waited):
