@@ -25,14 +25,18 @@ def _ptr8(buffer):
 
 
 def _ptr16(buffer):
-    count = len(bytes(buffer)) // 2
-    return uctypes.struct(
-        uctypes.addressof(buffer), {"x": (uctypes.ARRAY, uctypes.UINT16 | count)}, uctypes.NATIVE
-    ).x
+    return _words(buffer, uctypes.UINT16, 2)
 
 
 def _ptr32(buffer):
-    return buffer  # an array('i') always
+    return _words(buffer, uctypes.INT32, 4) if isinstance(buffer, bytearray) else buffer
+
+
+def _words(buffer, kind, size):
+    count = len(bytes(buffer)) // size
+    return uctypes.struct(
+        uctypes.addressof(buffer), {"x": (uctypes.ARRAY, kind | count)}, uctypes.NATIVE
+    ).x
 
 
 def without_viper(source):

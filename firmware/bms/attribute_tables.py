@@ -5,6 +5,8 @@ MicroPython fills a hash table of attributes to its last slot before it makes a 
 the whole table, at each call. Runs once, after the start; only here are such tables enlarged.
 """
 
+from array import array
+
 # sizes of tables (py/map.c), as far as objects of the firmware need them
 _SIZES = (4, 6, 8, 10, 12, 17, 23, 29, 37, 47, 59, 73, 97, 127, 167)
 # attributes that no object here has; their names are in MicroPython's image
@@ -30,35 +32,59 @@ _SPARE = (
 )
 
 
-def make_room(part, depth=4, seen=None):
-    """Enlarge the tables of an object and of all that it holds, where they are nearly full."""
-    if seen is None:
-        seen = []
-    if not depth or part in seen or isinstance(part, type) or not hasattr(part, "__dict__"):
+# what has no attributes of its own, or none that is looked for; most values are of these kinds
+_PLAIN = (int, bool, bytes, bytearray, str, type(None), array, type(len), dict)
+
+
+def make_room(part, depth=4):
+    """Enlarge the tables of an object and of all that it holds, where they are nearly full.
+
+    depth: down to which level. Returns the objects that were looked at, by `id`.
+    """
+    seen = {}
+    _visit(part, depth, seen, _PLAIN + (type(make_room), type([].append)))
+    return seen
+
+
+def _visit(part, depth, seen, plain):
+    """The same; plain: types that are passed over."""
+    if id(part) in seen or isinstance(part, type) or not hasattr(part, "__dict__"):
         return
-    seen.append(part)
+    seen[id(part)] = part
     attributes = part.__dict__
-    _enlarge(part)
+    _enlarge(part, attributes)
+    if depth == 1:
+        return
     for name in list(attributes):
         value = attributes[name]
-        if isinstance(value, (list, tuple)):
+        kind = type(value)
+        if kind in plain:
+            continue
+        if kind is list or kind is tuple:
             for one in value:
-                make_room(one, depth - 1, seen)
+                if type(one) not in plain:
+                    _visit(one, depth - 1, seen, plain)
         else:
-            make_room(value, depth - 1, seen)
+            _visit(value, depth - 1, seen, plain)
 
 
-def _enlarge(part):
+def _enlarge(part, attributes):
     """Enlarge the table of an object if more than three quarters are used."""
-    attributes = part.__dict__
     n = len(attributes)
     for size in _SIZES:
         if n <= size:
             break
     else:
         return
-    spare = [name for name in _SPARE if name not in attributes][: size - n + 1]
-    if n < 4 or n * 4 < size * 3 or len(spare) <= size - n:
+    if n < 4 or n * 4 < size * 3:
+        return
+    spare = []
+    for name in _SPARE:
+        if name not in attributes:
+            spare.append(name)
+            if len(spare) > size - n:
+                break
+    else:
         return
     try:
         for name in spare:

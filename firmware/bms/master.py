@@ -125,6 +125,7 @@ class Master:
         self._open_scan = False  # started, not evaluated yet
         self._work = _NONE
         self._put_off = 0  # steps in which work was put off, in a row
+        self._after = False
         self._odd = False  # every second tick
         self._typing = False  # a command is coming in
         self._sending = False  # the port has taken a part of a line, and more waits
@@ -180,7 +181,8 @@ class Master:
         """
         now = self.clock.tick()
         self._scan(now)
-        self.inputs.check_cuts()
+        if self.inputs.guarding:
+            self.inputs.check_cuts()
         for sensors_of_string in self.string_sensors:
             if sensors_of_string.step(now):
                 self.limits.current_sampled(sensors_of_string.string, now)
@@ -192,15 +194,18 @@ class Master:
         if came and self._put_off < _PUT_OFF:
             self._put_off += 1  # frames that come one after the other go first
         else:
-            must = came
             self._put_off = 0
-            came = self._work_steps(now)
-            if self._testing:
-                self._test()
-            if self.tx_buffer.unsent and (must or not came):
-                self._sending = self.tx_buffer.flush()
-            if self._evidence == _ALL and (must or not came):
-                self._feed(now)
+            # while frames come without a gap: work, and what follows it, in turns
+            self._after = came and not self._after
+            if not self._after:
+                came = self._work_steps(now)
+                if self._testing:
+                    self._test()
+            if self._after or not came:
+                if self.tx_buffer.unsent:
+                    self._sending = self.tx_buffer.flush()
+                if self._evidence == _ALL:
+                    self._feed(now)
         self.cycles = (self.cycles + 1) & MASK
         return came
 
@@ -273,7 +278,7 @@ class Master:
 
     def _scan(self, now):
         """Take received frames; begin and end scans."""
-        if ticks.diff(now, self._scan_at) >= 0:
+        if ticks.diff(now, self._scan_at) >= 0 and not self._first(now):
             if self._open_scan:
                 self._finish(now)
             self._seq = (self._seq + 1) & 0xFF
@@ -290,6 +295,11 @@ class Master:
             done = done and driver.done
         if done and self._open_scan:
             self._finish(now)
+
+    def _first(self, now):
+        """True where a frame waits that should be taken before a scan begins: for 2 ms at most."""
+        ring = self._ring
+        return ring is not None and ring[0] != ring[1] and ticks.diff(now, self._scan_at) < 2
 
     def _finish(self, now):
         # every fresh reading is evaluated once per scan

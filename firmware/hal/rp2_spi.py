@@ -96,7 +96,6 @@ class SpiBus:
         spi, high, low = _RP2350 if rp2350 else _RP2040
         step = 2 * _SPI1 if rp2350 else _SPI1
         self._where = array("I", (spi + id * step, high, low, 1 << cs))
-        self._how = self._ring = self._at = None
 
     def transfer(self, out, inp, n):
         """Exchange n bytes: send from `out`, receive into `inp`."""
@@ -112,13 +111,12 @@ class SpiBus:
 
     def on_interrupt(self, how, ring, at):
         """Call `take` in an interrupt when the line falls and at[3] is 0. Returns True."""
-        self._how = how
-        self._ring = ring
-        self._at = at
-        self._irq.irq(self._fell, Pin.IRQ_FALLING, hard=True)
-        return True
 
-    def _fell(self, _pin):
-        # must not raise: MicroPython disables a handler that does
-        if not self._at[3]:
-            _take(self._where, self._how, self._ring, self._at)
+        # locals, not attributes: half of the time. Must not raise: MicroPython disables a handler
+        # that does
+        def fell(_pin, take=_take, where=self._where, how=how, ring=ring, at=at):
+            if not at[3]:
+                take(where, how, ring, at)
+
+        self._irq.irq(fell, Pin.IRQ_FALLING, hard=True)
+        return True

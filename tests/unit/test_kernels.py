@@ -110,7 +110,7 @@ def test_versions_have_the_same_names():
     k = VERSIONS[0]
     names = [n for n in dir(k) if callable(getattr(k, n)) and not n.startswith("_")]
     names = [n for n in names if n not in ("array", "const")]
-    assert len(names) == 42
+    assert len(names) == 43
     for name in names:
         for k in VERSIONS:
             assert callable(getattr(k, name)), name
@@ -181,6 +181,11 @@ def test_find_and_shift():
             assert k.shift(copy, start, end) == end - start
             assert copy[: end - start] == data[start:end]
             assert copy[end:] == data[end:]
+            copy = bytearray(data)
+            at = k.shift_words(copy, start, end)
+            assert at == start & 3
+            assert copy[at : at + end - start] == data[start:end]
+            assert copy[end + 3 :] == data[end + 3 :]
 
 
 def test_cobs_round_trip_and_its_wire():

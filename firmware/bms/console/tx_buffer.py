@@ -16,7 +16,7 @@ from bms.kernels.buffers import (
     put_key,
     put_text,
     put_values,
-    shift,
+    shift_words,
     splice,
 )
 from bms.kernels.checksums import crc16
@@ -24,7 +24,7 @@ from bms.ticks import MASK
 
 _SIZE = const(2048)
 _LINE = const(768)  # room for any line: the longest status line takes 600 bytes
-_WRITES = const(2)  # most writes to the port in one step
+_WRITES = const(3)  # most writes to the port in one step
 
 
 class TxBuffer:
@@ -54,8 +54,9 @@ class TxBuffer:
             if not self.room():
                 self.dropped = (self.dropped + 1) & MASK
                 return False
-            self._ready = shift(self._buf, self._sent, self._ready)
-            self._sent = 0
+            start = shift_words(self._buf, self._sent, self._ready)
+            self._ready += start - self._sent
+            self._sent = start
         self.building = True
         ready = self._ready
         at = put_text(self._buf, ready, b"k", 1, kind, len(kind))

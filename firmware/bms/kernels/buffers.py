@@ -67,6 +67,21 @@ def shift(data: ptr8, start: int, end: int) -> int:
 
 
 @micropython.viper
+def shift_words(data: ptr32, start: int, end: int) -> int:
+    """Move the bytes `data[start:end]` to the front by whole words; their place there, 0 to 3.
+
+    Four times as fast as `shift`. `data` is a whole number of words.
+    """
+    by = start >> 2
+    i = by
+    last = (end + 3) >> 2
+    while i < last:
+        data[i - by] = data[i]
+        i += 1
+    return start & 3
+
+
+@micropython.viper
 def copy(dst: ptr8, src: ptr8, start: int, n: int):
     """Copy src[start:start + n] to the beginning of `dst`."""
     i = 0

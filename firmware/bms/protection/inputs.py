@@ -44,12 +44,14 @@ class Inputs:
             board.guard(self._installed)
 
     def check_cuts(self):
-        """Set faults and states after an interrupt has switched the coils off; each cycle."""
-        if self._installed:
-            bits = self._board.check_cuts()
-            if bits:
-                self._strings.cut()
-                self._set_faults(bits)
+        """Set faults and states after an interrupt has switched the coils off.
+
+        In each cycle where `guarding`.
+        """
+        bits = self._board.check_cuts()
+        if bits:
+            self._strings.cut()
+            self._set_faults(bits)
 
     def bits(self):
         """Present levels, see the board's `inputs()`."""

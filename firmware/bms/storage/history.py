@@ -18,6 +18,7 @@ from bms.storage import nvm_store as S
 NOTHING, HISTORY, FRAMES, PACK = range(4)
 NAMES = (b"", b"history", b"frames", b"pack")
 _HEX = const(32)  # bytes in one piece
+_TOTALS = const(6)  # last piece of the line of totals
 _LINE = const(256)  # bytes in one line
 _CRC = const(256)  # bytes checked in one piece
 _GIVE_UP_MS = const(2000)  # longest wait for room
@@ -116,10 +117,10 @@ class History:
         """Send totals, the last crash, stored events from the oldest; True when all are sent."""
         t = self._store.totals
         part = self._part
-        if part < 4:
+        if part <= _TOTALS:
             self._totals(part)
             self._part += 1
-        elif part == 4:
+        elif part == _TOTALS + 1:
             self._part += 1
             if t[totals.CRASH_N]:
                 self._begin(b"crash")
@@ -158,10 +159,13 @@ class History:
             out.number(b"crashes", t[totals.CRASHES])
         elif part == 2:
             self._each(b"closings", totals.CLOSINGS, 0)
+        elif part == 3:
             self._each(b"loaded_openings", totals.LOADED, 0)
-        else:
+        elif part == 4:
             self._each(b"soc_pm", totals.SOC, 1)
+        elif part == 5:
             self._each(b"offset_ma", totals.OFFSET, 0)
+        else:
             out.number(b"writes", store.written)
             out.number(b"failed", store.failed)
             self._finish()
