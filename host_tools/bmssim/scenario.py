@@ -19,6 +19,7 @@ trip = "cell_hard_high"
 ```
 """
 
+import itertools
 import math
 import tomllib
 from collections.abc import Callable
@@ -457,6 +458,7 @@ EXPECTATIONS = {
     "charge_ma": "charge limit at the end: a number, or [lowest, highest]",
     "discharge_ma": "discharge limit at the end: a number, or [lowest, highest]",
     "charge_swing_ma": "largest - smallest charge limit in the last minute, at most",
+    "charge_rise_ma": "how far the charge limit came up again in the last minute, at most",
     "charge_true_pm": "how far soc_pm may be from the true mean of the cells at the end",
     "soc_pm": 'state of charge at the end: a number, [lowest, highest], or "unknown"',
     "closed": "whether the contactors closed at least once, and current could flow",
@@ -616,13 +618,15 @@ class Run:
         for key in ("charge_ma", "discharge_ma", "soc_pm"):
             if key in expect:
                 check(key, _as_expected(expect[key], power.get(key)), power.get(key))
+        last_ms = world.events.now_us / 1000 - 60_000
+        late = [x["charge_ma"] for x in seen.lines if x["k"] == "power" and x["t_ms"] >= last_ms]
         if "charge_swing_ma" in expect:
-            last_ms = world.events.now_us / 1000 - 60_000
-            late = [
-                x["charge_ma"] for x in seen.lines if x["k"] == "power" and x["t_ms"] >= last_ms
-            ]
             swing = max(late) - min(late)
             check("charge_swing_ma", swing <= expect["charge_swing_ma"], swing)
+        if "charge_rise_ma" in expect:
+            lowest = itertools.accumulate(late, min)
+            rise = max(ma - low for ma, low in zip(late, lowest, strict=True))
+            check("charge_rise_ma", rise <= expect["charge_rise_ma"], rise)
         if "charge_true_pm" in expect:
             true = float(np.mean(world.cells.soc)) * 1000
             found = power.get("soc_pm")

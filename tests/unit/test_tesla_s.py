@@ -187,6 +187,34 @@ def test_a_word_lost_at_the_start_costs_a_try_and_no_order():
         assert b.mv()[12:] == [3900] * 6 and b.mv()[0] == 3700
 
 
+def test_a_lost_address_does_not_lengthen_the_wait_for_answers():
+    chain = Chain(3)
+    b = bench(3, chain).greet()
+    for again in range(3):
+        lost = []
+
+        def reply(word):
+            if word[1] == 0x3B and not lost:
+                lost.append(word)
+                return b""
+            return chain(word)
+
+        b.reply = reply
+        chain.modules[0].address = 9  # it restarted
+        starts = b.driver.starts
+        for _ in range(12):
+            b.begin()
+            b.run(50)
+        b.reply = chain
+        assert lost and b.driver.starts == starts + 2, again
+        b.old()
+        b.scan()
+        assert None not in b.mv()
+    chain.mute = (0x34, 1)  # a missed answer still costs what it costs a chain found at once
+    b.old()
+    assert b.scan() < 40
+
+
 def test_fewer_modules_are_not_read_and_one_more_is_a_mismatch():
     b = bench(3, Chain(2))
     b.run(500)

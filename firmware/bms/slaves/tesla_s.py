@@ -357,13 +357,11 @@ class TeslaS(PolledDriver):
         self._stage = _CHECKED
 
     def _failed(self, now):
-        """Start again; where nobody answered with more time, behind the longest with the least."""
+        """Start again."""
         self._short += 1
         if self._short == _SHORT_STARTS:
             self._short = 0
             self.chain_counted(self._count, max(self.member(self._count + 1), 0))
-        if not self._count:
-            self._wait = 2 * self._wait if 2 * self._wait <= _START_MOST_MS else self._least_wait
         self._restart(now)
 
     def _addressed(self, more, now):
@@ -385,6 +383,9 @@ class TeslaS(PolledDriver):
             self._short = 0
             self._restart(now)
         else:
+            if not self._count:  # nobody answered: more time, behind the longest the least
+                more_ms = 2 * self._wait
+                self._wait = more_ms if more_ms <= _START_MOST_MS else self._least_wait
             self._failed(now)
         self._due_at = ticks.add(now, _START_AGAIN_MS)
 

@@ -114,5 +114,6 @@ KIND = Kind(
     most=12,
     cells=12,
     temps=4,
+    back=5,  # greeted in three scans, then read; each lost frame costs one more
     scan_ms=lambda boards, cells: boards * PERIOD_US / 1000,
 )
