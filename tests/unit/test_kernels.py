@@ -182,7 +182,7 @@ def test_find_and_shift():
             assert copy[: end - start] == data[start:end]
             assert copy[end:] == data[end:]
             copy = bytearray(data)
-            at = k.shift_words(copy, start, end)
+            at = k.shift_aligned(copy, start, end)
             assert at == start & 3
             assert copy[at : at + end - start] == data[start:end]
             assert copy[end + 3 :] == data[end + 3 :]

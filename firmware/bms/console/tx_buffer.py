@@ -16,7 +16,7 @@ from bms.kernels.buffers import (
     put_key,
     put_text,
     put_values,
-    shift_words,
+    shift_aligned,
     splice,
 )
 from bms.kernels.checksums import crc16
@@ -54,7 +54,7 @@ class TxBuffer:
             if not self.room():
                 self.dropped = (self.dropped + 1) & MASK
                 return False
-            start = shift_words(self._buf, self._sent, self._ready)
+            start = shift_aligned(self._buf, self._sent, self._ready)
             self._ready += start - self._sent
             self._sent = start
         self.building = True

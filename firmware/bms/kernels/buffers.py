@@ -67,10 +67,10 @@ def shift(data: ptr8, start: int, end: int) -> int:
 
 
 @micropython.viper
-def shift_words(data: ptr32, start: int, end: int) -> int:
-    """Move the bytes `data[start:end]` to the front by whole words; their place there, 0 to 3.
+def shift_aligned(data: ptr32, start: int, end: int) -> int:
+    """Move the bytes `data[start:end]` to the front by a multiple of 4; their place there, 0 to 3.
 
-    Four times as fast as `shift`. `data` is a whole number of words.
+    Four times as fast as `shift`. The size of `data` is a multiple of 4.
     """
     by = start >> 2
     i = by
