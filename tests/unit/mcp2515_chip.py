@@ -37,6 +37,7 @@ class Mcp2515Chip:
         self.selected = False
         self.dead = False
         self.data_compared = False
+        self._dipped = False  # the program can't know yet that the settings are gone
         self._reset()
 
     def _reset(self):
@@ -52,6 +53,7 @@ class Mcp2515Chip:
     def brown_out(self):
         """The supply dips: everything is forgotten."""
         self._reset()
+        self._dipped = True
 
     @property
     def mode(self):
@@ -71,6 +73,7 @@ class Mcp2515Chip:
             return
         first = self._bytes[0]
         if first == RESET:
+            self._dipped = False
             self._reset()
             return
         if first & 0xF9 == 0x90:
@@ -163,9 +166,12 @@ class Mcp2515Chip:
         return crystal_hz / quantum / bits
 
     def _request(self, k):
+        base = TXB0CTRL + 16 * k
+        if self._dipped:
+            self.r[base] |= 8  # register 3-1: pending; nothing is sent outside normal mode
+            return
         if self.mode != NORMAL:
             raise ChipError("sending outside normal mode")
-        base = TXB0CTRL + 16 * k
         n = self.r[base + 5] & 15
         if n > 8 or self.r[base + 5] & 0x40 or self.r[base + 2] & NOT_IN_SIDL:
             raise ChipError("no data frame")

@@ -230,6 +230,18 @@ def test_a_chip_that_forgot_everything_is_set_up_again():
     assert link.restarts == 1
 
 
+def test_frames_sent_before_a_dip_is_seen_are_lost_and_block_nothing():
+    bus, link, sink = _link()
+    link.poll(sink, 0)
+    bus.chip.brown_out()
+    assert [link.send(0x101, b"x", 1) for _ in range(4)] == [True, True, True, False]
+    assert bus.sent == []
+    link.poll(sink, 50)
+    assert link.restarts == 1
+    assert link.send(0x102, b"y", 1)
+    assert bus.sent == [(0x102, b"y")]
+
+
 def test_bus_off_is_counted_once():
     bus, link, sink = _link()
     for k, flags in enumerate((0, 0x20, 0x20, 0, 0x20)):
