@@ -201,10 +201,13 @@ class Master:
                 came = self._work_steps(now)
                 if self._testing:
                     self._test()
+            if ring is not None and ring[0] != ring[1]:
+                came = True  # since the last look
             if self._after or not came:
                 if self.tx_buffer.unsent:
                     self._sending = self.tx_buffer.flush()
-                if self._evidence == _ALL:
+                    came = ring is not None and ring[0] != ring[1]
+                if self._evidence == _ALL and (self._after or not came):
                     self._feed(now)
         self.cycles = (self.cycles + 1) & MASK
         return came

@@ -149,7 +149,10 @@ def be_patient(patch: pytest.MonkeyPatch) -> None:
 def leave(board: RawBoard) -> None:
     """`service`: to the prompt."""
     words = ["console", "--port", board.path, "--timeout", str(HANG_S), "service", "yes"]
-    assert cli.main(words) == 0
+    for _ in range(3):  # half of a command that came while the board was deaf may be answered late
+        if cli.main(words) == 0:
+            return
+    raise AssertionError("the master does not leave")
 
 
 def running(board: RawBoard) -> dict:

@@ -140,7 +140,9 @@ def test_a_trip_in_a_faultless_run_is_false(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_string_that_closes_onto_another_one_apart_is_missed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    careless = replace(BY_NAME["welded_string"], settings={"join_voltage": "50 V"})
+    careless = replace(
+        BY_NAME["welded_string"], settings={"join_voltage": "50 V", "precharge_ratio": "90 %"}
+    )
     monkeypatch.setitem(BY_NAME, "welded_string", careless)
     verdict = campaign.play(Case("welded_string", "before", "can", 3, 1))
     assert not verdict.good

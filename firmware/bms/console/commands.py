@@ -60,6 +60,8 @@ class Commands:
         if self._at == self._got:
             self._at = 0
             self._got = self._stream.read(self._chunk)
+            self.more = self._got > 0
+            return self.more
         end = self._at + _PER_STEP
         while self._at < self._got and self._at < end:
             c = self._chunk[self._at]

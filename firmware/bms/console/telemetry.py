@@ -545,8 +545,10 @@ class Telemetry:
             end = len(NAMES)
         if part == 0:
             if self._out.begin(b"setting"):
-                self._quote(b"name", NAMES, name, end)
                 return False
+        elif part == 1:
+            self._quote(b"name", NAMES, name, end)
+            return False
         else:
             self._out.number(b"value", self._values_of[self._at])
             self._out.end()
