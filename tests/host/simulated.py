@@ -68,7 +68,6 @@ class SimulatedBoards(threading.Thread):
         self.terminal.close()
 
 
-# boards that share a busy computer with the tests may answer late
 PACK = """[pack]
 name = "bench"
 chemistry = "LFP"
@@ -79,8 +78,6 @@ charge_max = "20 A"
 discharge_max = "40 A"
 current_hard_max = "60 A"
 current_sensor = false
-cell_age = "3 s"
-temp_age = "3 s"
 [contactors]
 contactor_feedback = false
 link_sensor = false
