@@ -173,7 +173,8 @@ def test_forms_mixed_on_one_line_are_each_read_into_their_place():
         assert b.driver.missed == b.driver.link.damaged == 0
 
 
-def test_an_acknowledgement_in_front_names_only_its_own_board():
+def _polling_board_1():
+    """A line of boards 1 and 3, and a bench that has just polled 1; nothing answers by itself."""
     line = Line((1, 3))
     b = bench((1, 3), line=line).greet()
     b.run(1000)
@@ -181,6 +182,11 @@ def test_an_acknowledgement_in_front_names_only_its_own_board():
     b.begin()
     b.step(101)
     b.old()
+    return line, b
+
+
+def test_an_acknowledgement_in_front_names_only_its_own_board():
+    _, b = _polling_board_1()
     b.give(ack_of(3) + status([3333] * 4))  # a late answer of board 3 while 1 is polled
     b.run(20)
     assert b.mv() == [None] * 8
@@ -192,13 +198,7 @@ def test_an_acknowledgement_in_front_names_only_its_own_board():
 
 
 def test_a_late_acknowledgement_before_our_echo_takes_no_frame():
-    line = Line((1, 3))
-    b = bench((1, 3), line=line).greet()
-    b.run(1000)
-    b.reply = lambda request: None
-    b.begin()
-    b.step(101)
-    b.old()
+    line, b = _polling_board_1()
     poll = b.requests[-1]
     assert poll[0] == 1
     b.give(ack_of(3) + poll + status(line.mv[1]) + ack_of(1))
