@@ -248,6 +248,25 @@ def test_line_ends_and_empty_lines():
     assert len(r.lines("answer")) == 1
 
 
+def test_an_answer_that_follows_another_one_changes_nothing_of_it():
+    r = _rig()
+    t = r.master.telemetry
+    r.run(300)
+    for pieces in range(1, 6):
+        while t.busy():
+            t.step()
+        r.run(50)
+        r.lines()
+        t.answer(commands.CLOSE, False, b"no")
+        for _ in range(pieces):
+            t.step()
+        told = t.answering()  # its line has not begun: the newer one takes its place
+        t.answer(commands.OPEN, True, b"")
+        r.run(100)
+        found = [(x["cmd"], x["ok"], x["text"]) for x in r.lines("answer")]
+        assert found == [("close", False, "no"), ("open", True, "")][1 if told else 0 :], pieces
+
+
 def test_half_lines():
     r = _rig()
     for c in b"status":

@@ -71,9 +71,9 @@ class Telemetry:
         self._part = 0
         self._taken = array("i", [0] * 6)  # an event: slot, change, place, value, uptime s and ms
         self._changes = array("h", [-1] * len(master.currents))
-        self._answer = b""
-        self._answer_cmd = -1
-        self._answer_ok = False
+        self._answer = self._text = b""
+        self._answer_cmd = self._cmd = -1  # the second of each: of the line that is being built
+        self._answer_ok = self._ok = False
         self._all_settings = False
         self._heap_used = self._heap_free = None  # as last measured
         self._version = VERSION.encode()
@@ -140,6 +140,10 @@ class Telemetry:
                     self._pending[job] = 0
                     self._job = job
                     self._at = self._part = self._name_at = 0
+                    if job == ANSWER:  # another one may follow before its line is complete
+                        self._ok = self._answer_ok
+                        self._text = self._answer
+                        self._cmd = self._answer_cmd
                     return True
             self._due = False
             return False
@@ -192,15 +196,15 @@ class Telemetry:
         if part == 0:
             return not out.begin(b"answer")
         if part == 1:
-            if self._answer_cmd < 0:
+            if self._cmd < 0:
                 out.text(b"cmd", b"?")
             else:
-                at = nth(COMMANDS, self._answer_cmd, LINE_END)
+                at = nth(COMMANDS, self._cmd, LINE_END)
                 self._quote(b"cmd", COMMANDS, at, find(COMMANDS, at, len(COMMANDS), TAB))
             return False
         out.key(b"ok")
-        out.raw(b"true" if self._answer_ok else b"false")
-        out.text(b"text", self._answer)
+        out.raw(b"true" if self._ok else b"false")
+        out.text(b"text", self._text)
         out.end()
         return True
 
@@ -539,17 +543,14 @@ class Telemetry:
         return False
 
     def _settings(self, part):
+        if part == 0 and self._out.begin(b"setting"):
+            return False
         name = self._name_at
         end = find(NAMES, name, len(NAMES), _SPACE)
         if end < 0:
             end = len(NAMES)
-        if part == 0:
-            if self._out.begin(b"setting"):
-                return False
-        elif part == 1:
+        if part:
             self._quote(b"name", NAMES, name, end)
-            return False
-        else:
             self._out.number(b"value", self._values_of[self._at])
             self._out.end()
         self._name_at = end + 1
