@@ -260,11 +260,11 @@ def test_an_answer_that_follows_another_one_changes_nothing_of_it():
         t.answer(commands.CLOSE, False, b"no")
         for _ in range(pieces):
             t.step()
-        told = t.answering()  # its line has not begun: the newer one takes its place
+        waiting = t.answering()  # its line has not begun: the newer one takes its place
         t.answer(commands.OPEN, True, b"")
         r.run(100)
         found = [(x["cmd"], x["ok"], x["text"]) for x in r.lines("answer")]
-        assert found == [("close", False, "no"), ("open", True, "")][1 if told else 0 :], pieces
+        assert found == [("close", False, "no"), ("open", True, "")][1 if waiting else 0 :], pieces
 
 
 def test_half_lines():
